@@ -1,0 +1,67 @@
+"""AddNorm: train, export and serve Transformer encoders, and see what every normalization layer sees.
+
+Exit codes: 0 done; 2 the user can mend it, one sentence says how; 130 interrupted, what was done is saved.
+"""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import CliApp, SettingsError
+
+from runtime.errors import AddNormError
+
+# command -> where it lives, what it does; each is a class whose fields are its options
+COMMANDS = {
+    "train": ("model.command:Train", "data -> a run: best weights, metrics, curves"),
+    "export": ("export.command:Export", "a run -> a verified ONNX artifact in the model repository"),
+    "serve": ("service.command:Serve", "an artifact -> HTTP: answers, and normalization statistics"),
+    "stats": ("service.command:Stats", "a running service -> its normalization layers as a table"),
+}
+NEEDS = {"train": ("torch", "train"), "export": ("torch", "train")}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns the exit code."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(usage())
+        return 0
+    if name not in COMMANDS:
+        return fail(f"{name!r} is not a command, expected one of {', '.join(COMMANDS)}.")
+    module, extra = NEEDS.get(name, ("", ""))
+    if module and find_spec(module) is None:
+        return fail(f"`addnorm {name}` needs the {extra} extra: install requirements/{extra}.txt, or run `make install`.")
+    try:
+        CliApp.run(load(name), cli_args=rest)
+    except AddNormError as error:
+        return fail(str(error))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or name
+        return fail(f"{where} is not usable: {first['msg'][0].lower()}{first['msg'][1:]}.")
+    except SettingsError as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def load(name: str) -> type[BaseModel]:
+    module, _, command = COMMANDS[name][0].partition(":")
+    return getattr(import_module(module), command)  # type: ignore[no-any-return]
+
+
+def usage() -> str:
+    lines = [f"  addnorm {name:7} {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join([__doc__.strip().splitlines()[0], "", *lines, "", "`addnorm COMMAND --help` lists a command's options."])
+
+
+def fail(message: str) -> int:
+    print(f"addnorm: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

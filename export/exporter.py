@@ -1,0 +1,156 @@
+"""`addnorm export`: from a run directory to a verified artifact."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.graph import OPSET, ServedEncoder, to_onnx
+from export.verify import reference, spread, verify
+from model.batches import make_encoder
+from model.checkpoint import Run, load_run
+from model.data import Dataset, Split, load_dataset
+from model.encoder import count_parameters
+from model.norms import BatchNorm, norm_kind
+from runtime.artifact import Artifact, write_artifact
+from runtime.baseline import Baseline
+from runtime.encoder import EncodedBatch, Encoder
+from runtime.errors import ArtifactError, DataError
+from runtime.inputs import InputEncoder
+from runtime.manifest import BASELINE, CANARY, MODEL, TOKENIZER, FeatureInputs, Manifest, NormLayer, TextInputs
+from runtime.moments import Moments
+from runtime.packing import pack
+from runtime.recorder import NormRecorder
+from runtime.statistics import row_means, token_values
+
+BATCH = 64
+
+
+def export_run(
+    directory: Path, models: Path, name: str, model_version: str, data: Path, overwrite: bool = False
+) -> tuple[Artifact, dict[str, float]]:
+    """Exports the best weights of a run as the artifact `models`/`name`/`model_version`.
+
+    Args:
+        data: folder of the data sets; the baseline is the run's own validation split.
+        overwrite: replace an artifact of that name.
+
+    Returns:
+        The artifact, and the largest error of each kind between graph and PyTorch.
+
+    Raises:
+        DataError: the run or its data cannot be read.
+        ExportError: the graph does not agree with PyTorch.
+        ArtifactError: the artifact exists already or cannot be written.
+    """
+    target = models / name / model_version
+    if target.exists() and not overwrite:
+        raise ArtifactError(f"{target} exists already: choose another version, or pass --overwrite.")
+    run = load_run(directory)
+    dataset = load_dataset(run.info.dataset, data, run.info.text_column, run.info.label_column)
+    if dataset.labels != run.info.labels:
+        raise DataError(f"{run.info.dataset} has other classes than when {directory} was trained: train it again.")
+    inputs = make_encoder(dataset, run.tokenizer, run.info.encoder.max_tokens)
+    served = ServedEncoder(run.model)
+    files = {MODEL: to_onnx(served, pack(spread(run.info.encoder)[-1])).SerializeToString()}
+    files[CANARY] = make_canary(served, dataset.validation, inputs)
+    if run.tokenizer is not None:
+        files[TOKENIZER] = run.tokenizer.to_str().encode()
+    manifest = describe_run(run, name, model_version)
+    encoder = Encoder(Artifact(target, manifest, files))
+    errors = verify(encoder, served)
+    files[BASELINE] = measure_baseline(encoder, dataset.validation, inputs).to_json()
+    manifest = manifest.model_copy(update={"training": training_facts(run, dataset, encoder, inputs)})
+    return write_artifact(target, manifest, files, overwrite), errors
+
+
+def describe_run(run: Run, name: str, model_version: str) -> Manifest:
+    config = run.info.encoder
+    return Manifest(
+        name=name,
+        version=model_version,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        labels=run.info.labels,
+        inputs=TextInputs(max_tokens=config.max_tokens)
+        if config.vocab_size
+        else FeatureInputs(max_tokens=config.max_tokens, num_features=config.num_features),
+        d_model=config.d_model,
+        layers=describe_layers(run),
+        opset=OPSET,
+        producer={package: version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime", "tokenizers")},
+        training={},
+        files={},
+    )
+
+
+def describe_layers(run: Run) -> list[NormLayer]:
+    config = run.info.encoder
+    layers = []
+    for name, norm in run.model.norms():
+        running = isinstance(norm, BatchNorm)
+        layers.append(
+            NormLayer(
+                name=name,
+                kind=norm_kind(norm),
+                placement=config.placement,
+                d_model=config.d_model,
+                eps=config.eps,
+                running_mean=norm.running_mean.tolist() if running else None,
+                running_variance=norm.running_var.tolist() if running else None,
+            )
+        )
+    return layers
+
+
+def make_canary(served: ServedEncoder, validation: Split, inputs: InputEncoder) -> bytes:
+    """A few validation inputs, one of a single token, with PyTorch's float64 answers for them."""
+    sequences = [item.tokens for item in inputs.encode(validation.inputs[:4])]
+    sequences.append(sequences[0][:1])
+    expected = reference(served, pack(sequences))  # type: ignore[arg-type]
+    content = {
+        "inputs": [sequence.tolist() for sequence in sequences],
+        "logits": expected.logits64.tolist(),
+        "norm_statistics": expected.norm_statistics.tolist(),
+    }
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def measure_baseline(encoder: Encoder, validation: Split, inputs: InputEncoder) -> Baseline:
+    """The validation split through the graph that will be served."""
+    layers = encoder.manifest.layers
+    recorder, rows = NormRecorder(layers), Moments.empty(2 * len(layers))
+    for batch in encode_split(encoder, validation, inputs):
+        recorder.observe(batch)
+        means = row_means(token_values(batch.norm_statistics, layers), batch.lengths)
+        rows = rows.merge(Moments.of(means, np.isfinite(means)))
+    return Baseline(recorder.state(), rows)
+
+
+def training_facts(run: Run, dataset: Dataset, encoder: Encoder, inputs: InputEncoder) -> dict[str, Any]:
+    """What the manifest tells about how the model was made, accuracies through the served graph included."""
+    return {
+        "dataset": Path(run.info.dataset).name,
+        "source": run.info.source,
+        "parameters": count_parameters(run.model),
+        "epoch": run.facts["epoch"],
+        "validation_accuracy": accuracy(encoder, dataset.validation, inputs),
+        "test_accuracy": accuracy(encoder, dataset.test, inputs) if len(dataset.test) else None,
+        "teachers": len(run.info.teachers),
+        "recipe": run.info.recipe.model_dump(),
+    }
+
+
+def accuracy(encoder: Encoder, split: Split, inputs: InputEncoder) -> float:
+    answers = np.concatenate([batch.logits.argmax(1) for batch in encode_split(encoder, split, inputs)])
+    return float((answers == split.labels).mean())
+
+
+def encode_split(encoder: Encoder, split: Split, inputs: InputEncoder) -> Iterator[EncodedBatch]:
+    """The split through the graph, in its own order."""
+    sequences = [item.tokens for item in inputs.encode(split.inputs)]
+    for start in range(0, len(sequences), BATCH):
+        yield encoder.run(sequences[start : start + BATCH])

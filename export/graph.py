@@ -1,0 +1,93 @@
+"""From an encoder to an ONNX graph whose outputs include what every norm saw."""
+
+from collections.abc import Iterable
+from typing import cast
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from model.encoder import Encoder
+from runtime.packing import PackedBatch
+
+OPSET = 23
+# dynamic dimensions of every input and output, by name; a number is the size of a fixed one
+PACKED, POOLED = ("packs", "tokens"), ("rows", "packs*tokens")
+
+
+class ServedEncoder(nn.Module):
+    """An encoder with the outputs that are served.
+
+    `norm_statistics` [P, S, 2L] holds, for layer l, the mean in column 2l and 1/sigma in column 2l + 1;
+    `feature_moments` [BatchNorm layers, 2, D] the mean and variance of every feature in this batch.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, values: Tensor, position_ids: Tensor, segment_ids: Tensor, pooling: Tensor) -> tuple[Tensor, ...]:
+        logits, embedding, statistics = self.encoder(values, position_ids, segment_ids, pooling)
+        per_token = torch.cat([part for norm in statistics for part in (norm.mean, norm.inv_std)], dim=-1)
+        moments = [norm.feature_moments for norm in statistics if norm.feature_moments is not None]
+        return (logits, embedding, per_token, *([torch.stack(moments)] if moments else []))
+
+    @property
+    def input_names(self) -> list[str]:
+        values = "input_ids" if self.encoder.config.vocab_size else "features"
+        return [values, "position_ids", "segment_ids", "pooling"]
+
+    @property
+    def output_names(self) -> list[str]:
+        moments = ["feature_moments"] if self.encoder.config.norm == "batch_norm" else []
+        return ["logits", "embedding", "norm_statistics", *moments]
+
+
+def as_tensors(batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A packed batch in the order of the graph's inputs."""
+    arrays = (batch.values, batch.position_ids, batch.segment_ids, batch.pooling)
+    return cast(tuple[Tensor, Tensor, Tensor, Tensor], tuple(torch.from_numpy(array) for array in arrays))
+
+
+def to_onnx(served: ServedEncoder, example: PackedBatch) -> onnx.ModelProto:
+    """Exports through torch's dynamo exporter with packs, tokens and rows dynamic."""
+    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    program = torch.onnx.export(
+        served.eval(),
+        as_tensors(example),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=served.input_names,
+        output_names=served.output_names,
+        dynamic_shapes=(dynamic,) * 4,
+        verbose=False,
+    )
+    assert program is not None
+    outputs = set(program.model.graph.outputs)
+    for node in program.model.graph:
+        for value in node.outputs:  # an inner value may bear an output's name by chance
+            if value.name in served.output_names and value not in outputs:
+                value.name = f"{value.name}_inner"
+    proto = program.model_proto
+    tidy(proto)
+    name_dimensions(proto.graph.input, [PACKED, PACKED, PACKED, POOLED])
+    name_dimensions(proto.graph.output, [("rows",), ("rows",), PACKED])
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def tidy(proto: onnx.ModelProto) -> None:
+    """Drops what the exporter notes for debugging: stack traces with local paths, inferred inner shapes."""
+    del proto.graph.value_info[:]
+    del proto.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    proto.graph.name = "addnorm"
+    for item in (*proto.graph.node, *proto.graph.initializer, *proto.graph.input, *proto.graph.output):
+        del item.metadata_props[:]
+        item.doc_string = ""
+
+
+def name_dimensions(values: Iterable[onnx.ValueInfoProto], names: list[tuple[str, ...]]) -> None:
+    for value, dimensions in zip(values, names, strict=False):
+        for dimension, name in zip(value.type.tensor_type.shape.dim, dimensions, strict=False):
+            dimension.dim_param = name

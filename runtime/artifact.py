@@ -1,0 +1,118 @@
+"""Reading and writing an artifact: one directory, the contract between export and service.
+
+It is written to a temporary directory and renamed, so a half-written artifact never appears under its name; it is read
+whole, and every hash is checked before anything is used.
+"""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from runtime.errors import ArtifactError
+from runtime.manifest import BASELINE, CANARY, FORMAT, MANIFEST, MODEL, TOKENIZER, Manifest, sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A verified artifact, in memory.
+
+    Attributes:
+        files: content of every file but the manifest, by name.
+    """
+
+    path: Path
+    manifest: Manifest
+    files: dict[str, bytes]
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Reads and verifies the artifact in directory `path`.
+
+    Raises:
+        ArtifactError: it is missing, half-written or altered; names the file.
+    """
+    if not path.is_dir():
+        raise ArtifactError(f"No artifact at {path}: export one with `addnorm export RUN --name NAME --version N`.")
+    manifest = read_manifest(path / MANIFEST)
+    expected = {MODEL, BASELINE, CANARY} | ({TOKENIZER} if manifest.inputs.kind == "text" else set())
+    if missing := sorted(expected - manifest.files.keys()):
+        raise ArtifactError(f"{path / MANIFEST} does not list {missing[0]}: export the model again.")
+    return Artifact(path, manifest, {name: read_file(path, name, digest) for name, digest in manifest.files.items()})
+
+
+def read_manifest(path: Path) -> Manifest:
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}): export the model again.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ArtifactError(
+            f"{path} is not a manifest of format {FORMAT} ({where}: {first['msg']}): export the model again."
+        ) from error
+    if manifest.digest != manifest.compute_digest():
+        raise ArtifactError(f"{path} was altered, its digest does not match: export the model again.")
+    return manifest
+
+
+def read_file(path: Path, name: str, digest: str) -> bytes:
+    if Path(name).name != name:
+        raise ArtifactError(f"{path / MANIFEST} lists {name!r}, expected plain file names: export the model again.")
+    try:
+        content = (path / name).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path / name} cannot be read ({error.strerror}): export the model again.") from error
+    if sha256(content) != digest:
+        raise ArtifactError(f"{path / name} was altered or half-written, its SHA-256 does not match: export the model again.")
+    return content
+
+
+def write_artifact(path: Path, manifest: Manifest, files: dict[str, bytes], overwrite: bool = False) -> Artifact:
+    """Writes an artifact to directory `path`, all of it or nothing.
+
+    Raises:
+        ArtifactError: `path` exists already and `overwrite` is false, or it cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise ArtifactError(f"{path} exists already: choose another version, or pass --overwrite.")
+    manifest = manifest.model_copy(update={"files": {name: sha256(content) for name, content in files.items()}}).sealed()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+        try:
+            write_files(temporary, files | {MANIFEST: (manifest.model_dump_json(indent=2) + "\n").encode()})
+            replace_directory(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be written ({error.strerror}).") from error
+    return Artifact(path, manifest, files)
+
+
+def write_files(directory: Path, files: dict[str, bytes]) -> None:
+    directory.chmod(0o755)
+    for name, content in files.items():
+        with (directory / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def replace_directory(source: Path, target: Path) -> None:
+    """Renames `source` to `target`; what was there before is moved aside first and removed last."""
+    if not target.exists():
+        source.rename(target)
+        return
+    aside = source.with_name(source.name + "-old")
+    target.rename(aside)
+    try:
+        source.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside)

@@ -1,0 +1,81 @@
+"""The baseline: normalization statistics of the validation data, through the exported graph itself.
+
+Stored as JSON, so that a person can read it and any tool can merge it; histograms are sparse, bucket to count.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.artifact import Artifact
+from runtime.errors import ArtifactError
+from runtime.histogram import BUCKETS
+from runtime.manifest import BASELINE
+from runtime.moments import Moments
+from runtime.statistics import NormState
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What normal traffic looks like.
+
+    Attributes:
+        state: of all validation tokens.
+        rows: moments of the per-request averages of every column [2L]: how far single requests lie apart.
+    """
+
+    state: NormState
+    rows: Moments
+
+    def z_scores(self, row_means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How many standard deviations requests lie from the average validation request [R, 2L]; 0 where none vary."""
+        std = self.rows.std
+        return np.where(std > 0, (row_means - self.rows.mean) / np.where(std > 0, std, 1.0), 0.0)
+
+    def to_json(self) -> bytes:
+        state = self.state
+        content = {
+            "requests": state.requests,
+            "tokens": state.tokens,
+            "moments": moments_to_dict(state.moments),
+            "histograms": [{str(i): int(counts[i]) for i in np.flatnonzero(counts)} for counts in state.histograms],
+            "features": {str(layer): moments_to_dict(moments) for layer, moments in state.features.items()},
+            "rows": moments_to_dict(self.rows),
+        }
+        return json.dumps(content, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        raw = json.loads(content)
+        histograms = np.zeros((len(raw["histograms"]), BUCKETS), dtype=np.int64)
+        for column, counts in enumerate(raw["histograms"]):
+            histograms[column, [int(i) for i in counts]] = list(counts.values())
+        features = {int(layer): moments_from_dict(moments) for layer, moments in raw["features"].items()}
+        state = NormState(raw["requests"], raw["tokens"], moments_from_dict(raw["moments"]), histograms, features)
+        return cls(state, moments_from_dict(raw["rows"]))
+
+
+def read_baseline(artifact: Artifact) -> Baseline:
+    """The artifact's baseline.
+
+    Raises:
+        ArtifactError: it does not fit the manifest's layers.
+    """
+    try:
+        baseline = Baseline.from_json(artifact.files[BASELINE])
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise ArtifactError(f"{artifact.path / BASELINE} is not a baseline of this version: export the model again.") from error
+    if len(baseline.state.histograms) != 2 * len(artifact.manifest.layers):
+        raise ArtifactError(f"{artifact.path / BASELINE} has other layers than the manifest: export the model again.")
+    return baseline
+
+
+def moments_to_dict(moments: Moments) -> dict[str, Any]:
+    return {name: getattr(moments, name).tolist() for name in Moments.__slots__}
+
+
+def moments_from_dict(raw: dict[str, Any]) -> Moments:
+    return Moments(np.array(raw["count"], dtype=np.int64), *(np.array(raw[n], dtype=np.float64) for n in Moments.__slots__[1:]))

@@ -1,0 +1,107 @@
+"""Runs an artifact's graph on packed batches, verified against its canary before its first answer."""
+
+# P packs, S tokens per pack, R rows, N valid tokens, C classes, D d_model, L norm layers
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from runtime.artifact import Artifact
+from runtime.errors import ArtifactError
+from runtime.inputs import Tokens
+from runtime.manifest import CANARY, MODEL
+from runtime.packing import PackedBatch, pack
+from runtime.session import Device, Placement, open_session
+
+GRAPH_INPUTS = ("position_ids", "segment_ids", "pooling")
+CANARY_TOLERANCE = 1e-3  # relative and absolute; other kernels and devices round differently, a broken one is far off
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """What one run of the graph gives.
+
+    Attributes:
+        logits: [R, C].
+        embedding: [R, D].
+        norm_statistics: mean and 1/sigma of every valid token at every norm [N, 2L], row after row.
+        feature_moments: mean and variance of every feature in this batch, one entry per BatchNorm [layers, 2, D].
+        lengths: tokens per row [R].
+    """
+
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    norm_statistics: NDArray[np.float32]
+    feature_moments: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+
+    def rows(self, start: int, stop: int) -> "EncodedBatch":
+        """The answers for some of the rows; feature moments stay those of the whole batch."""
+        ends = np.cumsum(self.lengths)
+        first = ends[start] - self.lengths[start]
+        return EncodedBatch(
+            self.logits[start:stop],
+            self.embedding[start:stop],
+            self.norm_statistics[first : ends[stop - 1]],
+            self.feature_moments,
+            self.lengths[start:stop],
+        )
+
+
+class Encoder:
+    """An artifact's graph in a session, ready to run.
+
+    Raises:
+        ArtifactError: the graph does not load, or does not reproduce its canary on this machine.
+        DeviceError: the device cannot be had.
+    """
+
+    def __init__(self, artifact: Artifact, device: Device = "cpu", threads: int = 1) -> None:
+        self.manifest = artifact.manifest
+        self.session: ort.InferenceSession
+        self.placement: Placement
+        try:
+            self.session, self.placement = open_session(artifact.files[MODEL], device, threads)
+        except (ort.capi.onnxruntime_pybind11_state.Fail, ort.capi.onnxruntime_pybind11_state.InvalidProtobuf) as error:
+            raise ArtifactError(f"{artifact.path / MODEL} does not load: {error}") from error
+        self.values_name = "input_ids" if self.manifest.inputs.kind == "text" else "features"
+        self.output_names = [output.name for output in self.session.get_outputs()]
+        self.no_feature_moments = np.empty((0, 2, self.manifest.d_model), dtype=np.float32)
+        verify_canary(self, artifact)
+
+    def run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
+        """Packs and runs R >= 1 sequences, each token ids [n] or features [n, F]."""
+        batch = pack(sequences)
+        return self.run_packed(batch)
+
+    def run_packed(self, batch: PackedBatch) -> EncodedBatch:
+        outputs = dict(zip(self.output_names, self.session.run(None, self.feeds(batch)), strict=True))
+        statistics = outputs["norm_statistics"]
+        return EncodedBatch(
+            outputs["logits"],
+            outputs["embedding"],
+            statistics.reshape(-1, statistics.shape[-1])[batch.token_index],
+            outputs.get("feature_moments", self.no_feature_moments),
+            batch.lengths,
+        )
+
+    def feeds(self, batch: PackedBatch) -> dict[str, NDArray[np.int64] | NDArray[np.float32]]:
+        return {self.values_name: batch.values} | {name: getattr(batch, name) for name in GRAPH_INPUTS}
+
+
+def verify_canary(encoder: Encoder, artifact: Artifact) -> None:
+    """Runs the inputs that export stored, and compares logits and statistics with what PyTorch gave for them."""
+    canary = json.loads(artifact.files[CANARY])
+    dtype = np.int64 if artifact.manifest.inputs.kind == "text" else np.float32
+    batch = encoder.run([np.array(tokens, dtype=dtype) for tokens in canary["inputs"]])
+    for name in ("logits", "norm_statistics"):
+        found, expected = getattr(batch, name), np.array(canary[name])
+        if found.shape != expected.shape or not np.allclose(found, expected, CANARY_TOLERANCE, CANARY_TOLERANCE):
+            raise ArtifactError(
+                f"{artifact.path / MODEL} does not reproduce its canary on {encoder.placement.provider} ({name} differ): "
+                "the graph and onnxruntime do not fit together, export the model again with these versions."
+            )

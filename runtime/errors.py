@@ -1,0 +1,56 @@
+"""What can go wrong, as types: every message is one sentence that says what was wrong and what to do.
+
+AddNormError
+├── ArtifactError        an artifact is missing, half-written, altered or of an unknown format
+├── DeviceError          the execution provider that was asked for cannot run
+├── DataError            a data file or a run directory cannot be used (training side)
+├── ExportError          an exported graph does not agree with the model it came from
+├── UnknownLayer         no normalization layer has that name
+├── Unavailable          the service is stopping, or its model is not loaded
+└── InvalidInput         a request that cannot be answered; `code` names the reason
+
+None of them knows HTTP; `service.errors` maps them to statuses.
+"""
+
+
+class AddNormError(Exception):
+    """Base of all errors that a user can act on."""
+
+    code = "error"
+
+
+class ArtifactError(AddNormError):
+    code = "artifact_error"
+
+
+class DeviceError(AddNormError):
+    code = "device_error"
+
+
+class DataError(AddNormError):
+    code = "data_error"
+
+
+class ExportError(AddNormError):
+    code = "export_error"
+
+
+class UnknownLayer(AddNormError):
+    code = "unknown_layer"
+
+
+class Unavailable(AddNormError):
+    code = "unavailable"
+
+
+class InvalidInput(AddNormError):
+    """A request that cannot be answered.
+
+    Args:
+        code: machine-readable reason, for example `too_many_rows`.
+        message: one sentence: what was wrong, what is allowed.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,59 @@
+"""Log-bucket histograms that merge by addition.
+
+A float32 is binned by its own bits: sign, exponent and the first 6 bits of the mantissa, so 64 buckets an octave and a
+relative error of at most 1/128 (0.8 %) for a quantile. Magnitudes outside [2^-20, 2^20) go to the zero bucket or to the
+outermost one; exact minimum and maximum are kept beside it (runtime/moments.py).
+"""
+
+# N values, K columns, B buckets
+
+import numpy as np
+from numpy.typing import NDArray
+
+MANTISSA_BITS = 6
+MIN_EXPONENT, MAX_EXPONENT = -20, 20
+SHIFT = 23 - MANTISSA_BITS
+LOWEST = (127 + MIN_EXPONENT) << MANTISSA_BITS  # 127 is the exponent bias of a float32
+HALF = (MAX_EXPONENT - MIN_EXPONENT) << MANTISSA_BITS
+ZERO = HALF
+BUCKETS = 2 * HALF + 1
+
+
+def bucket_of(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Bucket index of every finite value; negative values lie below `ZERO`, mirrored."""
+    bits = values.view(np.uint32)
+    magnitude = ((bits & 0x7FFFFFFF) >> SHIFT).astype(np.int64) - LOWEST + 1
+    magnitude = np.clip(magnitude, 0, HALF)
+    return np.where(bits >> 31, ZERO - magnitude, ZERO + magnitude)
+
+
+def bucket_values() -> NDArray[np.float64]:
+    """The middle of every bucket [B]."""
+    lower = ((np.arange(HALF) + LOWEST) << SHIFT).astype(np.uint32).view(np.float32).astype(np.float64)
+    middle = lower * (1 + 2.0 ** -(MANTISSA_BITS + 1) / _mantissa(lower))
+    return np.concatenate([-middle[::-1], [0.0], middle])
+
+
+def count_buckets(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Histogram [K, B] of every column of `values` [N, K]."""
+    columns = values.shape[1]
+    flat = bucket_of(values) + np.arange(columns) * BUCKETS
+    return np.bincount(flat.ravel(), minlength=columns * BUCKETS).reshape(columns, BUCKETS)
+
+
+def quantile(counts: NDArray[np.int64], q: float) -> float:
+    """The value below which a share `q` of the counted values lies, to the middle of its bucket.
+
+    Args:
+        counts: one column's buckets [B], with at least one value counted.
+    """
+    cumulative = np.cumsum(counts)
+    rank = q * (cumulative[-1] - 1)
+    return float(_BUCKET_VALUES[np.searchsorted(cumulative, rank, side="right")])
+
+
+def _mantissa(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 2 * np.frexp(values)[0]
+
+
+_BUCKET_VALUES = bucket_values()

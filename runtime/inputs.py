@@ -1,0 +1,112 @@
+"""From what a client sends to the sequences that a graph takes. Training encodes with this same code."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from runtime.artifact import Artifact
+from runtime.errors import ArtifactError, InvalidInput
+from runtime.manifest import TOKENIZER, FeatureInputs
+
+Tokens = NDArray[np.int64] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedInput:
+    """One input, ready to be packed.
+
+    Attributes:
+        tokens: token ids [n] int64, or features [n, F] float32; 1 <= n <= max_tokens.
+        truncated: whether the input was longer than max_tokens.
+    """
+
+    tokens: Tokens
+    truncated: bool
+
+
+class InputEncoder(Protocol):
+    """Encodes what clients send, or raises InvalidInput naming the input and what is allowed."""
+
+    max_tokens: int
+
+    def encode(self, inputs: Sequence[Any]) -> list[EncodedInput]: ...
+
+
+class TextEncoder:
+    """Texts to token ids, by a tokenizer of the `tokenizers` library."""
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+
+    def encode(self, inputs: Sequence[Any]) -> list[EncodedInput]:
+        for row, text in enumerate(inputs):
+            if not isinstance(text, str):
+                raise InvalidInput("invalid_text", f"inputs[{row}] is {describe(text)}, expected a text.")
+            if not text.isascii():
+                check_unicode(row, text)
+        encodings = self.tokenizer.encode_batch_fast(list(inputs), add_special_tokens=False)
+        return [self._cut(row, encoding.ids) for row, encoding in enumerate(encodings)]
+
+    def _cut(self, row: int, ids: list[int]) -> EncodedInput:
+        if not ids:
+            raise InvalidInput("empty_text", f"inputs[{row}] is empty, expected a text with at least one word.")
+        return EncodedInput(np.array(ids[: self.max_tokens], dtype=np.int64), len(ids) > self.max_tokens)
+
+
+class FeatureEncoder:
+    """Nested lists of numbers to float sequences."""
+
+    def __init__(self, num_features: int, max_tokens: int) -> None:
+        self.num_features, self.max_tokens = num_features, max_tokens
+
+    def encode(self, inputs: Sequence[Any]) -> list[EncodedInput]:
+        return [self._sequence(row, value) for row, value in enumerate(inputs)]
+
+    def _sequence(self, row: int, value: Any) -> EncodedInput:
+        expected = f"expected a list of [{self.num_features}] finite numbers per step"
+        try:
+            numbers = np.asarray(value)
+        except ValueError:
+            raise InvalidInput("invalid_features", f"inputs[{row}] is ragged, {expected}.") from None
+        if numbers.dtype.kind not in "iuf":
+            raise InvalidInput("invalid_features", f"inputs[{row}] is not numeric, {expected}.")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+            sequence = numbers.astype(np.float32)
+        if sequence.ndim != 2 or sequence.shape[1] != self.num_features or not len(sequence):
+            shape = "x".join(str(size) for size in sequence.shape) or "a single number"
+            raise InvalidInput("wrong_width", f"inputs[{row}] has shape {shape}, {expected}.")
+        if not np.isfinite(sequence).all():
+            raise InvalidInput("not_finite", f"inputs[{row}] has NaN or infinite values, {expected}.")
+        return EncodedInput(sequence[: self.max_tokens], len(sequence) > self.max_tokens)
+
+
+def make_input_encoder(artifact: Artifact) -> InputEncoder:
+    """The encoder that the artifact's manifest asks for."""
+    inputs = artifact.manifest.inputs
+    if isinstance(inputs, FeatureInputs):
+        return FeatureEncoder(inputs.num_features, inputs.max_tokens)
+    try:
+        tokenizer = Tokenizer.from_buffer(artifact.files[TOKENIZER])
+    except Exception as error:  # the library raises a bare Exception
+        raise ArtifactError(f"{artifact.path / TOKENIZER} is not a tokenizer ({error}): export the model again.") from error
+    return TextEncoder(tokenizer, inputs.max_tokens)
+
+
+def check_unicode(row: int, text: str) -> None:
+    """JSON can carry half a surrogate pair, which no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("invalid_text", f"inputs[{row}] has half a surrogate pair, expected valid Unicode.") from None
+
+
+def describe(value: Any) -> str:
+    """A JSON value's type, in words."""
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,95 @@
+"""The manifest: what an artifact says about itself, and how it is verified."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = 1
+MODEL, TOKENIZER, BASELINE, CANARY, MANIFEST = (
+    "model.onnx",
+    "tokenizer.json",
+    "baseline.json",
+    "canary.json",
+    "manifest.json",
+)
+
+LayerKind = Literal["layer_norm", "rms_norm", "batch_norm", "none"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class NormLayer(_Model):
+    """One normalization layer of the graph, in network order."""
+
+    name: str
+    """Path of the module in the network, for example `blocks.0.attention.norm`."""
+    kind: LayerKind
+    placement: Literal["post", "pre"]
+    """post: the norm follows the residual sum; pre: it precedes the sublayer."""
+    d_model: int = Field(ge=1)
+    """Features per token."""
+    eps: float = Field(gt=0)
+    """Added to the variance, under the root."""
+    running_mean: list[float] | None = None
+    """BatchNorm: the mean of every feature in training [d_model]."""
+    running_variance: list[float] | None = None
+    """BatchNorm: the unbiased variance of every feature in training [d_model]."""
+
+
+class TextInputs(_Model):
+    """The model reads text, by the tokenizer beside it."""
+
+    kind: Literal["text"] = "text"
+    max_tokens: int = Field(ge=1)
+    """Longer texts are truncated."""
+
+
+class FeatureInputs(_Model):
+    """The model reads float sequences [tokens, num_features]."""
+
+    kind: Literal["features"] = "features"
+    max_tokens: int = Field(ge=1)
+    """Longer sequences are truncated."""
+    num_features: int = Field(ge=1)
+
+
+class Manifest(_Model):
+    """Everything a reader needs to serve the graph and to explain its answers."""
+
+    format: Literal[1] = 1
+    name: str
+    version: str
+    created: str
+    """UTC, ISO 8601."""
+    task: Literal["classification"] = "classification"
+    labels: list[str] = Field(min_length=2)
+    inputs: Annotated[TextInputs | FeatureInputs, Field(discriminator="kind")]
+    d_model: int = Field(ge=1)
+    """Width of the pooled embedding."""
+    layers: list[NormLayer]
+    """Layer l has columns 2l (mean) and 2l + 1 (1/sigma) of the output `norm_statistics`."""
+    opset: int
+    producer: dict[str, str]
+    """Versions of the libraries that wrote the graph."""
+    training: dict[str, Any]
+    """Data, recipe, parameters and accuracy, as training reported them."""
+    files: dict[str, str]
+    """SHA-256 of every other file of the artifact."""
+    digest: str = ""
+    """SHA-256 of this manifest with an empty digest, as canonical JSON."""
+
+    def sealed(self) -> "Manifest":
+        """This manifest with its digest filled in."""
+        return self.model_copy(update={"digest": self.compute_digest()})
+
+    def compute_digest(self) -> str:
+        content = self.model_copy(update={"digest": ""}).model_dump(mode="json")
+        return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

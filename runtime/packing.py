@@ -1,0 +1,100 @@
+"""Packing: several short sequences share one row of the batch and never see each other.
+
+A padded batch computes every sequence at the length of the longest. Here sequences are laid end to end
+in `packs` of a common width; `segment_ids` keep their attention apart, `position_ids` restart in every
+segment, and a pooling matrix averages each segment's tokens. A padded batch with an attention mask is the
+special case of one segment per pack. docs/architecture.md shows the layout and what it saves.
+"""
+
+# P packs, S tokens per pack, R rows (sequences), N valid tokens, F features
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PACK_TOKENS = 40  # wider packs pay for attention between segments, narrower ones for padding
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """The four inputs of a packed graph, and where its valid tokens are.
+
+    Attributes:
+        values: token ids [P, S] int64, or features [P, S, F] float32; zero where no token is.
+        position_ids: [P, S] int64, restarting at 0 in every segment.
+        segment_ids: [P, S] int64, row + 1, or 0 where no token is.
+        pooling: [R, P * S] float32; row r holds 1 / length at the tokens of sequence r.
+        token_index: [N] position of every valid token in the flattened [P * S], row after row.
+        lengths: [R] tokens per row.
+    """
+
+    values: NDArray[np.int64] | NDArray[np.float32]
+    position_ids: NDArray[np.int64]
+    segment_ids: NDArray[np.int64]
+    pooling: NDArray[np.float32]
+    token_index: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.token_index)
+
+
+def first_fit(lengths: Sequence[int], width: int) -> tuple[list[int], list[int], int]:
+    """Places sequences in packs of `width`, longest first, each in the first pack with room.
+
+    Returns:
+        The pack and the offset inside it of every sequence, and the number of packs.
+    """
+    packs, offsets = [0] * len(lengths), [0] * len(lengths)
+    used: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        length = lengths[row]
+        for pack, filled in enumerate(used):
+            if filled + length <= width:
+                break
+        else:
+            pack, filled = len(used), 0
+            used.append(0)
+        packs[row], offsets[row] = pack, filled
+        used[pack] = filled + length
+    return packs, offsets, len(used)
+
+
+def pack(sequences: Sequence[NDArray[np.int64]] | Sequence[NDArray[np.float32]], width: int = PACK_TOKENS) -> PackedBatch:
+    """Packs sequences into one batch.
+
+    Args:
+        sequences: R >= 1 arrays, token ids [n] or features [n, F], each with n >= 1.
+        width: tokens per pack; a longer sequence widens all packs of the batch to its length.
+    """
+    lengths = [len(sequence) for sequence in sequences]
+    packs, offsets, num_packs = first_fit(lengths, max(width, max(lengths)))
+    span = max(offset + length for offset, length in zip(offsets, lengths, strict=True))
+    length_R = np.array(lengths, dtype=np.int64)
+    start_R = np.array(packs, dtype=np.int64) * span + np.array(offsets, dtype=np.int64)
+    row_N = np.repeat(np.arange(len(lengths)), length_R)
+    position_N = np.arange(len(row_N)) - np.repeat(np.cumsum(length_R) - length_R, length_R)
+    index_N = start_R[row_N] + position_N
+
+    values = np.zeros((num_packs * span, *sequences[0].shape[1:]), dtype=sequences[0].dtype)
+    values[index_N] = np.concatenate(sequences)
+    position_ids, segment_ids = np.zeros((2, num_packs * span), dtype=np.int64)
+    position_ids[index_N] = position_N
+    segment_ids[index_N] = row_N + 1
+    pooling = np.zeros((len(lengths), num_packs * span), dtype=np.float32)
+    pooling[row_N, index_N] = (1.0 / length_R)[row_N]
+    return PackedBatch(
+        values=values.reshape(num_packs, span, *values.shape[1:]),
+        position_ids=position_ids.reshape(num_packs, span),
+        segment_ids=segment_ids.reshape(num_packs, span),
+        pooling=pooling,
+        token_index=index_N,
+        lengths=length_R,
+    )

@@ -1,0 +1,57 @@
+"""Records what every norm sees while a model answers: cheap per batch, exact when read."""
+
+import threading
+
+import numpy as np
+
+from runtime.encoder import EncodedBatch
+from runtime.manifest import NormLayer
+from runtime.moments import Moments
+from runtime.statistics import NormState, feature_state, token_values
+
+FOLD_TOKENS = 4096  # folding many tokens at once costs a tenth of folding every batch
+
+
+class NormRecorder:
+    """Adds batches to a state. One thread may observe while others read.
+
+    Batches are held as they come and folded into the state every few thousand tokens, and whenever it is read.
+    """
+
+    def __init__(self, layers: list[NormLayer]) -> None:
+        self.layers = layers
+        self.batch_norms = [index for index, layer in enumerate(layers) if layer.kind == "batch_norm"]
+        self._folded = NormState.empty(layers)
+        self._held: list[EncodedBatch] = []
+        self._held_tokens = 0
+        self._lock = threading.Lock()
+
+    def observe(self, batch: EncodedBatch) -> None:
+        """Counts every request and every valid token of `batch`."""
+        with self._lock:
+            self._held.append(batch)
+            self._held_tokens += len(batch.norm_statistics)
+            if self._held_tokens >= FOLD_TOKENS:
+                self._fold()
+
+    def state(self) -> NormState:
+        """The statistics of everything observed so far."""
+        with self._lock:
+            if self._held:
+                self._fold()
+            return self._folded
+
+    def _fold(self) -> None:
+        values = token_values(np.concatenate([batch.norm_statistics for batch in self._held]), self.layers)
+        requests = sum(len(batch.lengths) for batch in self._held)
+        self._folded = self._folded.merge(NormState.of(requests, values, self._features()))
+        self._held, self._held_tokens = [], 0
+
+    def _features(self) -> dict[int, Moments]:
+        """BatchNorm layers: the held batches' moments of every feature, by layer index."""
+        features: dict[int, Moments] = {}
+        for batch in self._held:
+            for index, moments in zip(self.batch_norms, batch.feature_moments, strict=True):
+                seen = feature_state(moments, len(batch.norm_statistics))
+                features[index] = features[index].merge(seen) if index in features else seen
+        return features

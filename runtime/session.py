@@ -1,0 +1,128 @@
+"""An ONNX Runtime session on the device that was asked for, or an error that says why not.
+
+ONNX Runtime creates a CPU session without an error where a GPU provider cannot load, and lists GPU providers on machines
+without a GPU; only a session's own provider list tells where it runs.
+"""
+
+import ctypes
+import logging
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, get_args
+
+import onnxruntime as ort
+
+from runtime.errors import DeviceError
+
+logger = logging.getLogger("addnorm.session")
+
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
+_PROVIDERS: dict[Device, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+WHEELS = ("onnxruntime", "onnxruntime-gpu")
+# From 1.30 on, the CPU kernel that fuses Add with LayerNormalization is 1.2 to 1.4 times slower for a whole encoder
+# than the two kernels apart; before, it was the faster one (docs/architecture.md).
+SLOW_SKIP_LAYER_NORM = (1, 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a session really runs.
+
+    Attributes:
+        requested: the device that was asked for.
+        device: the device it runs on.
+        provider: ONNX Runtime's name for it.
+        reason: why `auto` fell back to the CPU, or empty.
+    """
+
+    requested: Device
+    device: Device
+    provider: str
+    reason: str = ""
+
+
+def open_session(model: bytes, device: Device, threads: int) -> tuple[ort.InferenceSession, Placement]:
+    """Opens a session for `model` on `device`.
+
+    Args:
+        device: `auto` takes the first GPU provider that works, else the CPU.
+        threads: intra-op threads of the CPU provider.
+
+    Raises:
+        DeviceError: the device cannot be had; names what is missing.
+    """
+    check_wheels()
+    if device != "auto":
+        return start(model, device, threads), Placement(device, device, _PROVIDERS[device])
+    reasons = []
+    for gpu in ("cuda",):  # TensorRT only by name: it builds an engine for minutes at its first start
+        try:
+            return start(model, gpu, threads), Placement(device, gpu, _PROVIDERS[gpu])  # type: ignore[arg-type]
+        except DeviceError as error:
+            reasons.append(str(error))
+    return start(model, "cpu", threads), Placement(device, "cpu", _PROVIDERS["cpu"], " ".join(reasons))
+
+
+def start(model: bytes, device: Device, threads: int) -> ort.InferenceSession:
+    provider = _PROVIDERS[device]
+    if provider not in ort.get_available_providers():
+        raise DeviceError(
+            f"Device {device} is not available: the installed onnxruntime {ort.__version__} has no {provider}; "
+            "install the gpu extra in place of the cpu one."
+        )
+    if device != "cpu":
+        ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    providers = [provider] if device == "cpu" else [provider, _PROVIDERS["cpu"]]
+    session = ort.InferenceSession(
+        model, options, providers=providers, disabled_optimizers=disabled_optimizers(device, ort.__version__)
+    )
+    session.disable_fallback()
+    if provider not in session.get_providers():
+        raise DeviceError(f"Device {device} is not available: {missing_library(provider)}.")
+    return session
+
+
+def disabled_optimizers(device: Device, version: str) -> list[str]:
+    """The graph optimizations that cost speed on this device and ONNX Runtime version."""
+    release = tuple(int(part) for part in version.split(".")[:2])
+    return ["SkipLayerNormFusion"] if device == "cpu" and release >= SLOW_SKIP_LAYER_NORM else []
+
+
+def missing_library(provider: str) -> str:
+    """Why a provider did not load, in the dynamic linker's words."""
+    name = provider.removesuffix("ExecutionProvider").lower()
+    library = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return str(error)
+    return f"{library.name} loads, but found no usable GPU: check the driver, and --gpus in a container"
+
+
+def check_wheels() -> None:
+    """Refuses an environment with both wheels: they overwrite each other's files."""
+    installed = [wheel for wheel in WHEELS if _is_installed(wheel)]
+    if len(installed) > 1:
+        raise DeviceError(
+            "Both onnxruntime and onnxruntime-gpu are installed and overwrite each other: uninstall both, then install one."
+        )
+
+
+def _is_installed(wheel: str) -> bool:
+    try:
+        metadata.distribution(wheel)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+assert set(_PROVIDERS) | {"auto"} == set(get_args(Device))

@@ -1,0 +1,128 @@
+"""The application: routes over one engine."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse
+from pydantic import ValidationError
+
+from service import norm_stats
+from service.engine import Engine
+from service.errors import ErrorBody, install_error_handlers, invalid_request
+from service.limits import BodyLimit
+from service.schemas import (
+    LayerResponse,
+    Live,
+    ModelResponse,
+    NormStatsResponse,
+    PredictRequest,
+    PredictResponse,
+    Ready,
+)
+from service.settings import Settings
+
+INVALID: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "The request cannot be answered"},
+    413: {"model": ErrorBody, "description": "Too many inputs, or too large a body"},
+    503: {"model": ErrorBody, "description": "The service is stopping"},
+}
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "No such layer"}}
+PREDICT_BODY = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
+}
+
+
+def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
+    """Builds the application.
+
+    Args:
+        engine: the loaded model; loaded as the settings say where it is not given.
+
+    Raises:
+        ArtifactError: the artifact cannot be served.
+        DeviceError: the device cannot be had.
+    """
+    engine = engine or Engine(settings)
+    app = FastAPI(title="AddNorm", version=engine.manifest.version, lifespan=_lifespan(engine))
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    install_error_handlers(app)
+    _add_inference(app, engine)
+    _add_statistics(app, engine)
+    _add_health(app, engine)
+    return app
+
+
+def _lifespan(engine: Engine) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await engine.batcher.close()
+
+    return lifespan
+
+
+def _add_inference(app: FastAPI, engine: Engine) -> None:
+    @app.post("/predict", responses=INVALID, openapi_extra=PREDICT_BODY, response_model_exclude_unset=True)
+    async def predict(request: Request) -> PredictResponse:
+        """Classifies one or more inputs. The body is read as JSON, whatever its Content-Type."""
+        try:
+            body = PredictRequest.model_validate_json(await request.body())
+        except ValidationError as error:
+            raise invalid_request(error) from None
+        predictions = await engine.predict(body.inputs, body.top_k, body.norm_stats)
+        return PredictResponse(model=engine.manifest.name, version=engine.manifest.version, predictions=predictions)
+
+    @app.get("/model")
+    async def model() -> ModelResponse:
+        """What is served, how it was made, and where it runs."""
+        manifest = engine.manifest
+        return ModelResponse(
+            task=manifest.task,
+            labels=manifest.labels,
+            inputs=manifest.inputs.model_dump(),
+            layers=[layer.name for layer in manifest.layers],
+            training=manifest.training,
+            **_identity(engine),
+        )
+
+
+def _add_statistics(app: FastAPI, engine: Engine) -> None:
+    @app.get("/norm-stats", response_model_exclude_unset=True)
+    async def norm_stats_of_all_layers() -> NormStatsResponse:
+        """What flowed into every normalization layer since the service started, beside the validation data."""
+        return norm_stats.all_layers(engine)
+
+    @app.get("/norm-stats/{layer}", responses=UNKNOWN)
+    async def norm_stats_of_one_layer(layer: str) -> LayerResponse:
+        """The same for one layer, by its name."""
+        return norm_stats.one_layer(engine, layer)
+
+
+def _add_health(app: FastAPI, engine: Engine) -> None:
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    @app.get("/health/live")
+    async def live() -> Live:
+        """The process answers."""
+        return Live()
+
+    @app.get("/health/ready")
+    async def ready() -> Ready:
+        """The model is loaded, verified against its canary, and runs on this provider."""
+        return Ready(**_identity(engine))
+
+
+def _identity(engine: Engine) -> dict[str, str]:
+    placement = engine.placement
+    return {
+        "model": engine.manifest.name,
+        "version": engine.manifest.version,
+        "provider": placement.provider,
+        "device": placement.device,
+        "requested_device": placement.requested,
+        "fallback_reason": placement.reason,
+    }

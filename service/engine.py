@@ -1,0 +1,114 @@
+"""The engine: one loaded artifact that answers requests and records what its norms see."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.artifact import read_artifact
+from runtime.baseline import read_baseline
+from runtime.encoder import EncodedBatch, Encoder
+from runtime.errors import InvalidInput
+from runtime.inputs import EncodedInput, Tokens, describe, make_input_encoder
+from runtime.recorder import NormRecorder
+from runtime.statistics import row_means, token_values
+from service.batcher import Batcher
+from service.schemas import Candidate, LayerDeviation, Prediction
+from service.settings import Settings
+
+
+class Engine:
+    """Loads the artifact that the settings name; ready once constructed.
+
+    Raises:
+        ArtifactError: the artifact is missing, half-written or altered.
+        DeviceError: the device cannot be had.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        artifact = read_artifact(settings.model)
+        self.manifest = artifact.manifest
+        self.max_rows = settings.max_rows
+        self.inputs = make_input_encoder(artifact)
+        self.baseline = read_baseline(artifact)
+        self.encoder = Encoder(artifact, settings.device, settings.threads)
+        self.placement = self.encoder.placement
+        self.recorder = NormRecorder(self.manifest.layers)
+        self.batcher = Batcher(self._run, settings.max_batch_tokens)
+        self.since = datetime.now(UTC)
+
+    def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
+        batch = self.encoder.run(sequences)
+        self.recorder.observe(batch)
+        return batch
+
+    async def predict(self, inputs: Any, top_k: int, norm_stats: bool) -> list[Prediction]:
+        """Classifies what a client sent.
+
+        Args:
+            inputs: a text, a list of texts, or a list of float sequences.
+            top_k: classes to return for each input, best first.
+            norm_stats: whether to add how far each layer's input lies from the validation data.
+
+        Raises:
+            InvalidInput: it cannot be answered; says which input and what is allowed.
+        """
+        encoded = self.inputs.encode(self._as_list(inputs))
+        batch = await self.batcher.submit([item.tokens for item in encoded])
+        deviations = self._deviations(batch) if norm_stats else [None] * len(encoded)
+        probabilities = softmax(batch.logits)
+        return [
+            self._prediction(item, row, top_k, deviation)
+            for item, row, deviation in zip(encoded, probabilities, deviations, strict=True)
+        ]
+
+    def _as_list(self, inputs: Any) -> list[Any]:
+        rows = [inputs] if isinstance(inputs, str) else inputs
+        if not isinstance(rows, list):
+            kind = "a text or a list of texts" if self.manifest.inputs.kind == "text" else "a list of sequences"
+            raise InvalidInput("invalid_inputs", f"inputs is {describe(inputs)}, expected {kind}.")
+        if not rows:
+            raise InvalidInput("no_inputs", f"inputs is empty, expected 1 to {self.max_rows} of them.")
+        if len(rows) > self.max_rows:
+            raise InvalidInput("too_many_rows", f"inputs has {len(rows)} rows, expected at most {self.max_rows}.")
+        return rows
+
+    def _prediction(
+        self, item: EncodedInput, probabilities: NDArray[np.float64], top_k: int, deviations: list[LayerDeviation] | None
+    ) -> Prediction:
+        best = np.argsort(-probabilities, kind="stable")[:top_k]
+        top = [Candidate(label=self.manifest.labels[i], score=float(probabilities[i])) for i in best]
+        return Prediction(
+            label=top[0].label,
+            score=top[0].score,
+            tokens=len(item.tokens),
+            truncated=item.truncated,
+            top=top,
+            norm_stats=deviations,
+        )
+
+    def _deviations(self, batch: EncodedBatch) -> list[list[LayerDeviation] | None]:
+        layers = self.manifest.layers
+        means = row_means(token_values(batch.norm_statistics, layers), batch.lengths)
+        scores = self.baseline.z_scores(means)
+        return [
+            [
+                LayerDeviation(
+                    name=layer.name,
+                    mean=row[2 * i],
+                    variance=row[2 * i + 1],
+                    mean_z=z[2 * i],
+                    variance_z=z[2 * i + 1],
+                )
+                for i, layer in enumerate(layers)
+            ]
+            for row, z in zip(means.tolist(), scores.tolist(), strict=True)
+        ]
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Class probabilities [R, C] in float64."""
+    exponents = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return exponents / exponents.sum(1, keepdims=True)

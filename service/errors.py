@@ -1,0 +1,87 @@
+"""From what went wrong to what the client reads: the one place that maps errors to HTTP statuses.
+
+Every error body is {"error": one sentence, "code": machine-readable reason}.
+"""
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from runtime.errors import AddNormError, InvalidInput, Unavailable, UnknownLayer
+
+logger = logging.getLogger("addnorm.service")
+
+STATUS: dict[type[AddNormError], HTTPStatus] = {
+    InvalidInput: HTTPStatus.BAD_REQUEST,
+    UnknownLayer: HTTPStatus.NOT_FOUND,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+STATUS_BY_CODE = {
+    "too_many_rows": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+}
+
+
+class ErrorBody(BaseModel):
+    """What every error looks like."""
+
+    error: str
+    """One sentence: what was wrong, what is allowed."""
+    code: str
+    """Machine-readable reason."""
+
+
+def error_response(status: int, message: str, code: str) -> JSONResponse:
+    return JSONResponse({"error": message, "code": code}, status_code=status)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Makes every error of `app`, its framework's own included, answer with an ErrorBody."""
+    app.add_exception_handler(AddNormError, _on_domain_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_defect)
+
+
+def invalid_request(error: ValidationError | RequestValidationError) -> InvalidInput:
+    """The first complaint of pydantic, in one sentence."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return InvalidInput("invalid_json", f"The body is not valid JSON ({first['ctx']['error']}), expected an object.")
+    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return InvalidInput("invalid_request", f"{where} is not usable: {message}.")
+
+
+async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AddNormError)
+    status = STATUS_BY_CODE.get(error.code) or STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+    return error_response(status, str(error), error.code)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return await _on_domain_error(request, invalid_request(error))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.url.path
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return error_response(404, f"There is no {path}; /docs lists what there is.", "not_found")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        response = error_response(405, f"{path} does not take {method}, it takes {allowed}.", "method_not_allowed")
+        response.headers["Allow"] = allowed
+        return response
+    return error_response(error.status_code, str(error.detail), "http_error")
+
+
+async def _on_defect(request: Request, error: Exception) -> JSONResponse:
+    logger.exception("defect while answering %s %s", request.method, request.url.path, exc_info=error)
+    return error_response(500, "The service has a defect; its log has the details.", "internal_error")

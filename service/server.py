@@ -1,0 +1,75 @@
+"""`addnorm serve`: the application in uvicorn, with a word on how to use it."""
+
+import logging
+import os
+import socket
+
+import uvicorn
+
+from runtime.session import logger as session_logger
+from service.app import create_app
+from service.engine import Engine
+from service.settings import Settings
+
+logger = logging.getLogger("addnorm.service")
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says what to try once it listens."""
+
+    example: str
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            print(welcome(f"http://{host}:{port}", self.example), flush=True)
+
+
+def serve(settings: Settings) -> None:
+    """Loads the model and serves it until a signal ends the process.
+
+    Raises:
+        ArtifactError: the artifact cannot be served.
+        DeviceError: the device cannot be had.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would compete with the graph's
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    engine = Engine(settings)
+    log_start(engine)
+    config = uvicorn.Config(
+        create_app(settings, engine),
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=30,
+    )
+    server = _Server(config)
+    server.example = example_body(engine)
+    server.run()
+
+
+def log_start(engine: Engine) -> None:
+    manifest, placement = engine.manifest, engine.placement
+    logger.info("%s version %s on %s", manifest.name, manifest.version, placement.provider)
+    if placement.reason:
+        session_logger.warning("no GPU, running on the CPU: %s", placement.reason)
+
+
+def example_body(engine: Engine) -> str:
+    """A request body that the served model understands."""
+    if engine.manifest.inputs.kind == "text":
+        return '{"inputs": "what is my account balance"}'
+    return '{"inputs": [[[' + ", ".join(["0"] * engine.manifest.inputs.num_features) + "]]]}"
+
+
+def welcome(url: str, body: str) -> str:
+    return f"""
+AddNorm serves at {url} (API at {url}/docs). Try:
+
+  curl {url}/predict -d '{body}'
+  curl {url}/norm-stats
+
+Stop with Ctrl+C."""

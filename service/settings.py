@@ -1,0 +1,34 @@
+"""Settings of the service: `ADDNORM_*` variables and the same-named options of `addnorm serve`."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from runtime.options import option_config
+from runtime.session import Device
+
+
+class Settings(BaseSettings):
+    """Every setting has a default that works; an option wins over a variable."""
+
+    model_config = option_config("addnorm serve")
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all."""
+    port: int = Field(8000, ge=0, le=65535)
+    """TCP port to listen on; 0 takes a free one."""
+    model: Path = Path(__file__).parent.parent / "models" / "intents" / "1"
+    """Directory of the artifact to serve."""
+    device: Device = "auto"
+    """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU, and says so."""
+    threads: int = Field(1, ge=1)
+    """Threads of one run of the graph on the CPU."""
+    max_rows: int = Field(128, ge=1)
+    """Most inputs in one request."""
+    max_body_bytes: int = Field(1 << 20, ge=1)
+    """Largest request body, in bytes."""
+    max_batch_tokens: int = Field(2048, ge=1)
+    """Tokens at which a batch stops taking further requests."""
+    log_level: str = Field("info", pattern="^(critical|error|warning|info|debug)$")
+    """critical, error, warning, info or debug."""

@@ -1,0 +1,55 @@
+"""The normalization statistics of a running service, as a table for a terminal."""
+
+import httpx
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from runtime.errors import Unavailable
+from service.schemas import NormStatsResponse, Summary
+
+
+def print_stats(url: str, timeout: float, console: Console | None = None) -> None:
+    """Asks the service at `url` and prints one row per layer.
+
+    Raises:
+        Unavailable: nothing that speaks this protocol answers there.
+    """
+    console = console or Console()
+    stats = fetch(url.rstrip("/") + "/norm-stats", timeout)
+    console.print(
+        f"{stats.model} version {stats.version}: {stats.requests:,} requests, {stats.tokens:,} tokens since {stats.since}; "
+        f"baseline {stats.baseline.requests:,} requests, {stats.baseline.tokens:,} tokens",
+        highlight=False,
+    )
+    console.print(make_table(stats))
+
+
+def fetch(url: str, timeout: float) -> NormStatsResponse:
+    try:
+        response = httpx.get(url, timeout=timeout)
+        response.raise_for_status()
+        return NormStatsResponse.model_validate_json(response.content)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unavailable(f"{url} does not answer ({error}): give the address of a running `addnorm serve`.") from error
+    except ValidationError as error:
+        raise Unavailable(f"{url} answers with something else than normalization statistics: check the address.") from error
+
+
+def make_table(stats: NormStatsResponse) -> Table:
+    """One row per layer: mean ± std of the token means and variances, live and baseline."""
+    table = Table("layer", "kind", "mean, live", "baseline", "variance, live", "baseline")
+    for layer in stats.layers:
+        table.add_row(
+            layer.name,
+            f"{layer.kind} ({layer.placement})",
+            spread(layer.live.mean),
+            spread(layer.baseline.mean),
+            spread(layer.live.variance),
+            spread(layer.baseline.variance),
+        )
+    return table
+
+
+def spread(summary: Summary | None) -> str:
+    return f"{summary.mean:.4g} ± {summary.std:.3g}" if summary else "-"
