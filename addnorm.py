@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
         return fail(f"{name!r} is not a command, expected one of {', '.join(COMMANDS)}.")
     module, extra = NEEDS.get(name, ("", ""))
     if module and find_spec(module) is None:
-        return fail(f"`addnorm {name}` needs the {extra} extra: install requirements/{extra}.txt, or run `make install`.")
+        return fail(
+            f"`addnorm {name}` needs the {extra} extra: install requirements/{extra}.txt, or run `make install`."
+        )
     try:
         CliApp.run(load(name), cli_args=rest)
     except AddNormError as error:
@@ -55,7 +57,9 @@ def load(name: str) -> type[BaseModel]:
 
 def usage() -> str:
     lines = [f"  addnorm {name:7} {summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join([__doc__.strip().splitlines()[0], "", *lines, "", "`addnorm COMMAND --help` lists a command's options."])
+    return "\n".join(
+        [__doc__.strip().splitlines()[0], "", *lines, "", "`addnorm COMMAND --help` lists a command's options."]
+    )
 
 
 def fail(message: str) -> int:

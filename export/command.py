@@ -38,6 +38,8 @@ class Export(BaseSettings):
         facts = artifact.manifest.training
         size = sum(len(content) for content in artifact.files.values()) / 1e6
         console.print(f"{artifact.path}: {size:.2f} MB, {facts['parameters']:,} parameters", highlight=False)
-        console.print(f"accuracy: validation {facts['validation_accuracy']:.4f}, test {facts['test_accuracy']}", highlight=False)
+        console.print(
+            f"accuracy: validation {facts['validation_accuracy']:.4f}, test {facts['test_accuracy']}", highlight=False
+        )
         for kind, error in errors.items():
             console.print(f"verified: {kind} within {error:.1e} of PyTorch", highlight=False)

@@ -81,7 +81,9 @@ def describe_run(run: Run, name: str, model_version: str) -> Manifest:
         d_model=config.d_model,
         layers=describe_layers(run),
         opset=OPSET,
-        producer={package: version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime", "tokenizers")},
+        producer={
+            package: version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime", "tokenizers")
+        },
         training={},
         files={},
     )
@@ -89,28 +91,25 @@ def describe_run(run: Run, name: str, model_version: str) -> Manifest:
 
 def describe_layers(run: Run) -> list[NormLayer]:
     config = run.info.encoder
-    layers = []
-    for name, norm in run.model.norms():
-        running = isinstance(norm, BatchNorm)
-        layers.append(
-            NormLayer(
-                name=name,
-                kind=norm_kind(norm),
-                placement=config.placement,
-                d_model=config.d_model,
-                eps=config.eps,
-                running_mean=norm.running_mean.tolist() if running else None,
-                running_variance=norm.running_var.tolist() if running else None,
-            )
+    return [
+        NormLayer(
+            name=name,
+            kind=norm_kind(norm),
+            placement=config.placement,
+            d_model=config.d_model,
+            eps=config.eps,
+            running_mean=norm.running_mean.tolist() if isinstance(norm, BatchNorm) else None,
+            running_variance=norm.running_var.tolist() if isinstance(norm, BatchNorm) else None,
         )
-    return layers
+        for name, norm in run.model.norms()
+    ]
 
 
 def make_canary(served: ServedEncoder, validation: Split, inputs: InputEncoder) -> bytes:
     """A few validation inputs, one of a single token, with PyTorch's float64 answers for them."""
     sequences = [item.tokens for item in inputs.encode(validation.inputs[:4])]
     sequences.append(sequences[0][:1])
-    expected = reference(served, pack(sequences))  # type: ignore[arg-type]
+    expected = reference(served, pack(sequences))
     content = {
         "inputs": [sequence.tolist() for sequence in sequences],
         "logits": expected.logits64.tolist(),

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from export.graph import ServedEncoder, as_tensors
 from model.config import EncoderConfig
-from runtime.errors import ExportError
 from runtime.encoder import EncodedBatch, Encoder
-from runtime.inputs import Tokens
-from runtime.packing import PackedBatch, pack
+from runtime.errors import ExportError
+from runtime.packing import PackedBatch, Tokens, pack
 
 LOGIT_TOLERANCE = 1e-4  # absolute
 STATISTIC_TOLERANCE = 1e-4  # of the token's sigma for a mean, relative for 1/sigma
@@ -78,7 +77,7 @@ def verify(encoder: Encoder, served: ServedEncoder) -> dict[str, float]:
     errors: dict[str, float] = {}
     for sequences in spread(served.encoder.config):
         for width in WIDTHS:
-            batch = pack(sequences, width)  # type: ignore[arg-type]
+            batch = pack(sequences, width)
             found, expected = encoder.run_packed(batch), reference(served, batch)
             check_shapes(found, expected)
             for kind, error in value_errors(found, expected).items():

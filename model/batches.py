@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from model.augment import TextAugmenter
 from model.data.dataset import Dataset, Split
 from model.recipe import Recipe
 from model.tokenizer import BpeDropout
-from runtime.inputs import FeatureEncoder, InputEncoder, TextEncoder, Tokens
-from runtime.packing import pack
+from runtime.inputs import FeatureEncoder, InputEncoder, TextEncoder
+from runtime.packing import Tokens, pack
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Batch:
     """R packed sequences as tensors, in the order of `Encoder.forward`.
 
     Attributes:
@@ -84,6 +85,7 @@ def evaluation_batches(split: Split, encoder: InputEncoder, batch_size: int = 25
 
 
 def to_batch(sequences: list[Tokens], labels: NDArray[np.int64], texts: list[str]) -> Batch:
-    packed = pack(sequences)  # type: ignore[arg-type]
+    packed = pack(sequences)
     arrays = (packed.values, packed.position_ids, packed.segment_ids, packed.pooling, labels)
-    return Batch(*(torch.from_numpy(array) for array in arrays), packed.tokens, texts)  # type: ignore[arg-type]
+    values, position_ids, segment_ids, pooling, targets = (torch.from_numpy(array) for array in arrays)
+    return Batch(values, position_ids, segment_ids, pooling, targets, packed.tokens, texts)

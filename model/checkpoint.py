@@ -1,10 +1,10 @@
 """A run directory: what training keeps, so that it can go on, be exported, or teach.
 
-    recipe.json         every choice, the data set's name, labels and source, the encoder's configuration
-    tokenizer.json      text only
-    model.safetensors   the best weights by validation
-    state.safetensors   where training stands: weights, their average, the optimizer's moments
-    metrics.jsonl       one line an epoch;  curves.png draws it
+recipe.json         every choice, the data set's name, labels and source, the encoder's configuration
+tokenizer.json      text only
+model.safetensors   the best weights by validation
+state.safetensors   where training stands: weights, their average, the optimizer's moments
+metrics.jsonl       one line an epoch;  curves.png draws it
 """
 
 import json

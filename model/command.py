@@ -11,7 +11,7 @@ from runtime.options import option_config
 
 
 class Train(Recipe, BaseSettings):
-    """Trains an encoder on clinc150, digits, or a CSV or JSONL file; the same command resumes a run that was stopped."""
+    """Trains an encoder on clinc150, digits, or a CSV or JSONL file; repeated, it resumes what was stopped."""
 
     model_config = option_config("addnorm train")
 

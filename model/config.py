@@ -57,6 +57,6 @@ class EncoderConfig(Architecture):
     def one_kind_of_input(self) -> Self:
         if (self.vocab_size > 0) == (self.num_features > 0):
             raise ValueError(
-                f"vocab_size is {self.vocab_size} and num_features is {self.num_features}, expected one of them positive"
+                f"vocab_size is {self.vocab_size} and num_features {self.num_features}, expected one of them positive"
             )
         return self

@@ -1,4 +1,4 @@
-"""Distillation: an ensemble of trained runs as the teacher of one small encoder (Hinton et al. 2015, arXiv:1503.02531)."""
+"""Distillation: an ensemble of trained runs teaches one small encoder (Hinton et al. 2015, arXiv:1503.02531)."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,9 @@ class Ensemble:
         self.members = []
         for run in runs:
             if run.info.labels != labels or run.tokenizer is None:
-                raise DataError(f"A teacher trained on {run.info.dataset} cannot teach these classes: train it on the same data.")
+                raise DataError(
+                    f"A teacher trained on {run.info.dataset} cannot teach these classes: train it on the same data."
+                )
             self.members.append((run.model, TextEncoder(run.tokenizer, run.info.encoder.max_tokens)))
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from model.config import EncoderConfig
 from model.layers import Block
-from model.norms import BatchNorm, LayerNorm, NoNorm, NormStatistics, RMSNorm, make_norm
+from model.norms import BatchNorm, LayerNorm, NoNorm, Norm, NormStatistics, RMSNorm, make_norm
 
 
 class EncoderOutput(NamedTuple):
@@ -43,7 +43,9 @@ class Embeddings(nn.Module):
             self.norm = make_norm(config.norm, config.d_model, config.eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, values: Tensor, position_ids_PS: Tensor, valid_PS1: Tensor) -> tuple[Tensor, list[NormStatistics]]:
+    def forward(
+        self, values: Tensor, position_ids_PS: Tensor, valid_PS1: Tensor
+    ) -> tuple[Tensor, list[NormStatistics]]:
         x_PSD = self.token(values) + self.position(position_ids_PS)
         statistics = []
         if hasattr(self, "norm"):
@@ -65,7 +67,9 @@ class Encoder(nn.Module):
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.d_model, config.num_classes))
         self.apply(initialize)
 
-    def forward(self, values: Tensor, position_ids_PS: Tensor, segment_ids_PS: Tensor, pooling: Tensor) -> EncoderOutput:
+    def forward(
+        self, values: Tensor, position_ids_PS: Tensor, segment_ids_PS: Tensor, pooling: Tensor
+    ) -> EncoderOutput:
         """Classifies R packed sequences.
 
         Args:
@@ -86,9 +90,11 @@ class Encoder(nn.Module):
         embedding_RD = pooling @ x_PSD.flatten(0, 1)
         return EncoderOutput(self.head(embedding_RD), embedding_RD, statistics)
 
-    def norms(self) -> list[tuple[str, nn.Module]]:
+    def norms(self) -> list[tuple[str, Norm]]:
         """Name and module of every norm, in network order."""
-        return [(name, m) for name, m in self.named_modules() if isinstance(m, LayerNorm | RMSNorm | BatchNorm | NoNorm)]
+        return [
+            (name, m) for name, m in self.named_modules() if isinstance(m, LayerNorm | RMSNorm | BatchNorm | NoNorm)
+        ]
 
 
 def initialize(module: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """The parts of an encoder block: self-attention, feed-forward, and the Add & Norm around each.
 
-Vaswani et al. 2017, arXiv:1706.03762, section 3.1 (post placement); Xiong et al. 2020, arXiv:2002.04745 (pre placement).
+Post placement: Vaswani et al. 2017, arXiv:1706.03762, section 3.1. Pre: Xiong et al. 2020, arXiv:2002.04745.
 """
 
 # P packs, S tokens per pack, D d_model, H heads, K head dimension
@@ -22,12 +22,13 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(config.d_model, config.d_model)
 
     def forward(self, x_PSD: Tensor, same_segment_P1SS: Tensor) -> Tensor:
-        packs, tokens, d_model = x_PSD.shape
-        qkv = self.query_key_value(x_PSD).reshape(packs, tokens, 3, self.num_heads, -1)
-        q_PHSK, k_PHSK, v_PHSK = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q_PHSK, k_PHSK, v_PHSK = (
+            part_PSD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for part_PSD in self.query_key_value(x_PSD).chunk(3, dim=-1)
+        )
         dropout = self.attention_dropout if self.training else 0.0
         mixed_PHSK = F.scaled_dot_product_attention(q_PHSK, k_PHSK, v_PHSK, same_segment_P1SS, dropout)
-        return self.output(mixed_PHSK.transpose(1, 2).reshape(packs, tokens, d_model))
+        return self.output(mixed_PHSK.transpose(1, 2).flatten(-2))
 
 
 class FeedForward(nn.Module):

@@ -65,13 +65,14 @@ class BatchNorm(nn.Module):
     variance and the running variance averages the unbiased one; inference uses the running moments.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, d_model: int, eps: float, momentum: float = 0.1) -> None:
         super().__init__()
         self.d_model, self.eps, self.momentum = d_model, eps, momentum
         self.weight = nn.Parameter(torch.ones(d_model))
         self.bias = nn.Parameter(torch.zeros(d_model))
-        self.running_mean: Tensor
-        self.running_var: Tensor
         self.register_buffer("running_mean", torch.zeros(d_model))
         self.register_buffer("running_var", torch.ones(d_model))
 

@@ -46,14 +46,19 @@ class Report:
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         self.rows = [row for row in rows if row["step"] <= step]
         self.write_metrics()
-        self.task = self.progress.add_task(self.title, total=total_steps, completed=step, loss=0.0, accuracy=0.0, rate=0.0)
+        self.task = self.progress.add_task(
+            self.title, total=total_steps, completed=step, loss=0.0, accuracy=0.0, rate=0.0
+        )
 
     def step(self, loss: float, correct: int, rows: int, tokens: int) -> None:
         self.loss += loss * rows
         self.correct += correct
         self.rows_seen += rows
         self.tokens += tokens
-        self.progress.update(self.task, advance=1, **self.running())
+        running = self.running()
+        self.progress.update(
+            self.task, advance=1, loss=running["loss"], accuracy=running["accuracy"], rate=running["rate"]
+        )
 
     def running(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self.started, 1e-9)

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterable
+from itertools import pairwise
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -10,7 +11,7 @@ PADDING = "[PAD]"  # id 0: what lies in a pack where no token is
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Learns a vocabulary; frequent words become one token, and no text is ever unknown, since every byte is a token."""
+    """Learns a vocabulary: frequent words become one token; since every byte is a token, no text is unknown."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -56,7 +57,7 @@ class BpeDropout:
         while len(parts) > 1:
             merges = [
                 (self.ranks[pair], i)
-                for i, pair in enumerate(zip(parts, parts[1:], strict=False))
+                for i, pair in enumerate(pairwise(parts))
                 if pair in self.ranks and rng.random() >= self.probability
             ]
             if not merges:

@@ -2,7 +2,6 @@
 
 import math
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,8 @@ from model.report import Report
 from runtime.inputs import InputEncoder
 
 Teacher = Callable[[Batch], Tensor]
+Tensors = tuple[Tensor, ...] | list[Tensor]
+AverageFunction = Callable[[Tensors, Tensors, Tensor | int], None]
 
 
 class Interrupted(Exception):
@@ -92,7 +93,7 @@ class Trainer:
         logits = self.model(*batch.inputs).logits
         loss = self.loss(logits, batch)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.average.update_parameters(self.model)
@@ -148,11 +149,11 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
-def averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
-    """Exponential moving average whose decay grows from 0.1 to `decay`, so that the first weights are soon forgotten."""
+def averaging(decay: float) -> AverageFunction:
+    """Exponential moving average; its decay grows from 0.1 to `decay`, so that the first weights are soon forgotten."""
 
     @torch.no_grad()
-    def update(averages: list[Tensor], weights: list[Tensor], updates: Tensor | int) -> None:
+    def update(averages: Tensors, weights: Tensors, updates: Tensor | int) -> None:
         count = float(updates)
         torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + count) / (10 + count)))
 
@@ -176,7 +177,7 @@ def stop_on_sigint() -> Iterator[Callable[[], bool]]:
     """Turns the first SIGINT into a flag that the loop looks at between steps; a second one interrupts at once."""
     asked = False
 
-    def ask(signum: int, frame: object) -> None:
+    def ask(*_: object) -> None:
         nonlocal asked
         asked = True
         signal.signal(signal.SIGINT, previous)

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 from tokenizers import Tokenizer
 
 from model.batches import make_encoder
-from model.checkpoint import MODEL, RECIPE, TOKENIZER, Run, RunInfo, load_info, load_run, load_tokenizer
+from model.checkpoint import RECIPE, TOKENIZER, Run, RunInfo, load_info, load_run, load_tokenizer
 from model.config import Architecture, EncoderConfig
 from model.data import Dataset
 from model.distill import Ensemble
@@ -64,7 +63,9 @@ def train(
     run = load_run(directory)
     if len(dataset.test):
         _, accuracy = evaluate(run.model, dataset.test, encoder)
-        console.print(f"{directory}: best validation accuracy {run.facts['validation_accuracy']:.4f}, test {accuracy:.4f}")
+        console.print(
+            f"{directory}: best validation accuracy {run.facts['validation_accuracy']:.4f}, test {accuracy:.4f}"
+        )
     return run
 
 

@@ -68,7 +68,9 @@ def read_file(path: Path, name: str, digest: str) -> bytes:
     except OSError as error:
         raise ArtifactError(f"{path / name} cannot be read ({error.strerror}): export the model again.") from error
     if sha256(content) != digest:
-        raise ArtifactError(f"{path / name} was altered or half-written, its SHA-256 does not match: export the model again.")
+        raise ArtifactError(
+            f"{path / name} was altered or half-written, its SHA-256 does not match: export the model again."
+        )
     return content
 
 
@@ -80,7 +82,9 @@ def write_artifact(path: Path, manifest: Manifest, files: dict[str, bytes], over
     """
     if path.exists() and not overwrite:
         raise ArtifactError(f"{path} exists already: choose another version, or pass --overwrite.")
-    manifest = manifest.model_copy(update={"files": {name: sha256(content) for name, content in files.items()}}).sealed()
+    manifest = manifest.model_copy(
+        update={"files": {name: sha256(content) for name, content in files.items()}}
+    ).sealed()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))

@@ -67,7 +67,9 @@ def read_baseline(artifact: Artifact) -> Baseline:
     try:
         baseline = Baseline.from_json(artifact.files[BASELINE])
     except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise ArtifactError(f"{artifact.path / BASELINE} is not a baseline of this version: export the model again.") from error
+        raise ArtifactError(
+            f"{artifact.path / BASELINE} is not a baseline of this version: export the model again."
+        ) from error
     if len(baseline.state.histograms) != 2 * len(artifact.manifest.layers):
         raise ArtifactError(f"{artifact.path / BASELINE} has other layers than the manifest: export the model again.")
     return baseline
@@ -78,4 +80,6 @@ def moments_to_dict(moments: Moments) -> dict[str, Any]:
 
 
 def moments_from_dict(raw: dict[str, Any]) -> Moments:
-    return Moments(np.array(raw["count"], dtype=np.int64), *(np.array(raw[n], dtype=np.float64) for n in Moments.__slots__[1:]))
+    return Moments(
+        np.array(raw["count"], dtype=np.int64), *(np.array(raw[n], dtype=np.float64) for n in Moments.__slots__[1:])
+    )

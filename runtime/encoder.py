@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError
-from runtime.inputs import Tokens
 from runtime.manifest import CANARY, MODEL
-from runtime.packing import PackedBatch, pack
+from runtime.packing import PackedBatch, Tokens, pack
 from runtime.session import Device, Placement, open_session
 
 GRAPH_INPUTS = ("position_ids", "segment_ids", "pooling")
@@ -89,19 +88,20 @@ class Encoder:
             batch.lengths,
         )
 
-    def feeds(self, batch: PackedBatch) -> dict[str, NDArray[np.int64] | NDArray[np.float32]]:
+    def feeds(self, batch: PackedBatch) -> dict[str, Tokens]:
         return {self.values_name: batch.values} | {name: getattr(batch, name) for name in GRAPH_INPUTS}
 
 
 def verify_canary(encoder: Encoder, artifact: Artifact) -> None:
     """Runs the inputs that export stored, and compares logits and statistics with what PyTorch gave for them."""
     canary = json.loads(artifact.files[CANARY])
-    dtype = np.int64 if artifact.manifest.inputs.kind == "text" else np.float32
-    batch = encoder.run([np.array(tokens, dtype=dtype) for tokens in canary["inputs"]])
+    dtype = "int64" if artifact.manifest.inputs.kind == "text" else "float32"
+    sequences: list[Tokens] = [np.array(tokens, dtype=dtype) for tokens in canary["inputs"]]
+    batch = encoder.run(sequences)
     for name in ("logits", "norm_statistics"):
         found, expected = getattr(batch, name), np.array(canary[name])
         if found.shape != expected.shape or not np.allclose(found, expected, CANARY_TOLERANCE, CANARY_TOLERANCE):
             raise ArtifactError(
-                f"{artifact.path / MODEL} does not reproduce its canary on {encoder.placement.provider} ({name} differ): "
-                "the graph and onnxruntime do not fit together, export the model again with these versions."
+                f"{artifact.path / MODEL} does not reproduce its canary on {encoder.placement.provider} "
+                f"({name} differ): graph and onnxruntime do not fit together, export the model again."
             )

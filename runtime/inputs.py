@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, InvalidInput
 from runtime.manifest import TOKENIZER, FeatureInputs
+from runtime.packing import Tokens
 
-Tokens = NDArray[np.int64] | NDArray[np.float32]
+# No token of a vocabulary is longer: what lies beyond cannot be among the first max_tokens, and is not tokenized.
+CHARACTERS_PER_TOKEN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ class TextEncoder:
                 raise InvalidInput("invalid_text", f"inputs[{row}] is {describe(text)}, expected a text.")
             if not text.isascii():
                 check_unicode(row, text)
-        encodings = self.tokenizer.encode_batch_fast(list(inputs), add_special_tokens=False)
+        longest = self.max_tokens * CHARACTERS_PER_TOKEN
+        texts = [text if len(text) <= longest else text.lstrip()[:longest] for text in inputs]
+        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [self._cut(row, encoding.ids) for row, encoding in enumerate(encodings)]
 
     def _cut(self, row: int, ids: list[int]) -> EncodedInput:
@@ -92,7 +95,9 @@ def make_input_encoder(artifact: Artifact) -> InputEncoder:
     try:
         tokenizer = Tokenizer.from_buffer(artifact.files[TOKENIZER])
     except Exception as error:  # the library raises a bare Exception
-        raise ArtifactError(f"{artifact.path / TOKENIZER} is not a tokenizer ({error}): export the model again.") from error
+        raise ArtifactError(
+            f"{artifact.path / TOKENIZER} is not a tokenizer ({error}): export the model again."
+        ) from error
     return TextEncoder(tokenizer, inputs.max_tokens)
 
 
@@ -101,7 +106,9 @@ def check_unicode(row: int, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidInput("invalid_text", f"inputs[{row}] has half a surrogate pair, expected valid Unicode.") from None
+        raise InvalidInput(
+            "invalid_text", f"inputs[{row}] has half a surrogate pair, expected valid Unicode."
+        ) from None
 
 
 def describe(value: Any) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Tokens = NDArray[np.int64] | NDArray[np.float32]  # one sequence: token ids [n] or features [n, F]
+
 PACK_TOKENS = 40  # wider packs pay for attention between segments, narrower ones for padding
 
 
@@ -30,7 +32,7 @@ class PackedBatch:
         lengths: [R] tokens per row.
     """
 
-    values: NDArray[np.int64] | NDArray[np.float32]
+    values: Tokens
     position_ids: NDArray[np.int64]
     segment_ids: NDArray[np.int64]
     pooling: NDArray[np.float32]
@@ -55,19 +57,16 @@ def first_fit(lengths: Sequence[int], width: int) -> tuple[list[int], list[int],
     packs, offsets = [0] * len(lengths), [0] * len(lengths)
     used: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        length = lengths[row]
-        for pack, filled in enumerate(used):
-            if filled + length <= width:
-                break
-        else:
-            pack, filled = len(used), 0
+        room = width - lengths[row]
+        place = next((number for number, filled in enumerate(used) if filled <= room), len(used))
+        if place == len(used):
             used.append(0)
-        packs[row], offsets[row] = pack, filled
-        used[pack] = filled + length
+        packs[row], offsets[row] = place, used[place]
+        used[place] += lengths[row]
     return packs, offsets, len(used)
 
 
-def pack(sequences: Sequence[NDArray[np.int64]] | Sequence[NDArray[np.float32]], width: int = PACK_TOKENS) -> PackedBatch:
+def pack(sequences: Sequence[Tokens], width: int = PACK_TOKENS) -> PackedBatch:
     """Packs sequences into one batch.
 
     Args:

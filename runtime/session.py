@@ -1,7 +1,7 @@
 """An ONNX Runtime session on the device that was asked for, or an error that says why not.
 
-ONNX Runtime creates a CPU session without an error where a GPU provider cannot load, and lists GPU providers on machines
-without a GPU; only a session's own provider list tells where it runs.
+ONNX Runtime creates a CPU session without an error where a GPU provider cannot load, and lists GPU providers on
+machines without a GPU; only a session's own provider list tells where it runs.
 """
 
 import ctypes
@@ -50,7 +50,7 @@ def open_session(model: bytes, device: Device, threads: int) -> tuple[ort.Infere
     """Opens a session for `model` on `device`.
 
     Args:
-        device: `auto` takes the first GPU provider that works, else the CPU.
+        device: `auto` takes CUDA where it works, else the CPU.
         threads: intra-op threads of the CPU provider.
 
     Raises:
@@ -59,13 +59,10 @@ def open_session(model: bytes, device: Device, threads: int) -> tuple[ort.Infere
     check_wheels()
     if device != "auto":
         return start(model, device, threads), Placement(device, device, _PROVIDERS[device])
-    reasons = []
-    for gpu in ("cuda",):  # TensorRT only by name: it builds an engine for minutes at its first start
-        try:
-            return start(model, gpu, threads), Placement(device, gpu, _PROVIDERS[gpu])  # type: ignore[arg-type]
-        except DeviceError as error:
-            reasons.append(str(error))
-    return start(model, "cpu", threads), Placement(device, "cpu", _PROVIDERS["cpu"], " ".join(reasons))
+    try:  # TensorRT only by name: at its first start it builds engines for minutes
+        return start(model, "cuda", threads), Placement(device, "cuda", _PROVIDERS["cuda"])
+    except DeviceError as error:
+        return start(model, "cpu", threads), Placement(device, "cpu", _PROVIDERS["cpu"], str(error))
 
 
 def start(model: bytes, device: Device, threads: int) -> ort.InferenceSession:
@@ -113,7 +110,8 @@ def check_wheels() -> None:
     installed = [wheel for wheel in WHEELS if _is_installed(wheel)]
     if len(installed) > 1:
         raise DeviceError(
-            "Both onnxruntime and onnxruntime-gpu are installed and overwrite each other: uninstall both, then install one."
+            "Both onnxruntime and onnxruntime-gpu are installed and overwrite each other: "
+            "uninstall both, then install one."
         )
 
 

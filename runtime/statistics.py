@@ -42,9 +42,7 @@ class NormState:
         return cls(0, 0, Moments.empty(columns), np.zeros((columns, BUCKETS), dtype=np.int64), features)
 
     @classmethod
-    def of(
-        cls, requests: int, values: NDArray[np.float64], features: dict[int, Moments] | None = None
-    ) -> Self:
+    def of(cls, requests: int, values: NDArray[np.float64], features: dict[int, Moments] | None = None) -> Self:
         """The state of tokens whose means and variances are `values` [N, 2L]."""
         finite = np.isfinite(values)
         singles = np.where(finite, values, 0.0).astype(np.float32)

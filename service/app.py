@@ -56,7 +56,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 
 def _lifespan(engine: Engine) -> Any:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await engine.batcher.close()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from runtime.encoder import EncodedBatch
 from runtime.errors import Unavailable
-from runtime.inputs import Tokens
+from runtime.packing import Tokens
 
 Run = Callable[[Sequence[Tokens]], EncodedBatch]
 

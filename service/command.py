@@ -8,7 +8,7 @@ from service.settings import Settings
 
 
 class Serve(Settings):
-    """Serves an artifact over HTTP. Every option can also be given as a variable, `ADDNORM_` and its name in capitals."""
+    """Serves an artifact over HTTP; every option is also a variable, ADDNORM_ and its name in capitals."""
 
     model_config = option_config("addnorm serve")
 

@@ -11,7 +11,8 @@ from runtime.artifact import read_artifact
 from runtime.baseline import read_baseline
 from runtime.encoder import EncodedBatch, Encoder
 from runtime.errors import InvalidInput
-from runtime.inputs import EncodedInput, Tokens, describe, make_input_encoder
+from runtime.inputs import EncodedInput, describe, make_input_encoder
+from runtime.packing import Tokens
 from runtime.recorder import NormRecorder
 from runtime.statistics import row_means, token_values
 from service.batcher import Batcher
@@ -76,7 +77,11 @@ class Engine:
         return rows
 
     def _prediction(
-        self, item: EncodedInput, probabilities: NDArray[np.float64], top_k: int, deviations: list[LayerDeviation] | None
+        self,
+        item: EncodedInput,
+        probabilities: NDArray[np.float64],
+        top_k: int,
+        deviations: list[LayerDeviation] | None,
     ) -> Prediction:
         best = np.argsort(-probabilities, kind="stable")[:top_k]
         top = [Candidate(label=self.manifest.labels[i], score=float(probabilities[i])) for i in best]

@@ -52,7 +52,9 @@ def invalid_request(error: ValidationError | RequestValidationError) -> InvalidI
     """The first complaint of pydantic, in one sentence."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return InvalidInput("invalid_json", f"The body is not valid JSON ({first['ctx']['error']}), expected an object.")
+        return InvalidInput(
+            "invalid_json", f"The body is not valid JSON ({first['ctx']['error']}), expected an object."
+        )
     where = ".".join(str(part) for part in first["loc"]) or "the body"
     message = first["msg"][0].lower() + first["msg"][1:]
     return InvalidInput("invalid_request", f"{where} is not usable: {message}.")

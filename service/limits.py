@@ -39,7 +39,7 @@ class BodyLimit:
             await self.refuse(scope, receive, send)
 
     async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = f"The body is larger than {self.max_bytes} bytes, which is the most that is allowed: send fewer inputs at once."
+        message = f"The body is larger than the {self.max_bytes} bytes that are allowed: send fewer inputs at once."
         response = error_response(413, message, "body_too_large")
         response.headers["Connection"] = "close"  # what is left of the body is not read
         await response(scope, receive, send)

@@ -18,8 +18,8 @@ def print_stats(url: str, timeout: float, console: Console | None = None) -> Non
     console = console or Console()
     stats = fetch(url.rstrip("/") + "/norm-stats", timeout)
     console.print(
-        f"{stats.model} version {stats.version}: {stats.requests:,} requests, {stats.tokens:,} tokens since {stats.since}; "
-        f"baseline {stats.baseline.requests:,} requests, {stats.baseline.tokens:,} tokens",
+        f"{stats.model} version {stats.version}: {stats.requests:,} requests, {stats.tokens:,} tokens "
+        f"since {stats.since}; baseline {stats.baseline.requests:,} requests, {stats.baseline.tokens:,} tokens",
         highlight=False,
     )
     console.print(make_table(stats))
@@ -33,7 +33,9 @@ def fetch(url: str, timeout: float) -> NormStatsResponse:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(f"{url} does not answer ({error}): give the address of a running `addnorm serve`.") from error
     except ValidationError as error:
-        raise Unavailable(f"{url} answers with something else than normalization statistics: check the address.") from error
+        raise Unavailable(
+            f"{url} answers with something else than normalization statistics: check the address."
+        ) from error
 
 
 def make_table(stats: NormStatsResponse) -> Table:

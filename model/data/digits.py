@@ -5,7 +5,9 @@ from sklearn.datasets import load_digits
 
 from model.data.dataset import Dataset, split_rows
 
-SOURCE = "UCI optical recognition of handwritten digits, Alpaydin & Kaynak 1998, as shipped with scikit-learn, CC BY 4.0"
+SOURCE = (
+    "UCI optical recognition of handwritten digits, Alpaydin & Kaynak 1998, as shipped with scikit-learn, CC BY 4.0"
+)
 
 
 def load() -> Dataset:

@@ -34,7 +34,9 @@ def fetch(file: RemoteFile, data: Path) -> Path:
         download(file, local)
     found = hashlib.sha256(local.read_bytes()).hexdigest()
     if found != file.sha256:
-        raise DataError(f"{local} has SHA-256 {found[:12]}…, expected {file.sha256[:12]}…: remove it to download it again.")
+        raise DataError(
+            f"{local} has SHA-256 {found[:12]}…, expected {file.sha256[:12]}…: remove it to download it again."
+        )
     return local
 
 
@@ -49,17 +51,22 @@ def download(file: RemoteFile, local: Path) -> None:
             urllib.request.urlopen(file.url, timeout=30) as response,
             Progress(transient=True) as progress,
         ):
-            task = progress.add_task(f"downloading {local.name}", total=int(response.headers.get("Content-Length", 0)) or None)
+            task = progress.add_task(
+                f"downloading {local.name}", total=int(response.headers.get("Content-Length", 0)) or None
+            )
             while chunk := response.read(CHUNK):
                 target.write(chunk)
                 digest.update(chunk)
                 progress.advance(task, len(chunk))
         if digest.hexdigest() != file.sha256:
-            raise DataError(f"{file.url} has SHA-256 {digest.hexdigest()[:12]}…, expected {file.sha256[:12]}…: nothing was kept.")
+            raise DataError(
+                f"{file.url} has SHA-256 {digest.hexdigest()[:12]}…, expected {file.sha256[:12]}…: nothing was kept."
+            )
         temporary.rename(local)
     except OSError as error:
         raise DataError(
-            f"{file.url} cannot be downloaded ({error}): put the file at {local}, or point ADDNORM_DATA at a folder that has it."
+            f"{file.url} cannot be downloaded ({error}): put the file at {local}, "
+            "or point ADDNORM_DATA at a folder that has it."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

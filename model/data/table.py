@@ -20,7 +20,7 @@ def load(path: Path, text_column: str, label_column: str) -> Dataset:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(read_csv(path, file) if path.suffix == ".csv" else read_jsonl(path, file))
+            rows = list(read_csv(file) if path.suffix == ".csv" else read_jsonl(path, file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}): expected UTF-8 CSV with a header, or JSON lines.") from error
     if not rows:
@@ -30,7 +30,7 @@ def load(path: Path, text_column: str, label_column: str) -> Dataset:
     return split_rows(str(path), f"the user's file {path.name}", texts, labels)
 
 
-def read_csv(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_csv(file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(file)
     for row in reader:
         yield reader.line_num, row
@@ -52,7 +52,9 @@ def read_jsonl(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
 def cell(path: Path, line: int, row: dict[str, Any], column: str) -> str:
     if column not in row:
         have = ", ".join(repr(name) for name in row if name is not None)
-        raise DataError(f"{path}, line {line}, has no column {column!r}; it has {have}: name yours with --text and --label.")
+        raise DataError(
+            f"{path}, line {line}, has no column {column!r}; it has {have}: name yours with --text and --label."
+        )
     value = row[column]
     text = str(value).strip() if isinstance(value, str | int) else ""
     if not text:

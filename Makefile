@@ -1,0 +1,53 @@
+# AddNorm: `make run` serves the embedded model, `make test` checks everything. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DATA ?= $(or $(ADDNORM_DATA),data)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check train export intents bench lock clean
+
+help:  ## list these commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+run: $(VENV)/serve.stamp  ## serve the embedded model at http://127.0.0.1:8000 (PORT=, HOST=, ADDNORM_* variables)
+	@exec $(BIN)/python -m addnorm serve $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT))
+
+test: $(VENV)/test.stamp  ## install everything, then check format, lint, types, import contracts and run all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest
+
+train: $(VENV)/test.stamp  ## train the default recipe on clinc150 into runs/default (DATA= folder of data sets, SEED=)
+	$(BIN)/python -m addnorm train clinc150 --data $(DATA) --out runs/default$(SEED) $(if $(SEED),--seed $(SEED))
+
+export: $(VENV)/test.stamp  ## export runs/default as models/default/1
+	$(BIN)/python -m addnorm export runs/default --name default --version 1 --data $(DATA)
+
+bench: $(VENV)/test.stamp  ## measure what the statistics and the packing cost and save
+	$(BIN)/python -m benchmarks.run
+
+lock:  ## resolve pyproject.toml into requirements/*.txt again (needs uv and pip-tools)
+	sh requirements/lock.sh
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "AddNorm needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serve.stamp: requirements/serve.txt pyproject.toml | $(BIN)/python
+	@echo "Installing the serving dependencies into $(VENV) ..."
+	$(PIP) -r requirements/serve.txt
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/test.stamp: requirements/test.txt $(VENV)/serve.stamp | $(BIN)/python
+	@echo "Installing the training and test dependencies into $(VENV) ..."
+	$(PIP) -r requirements/test.txt
+	@touch $@

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Resolves pyproject.toml into the locks. Serving locks are universal and hashed; the others follow them.
+# The training lock is resolved where `pip` finds torch's CPU build, so that it does not pin CUDA libraries.
+set -eu
+cd "$(dirname "$0")/.."
+for extra in cpu gpu; do
+  file=requirements/serve$([ $extra = gpu ] && echo -gpu || true).txt
+  uv pip compile pyproject.toml --extra $extra --universal --python-version 3.11 --generate-hashes \
+    --no-annotate --no-header --output-file $file
+done
+pins=$(mktemp)
+grep -v -- --hash requirements/serve.txt | sed 's/ \\$//' > "$pins"
+for extra in train test; do
+  pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+    --no-emit-trusted-host --no-emit-options --constraint "$pins" --extra cpu --extra train \
+    $([ $extra = test ] && echo --extra test || true) --output-file requirements/$extra.txt pyproject.toml
+  sed -i -E 's/^(torch==[0-9.]+)\+cpu$/\1/; /^#/d; /^$/d' requirements/$extra.txt
+done
+rm "$pins"
