@@ -11,11 +11,11 @@ import numpy as np
 
 from export.graph import OPSET, ServedEncoder, to_onnx
 from export.verify import reference, spread, verify
-from model.batches import make_encoder
 from model.checkpoint import Run, load_run
 from model.data import Dataset, Split, load_dataset
 from model.encoder import count_parameters
 from model.norms import BatchNorm, norm_kind
+from model.training import make_encoder
 from runtime.artifact import Artifact, write_artifact
 from runtime.baseline import Baseline
 from runtime.encoder import EncodedBatch, Encoder

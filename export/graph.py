@@ -1,6 +1,9 @@
 """From an encoder to an ONNX graph whose outputs include what every norm saw."""
 
-from collections.abc import Iterable
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import onnx
@@ -52,16 +55,17 @@ def as_tensors(batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def to_onnx(served: ServedEncoder, example: PackedBatch) -> onnx.ModelProto:
     """Exports through torch's dynamo exporter with packs, tokens and rows dynamic."""
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    program = torch.onnx.export(
-        served.eval(),
-        as_tensors(example),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=served.input_names,
-        output_names=served.output_names,
-        dynamic_shapes=(dynamic,) * 4,
-        verbose=False,
-    )
+    with quiet_exporter():
+        program = torch.onnx.export(
+            served.eval(),
+            as_tensors(example),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=served.input_names,
+            output_names=served.output_names,
+            dynamic_shapes=(dynamic,) * 4,
+            verbose=False,
+        )
     assert program is not None
     outputs = set(program.model.graph.outputs)
     for node in program.model.graph:
@@ -74,6 +78,21 @@ def to_onnx(served: ServedEncoder, example: PackedBatch) -> onnx.ModelProto:
     name_dimensions(proto.graph.output, [("rows",), ("rows",), PACKED])
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Keeps torch's notes to its own developers, and on the torchvision that is not needed, from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def tidy(proto: onnx.ModelProto) -> None:

@@ -35,5 +35,20 @@ class Recipe(Architecture):
     """Text: probability of skipping a byte-pair merge in training (BPE-dropout, arXiv:1910.13267)."""
     word_dropout: float = Field(0.1, ge=0, lt=1)
     """Text: probability of leaving out a word in training."""
+    word_replacement: float = Field(0.05, ge=0, lt=1)
+    """Text: probability of replacing a word by any other in training."""
     crossover: float = Field(0.4, ge=0, le=1)
     """Text: probability that a text goes on, from a word on, as another text of its class does from the same word."""
+
+    linear_teacher: bool = True
+    """Text: whether a linear SVM over words and characters, fitted first, teaches the encoder."""
+    variants: int = Field(8, ge=1)
+    """Taught text: variants of every training text that the teachers label, the text itself included."""
+    clean: float = Field(0.2, ge=0, le=1)
+    """Taught text: least share of unchanged texts in an epoch."""
+    mixing: float = Field(0.35, ge=0, le=1)
+    """Taught text: probability of a crossover with a text of any class."""
+    teacher_weight: float = Field(0.7, ge=0, le=1)
+    """Taught text: weight of the teachers' answer where the label is known too."""
+    temperature: float = Field(2.0, gt=0)
+    """Taught text: divides the teachers' log-probabilities."""

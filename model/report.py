@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.checkpoint import CURVES, METRICS
 
+DRAW_SECONDS = 10  # drawing takes a third of a second
 COLUMNS = (
     TextColumn("[bold]{task.description}"),
     BarColumn(),
@@ -28,6 +29,7 @@ class Report:
         self.directory, self.title, self.console = directory, title, console
         self.progress = Progress(*COLUMNS, console=console)
         self.rows: list[dict[str, Any]] = []
+        self.drawn = time.monotonic()
         self.reset()
 
     def __enter__(self) -> "Report":
@@ -36,6 +38,7 @@ class Report:
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
+        self.draw()
 
     def reset(self) -> None:
         self.loss, self.correct, self.rows_seen, self.tokens, self.started = 0.0, 0, 0, 0, time.monotonic()
@@ -80,13 +83,19 @@ class Report:
         }
         self.rows.append(row)
         self.write_metrics()
-        draw_curves(self.rows, self.title, self.directory / CURVES)
+        if time.monotonic() - self.drawn > DRAW_SECONDS:
+            self.draw()
         self.console.print(
             f"{self.title} epoch {epoch + 1}: loss {row['train_loss']:.4f}, validation loss {loss:.4f}, "
             f"validation accuracy {accuracy:.4f}, {row['seconds']:.1f} s",
             highlight=False,
         )
         self.reset()
+
+    def draw(self) -> None:
+        if self.rows:
+            draw_curves(self.rows, self.title, self.directory / CURVES)
+        self.drawn = time.monotonic()
 
     def write_metrics(self) -> None:
         (self.directory / METRICS).write_text("".join(json.dumps(row) + "\n" for row in self.rows))

@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from model.batches import Batch, TrainingBatches, evaluation_batches
+from model.batches import Batch, Examples, evaluation_batches, training_batches
 from model.checkpoint import MODEL, STATE, load_tensors, save_tensors
 from model.data.dataset import Split
 from model.encoder import Encoder
@@ -20,7 +21,6 @@ from model.recipe import Recipe
 from model.report import Report
 from runtime.inputs import InputEncoder
 
-Teacher = Callable[[Batch], Tensor]
 Tensors = tuple[Tensor, ...] | list[Tensor]
 AverageFunction = Callable[[Tensors, Tensors, Tensor | int], None]
 
@@ -34,23 +34,23 @@ class Trainer:
 
     Args:
         directory: where the state and the best weights are kept; a state found there is resumed.
-        teacher: gives class probabilities [R, C] for a batch, to be learned instead of its labels.
+        examples: draws what an epoch over `size` training examples sees.
     """
 
     def __init__(
         self,
         model: Encoder,
         recipe: Recipe,
-        train: Split,
+        examples: Examples,
+        size: int,
         validation: Split,
         encoder: InputEncoder,
         directory: Path,
-        teacher: Teacher | None = None,
     ) -> None:
-        self.model, self.recipe, self.directory, self.teacher = model, recipe, directory, teacher
-        self.validation, self.encoder = validation, encoder
-        self.batches = TrainingBatches(train, recipe, encoder)
-        self.total_steps = recipe.epochs * self.batches.steps
+        self.model, self.recipe, self.examples, self.size = model, recipe, examples, size
+        self.validation, self.encoder, self.directory = validation, encoder, directory
+        self.epoch_steps = -(-size // recipe.batch_size)
+        self.total_steps = recipe.epochs * self.epoch_steps
         self.optimizer = make_optimizer(model, recipe)
         self.average = AveragedModel(model, multi_avg_fn=averaging(recipe.average_decay), use_buffers=True)
         self.step, self.best = 0, (-1.0, -math.inf)
@@ -66,7 +66,7 @@ class Trainer:
             self.restore()
         report.begin(self.step, self.total_steps)
         with stop_on_sigint() as stop_asked:
-            for epoch in range(self.step // self.batches.steps, self.recipe.epochs):
+            for epoch in range(self.step // self.epoch_steps, self.recipe.epochs):
                 self.train_epoch(epoch, report, stop_asked)
                 loss, accuracy = evaluate(self.average.module, self.validation, self.encoder)
                 self.keep_best(epoch, loss, accuracy)
@@ -75,12 +75,11 @@ class Trainer:
 
     def train_epoch(self, epoch: int, report: Report, stop_asked: Callable[[], bool]) -> None:
         self.model.train()
-        done = self.step - epoch * self.batches.steps
-        for number, batch in enumerate(self.batches.epoch(epoch)):
-            if number < done:
-                continue
+        recipe, done = self.recipe, self.step - epoch * self.epoch_steps
+        batches = training_batches(self.examples, self.size, recipe.batch_size, recipe.seed, epoch)
+        for batch in islice(batches, done, None):
             loss, correct = self.train_step(batch)
-            report.step(loss, correct, len(batch.labels), batch.tokens)
+            report.step(loss, correct, len(batch.targets), batch.tokens)
             if stop_asked():
                 self.save()
                 raise Interrupted
@@ -91,19 +90,14 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         logits = self.model(*batch.inputs).logits
-        loss = self.loss(logits, batch)
+        loss = F.cross_entropy(logits, batch.targets)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.average.update_parameters(self.model)
         self.step += 1
-        return loss.item(), int((logits.argmax(1) == batch.labels).sum())
-
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        if self.teacher is not None:
-            return F.cross_entropy(logits, self.teacher(batch))
-        return F.cross_entropy(logits, batch.labels, label_smoothing=self.recipe.label_smoothing)
+        return loss.item(), int((logits.argmax(1) == batch.targets.argmax(1)).sum())
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
@@ -167,8 +161,8 @@ def evaluate(model: nn.Module, split: Split, encoder: InputEncoder) -> tuple[flo
     loss, correct = 0.0, 0
     for batch in evaluation_batches(split, encoder):
         logits = model(*batch.inputs).logits
-        loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
-        correct += int((logits.argmax(1) == batch.labels).sum())
+        loss += F.cross_entropy(logits, batch.targets, reduction="sum").item()
+        correct += int((logits.argmax(1) == batch.targets).sum())
     return loss / len(split), correct / len(split)
 
 

@@ -3,21 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from model.batches import make_encoder
 from model.checkpoint import RECIPE, TOKENIZER, Run, RunInfo, load_info, load_run, load_tokenizer
 from model.config import Architecture, EncoderConfig
 from model.data import Dataset
-from model.distill import Ensemble
 from model.encoder import Encoder, count_parameters
+from model.examples import make_examples
 from model.recipe import Recipe
 from model.report import Report
+from model.teachers import EncoderTeacher, LinearTeacher, Teacher
 from model.tokenizer import train_tokenizer
 from model.trainer import Trainer, evaluate
 from runtime.errors import DataError
+from runtime.inputs import FeatureEncoder, InputEncoder, TextEncoder
 
 
 def train(
@@ -56,10 +58,12 @@ def train(
     open_directory(directory, info, tokenizer)
     torch.manual_seed(recipe.seed)
     model = Encoder(info.encoder)
-    teacher = Ensemble([load_run(path) for path in teachers], dataset.labels) if teachers else None
+    examples = make_examples(
+        dataset.train, recipe, encoder, len(dataset.labels), make_teachers(dataset, recipe, teachers)
+    )
     console.print(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
     with Report(directory, directory.name, console) as report:
-        Trainer(model, recipe, dataset.train, dataset.validation, encoder, directory, teacher).run(report)
+        Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory).run(report)
     run = load_run(directory)
     if len(dataset.test):
         _, accuracy = evaluate(run.model, dataset.test, encoder)
@@ -76,6 +80,24 @@ def prepare_tokenizer(dataset: Dataset, recipe: Recipe, directory: Path) -> Toke
     if (directory / TOKENIZER).exists():
         return load_tokenizer(directory)
     return train_tokenizer([str(text) for text in dataset.train.inputs], recipe.vocab_size)
+
+
+def make_encoder(dataset: Dataset, tokenizer: Tokenizer | None, max_tokens: int) -> InputEncoder:
+    """The deterministic encoder, the same that serving uses."""
+    if tokenizer is not None:
+        return TextEncoder(tokenizer, max_tokens)
+    return FeatureEncoder(np.shape(dataset.train.inputs[0])[-1], max_tokens)
+
+
+def make_teachers(dataset: Dataset, recipe: Recipe, runs: Sequence[Path]) -> list[Teacher]:
+    """The linear teacher, if the recipe asks for one, and the runs, averaged."""
+    teachers: list[Teacher] = []
+    if runs:
+        teachers.append(EncoderTeacher([load_run(path) for path in runs], dataset.labels))
+    if recipe.linear_teacher and dataset.is_text:
+        texts = [str(text) for text in dataset.train.inputs]
+        teachers.append(LinearTeacher(texts, dataset.train.labels, recipe.seed))
+    return teachers
 
 
 def encoder_config(recipe: Recipe, dataset: Dataset, tokenizer: Tokenizer | None) -> EncoderConfig:

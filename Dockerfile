@@ -1,0 +1,89 @@
+# AddNorm as an image. `docker build .` makes the CPU one; docker-compose.yml makes both (docs/deployment.md).
+FROM python:3.11-slim-bookworm AS python
+
+# docker-compose.yml puts NVIDIA's CUDA image in the place of this stage, so that the CPU image never pulls it.
+# Without compose: docker build --target gpu --build-context cuda=docker-image://nvidia/cuda:TAG .
+FROM python AS cuda
+
+
+FROM cuda AS cuda-python
+RUN ldconfig -p | grep -q 'libcudnn\.so\.9' || { echo "The gpu target needs --build-context cuda=..., see above." >&2; exit 1; }
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3 python3-venv \
+ && rm -rf /var/lib/apt/lists/*
+
+
+FROM cuda-python AS gpu-builder
+WORKDIR /app
+COPY requirements/serve-gpu.txt /tmp/requirements.txt
+RUN python3 -m venv /opt/venv \
+ && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/requirements.txt \
+ && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip
+COPY addnorm.py ./
+COPY runtime/ runtime/
+COPY service/ service/
+COPY models/ models/
+RUN chmod -R a+rX /app \
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash runtime service
+
+
+FROM cuda-python AS gpu
+LABEL org.opencontainers.image.title="AddNorm" \
+      org.opencontainers.image.description="Serves Transformer encoders on a GPU, and what their normalization layers see" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN groupadd --gid 10001 addnorm \
+ && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm
+COPY --from=gpu-builder /opt/venv /opt/venv
+COPY --from=gpu-builder /app /app
+# By name rather than `auto`: without a GPU it says so and stops, instead of being a slow service
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    CUDA_CACHE_PATH=/tmp/cuda \
+    ADDNORM_HOST=0.0.0.0 \
+    ADDNORM_DEVICE=cuda
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+  CMD ["python", "-c", "from urllib.request import ProxyHandler as P, build_opener as o; o(P({})).open('http://127.0.0.1:8000/health/ready', timeout=4)"]
+ENTRYPOINT ["python", "-m", "addnorm"]
+CMD ["serve"]
+
+
+FROM python AS builder
+WORKDIR /app
+COPY requirements/serve.txt /tmp/requirements.txt
+RUN python3 -m venv /opt/venv \
+ && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/requirements.txt \
+ && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip
+COPY addnorm.py ./
+COPY runtime/ runtime/
+COPY service/ service/
+COPY models/ models/
+RUN chmod -R a+rX /app \
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash runtime service
+
+
+FROM python AS service
+LABEL org.opencontainers.image.title="AddNorm" \
+      org.opencontainers.image.description="Serves Transformer encoders, and what their normalization layers see" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN groupadd --gid 10001 addnorm \
+ && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm
+COPY --from=builder /opt/venv /opt/venv
+COPY --from=builder /app /app
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    ADDNORM_HOST=0.0.0.0 \
+    ADDNORM_DEVICE=cpu
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "from urllib.request import ProxyHandler as P, build_opener as o; o(P({})).open('http://127.0.0.1:8000/health/ready', timeout=4)"]
+ENTRYPOINT ["python", "-m", "addnorm"]
+CMD ["serve"]

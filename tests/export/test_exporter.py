@@ -1,0 +1,149 @@
+"""Every norm and placement trains, exports and answers; what does not agree is not written."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import export.exporter
+from export.exporter import export_run
+from export.graph import OPSET
+from model.checkpoint import load_run
+from model.data import load_dataset
+from model.recipe import Recipe
+from model.training import train
+from runtime.artifact import Artifact, read_artifact
+from runtime.baseline import read_baseline
+from runtime.encoder import Encoder
+from runtime.errors import ArtifactError, DataError, ExportError
+from runtime.inputs import make_input_encoder
+from runtime.manifest import MODEL
+
+SMALL = {"d_model": 16, "num_heads": 2, "num_layers": 1, "d_ff": 32, "batch_size": 64, "dropout": 0.0, "max_tokens": 10}
+NORMS, PLACEMENTS = ("layer_norm", "rms_norm", "batch_norm", "none"), ("post", "pre")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """The directory of a run on digits with this norm and placement, trained once."""
+    root = tmp_path_factory.mktemp("runs")
+
+    def run(norm: str, placement: str) -> Path:
+        torch.set_num_threads(1)
+        directory = root / f"{norm}-{placement}"
+        recipe = Recipe.model_validate(
+            SMALL | {"norm": norm, "placement": placement, "epochs": 4, "learning_rate": 1e-2}
+        )
+        train(load_dataset("digits", root), recipe, directory)
+        return directory
+
+    return run
+
+
+@pytest.mark.parametrize(("norm", "placement"), list(itertools.product(NORMS, PLACEMENTS)))
+def test_every_norm_and_placement_trains_exports_and_answers(
+    norm: str, placement: str, trained: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    directory = trained(norm, placement)
+    written, errors = export_run(directory, tmp_path, "digits", "1", tmp_path)
+    assert errors["logits"] <= 1e-4 and errors["packed_against_alone"] <= 1e-4
+    artifact = read_artifact(tmp_path / "digits" / "1")
+    assert artifact.manifest == written.manifest
+    assert [layer.name for layer in artifact.manifest.layers] == [name for name, _ in load_run(directory).model.norms()]
+    assert artifact.manifest.training["test_accuracy"] > 0.5
+    check_baseline(artifact)
+    check_answers(artifact, directory, tmp_path)
+
+
+def check_baseline(artifact: Artifact) -> None:
+    layers = artifact.manifest.layers
+    state = read_baseline(artifact).state
+    assert (state.requests, state.tokens) == (179, 179 * 8)
+    assert (state.histograms.sum(1) == state.tokens).all() and (state.moments.count == state.tokens).all()
+    assert set(state.features) == {i for i, layer in enumerate(layers) if layer.kind == "batch_norm"}
+    for moments in state.features.values():
+        assert (moments.count == state.tokens).all() and (moments.variance > 0).all()
+
+
+def check_answers(artifact: Artifact, directory: Path, data: Path) -> None:
+    """The graph answers what the PyTorch weights answer."""
+    inputs = load_dataset("digits", data).test.inputs[:20]
+    sequences = [item.tokens for item in make_input_encoder(artifact).encode([x.tolist() for x in inputs])]
+    found = Encoder(artifact).run(sequences).logits
+    model = load_run(directory).model
+    with torch.inference_mode():
+        positions, segments = torch.arange(8).repeat(20, 1), torch.ones(20, 8, dtype=torch.int64)
+        pooling = torch.kron(torch.eye(20), torch.full((1, 8), 1 / 8))
+        expected = model(torch.from_numpy(np.stack(sequences)), positions, segments, pooling).logits
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def run_directory(trained: Callable[[str, str], Path]) -> Path:
+    return trained("layer_norm", "post")
+
+
+def test_graph_is_standard_onnx_without_local_paths(run_directory: Path, tmp_path: Path) -> None:
+    artifact, _ = export_run(run_directory, tmp_path, "digits", "1", tmp_path)
+    graph = onnx.load_from_string(artifact.files[MODEL])
+    assert {entry.domain: entry.version for entry in graph.opset_import}[""] == OPSET
+    operators = {node.op_type for node in graph.graph.node}
+    assert {"Attention", "Gelu", "LayerNormalization"} <= operators
+    assert {node.domain for node in graph.graph.node} == {""}
+    assert b"site-packages" not in artifact.files[MODEL] and b".py" not in artifact.files[MODEL]
+    inputs = {
+        item.name: [d.dim_param or d.dim_value for d in item.type.tensor_type.shape.dim] for item in graph.graph.input
+    }
+    packed = ["packs", "tokens"]
+    assert inputs == {
+        "features": [*packed, 8],
+        "position_ids": packed,
+        "segment_ids": packed,
+        "pooling": ["rows", "packs*tokens"],
+    }
+
+
+def test_existing_version_is_kept_unless_overwriting(run_directory: Path, tmp_path: Path) -> None:
+    export_run(run_directory, tmp_path, "digits", "1", tmp_path)
+    before = (tmp_path / "digits" / "1" / "manifest.json").read_bytes()
+    with pytest.raises(ArtifactError, match="exists already"):
+        export_run(run_directory, tmp_path, "digits", "1", tmp_path)
+    assert (tmp_path / "digits" / "1" / "manifest.json").read_bytes() == before
+    export_run(run_directory, tmp_path, "digits", "1", tmp_path, overwrite=True)
+    assert read_artifact(tmp_path / "digits" / "1").manifest.name == "digits"
+    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1"]
+
+
+def test_graph_that_disagrees_is_not_written(
+    run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = export.exporter.to_onnx
+
+    def altered(*args: object) -> onnx.ModelProto:
+        proto = honest(*args)
+        bias = next(item for item in proto.graph.initializer if item.name.endswith("head.1.bias"))
+        values = onnx.numpy_helper.to_array(bias) + np.float32(5e-4)  # the canary lets it pass, verification does not
+        bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+        return proto
+
+    monkeypatch.setattr(export.exporter, "to_onnx", altered)
+    with pytest.raises(ExportError, match="logits differ"):
+        export_run(run_directory, tmp_path, "digits", "1", tmp_path)
+    assert not (tmp_path / "digits").exists()
+
+
+def test_missing_run_and_changed_data_are_refused(run_directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"recipe.json cannot be read"):
+        export_run(tmp_path / "absent", tmp_path, "digits", "1", tmp_path)
+    recipe = run_directory / "recipe.json"
+    original = recipe.read_text()
+    recipe.write_text(original.replace('"9"', '"nine"'))
+    try:
+        with pytest.raises(DataError, match="other classes"):
+            export_run(run_directory, tmp_path, "digits", "1", tmp_path)
+    finally:
+        recipe.write_text(original)
