@@ -28,7 +28,7 @@ export: $(VENV)/test.stamp  ## export runs/default as models/default/1
 	$(BIN)/python -m addnorm export runs/default --name default --version 1 --data $(DATA)
 
 bench: $(VENV)/test.stamp  ## measure what the statistics and the packing cost and save
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.inference
 
 lock:  ## resolve pyproject.toml into requirements/*.txt again (needs uv and pip-tools)
 	sh requirements/lock.sh

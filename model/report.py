@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,16 @@ COLUMNS = (
 )
 
 
+@dataclass(slots=True)
+class Sums:
+    """What an epoch's averages are made of; kept with the state, so that a resumed epoch reports all of its steps."""
+
+    loss: float = 0.0
+    correct: int = 0
+    rows: int = 0
+    tokens: int = 0
+
+
 class Report:
     """Collects the running numbers of an epoch and writes them where people look. Use as a context manager."""
 
@@ -30,7 +41,8 @@ class Report:
         self.progress = Progress(*COLUMNS, console=console)
         self.rows: list[dict[str, Any]] = []
         self.drawn = time.monotonic()
-        self.reset()
+        self.sums = Sums()
+        self.started = time.monotonic()
 
     def __enter__(self) -> "Report":
         self.progress.start()
@@ -40,11 +52,12 @@ class Report:
         self.progress.stop()
         self.draw()
 
-    def reset(self) -> None:
-        self.loss, self.correct, self.rows_seen, self.tokens, self.started = 0.0, 0, 0, 0, time.monotonic()
+    def begin(self, step: int, total_steps: int, sums: Sums) -> None:
+        """Starts the bar at `step`, and the epoch's averages at `sums`.
 
-    def begin(self, step: int, total_steps: int) -> None:
-        """Starts the bar at `step`; lines of metrics beyond it belong to an epoch that will be repeated."""
+        Lines of metrics beyond `step` belong to an epoch that will be repeated, and go.
+        """
+        self.sums = sums
         path = self.directory / METRICS
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         self.rows = [row for row in rows if row["step"] <= step]
@@ -54,10 +67,10 @@ class Report:
         )
 
     def step(self, loss: float, correct: int, rows: int, tokens: int) -> None:
-        self.loss += loss * rows
-        self.correct += correct
-        self.rows_seen += rows
-        self.tokens += tokens
+        self.sums.loss += loss * rows
+        self.sums.correct += correct
+        self.sums.rows += rows
+        self.sums.tokens += tokens
         running = self.running()
         self.progress.update(
             self.task, advance=1, loss=running["loss"], accuracy=running["accuracy"], rate=running["rate"]
@@ -65,8 +78,12 @@ class Report:
 
     def running(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self.started, 1e-9)
-        seen = max(self.rows_seen, 1)
-        return {"loss": self.loss / seen, "accuracy": self.correct / seen, "rate": self.tokens / seconds}
+        rows = max(self.sums.rows, 1)
+        return {
+            "loss": self.sums.loss / rows,
+            "accuracy": self.sums.correct / rows,
+            "rate": self.sums.tokens / seconds,
+        }
 
     def end_epoch(self, epoch: int, step: int, loss: float, accuracy: float, learning_rate: float) -> None:
         running = self.running()
@@ -89,8 +106,9 @@ class Report:
             f"{self.title} epoch {epoch + 1}: loss {row['train_loss']:.4f}, validation loss {loss:.4f}, "
             f"validation accuracy {accuracy:.4f}, {row['seconds']:.1f} s",
             highlight=False,
+            soft_wrap=True,
         )
-        self.reset()
+        self.sums, self.started = Sums(), time.monotonic()
 
     def draw(self) -> None:
         if self.rows:

@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from model.checkpoint import MODEL, STATE, load_tensors, save_tensors
 from model.data.dataset import Split
 from model.encoder import Encoder
 from model.recipe import Recipe
-from model.report import Report
+from model.report import Report, Sums
 from runtime.inputs import InputEncoder
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -62,16 +63,15 @@ class Trainer:
         Raises:
             Interrupted: SIGINT arrived; run again to go on.
         """
-        if self.state_path.exists():
-            self.restore()
-        report.begin(self.step, self.total_steps)
+        sums = self.restore() if self.state_path.exists() else Sums()
+        report.begin(self.step, self.total_steps, sums)
         with stop_on_sigint() as stop_asked:
             for epoch in range(self.step // self.epoch_steps, self.recipe.epochs):
                 self.train_epoch(epoch, report, stop_asked)
                 loss, accuracy = evaluate(self.average.module, self.validation, self.encoder)
                 self.keep_best(epoch, loss, accuracy)
                 report.end_epoch(epoch, self.step, loss, accuracy, self.learning_rate())
-                self.save()
+                self.save(Sums())
 
     def train_epoch(self, epoch: int, report: Report, stop_asked: Callable[[], bool]) -> None:
         self.model.train()
@@ -81,7 +81,7 @@ class Trainer:
             loss, correct = self.train_step(batch)
             report.step(loss, correct, len(batch.targets), batch.tokens)
             if stop_asked():
-                self.save()
+                self.save(report.sums)
                 raise Interrupted
 
     def train_step(self, batch: Batch) -> tuple[float, int]:
@@ -112,14 +112,15 @@ class Trainer:
             facts = {"epoch": epoch + 1, "validation_accuracy": accuracy, "validation_loss": loss}
             save_tensors(self.directory / MODEL, self.average.module.state_dict(), facts)
 
-    def save(self) -> None:
+    def save(self, sums: Sums) -> None:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
-        save_tensors(self.state_path, tensors, {"step": self.step, "best": self.best})
+        save_tensors(self.state_path, tensors, {"step": self.step, "best": self.best, "sums": asdict(sums)})
 
-    def restore(self) -> None:
+    def restore(self) -> Sums:
+        """Goes back to the saved state, and returns the sums of the epoch it stands in."""
         tensors, facts = load_tensors(self.state_path)
         self.model.load_state_dict(below(tensors, "model."))
         self.average.load_state_dict(below(tensors, "average."))
@@ -130,6 +131,7 @@ class Trainer:
             moments.setdefault(int(index), {})[name] = tensor
         self.optimizer.load_state_dict(state | {"state": moments})
         self.step, self.best = facts["step"], (facts["best"][0], facts["best"][1])
+        return Sums(**facts["sums"])
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:

@@ -1,6 +1,7 @@
 """`addnorm train`: from a data set to a run directory."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,15 +62,14 @@ def train(
     examples = make_examples(
         dataset.train, recipe, encoder, len(dataset.labels), make_teachers(dataset, recipe, teachers)
     )
-    console.print(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    say(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
     with Report(directory, directory.name, console) as report:
         Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory).run(report)
     run = load_run(directory)
     if len(dataset.test):
         _, accuracy = evaluate(run.model, dataset.test, encoder)
-        console.print(
-            f"{directory}: best validation accuracy {run.facts['validation_accuracy']:.4f}, test {accuracy:.4f}"
-        )
+        say(f"{directory}: best validation accuracy {run.facts['validation_accuracy']:.4f}, test {accuracy:.4f}")
     return run
 
 

@@ -64,7 +64,7 @@ def _lifespan(engine: Engine) -> Any:
 
 
 def _add_inference(app: FastAPI, engine: Engine) -> None:
-    @app.post("/predict", responses=INVALID, openapi_extra=PREDICT_BODY, response_model_exclude_unset=True)
+    @app.post("/predict", responses=INVALID, openapi_extra=PREDICT_BODY, response_model_exclude_none=True)
     async def predict(request: Request) -> PredictResponse:
         """Classifies one or more inputs. The body is read as JSON, whatever its Content-Type."""
         try:
@@ -94,7 +94,7 @@ def _add_statistics(app: FastAPI, engine: Engine) -> None:
         """What flowed into every normalization layer since the service started, beside the validation data."""
         return norm_stats.all_layers(engine)
 
-    @app.get("/norm-stats/{layer}", responses=UNKNOWN)
+    @app.get("/norm-stats/{layer}", responses=UNKNOWN, response_model_exclude_unset=True)
     async def norm_stats_of_one_layer(layer: str) -> LayerResponse:
         """The same for one layer, by its name."""
         return norm_stats.one_layer(engine, layer)

@@ -61,9 +61,11 @@ class Batcher:
         self.worker.shutdown()
 
     async def _drain(self) -> None:
-        while jobs := self._next_batch():
-            await self._answer(jobs)
-        self.pump = None
+        try:
+            while jobs := self._next_batch():
+                await self._answer(jobs)
+        finally:
+            self.pump = None
 
     def _next_batch(self) -> list[_Job]:
         """Takes waiting requests, oldest first, until the batch is full; abandoned ones are dropped."""

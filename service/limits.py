@@ -1,5 +1,6 @@
 """Refuses request bodies that are too large before they are held in memory."""
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import error_response
@@ -37,6 +38,8 @@ class BodyLimit:
             await self.app(scope, limited, send)
         except _TooLarge:
             await self.refuse(scope, receive, send)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
 
     async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = f"The body is larger than the {self.max_bytes} bytes that are allowed: send fewer inputs at once."

@@ -48,10 +48,7 @@ def _head(engine: Engine, state: NormState) -> dict[str, object]:
 
 def _layer(engine: Engine, state: NormState, index: int) -> LayerStatistics:
     layer = engine.manifest.layers[index]
-    running = None
-    if layer.running_mean is not None and layer.running_variance is not None:
-        running = FeatureMoments(mean=layer.running_mean, variance=layer.running_variance)
-    return LayerStatistics(
+    statistics = LayerStatistics(
         name=layer.name,
         kind=layer.kind,
         placement=layer.placement,
@@ -59,18 +56,19 @@ def _layer(engine: Engine, state: NormState, index: int) -> LayerStatistics:
         eps=layer.eps,
         live=_state(state, index),
         baseline=_state(engine.baseline.state, index),
-        running=running,
     )
+    if layer.running_mean is None or layer.running_variance is None:
+        return statistics
+    running = FeatureMoments(mean=layer.running_mean, variance=layer.running_variance)
+    return statistics.model_copy(update={"running": running})
 
 
 def _state(state: NormState, index: int) -> LayerState:
-    moments = state.features.get(index)
-    return LayerState(
-        tokens=state.tokens,
-        mean=_summary(state, 2 * index),
-        variance=_summary(state, 2 * index + 1),
-        features=FeatureMoments(mean=moments.mean.tolist(), variance=moments.variance.tolist()) if moments else None,
-    )
+    layer = LayerState(tokens=state.tokens, mean=_summary(state, 2 * index), variance=_summary(state, 2 * index + 1))
+    if (moments := state.features.get(index)) is None:
+        return layer
+    features = FeatureMoments(mean=moments.mean.tolist(), variance=moments.variance.tolist())
+    return layer.model_copy(update={"features": features})
 
 
 def _summary(state: NormState, column: int) -> Summary | None:

@@ -55,7 +55,7 @@ def log_start(engine: Engine) -> None:
     manifest, placement = engine.manifest, engine.placement
     logger.info("%s version %s on %s", manifest.name, manifest.version, placement.provider)
     if placement.reason:
-        session_logger.warning("no GPU, running on the CPU: %s", placement.reason)
+        session_logger.info("no GPU, running on the CPU: %s", placement.reason)
 
 
 def example_body(engine: Engine) -> str:

@@ -3,7 +3,7 @@
 import httpx
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from runtime.errors import Unavailable
 from service.schemas import NormStatsResponse, Summary
@@ -40,11 +40,10 @@ def fetch(url: str, timeout: float) -> NormStatsResponse:
 
 def make_table(stats: NormStatsResponse) -> Table:
     """One row per layer: mean ± std of the token means and variances, live and baseline."""
-    table = Table("layer", "kind", "mean, live", "baseline", "variance, live", "baseline")
+    table = Table(Column("layer", no_wrap=True), "mean, live", "baseline", "variance, live", "baseline")
     for layer in stats.layers:
         table.add_row(
             layer.name,
-            f"{layer.kind} ({layer.placement})",
             spread(layer.live.mean),
             spread(layer.baseline.mean),
             spread(layer.live.variance),
@@ -54,4 +53,4 @@ def make_table(stats: NormStatsResponse) -> Table:
 
 
 def spread(summary: Summary | None) -> str:
-    return f"{summary.mean:.4g} ± {summary.std:.3g}" if summary else "-"
+    return f"{summary.mean:.3g} ± {summary.std:.2g}" if summary else "-"

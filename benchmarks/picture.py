@@ -1,0 +1,71 @@
+"""Draws docs/img/norm-stats.png: what each norm of the embedded model sees on three kinds of traffic, asked over HTTP.
+
+python -m benchmarks.picture DATA      DATA: folder with clinc150/ and banking77/
+"""
+
+import csv
+import random
+import sys
+from pathlib import Path
+
+import httpx
+from fastapi.testclient import TestClient
+from matplotlib.figure import Figure
+
+from model.data import load_dataset
+from service.app import create_app
+from service.engine import Engine
+from service.schemas import NormStatsResponse, Summary
+from service.settings import Settings
+
+COLORS = {"validation": "0.55", "test questions": "tab:blue", "typing errors": "tab:orange", "another topic": "tab:red"}
+
+
+def main(data: Path) -> None:
+    test = [str(text) for text in load_dataset("clinc150", data).test.inputs[:2000]]
+    with (data / "banking77" / "test.csv").open(newline="") as file:
+        banking = [row["text"] for row in csv.DictReader(file)][:2000]
+    rng = random.Random(0)
+    typos = ["".join(letter for letter in text if rng.random() > 0.06) for text in test]
+    traffic = {"test questions": test, "typing errors": typos, "another topic": banking}
+    answers = {name: ask(texts) for name, texts in traffic.items()}
+    draw(answers, Path("docs/img/norm-stats.png"))
+
+
+def ask(texts: list[str]) -> NormStatsResponse:
+    """Sends the texts to a fresh service and returns its statistics."""
+    settings = Settings()
+    with TestClient(create_app(settings, Engine(settings))) as client:
+        for start in range(0, len(texts), 100):
+            response: httpx.Response = client.post("/predict", json={"inputs": texts[start : start + 100]})
+            response.raise_for_status()
+        return NormStatsResponse.model_validate_json(client.get("/norm-stats").content)
+
+
+def draw(answers: dict[str, NormStatsResponse], path: Path) -> None:
+    """One row per layer; for each traffic the median token and the range from the 1st to the 99th percentile."""
+    layers = next(iter(answers.values())).layers
+    figure = Figure(figsize=(10, 0.9 + 0.8 * len(layers)), layout="constrained")
+    for axes, quantity in zip(figure.subplots(1, 2, sharey=True), ("mean", "variance"), strict=True):
+        for row, layer in enumerate(layers):
+            seen = {"validation": getattr(layer.baseline, quantity)}
+            seen |= {name: getattr(answer.layers[row].live, quantity) for name, answer in answers.items()}
+            for offset, (name, summary) in enumerate(seen.items()):
+                mark(axes, row + 0.17 * (offset - 1.5), summary, name, labelled=row == 0)
+        axes.set_xlabel(f"{quantity} of a token where it enters the norm")
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_yticks(range(len(layers)), [layer.name for layer in layers])
+    axes.set_xscale("log")
+    axes.invert_yaxis()
+    figure.axes[0].legend(fontsize=8, loc="upper left")
+    figure.savefig(path, dpi=120)
+
+
+def mark(axes: object, y: float, summary: Summary, name: str, labelled: bool) -> None:
+    color = COLORS[name]
+    axes.plot([summary.p01, summary.p99], [y, y], color=color, linewidth=3, alpha=0.5)  # type: ignore[attr-defined]
+    axes.plot(summary.p50, y, "o", color=color, label=name if labelled else None)  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

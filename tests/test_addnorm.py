@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import pytest
+
+import addnorm
+from runtime.artifact import Artifact
+from runtime.manifest import MODEL
+from service import server
+from tests.helpers import rewrite
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, output and complaints of one command line."""
+    try:
+        code = addnorm.main(list(arguments))
+    except SystemExit as error:  # argparse's way out
+        code = int(error.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def assert_complains(capsys: pytest.CaptureFixture[str], arguments: list[str], *words: str) -> None:
+    """The command ends with code 2 and one sentence on stderr that has these words."""
+    code, out, complaint = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert len(complaint.splitlines()) == 1
+    assert complaint.startswith("addnorm: ")
+    assert complaint.endswith(".\n")
+    for word in words:
+        assert word in complaint
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str], arguments: list[str]):
+    code, out, complaint = run(capsys, *arguments)
+    assert (code, complaint) == (0, "")
+    for name, (_, summary) in addnorm.COMMANDS.items():
+        assert f"addnorm {name}" in out
+        assert summary in out
+
+
+@pytest.mark.parametrize("command", ["serve", "stats"])
+def test_help_of_a_command_lists_every_option(capsys: pytest.CaptureFixture[str], command: str):
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    for name, field in addnorm.load(command).model_fields.items():
+        assert name.replace("_", "-") in out.lower()
+        assert (field.description or "undocumented").partition(" ")[0] in out
+
+
+def test_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert_complains(capsys, ["swerve"], "'swerve'", *addnorm.COMMANDS)
+
+
+def test_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]):
+    code, _, complaint = run(capsys, "serve", "--modle", "x")
+    assert code == 2
+    assert "--modle" in complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["serve", "--port", "x"], "port"),
+        (["serve", "--port", "70000"], "65535"),
+        (["serve", "--device", "tpu"], "'cuda'"),
+        (["serve", "--threads", "0"], "threads"),
+        (["serve", "--log-level", "loud"], "log_level"),
+        (["stats", "--timeout", "soon"], "timeout"),
+    ],
+    ids=" ".join,
+)
+def test_option_that_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], word: str):
+    assert_complains(capsys, arguments, word)
+
+
+def test_variable_that_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ADDNORM_PORT", "x")
+    assert_complains(capsys, ["serve"], "port")
+
+
+def test_missing_artifact_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    assert_complains(capsys, ["serve", "--model", str(tmp_path / "nowhere")], str(tmp_path / "nowhere"))
+
+
+def test_altered_artifact_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path, text_artifact: Artifact):
+    path = rewrite(tmp_path / "1", text_artifact)
+    (path / MODEL).write_bytes(b"half")
+    assert_complains(capsys, ["serve", "--model", str(path), "--device", "cpu"], str(path / MODEL))
+
+
+def test_missing_gpu_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    arguments = ["serve", "--model", str(text_artifact.path), "--device", "cuda"]
+    assert_complains(capsys, arguments, "CUDAExecutionProvider")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://["])
+def test_stats_of_no_service_is_one_sentence(capsys: pytest.CaptureFixture[str], url: str):
+    assert_complains(capsys, ["stats", url], url)
+
+
+@pytest.mark.parametrize("command", addnorm.NEEDS)
+def test_command_without_its_extra_says_which(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+):
+    monkeypatch.setattr(addnorm, "find_spec", lambda _: None)
+    assert_complains(capsys, [command], f"`addnorm {command}`", addnorm.NEEDS[command][1])
+
+
+@pytest.mark.parametrize("command", addnorm.COMMANDS)
+def test_every_command_loads_and_is_documented(command: str):
+    loaded = addnorm.load(command)
+    assert loaded.__doc__
+    assert hasattr(loaded, "cli_cmd")
+
+
+def test_interrupted_command_exits_with_130(monkeypatch: pytest.MonkeyPatch):
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "serve", interrupt)
+    assert addnorm.main(["serve"]) == 130
