@@ -31,8 +31,7 @@ RUN chmod -R a+rX /app \
 FROM cuda-python AS gpu
 LABEL org.opencontainers.image.title="AddNorm" \
       org.opencontainers.image.description="Serves Transformer encoders on a GPU, with their normalization statistics" \
-      org.opencontainers.image.version="0.1.0" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.version="0.1.0"
 RUN groupadd --gid 10001 addnorm \
  && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm
 COPY --from=gpu-builder /opt/venv /opt/venv
@@ -73,8 +72,7 @@ RUN chmod -R a+rX /app \
 FROM python AS service
 LABEL org.opencontainers.image.title="AddNorm" \
       org.opencontainers.image.description="Serves Transformer encoders, with their normalization statistics" \
-      org.opencontainers.image.version="0.1.0" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.version="0.1.0"
 RUN groupadd --gid 10001 addnorm \
  && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm
 COPY --from=builder /opt/venv /opt/venv

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from model.data import load_dataset
 from service.app import create_app
 from service.engine import Engine
-from service.schemas import NormStatsResponse, Summary
+from service.schemas import NormStatsResponse
 from service.settings import Settings
 
 COLORS = {"validation": "0.55", "test questions": "tab:blue", "typing errors": "tab:orange", "another topic": "tab:red"}
@@ -43,28 +43,29 @@ def ask(texts: list[str]) -> NormStatsResponse:
 
 
 def draw(answers: dict[str, NormStatsResponse], path: Path) -> None:
-    """One row per layer; for each traffic the median token and the range from the 1st to the 99th percentile."""
+    """One row per layer; the median token's variance and its range from the 1st to the 99th percentile.
+
+    Variances are divided by the validation data's median at that layer.
+    """
     layers = next(iter(answers.values())).layers
-    figure = Figure(figsize=(10, 0.9 + 0.8 * len(layers)), layout="constrained")
-    for axes, quantity in zip(figure.subplots(1, 2, sharey=True), ("mean", "variance"), strict=True):
-        for row, layer in enumerate(layers):
-            seen = {"validation": getattr(layer.baseline, quantity)}
-            seen |= {name: getattr(answer.layers[row].live, quantity) for name, answer in answers.items()}
-            for offset, (name, summary) in enumerate(seen.items()):
-                mark(axes, row + 0.17 * (offset - 1.5), summary, name, labelled=row == 0)
-        axes.set_xlabel(f"{quantity} of a token where it enters the norm")
-        axes.grid(axis="x", alpha=0.3)
-        axes.set_yticks(range(len(layers)), [layer.name for layer in layers])
-    axes.set_xscale("log")
+    figure = Figure(figsize=(9, 0.9 + 0.8 * len(layers)), layout="constrained")
+    axes = figure.subplots()
+    for row, layer in enumerate(layers):
+        seen = {"validation": layer.baseline} | {name: answer.layers[row].live for name, answer in answers.items()}
+        for offset, (name, state) in enumerate(seen.items()):
+            low, middle, high = (
+                getattr(state.variance, q) / layer.baseline.variance.p50 for q in ("p01", "p50", "p99")
+            )
+            y = row + 0.17 * (offset - 1.5)
+            axes.plot([low, high], [y, y], color=COLORS[name], linewidth=3, alpha=0.5)
+            axes.plot(middle, y, "o", color=COLORS[name], label=name if row == 0 else None)
+    axes.axvline(1, color="0.55", linewidth=1)
+    axes.set_xlabel("variance of a token where it enters the norm / median of the validation data")
+    axes.set_yticks(range(len(layers)), [layer.name for layer in layers])
     axes.invert_yaxis()
-    figure.axes[0].legend(fontsize=8, loc="upper left")
-    figure.savefig(path, dpi=120)
-
-
-def mark(axes: object, y: float, summary: Summary, name: str, labelled: bool) -> None:
-    color = COLORS[name]
-    axes.plot([summary.p01, summary.p99], [y, y], color=color, linewidth=3, alpha=0.5)  # type: ignore[attr-defined]
-    axes.plot(summary.p50, y, "o", color=color, label=name if labelled else None)  # type: ignore[attr-defined]
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(fontsize=9, loc="lower right")
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

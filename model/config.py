@@ -29,7 +29,7 @@ class Architecture(BaseModel):
     """Whether x itself is added; off only to study what the residual does."""
     eps: float = Field(1e-5, gt=0)
     """Added to the variance, under the root."""
-    dropout: float = Field(0.3, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
     """Probability, on the embedding, on every sublayer's output and before the head."""
     attention_dropout: float = Field(0.0, ge=0, lt=1)
     """Probability, on the attention weights."""

@@ -33,7 +33,7 @@ class Recipe(Architecture):
     """Text: entries of the byte-pair vocabulary."""
     merge_dropout: float = Field(0.1, ge=0, lt=1)
     """Text: probability of skipping a byte-pair merge in training (BPE-dropout, arXiv:1910.13267)."""
-    word_dropout: float = Field(0.1, ge=0, lt=1)
+    word_dropout: float = Field(0.15, ge=0, lt=1)
     """Text: probability of leaving out a word in training."""
     word_replacement: float = Field(0.05, ge=0, lt=1)
     """Text: probability of replacing a word by any other in training."""

@@ -84,7 +84,9 @@ def start(model: bytes, device: Device, threads: int) -> ort.InferenceSession:
     )
     session.disable_fallback()
     if provider not in session.get_providers():
-        raise DeviceError(f"Device {device} is not available: {missing_library(provider)}.")
+        raise DeviceError(
+            f"Device {device} is not available: {missing_library(provider)}; mend that, or ask for device cpu or auto."
+        )
     return session
 
 

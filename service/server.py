@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 
 import uvicorn
@@ -48,6 +49,8 @@ def serve(settings: Settings) -> None:
     )
     server = _Server(config)
     server.example = example_body(engine)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, signal.SIG_IGN)  # uvicorn raises it again once it has stopped: that is no failure
     server.run()
 
 
