@@ -27,6 +27,10 @@ train: $(VENV)/test.stamp  ## train the default recipe on clinc150 into runs/def
 export: $(VENV)/test.stamp  ## export runs/default as models/default/1
 	$(BIN)/python -m addnorm export runs/default --name default --version 1 --data $(DATA)
 
+intents: $(VENV)/test.stamp  ## train the embedded model again into runs/intents (about 10 minutes; docs/training.md)
+	$(BIN)/python -m addnorm train clinc150 --data $(DATA) --out runs/intents \
+	  --d-model 160 --d-ff 320 --epochs 36 --variants 16
+
 bench: $(VENV)/test.stamp  ## measure what the statistics and the packing cost and save
 	$(BIN)/python -m benchmarks.inference
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from export.calibrate import calibrate
 from export.graph import OPSET, ServedEncoder, to_onnx
 from export.verify import reference, spread, verify
 from model.checkpoint import Run, load_run
@@ -55,6 +56,7 @@ def export_run(
     if dataset.labels != run.info.labels:
         raise DataError(f"{run.info.dataset} has other classes than when {directory} was trained: train it again.")
     inputs = make_encoder(dataset, run.tokenizer, run.info.encoder.max_tokens)
+    temperature = calibrate(run.model, dataset.validation, inputs)
     served = ServedEncoder(run.model)
     files = {MODEL: to_onnx(served, pack(spread(run.info.encoder)[-1])).SerializeToString()}
     files[CANARY] = make_canary(served, dataset.validation, inputs)
@@ -64,7 +66,8 @@ def export_run(
     encoder = Encoder(Artifact(target, manifest, files))
     errors = verify(encoder, served)
     files[BASELINE] = measure_baseline(encoder, dataset.validation, inputs).to_json()
-    manifest = manifest.model_copy(update={"training": training_facts(run, dataset, encoder, inputs)})
+    facts = training_facts(run, dataset, encoder, inputs) | {"temperature": temperature}
+    manifest = manifest.model_copy(update={"training": facts})
     return write_artifact(target, manifest, files, overwrite), errors
 
 
