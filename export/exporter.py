@@ -20,7 +20,7 @@ from model.training import make_encoder
 from runtime.artifact import Artifact, write_artifact
 from runtime.baseline import Baseline
 from runtime.encoder import EncodedBatch, Encoder
-from runtime.errors import ArtifactError, DataError
+from runtime.errors import ArtifactError, DataError, ExportError
 from runtime.inputs import InputEncoder
 from runtime.manifest import BASELINE, CANARY, MODEL, TOKENIZER, FeatureInputs, Manifest, NormLayer, TextInputs
 from runtime.moments import Moments
@@ -65,7 +65,10 @@ def export_run(
     manifest = describe_run(run, name, model_version)
     encoder = Encoder(Artifact(target, manifest, files))
     errors = verify(encoder, served)
-    files[BASELINE] = measure_baseline(encoder, dataset.validation, inputs).to_json()
+    baseline = measure_baseline(encoder, dataset.validation, inputs)
+    if (baseline.state.moments.count != baseline.state.tokens).any():
+        raise ExportError("The validation data give NaN or infinite norm statistics: nothing was written.")
+    files[BASELINE] = baseline.to_json()
     facts = training_facts(run, dataset, encoder, inputs) | {"temperature": temperature}
     manifest = manifest.model_copy(update={"training": facts})
     return write_artifact(target, manifest, files, overwrite), errors

@@ -61,7 +61,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_file(path: Path, name: str, digest: str) -> bytes:
-    if Path(name).name != name:
+    if Path(name).name != name or "\0" in name:
         raise ArtifactError(f"{path / MANIFEST} lists {name!r}, expected plain file names: export the model again.")
     try:
         content = (path / name).read_bytes()
@@ -119,4 +119,4 @@ def replace_directory(source: Path, target: Path) -> None:
     except OSError:
         aside.rename(target)
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -64,14 +64,17 @@ def read_baseline(artifact: Artifact) -> Baseline:
     Raises:
         ArtifactError: it does not fit the manifest's layers.
     """
+    path, columns = artifact.path / BASELINE, 2 * len(artifact.manifest.layers)
     try:
         baseline = Baseline.from_json(artifact.files[BASELINE])
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise ArtifactError(
-            f"{artifact.path / BASELINE} is not a baseline of this version: export the model again."
-        ) from error
-    if len(baseline.state.histograms) != 2 * len(artifact.manifest.layers):
-        raise ArtifactError(f"{artifact.path / BASELINE} has other layers than the manifest: export the model again.")
+    except (AttributeError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise ArtifactError(f"{path} is not a baseline of this version: export the model again.") from error
+    state = baseline.state
+    sizes = {len(state.histograms)} | {
+        len(getattr(moments, name)) for moments in (state.moments, baseline.rows) for name in Moments.__slots__
+    }
+    if sizes != {columns}:
+        raise ArtifactError(f"{path} has other layers than the manifest: export the model again.")
     return baseline
 
 

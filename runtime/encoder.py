@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
-from runtime.errors import ArtifactError
+from runtime.errors import ArtifactError, DeviceError
 from runtime.manifest import CANARY, MODEL
 from runtime.packing import PackedBatch, Tokens, pack
 from runtime.session import Device, Placement, open_session
@@ -65,8 +65,12 @@ class Encoder:
         self.placement: Placement
         try:
             self.session, self.placement = open_session(artifact.files[MODEL], device, threads)
-        except (ort.capi.onnxruntime_pybind11_state.Fail, ort.capi.onnxruntime_pybind11_state.InvalidProtobuf) as error:
-            raise ArtifactError(f"{artifact.path / MODEL} does not load: {error}") from error
+        except DeviceError:
+            raise
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise ArtifactError(
+                f"{artifact.path / MODEL} does not load ({first_line(error)}): export it again."
+            ) from error
         self.values_name = "input_ids" if self.manifest.inputs.kind == "text" else "features"
         self.output_names = [output.name for output in self.session.get_outputs()]
         self.no_feature_moments = np.empty((0, 2, self.manifest.d_model), dtype=np.float32)
@@ -94,14 +98,24 @@ class Encoder:
 
 def verify_canary(encoder: Encoder, artifact: Artifact) -> None:
     """Runs the inputs that export stored, and compares logits and statistics with what PyTorch gave for them."""
-    canary = json.loads(artifact.files[CANARY])
     dtype = "int64" if artifact.manifest.inputs.kind == "text" else "float32"
-    sequences: list[Tokens] = [np.array(tokens, dtype=dtype) for tokens in canary["inputs"]]
-    batch = encoder.run(sequences)
-    for name in ("logits", "norm_statistics"):
-        found, expected = getattr(batch, name), np.array(canary[name])
-        if found.shape != expected.shape or not np.allclose(found, expected, CANARY_TOLERANCE, CANARY_TOLERANCE):
+    try:
+        canary = json.loads(artifact.files[CANARY])
+        sequences: list[Tokens] = [np.array(tokens, dtype=dtype) for tokens in canary["inputs"]]
+        expected = {name: np.array(canary[name], dtype=np.float64) for name in ("logits", "norm_statistics")}
+        batch = encoder.run(sequences)
+    except Exception as error:  # whatever does not fit together, the artifact cannot be served
+        raise ArtifactError(
+            f"{artifact.path / MODEL} cannot run its canary ({first_line(error)}): export the model again."
+        ) from error
+    for name, values in expected.items():
+        found = getattr(batch, name)
+        if found.shape != values.shape or not np.allclose(found, values, CANARY_TOLERANCE, CANARY_TOLERANCE):
             raise ArtifactError(
                 f"{artifact.path / MODEL} does not reproduce its canary on {encoder.placement.provider} "
                 f"({name} differ): graph and onnxruntime do not fit together, export the model again."
             )
+
+
+def first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

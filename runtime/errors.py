@@ -5,6 +5,7 @@ AddNormError
 ├── DeviceError          the execution provider that was asked for cannot run
 ├── DataError            a data file or a run directory cannot be used (training side)
 ├── ExportError          an exported graph does not agree with the model it came from
+├── ListenError          the address is taken, or is not one of this machine
 ├── UnknownLayer         no normalization layer has that name
 ├── Unavailable          the service is stopping, or its model is not loaded
 └── InvalidInput         a request that cannot be answered; `code` names the reason
@@ -33,6 +34,10 @@ class DataError(AddNormError):
 
 class ExportError(AddNormError):
     code = "export_error"
+
+
+class ListenError(AddNormError):
+    code = "listen_error"
 
 
 class UnknownLayer(AddNormError):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from runtime.artifact import Artifact
@@ -71,20 +72,28 @@ class FeatureEncoder:
 
     def _sequence(self, row: int, value: Any) -> EncodedInput:
         expected = f"expected a list of [{self.num_features}] finite numbers per step"
-        try:
-            numbers = np.asarray(value)
-        except ValueError:
-            raise InvalidInput("invalid_features", f"inputs[{row}] is ragged, {expected}.") from None
-        if numbers.dtype.kind not in "iuf":
-            raise InvalidInput("invalid_features", f"inputs[{row}] is not numeric, {expected}.")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
-            sequence = numbers.astype(np.float32)
+        sequence = self._to_array(row, value, expected)
         if sequence.ndim != 2 or sequence.shape[1] != self.num_features or not len(sequence):
             shape = "x".join(str(size) for size in sequence.shape) or "a single number"
             raise InvalidInput("wrong_width", f"inputs[{row}] has shape {shape}, {expected}.")
         if not np.isfinite(sequence).all():
             raise InvalidInput("not_finite", f"inputs[{row}] has NaN or infinite values, {expected}.")
         return EncodedInput(sequence[: self.max_tokens], len(sequence) > self.max_tokens)
+
+    def _to_array(self, row: int, value: Any, expected: str) -> NDArray[np.float32]:
+        try:
+            numbers = np.asarray(value)
+        except ValueError:
+            raise InvalidInput("invalid_features", f"inputs[{row}] is ragged, {expected}.") from None
+        if numbers.dtype.kind not in "iuf" or (numbers.ndim == 2 and has_boolean(value)):
+            raise InvalidInput("invalid_features", f"inputs[{row}] is not numeric, {expected}.")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+            return numbers.astype(np.float32)
+
+
+def has_boolean(value: Any) -> bool:
+    """Whether a client's nested lists hold a boolean, which numpy would take for a number."""
+    return isinstance(value, list) and any(isinstance(number, bool) for step in value for number in step)
 
 
 def make_input_encoder(artifact: Artifact) -> InputEncoder:

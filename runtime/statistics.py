@@ -97,7 +97,15 @@ def row_means(values: NDArray[np.float64], lengths: NDArray[np.int64]) -> NDArra
 def feature_state(moments: NDArray[np.float32], tokens: int) -> Moments:
     """The mean and population variance [2, D] that a BatchNorm saw in one batch, as mergeable moments.
 
-    A batch does not say the extremes of its tokens; minimum and maximum are those of the batch means.
+    A batch does not say the extremes of its tokens: minimum and maximum are those of the batch means. A feature that
+    was NaN or infinite at any token leaves this batch out.
     """
-    mean, variance = moments.astype(np.float64)
-    return Moments(np.full(len(mean), tokens), mean, variance * tokens, mean, mean)
+    finite = np.isfinite(moments).all(0)
+    mean, variance = np.where(finite, moments, 0.0).astype(np.float64)
+    return Moments(
+        np.where(finite, tokens, 0),
+        mean,
+        variance * tokens,
+        np.where(finite, mean, np.inf),
+        np.where(finite, mean, -np.inf),
+    )

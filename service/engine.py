@@ -58,6 +58,7 @@ class Engine:
         """
         encoded = self.inputs.encode(self._as_list(inputs))
         batch = await self.batcher.submit([item.tokens for item in encoded])
+        self._check_finite(batch)
         deviations = self._deviations(batch) if norm_stats else [None] * len(encoded)
         probabilities = softmax(batch.logits)
         return [
@@ -75,6 +76,14 @@ class Engine:
         if len(rows) > self.max_rows:
             raise InvalidInput("too_many_rows", f"inputs has {len(rows)} rows, expected at most {self.max_rows}.")
         return rows
+
+    def _check_finite(self, batch: EncodedBatch) -> None:
+        finite = np.isfinite(batch.logits).all(1)
+        if not finite.all():
+            row = int(finite.argmin())
+            raise InvalidInput(
+                "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
+            )
 
     def _prediction(
         self,

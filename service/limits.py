@@ -5,6 +5,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import error_response
 
+MAX_DIGITS = 18  # of a length that is worth reading
+
 
 class _TooLarge(Exception):
     pass
@@ -21,7 +23,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self.max_bytes:
+        if announced.isdigit() and (len(announced) > MAX_DIGITS or int(announced) > self.max_bytes):
             await self.refuse(scope, receive, send)
             return
         received = 0

@@ -30,6 +30,9 @@ def fetch(url: str, timeout: float) -> NormStatsResponse:
         response = httpx.get(url, timeout=timeout)
         response.raise_for_status()
         return NormStatsResponse.model_validate_json(response.content)
+    except httpx.HTTPStatusError as error:
+        status = f"{error.response.status_code} {error.response.reason_phrase}"
+        raise Unavailable(f"{url} answers {status}: give the address of a running `addnorm serve`.") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(f"{url} does not answer ({error}): give the address of a running `addnorm serve`.") from error
     except ValidationError as error:

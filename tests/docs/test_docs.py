@@ -13,7 +13,7 @@ API = (ROOT / "docs" / "api.md").read_text()
 
 def test_every_setting_is_documented_with_its_default() -> None:
     for name, field in Settings.model_fields.items():
-        row = next((line for line in API.splitlines() if f"`ADDNORM_{name.upper()}`" in line), "")
+        row = next((line for line in API.splitlines() if line.startswith(f"| `ADDNORM_{name.upper()}`")), "")
         default = "models/intents/1" if name == "model" else str(field.default)
         assert default in row, f"docs/api.md lacks ADDNORM_{name.upper()} = {default}"
 

@@ -1,0 +1,86 @@
+"""Fixtures: two tiny artifacts, exported once a session, and services over them."""
+
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+from starlette.testclient import TestClient
+
+from runtime.artifact import Artifact
+from runtime.encoder import Encoder
+from service.app import create_app
+from service.engine import Engine
+from service.settings import Settings
+from tests.helpers import Export, make_feature_artifact, make_text_artifact
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.delenv(f"ADDNORM_{field.upper()}", raising=False)
+
+
+@pytest.fixture(scope="session")
+def text_export(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return make_text_artifact(tmp_path_factory.mktemp("models") / "texts" / "1")
+
+
+@pytest.fixture(scope="session")
+def feature_export(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return make_feature_artifact(tmp_path_factory.mktemp("models") / "signals" / "7")
+
+
+@pytest.fixture(scope="session")
+def text_artifact(text_export: Export) -> Artifact:
+    """A LayerNorm encoder in the post placement that reads text."""
+    return text_export[0]
+
+
+@pytest.fixture(scope="session")
+def feature_artifact(feature_export: Export) -> Artifact:
+    """A BatchNorm encoder in the pre placement that reads sequences of 4 features."""
+    return feature_export[0]
+
+
+@pytest.fixture(scope="session")
+def text_encoder(text_artifact: Artifact) -> Encoder:
+    return Encoder(text_artifact)
+
+
+@pytest.fixture(scope="session")
+def feature_encoder(feature_artifact: Artifact) -> Encoder:
+    return Encoder(feature_artifact)
+
+
+@pytest.fixture
+def text_engine(text_artifact: Artifact) -> Engine:
+    return Engine(settings_for(text_artifact))
+
+
+@pytest.fixture
+def feature_engine(feature_artifact: Artifact) -> Engine:
+    return Engine(settings_for(feature_artifact))
+
+
+@pytest.fixture
+def client(text_engine: Engine, text_artifact: Artifact) -> Iterator[TestClient]:
+    """A service of the text artifact that has answered nothing yet."""
+    yield from serve(settings_for(text_artifact), text_engine)
+
+
+@pytest.fixture
+def feature_client(feature_engine: Engine, feature_artifact: Artifact) -> Iterator[TestClient]:
+    """A service of the feature artifact that has answered nothing yet."""
+    yield from serve(settings_for(feature_artifact), feature_engine)
+
+
+def settings_for(artifact: Artifact) -> Settings:
+    return Settings(model=artifact.path, device="cpu", max_rows=8, max_body_bytes=20_000)
+
+
+def serve(settings: Settings, engine: Engine) -> Iterator[TestClient]:
+    with TestClient(create_app(settings, engine), raise_server_exceptions=False) as client:
+        yield client

@@ -1,0 +1,143 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.artifact import Artifact, read_artifact, write_artifact
+from runtime.errors import ArtifactError
+from runtime.manifest import MANIFEST, MODEL, TOKENIZER, sha256
+from tests.helpers import reseal, rewrite
+
+
+@pytest.fixture
+def path(text_artifact: Artifact, tmp_path: Path) -> Path:
+    """A copy of the text artifact, to be spoiled."""
+    return rewrite(tmp_path / "models" / "copy" / "1", text_artifact)
+
+
+def assert_refused(path: Path, *words: str) -> None:
+    """Reading the artifact fails with one line that has these words."""
+    with pytest.raises(ArtifactError) as caught:
+        read_artifact(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_read_gives_back_what_was_written(path: Path, text_artifact: Artifact):
+    found = read_artifact(path)
+    assert found.files == text_artifact.files
+    assert found.manifest == text_artifact.manifest
+    assert sorted(p.name for p in path.iterdir()) == sorted([*text_artifact.files, MANIFEST])
+
+
+def test_missing_directory_is_refused(tmp_path: Path):
+    assert_refused(tmp_path / "nowhere", str(tmp_path / "nowhere"), "addnorm export")
+
+
+def test_missing_manifest_is_refused(path: Path):
+    (path / MANIFEST).unlink()
+    assert_refused(path, str(path / MANIFEST), "No such file")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"format": 1}'])
+def test_manifest_that_is_none_is_refused(path: Path, content: bytes):
+    (path / MANIFEST).write_bytes(content)
+    assert_refused(path, str(path / MANIFEST), "not a manifest")
+
+
+def test_manifest_of_another_format_is_refused(path: Path):
+    text = (path / MANIFEST).read_text()
+    (path / MANIFEST).write_text(text.replace('"format": 1', '"format": 2'))
+    assert_refused(path, str(path / MANIFEST), "format")
+
+
+def test_manifest_with_another_label_is_refused(path: Path):
+    text = (path / MANIFEST).read_text()
+    (path / MANIFEST).write_text(text.replace('"transfer"', '"transfers"'))
+    assert_refused(path, str(path / MANIFEST), "altered")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "baseline.json", "canary.json"])
+def test_file_that_is_missing_half_written_or_altered_is_refused(path: Path, name: str):
+    content = (path / name).read_bytes()
+    for spoiled in (content[: len(content) // 2], b"", content[:-1] + bytes([content[-1] ^ 1])):
+        (path / name).write_bytes(spoiled)
+        assert_refused(path, str(path / name), "SHA-256")
+    (path / name).unlink()
+    assert_refused(path, str(path / name), "No such file")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "baseline.json", "canary.json"])
+def test_manifest_that_does_not_list_a_file_is_refused(path: Path, text_artifact: Artifact, name: str):
+    reseal(path, files={n: digest for n, digest in text_artifact.manifest.files.items() if n != name})
+    assert_refused(path, str(path / MANIFEST), name)
+
+
+@pytest.mark.parametrize("name", ["../x", "sub/x", "/etc/hostname", "..", "", "a\0b"])
+def test_file_outside_the_directory_is_refused(path: Path, text_artifact: Artifact, name: str):
+    (path.parent / "x").write_bytes(b"x")
+    reseal(path, files=text_artifact.manifest.files | {name: sha256(b"x")})
+    assert_refused(path, str(path))
+
+
+def test_text_artifact_needs_a_tokenizer_but_a_feature_artifact_does_not(feature_artifact: Artifact):
+    assert TOKENIZER not in read_artifact(feature_artifact.path).files
+
+
+def test_write_refuses_an_existing_target(path: Path, text_artifact: Artifact):
+    before = (path / MANIFEST).read_bytes()
+    with pytest.raises(ArtifactError, match=r"exists already.*--overwrite"):
+        write_artifact(path, text_artifact.manifest, {MODEL: b"other"})
+    assert (path / MANIFEST).read_bytes() == before
+
+
+def test_write_overwrites_where_asked_to(path: Path, text_artifact: Artifact):
+    rewrite(path, text_artifact, labels=["a", "b", "c"])
+    assert read_artifact(path).manifest.labels == ["a", "b", "c"]
+    assert [p.name for p in path.parent.iterdir()] == ["1"]
+
+
+def test_written_artifact_can_be_read_by_others(path: Path):
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("call", ["first rename", "last rename", "fsync"])
+def test_crash_while_writing_leaves_what_was_there(
+    text_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool, call: str
+):
+    path = tmp_path / "models" / "1"
+    if existing:
+        rewrite(path, text_artifact)
+    crash_at(monkeypatch, call, renames=1 + existing)
+    with pytest.raises(ArtifactError, match="No space left on device") as caught:
+        rewrite(path, text_artifact, labels=["a", "b", "c"])
+    assert str(path) in str(caught.value)
+    monkeypatch.undo()
+    assert [p.name for p in path.parent.iterdir()] == ["1"] * existing
+    assert not existing or read_artifact(path).manifest.labels == text_artifact.manifest.labels
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, call: str, renames: int) -> None:
+    """Makes the named step of writing fail, once."""
+    owner, name = (os, "fsync") if call == "fsync" else (Path, "rename")
+    left = renames if call == "last rename" else 1
+    original = getattr(owner, name)
+
+    def fail(*args: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise OSError(28, "No space left on device")
+        return original(*args)
+
+    monkeypatch.setattr(owner, name, fail)
+
+
+def test_unwritable_place_is_one_sentence(text_artifact: Artifact, tmp_path: Path):
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        write_artifact(tmp_path / "file" / "1", text_artifact.manifest, {})

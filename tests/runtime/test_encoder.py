@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.artifact import Artifact, read_artifact
+from runtime.encoder import EncodedBatch, Encoder
+from runtime.errors import ArtifactError
+from runtime.manifest import CANARY, MODEL
+from runtime.packing import pack
+from tests.helpers import random_sequences, rewrite
+
+ANSWERS = ("logits", "embedding", "norm_statistics")
+
+
+@pytest.fixture(params=["text", "feature"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def encoder(request: pytest.FixtureRequest, kind: str) -> Encoder:
+    return request.getfixturevalue(f"{kind}_encoder")
+
+
+@pytest.fixture
+def sequences(request: pytest.FixtureRequest, kind: str) -> list[np.ndarray]:
+    return random_sequences(request.getfixturevalue(f"{kind}_export")[1], 20)
+
+
+def assert_same_answers(found: EncodedBatch, expected: EncodedBatch) -> None:
+    for name in ANSWERS:
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_answers_do_not_change_with_the_pack_width(encoder: Encoder, sequences: list[np.ndarray]):
+    expected = encoder.run(sequences)
+    for width in (1, 12, 17, 200):
+        assert_same_answers(encoder.run_packed(pack(sequences, width)), expected)
+
+
+def test_answers_do_not_change_with_their_neighbours(encoder: Encoder, sequences: list[np.ndarray]):
+    together = encoder.run(sequences)
+    for row, sequence in enumerate(sequences):
+        assert_same_answers(together.rows(row, row + 1), encoder.run([sequence]))
+
+
+def test_answers_follow_the_order_of_the_rows(encoder: Encoder, sequences: list[np.ndarray]):
+    backwards = encoder.run(sequences[::-1])
+    np.testing.assert_allclose(backwards.logits[::-1], encoder.run(sequences).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_run_has_the_shapes_it_promises(encoder: Encoder, sequences: list[np.ndarray], kind: str):
+    batch = encoder.run(sequences)
+    tokens, layers = sum(map(len, sequences)), len(encoder.manifest.layers)
+    assert batch.logits.shape == (20, 3)
+    assert batch.embedding.shape == (20, 16)
+    assert batch.norm_statistics.shape == (tokens, 2 * layers)
+    assert batch.feature_moments.shape == (layers if kind == "feature" else 0, 2, 16)
+    assert batch.lengths.tolist() == [len(sequence) for sequence in sequences]
+
+
+def test_rows_cut_a_batch_without_a_gap(encoder: Encoder, sequences: list[np.ndarray]):
+    batch = encoder.run(sequences)
+    parts = [batch.rows(0, 3), batch.rows(3, 4), batch.rows(4, 20)]
+    for name in (*ANSWERS, "lengths"):
+        np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
+
+
+@pytest.mark.parametrize("name", ["logits", "norm_statistics"])
+@pytest.mark.parametrize("spoil", ["value", "shape"])
+def test_graph_that_does_not_reproduce_its_canary_is_refused(
+    text_artifact: Artifact, tmp_path: Path, name: str, spoil: str
+):
+    canary = json.loads(text_artifact.files[CANARY])
+    canary[name] = canary[name][:-1] if spoil == "shape" else (np.array(canary[name]) + 0.01).tolist()
+    artifact = read_artifact(rewrite(tmp_path / "1", text_artifact, {CANARY: json.dumps(canary).encode()}))
+    with pytest.raises(ArtifactError, match=f"canary on CPUExecutionProvider .{name} differ") as caught:
+        Encoder(artifact)
+    assert str(artifact.path / MODEL) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x07"])
+def test_graph_that_does_not_load_is_refused(text_artifact: Artifact, tmp_path: Path, content: bytes):
+    assert_model_refused(rewrite(tmp_path / "1", text_artifact, {MODEL: content}))
+
+
+def test_graph_of_another_artifact_is_refused(text_artifact: Artifact, feature_artifact: Artifact, tmp_path: Path):
+    assert_model_refused(rewrite(tmp_path / "1", text_artifact, {MODEL: feature_artifact.files[MODEL]}))
+
+
+def assert_model_refused(path: Path) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        Encoder(read_artifact(path))
+    assert str(path / MODEL) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_encoder_says_where_it_runs(encoder: Encoder):
+    assert (encoder.placement.device, encoder.placement.provider) == ("cpu", "CPUExecutionProvider")

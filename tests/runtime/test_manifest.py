@@ -1,0 +1,68 @@
+import json
+from hashlib import sha256
+
+import pytest
+from pydantic import ValidationError
+
+from runtime.artifact import Artifact
+from runtime.manifest import Manifest, NormLayer
+
+
+@pytest.fixture
+def manifest(text_artifact: Artifact) -> Manifest:
+    return text_artifact.manifest
+
+
+def test_digest_is_the_sha256_of_the_canonical_content(manifest: Manifest):
+    content = json.loads(manifest.model_dump_json()) | {"digest": ""}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    assert manifest.digest == sha256(canonical).hexdigest()
+
+
+def test_sealing_twice_changes_nothing(manifest: Manifest):
+    assert manifest.sealed() == manifest
+
+
+@pytest.mark.parametrize(
+    "change", [{"labels": ["a", "b"]}, {"version": "2"}, {"d_model": 17}, {"layers": []}, {"training": {"x": 1}}]
+)
+def test_digest_changes_with_every_field(manifest: Manifest, change: dict[str, object]):
+    assert manifest.model_copy(update=change).compute_digest() != manifest.digest
+
+
+def test_digest_survives_json(manifest: Manifest):
+    assert Manifest.model_validate_json(manifest.model_dump_json()).compute_digest() == manifest.digest
+
+
+def test_digest_survives_floats_that_are_not_round(manifest: Manifest):
+    odd = manifest.model_copy(update={"training": {"accuracy": 0.1 + 0.2, "source": "Zürich ☔"}}).sealed()
+    assert Manifest.model_validate_json(odd.model_dump_json(indent=2)).compute_digest() == odd.digest
+
+
+@pytest.mark.parametrize(
+    "change", [{"labels": ["one"]}, {"inputs": {"kind": "audio"}}, {"inputs": {"kind": "text"}}, {"typo": 1}]
+)
+def test_manifest_refuses_what_cannot_be_served(manifest: Manifest, change: dict[str, object]):
+    with pytest.raises(ValidationError):
+        Manifest.model_validate(json.loads(manifest.model_dump_json()) | change)
+
+
+def test_layers_tell_everything_about_a_norm(text_artifact: Artifact, feature_artifact: Artifact):
+    assert [layer.name for layer in text_artifact.manifest.layers] == [
+        "embeddings.norm",
+        "blocks.0.attention.norm",
+        "blocks.0.feed_forward.norm",
+        "blocks.1.attention.norm",
+        "blocks.1.feed_forward.norm",
+    ]
+    assert {(n.kind, n.placement, n.d_model, n.eps) for n in text_artifact.manifest.layers} == {
+        ("layer_norm", "post", 16, 1e-5)
+    }
+    assert feature_artifact.manifest.layers[-1].name == "final_norm"
+    assert all(has_running_moments(layer) for layer in feature_artifact.manifest.layers)
+    assert not any(has_running_moments(layer) for layer in text_artifact.manifest.layers)
+
+
+def has_running_moments(layer: NormLayer) -> bool:
+    moments = (layer.running_mean, layer.running_variance)
+    return all(values is not None and len(values) == layer.d_model for values in moments)

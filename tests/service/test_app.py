@@ -1,0 +1,164 @@
+import asyncio
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from runtime.artifact import Artifact
+from runtime.encoder import Encoder
+from service.app import create_app
+from service.engine import Engine
+from service.settings import Settings
+from tests.helpers import LABELS, TEXTS, Export, random_sequences
+
+
+def predict(client: TestClient, **body: Any) -> list[dict[str, Any]]:
+    response = client.post("/predict", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()["predictions"]
+
+
+def test_predict_answers_a_single_text(client: TestClient):
+    response = client.post("/predict", json={"inputs": "what is my balance"})
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["model"], body["version"]) == ("texts", "1")
+    (prediction,) = body["predictions"]
+    assert prediction["label"] in LABELS
+    assert 1 / 3 <= prediction["score"] <= 1
+    assert prediction["top"] == [{"label": prediction["label"], "score": prediction["score"]}]
+    assert prediction["truncated"] is False
+
+
+def test_predict_answers_as_the_encoder_does(client: TestClient, text_engine: Engine, text_encoder: Encoder):
+    encoded = text_engine.inputs.encode(TEXTS[:8])
+    logits = text_encoder.run([item.tokens for item in encoded]).logits.astype(np.float64)
+    scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    predictions = predict(client, inputs=TEXTS[:8], top_k=3)
+    for prediction, item, expected in zip(predictions, encoded, scores, strict=True):
+        assert prediction["tokens"] == len(item.tokens)
+        assert prediction["truncated"] == item.truncated
+        assert [c["label"] for c in prediction["top"]] == [LABELS[i] for i in np.argsort(-expected)]
+        np.testing.assert_allclose([c["score"] for c in prediction["top"]], np.sort(expected)[::-1], rtol=1e-4)
+
+
+def test_predict_answers_a_list_in_order(client: TestClient):
+    together = predict(client, inputs=["hi", "snow", "what is my balance"])
+    alone = [predict(client, inputs=text)[0] for text in ("hi", "snow", "what is my balance")]
+    assert [(p["label"], p["tokens"]) for p in together] == [(p["label"], p["tokens"]) for p in alone]
+    np.testing.assert_allclose([p["score"] for p in together], [p["score"] for p in alone], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("top_k", "classes"), [(1, 1), (2, 2), (3, 3), (99, 3), (10**30, 3)])
+def test_top_k_classes_are_returned_best_first(client: TestClient, top_k: int, classes: int):
+    (prediction,) = predict(client, inputs="hi", top_k=top_k)
+    scores = [candidate["score"] for candidate in prediction["top"]]
+    assert len(scores) == classes
+    assert scores == sorted(scores, reverse=True)
+    assert (prediction["label"], prediction["score"]) == (prediction["top"][0]["label"], scores[0])
+    assert len(scores) < 3 or sum(scores) == pytest.approx(1)
+
+
+def test_long_text_is_cut_and_says_so(client: TestClient):
+    (prediction,) = predict(client, inputs="rain " * 100)
+    assert (prediction["tokens"], prediction["truncated"]) == (12, True)
+
+
+def test_norm_stats_are_added_where_asked_for(client: TestClient, text_artifact: Artifact):
+    for prediction in predict(client, inputs=["hi", "snow"], norm_stats=True):
+        layers = prediction["norm_stats"]
+        assert [layer["name"] for layer in layers] == [layer.name for layer in text_artifact.manifest.layers]
+        assert all(np.isfinite([layer[key] for key in layer if key != "name"]).all() for layer in layers)
+    assert not predict(client, inputs="hi")[0].get("norm_stats")
+
+
+def test_body_is_json_whatever_its_content_type(client: TestClient):
+    for headers in ({}, {"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"}):
+        assert client.post("/predict", content=b'{"inputs": "hi"}', headers=headers).status_code == 200
+
+
+def test_features_are_answered(feature_client: TestClient, feature_encoder: Encoder, feature_export: Export):
+    sequences = random_sequences(feature_export[1], 5)
+    predictions = predict(feature_client, inputs=[sequence.tolist() for sequence in sequences])
+    best = feature_encoder.run(sequences).logits.argmax(1)
+    assert [p["label"] for p in predictions] == [LABELS[i] for i in best]
+    assert [p["tokens"] for p in predictions] == [len(sequence) for sequence in sequences]
+
+
+def test_extreme_features_are_refused_or_answered_with_numbers(feature_client: TestClient):
+    response = feature_client.post("/predict", json={"inputs": [[[3e38] * 4]]})  # finite, but no sum of them is
+    assert response.status_code in (200, 400)
+    assert "null" not in response.text
+
+
+def test_concurrent_requests_are_all_answered(text_artifact: Artifact, text_engine: Engine):
+    async def main() -> list[httpx.Response]:
+        app = create_app(Settings(model=text_artifact.path, device="cpu"), text_engine)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await asyncio.gather(*(client.post("/predict", json={"inputs": text}) for text in TEXTS))
+
+    responses = asyncio.run(main())
+    encoded = text_engine.inputs.encode(TEXTS)
+    assert [r.json()["predictions"][0]["tokens"] for r in responses] == [len(item.tokens) for item in encoded]
+    state = text_engine.recorder.state()
+    assert (state.requests, state.tokens) == (len(TEXTS), sum(len(item.tokens) for item in encoded))
+
+
+def test_model_says_what_is_served(client: TestClient, text_artifact: Artifact):
+    body = client.get("/model").json()
+    assert (body["model"], body["version"], body["task"], body["labels"]) == ("texts", "1", "classification", LABELS)
+    assert body["inputs"] == {"kind": "text", "max_tokens": 12}
+    assert body["layers"] == [layer.name for layer in text_artifact.manifest.layers]
+    assert (body["provider"], body["device"]) == ("CPUExecutionProvider", "cpu")
+
+
+def test_health_says_live_and_ready(client: TestClient):
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert client.get("/health/ready").json() == {
+        "status": "ready",
+        "model": "texts",
+        "version": "1",
+        "provider": "CPUExecutionProvider",
+        "device": "cpu",
+        "requested_device": "cpu",
+        "fallback_reason": "",
+    }
+
+
+def test_ready_says_why_auto_fell_back(text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with TestClient(create_app(Settings(model=text_artifact.path, device="auto"))) as client:
+        for path in ("/health/ready", "/model"):
+            body = client.get(path).json()
+            assert (body["requested_device"], body["device"]) == ("auto", "cpu")
+            assert "CUDAExecutionProvider" in body["fallback_reason"]
+
+
+def test_root_leads_to_the_documentation(client: TestClient):
+    response = client.get("/")
+    assert response.url.path == "/docs"
+    assert response.status_code == 200
+
+
+def test_openapi_lists_every_path(client: TestClient):
+    document = client.get("/openapi.json").json()
+    assert {path: set(methods) for path, methods in document["paths"].items()} == {
+        "/predict": {"post"},
+        "/model": {"get"},
+        "/norm-stats": {"get"},
+        "/norm-stats/{layer}": {"get"},
+        "/health/live": {"get"},
+        "/health/ready": {"get"},
+    }
+    schema = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == {"inputs", "top_k", "norm_stats"}
+
+
+def test_shutdown_refuses_what_comes_later(text_artifact: Artifact, text_engine: Engine):
+    app = create_app(Settings(model=text_artifact.path, device="cpu"), text_engine)
+    with TestClient(app) as client:
+        assert client.post("/predict", json={"inputs": "hi"}).status_code == 200
+    response = TestClient(app).post("/predict", json={"inputs": "hi"})
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")

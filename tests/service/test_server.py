@@ -1,0 +1,85 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from runtime.artifact import Artifact
+from service.engine import Engine
+from service.server import example_body, log_start
+
+ROOT = Path(__file__).parents[2]
+
+
+def addnorm(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "addnorm", *arguments]
+
+
+@pytest.fixture
+def server(text_artifact: Artifact) -> Iterator[subprocess.Popen[str]]:
+    """`addnorm serve` in a process of its own."""
+    environment = os.environ | {"ADDNORM_MODEL": str(text_artifact.path), "ADDNORM_DEVICE": "cpu"}
+    command = addnorm("serve", "--port", "0")
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def announced_url(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    for line in process.stdout:
+        if found := re.search(r"serves at (http://127\.0\.0\.1:\d+) ", line):
+            return found[1]
+    raise AssertionError("the server ended without saying where it listens")
+
+
+def test_serve_answers_counts_and_stops(server: subprocess.Popen[str]):
+    url = announced_url(server)
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        answer = client.post("/predict", json={"inputs": ["what is my balance", "will it rain"]})
+        tokens = sum(prediction["tokens"] for prediction in answer.json()["predictions"])
+        stats = client.get("/norm-stats").json()
+        chunks = client.post("/predict", content=iter([b'{"inputs": "', b"a" * (1 << 20), b'"}']))
+        assert client.get("/health/ready").json()["status"] == "ready"
+    assert answer.status_code == 200
+    assert (stats["requests"], stats["tokens"]) == (2, tokens)
+    assert (chunks.status_code, chunks.json()["code"]) == (413, "body_too_large")
+
+    table = subprocess.run(addnorm("stats", url), cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert table.returncode == 0, table.stderr
+    assert f"texts version 1: 2 requests, {tokens} tokens" in table.stdout
+    assert all(layer["name"][:8] in table.stdout for layer in stats["layers"])
+
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(timeout=30) == 0
+
+
+def test_examples_are_answered(
+    text_engine: Engine, feature_engine: Engine, client: TestClient, feature_client: TestClient
+):
+    for engine, service in (text_engine, client), (feature_engine, feature_client):
+        assert service.post("/predict", content=example_body(engine)).status_code == 200
+
+
+def test_start_says_what_is_served_and_where(text_engine: Engine, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("INFO"):
+        log_start(text_engine)
+    assert "texts version 1 on CPUExecutionProvider" in caplog.text
+
+
+def test_start_on_auto_says_why_there_is_no_gpu(
+    text_engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    placement = type(text_engine.placement)("auto", "cpu", "CPUExecutionProvider", "no such library")
+    monkeypatch.setattr(text_engine, "placement", placement)
+    with caplog.at_level("INFO"):
+        log_start(text_engine)
+    assert "no such library" in caplog.text

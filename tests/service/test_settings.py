@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service import server
+from service.command import Serve, Stats
+from service.settings import Settings
+
+# field -> option, variable, and what they mean
+EXAMPLES = {
+    "host": ("0.0.0.0", "::1"),
+    "port": (0, 9000),
+    "model": (Path("models/a/1"), Path("models/b/2")),
+    "device": ("cpu", "cuda"),
+    "threads": (2, 3),
+    "max_rows": (4, 5),
+    "max_body_bytes": (6, 7),
+    "max_batch_tokens": (8, 9),
+    "log_level": ("debug", "error"),
+}
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """What `addnorm serve` would serve."""
+    calls: list[Settings] = []
+    monkeypatch.setattr(server, "serve", calls.append)
+    return calls
+
+
+def option(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def variable(field: str) -> str:
+    return "ADDNORM_" + field.upper()
+
+
+@pytest.mark.parametrize("command", [Settings, Serve, Stats])
+def test_every_field_is_documented(command: type[Settings]):
+    for name, field in command.model_fields.items():
+        assert field.description, f"{command.__name__}.{name} has no docstring"
+        assert field.description.endswith("."), f"{command.__name__}.{name} is not a sentence"
+
+
+def test_every_field_has_an_example_here():
+    assert Settings.model_fields.keys() == EXAMPLES.keys()
+
+
+@pytest.mark.parametrize("field", EXAMPLES)
+def test_option_and_variable_both_work_and_the_option_wins(
+    field: str, served: list[Settings], monkeypatch: pytest.MonkeyPatch
+):
+    by_option, by_variable = EXAMPLES[field]
+    assert getattr(Settings(), field) not in (by_option, by_variable)
+    monkeypatch.setenv(variable(field), str(by_variable))
+    assert getattr(Settings(), field) == by_variable
+    CliApp.run(Serve, cli_args=[])
+    CliApp.run(Serve, cli_args=[option(field), str(by_option)])
+    assert [getattr(settings, field) for settings in served] == [by_variable, by_option]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("port", "x"),
+        ("port", "-1"),
+        ("port", "65536"),
+        ("device", "tpu"),
+        ("threads", "0"),
+        ("threads", "1.5"),
+        ("max_rows", "0"),
+        ("max_body_bytes", "0"),
+        ("max_batch_tokens", "0"),
+        ("log_level", "loud"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(field: str, value: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(variable(field), value)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert caught.value.errors()[0]["loc"] == (field,)
+
+
+def test_empty_variable_is_no_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ADDNORM_PORT", "")
+    assert Settings().port == 8000
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValidationError):
+        Settings().port = 1
