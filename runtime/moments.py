@@ -6,6 +6,7 @@ M2 = M2a + M2b + (mean_b - mean_a)^2 * n_a * n_b / n.
 
 # N values, K columns
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -70,6 +71,16 @@ class Moments:
             np.minimum(self.minimum, other.minimum),
             np.maximum(self.maximum, other.maximum),
         )
+
+    @classmethod
+    def merge_all(cls, parts: Sequence[Self]) -> Self:
+        """Moments of many parts (at least one) together, in one step."""
+        count, mean, m2, minimum, maximum = (np.stack([getattr(p, name) for p in parts]) for name in cls.__slots__)
+        total = count.sum(0)
+        held = np.maximum(total, 1)
+        center = (count * mean).sum(0) / held
+        spread = (m2 + count * np.square(mean - center)).sum(0)
+        return cls(total, center, spread, minimum.min(0), maximum.max(0))
 
     @property
     def variance(self) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
 """Records what every norm sees while a model answers: cheap per batch, exact when read."""
 
 import threading
+import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -8,27 +10,39 @@ from runtime.encoder import EncodedBatch
 from runtime.manifest import NormLayer
 from runtime.moments import Moments
 from runtime.statistics import NormState, feature_state, token_values
+from runtime.windows import Span, Windows
 
 FOLD_TOKENS = 4096  # folding many tokens at once costs a tenth of folding every batch
 
 
 class NormRecorder:
-    """Adds batches to a state. One thread may observe while others read.
+    """Adds batches to a state of all traffic and to time windows. One thread may observe while others read.
 
-    Batches are held as they come and folded into the state every few thousand tokens, and whenever it is read.
+    Batches are held as they come and folded every few thousand tokens, when a time bucket ends, and when read.
+
+    Args:
+        clock: Unix time in seconds.
     """
 
-    def __init__(self, layers: list[NormLayer]) -> None:
-        self.layers = layers
+    def __init__(self, layers: list[NormLayer], clock: Callable[[], float] = time.time) -> None:
+        self.layers, self.clock = layers, clock
         self.batch_norms = [index for index, layer in enumerate(layers) if layer.kind == "batch_norm"]
+        self.windows = Windows(layers)
+        self.since = clock()
         self._folded = NormState.empty(layers)
         self._held: list[EncodedBatch] = []
         self._held_tokens = 0
+        self._held_since = self.since
         self._lock = threading.Lock()
 
     def observe(self, batch: EncodedBatch) -> None:
         """Counts every request and every valid token of `batch`."""
         with self._lock:
+            now = self.clock()
+            if self._held and now // self.windows.resolution != self._held_since // self.windows.resolution:
+                self._fold()
+            if not self._held:
+                self._held_since = now
             self._held.append(batch)
             self._held_tokens += len(batch.norm_statistics)
             if self._held_tokens >= FOLD_TOKENS:
@@ -37,14 +51,23 @@ class NormRecorder:
     def state(self) -> NormState:
         """The statistics of everything observed so far."""
         with self._lock:
-            if self._held:
-                self._fold()
+            self._fold()
             return self._folded
 
+    def window(self, start: float, end: float) -> tuple[Span, NormState]:
+        """The statistics of the time buckets that overlap start <= t < end (Unix seconds), and what they span."""
+        with self._lock:
+            self._fold()
+            return self.windows.window(Span(start, end), self.clock())
+
     def _fold(self) -> None:
+        if not self._held:
+            return
         values = token_values(np.concatenate([batch.norm_statistics for batch in self._held]), self.layers)
         requests = sum(len(batch.lengths) for batch in self._held)
-        self._folded = self._folded.merge(NormState.of(requests, values, self._features()))
+        state = NormState.of(requests, values, self._features())
+        self._folded = self._folded.merge(state)
+        self.windows.add(state, self._held_since)
         self._held, self._held_tokens = [], 0
 
     def _features(self) -> dict[int, Moments]:

@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
+from runtime.windows import Span
 from service import norm_stats
 from service.engine import Engine
 from service.errors import ErrorBody, install_error_handlers, invalid_request
@@ -22,13 +23,18 @@ from service.schemas import (
     Ready,
 )
 from service.settings import Settings
+from service.window import parse_window
 
 INVALID: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The request cannot be answered"},
     413: {"model": ErrorBody, "description": "Too many inputs, or too large a body"},
     503: {"model": ErrorBody, "description": "The service is stopping"},
 }
+BAD_WINDOW: dict[int | str, dict[str, Any]] = {400: {"model": ErrorBody, "description": "No such window of time"}}
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "No such layer"}}
+WindowName = Annotated[str | None, Query(alias="window", description="5m, 1h, 24h or all (the default)")]
+WindowStart = Annotated[str | None, Query(alias="from", description="ISO 8601 or Unix seconds, instead of window")]
+WindowEnd = Annotated[str | None, Query(alias="to", description="ISO 8601 or Unix seconds; now where it is missing")]
 PREDICT_BODY = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
 }
@@ -89,15 +95,20 @@ def _add_inference(app: FastAPI, engine: Engine) -> None:
 
 
 def _add_statistics(app: FastAPI, engine: Engine) -> None:
-    @app.get("/norm-stats", response_model_exclude_unset=True)
-    async def norm_stats_of_all_layers() -> NormStatsResponse:
-        """What flowed into every normalization layer since the service started, beside the validation data."""
-        return norm_stats.all_layers(engine)
+    async def asked_span(window: WindowName = None, start: WindowStart = None, end: WindowEnd = None) -> Span | None:
+        return parse_window(window, start, end, engine.recorder.clock())
 
-    @app.get("/norm-stats/{layer}", responses=UNKNOWN, response_model_exclude_unset=True)
-    async def norm_stats_of_one_layer(layer: str) -> LayerResponse:
+    Asked = Annotated[Span | None, Depends(asked_span)]
+
+    @app.get("/norm-stats", responses=BAD_WINDOW, response_model_exclude_unset=True)
+    async def norm_stats_of_all_layers(span: Asked) -> NormStatsResponse:
+        """What flowed into every normalization layer, beside the validation data."""
+        return norm_stats.all_layers(engine, span)
+
+    @app.get("/norm-stats/{layer}", responses=BAD_WINDOW | UNKNOWN, response_model_exclude_unset=True)
+    async def norm_stats_of_one_layer(layer: str, span: Asked) -> LayerResponse:
         """The same for one layer, by its name."""
-        return norm_stats.one_layer(engine, layer)
+        return norm_stats.one_layer(engine, layer, span)
 
 
 def _add_health(app: FastAPI, engine: Engine) -> None:

@@ -1,7 +1,6 @@
 """The engine: one loaded artifact that answers requests and records what its norms see."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,6 @@ class Engine:
         self.placement = self.encoder.placement
         self.recorder = NormRecorder(self.manifest.layers)
         self.batcher = Batcher(self._run, settings.max_batch_tokens)
-        self.since = datetime.now(UTC)
 
     def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
         batch = self.encoder.run(sequences)

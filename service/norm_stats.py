@@ -1,7 +1,10 @@
 """What GET /norm-stats answers: the recorded state and the baseline, layer by layer."""
 
+from typing import Any
+
 from runtime.errors import UnknownLayer
 from runtime.statistics import NormState
+from runtime.windows import Span
 from service.engine import Engine
 from service.schemas import (
     FeatureMoments,
@@ -11,17 +14,19 @@ from service.schemas import (
     NormStatsResponse,
     Summary,
     Traffic,
+    Window,
 )
+from service.window import iso
 
 
-def all_layers(engine: Engine) -> NormStatsResponse:
-    """Every layer, in network order."""
-    state = engine.recorder.state()
+def all_layers(engine: Engine, span: Span | None) -> NormStatsResponse:
+    """Every layer, in network order, over `span`; None for all traffic."""
+    head, state = _head(engine, span)
     layers = [_layer(engine, state, index) for index in range(len(engine.manifest.layers))]
-    return NormStatsResponse(**_head(engine, state), layers=layers)
+    return NormStatsResponse(**head, layers=layers)
 
 
-def one_layer(engine: Engine, name: str) -> LayerResponse:
+def one_layer(engine: Engine, name: str, span: Span | None) -> LayerResponse:
     """The layer of that name.
 
     Raises:
@@ -30,20 +35,27 @@ def one_layer(engine: Engine, name: str) -> LayerResponse:
     names = [layer.name for layer in engine.manifest.layers]
     if name not in names:
         raise UnknownLayer(f"There is no layer {name!r}, expected one of {', '.join(names)}.")
-    state = engine.recorder.state()
-    return LayerResponse(**_head(engine, state), layer=_layer(engine, state, names.index(name)))
+    head, state = _head(engine, span)
+    return LayerResponse(**head, layer=_layer(engine, state, names.index(name)))
 
 
-def _head(engine: Engine, state: NormState) -> dict[str, object]:
-    baseline = engine.baseline.state
-    return {
+def _head(engine: Engine, span: Span | None) -> tuple[dict[str, Any], NormState]:
+    """What every answer begins with, and the state of the traffic that is asked about."""
+    recorder, baseline = engine.recorder, engine.baseline.state
+    everything = recorder.state()
+    covered, state = Span(recorder.since, recorder.clock()), everything
+    if span is not None:
+        covered, state = recorder.window(span.start, span.end)
+    head = {
         "model": engine.manifest.name,
         "version": engine.manifest.version,
-        "requests": state.requests,
-        "tokens": state.tokens,
-        "since": engine.since.isoformat(timespec="seconds"),
+        "requests": everything.requests,
+        "tokens": everything.tokens,
+        "since": iso(recorder.since),
         "baseline": Traffic(requests=baseline.requests, tokens=baseline.tokens),
+        "window": Window(start=iso(covered.start), end=iso(covered.end), requests=state.requests, tokens=state.tokens),
     }
+    return head, state
 
 
 def _layer(engine: Engine, state: NormState, index: int) -> LayerStatistics:

@@ -127,16 +127,29 @@ class Traffic(_Body):
     tokens: int
 
 
+class Window(_Body):
+    """The traffic that `live` is about, in whole time buckets."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    start: str = Field(alias="from")
+    """UTC, ISO 8601."""
+    end: str = Field(alias="to")
+    requests: int
+    tokens: int
+
+
 class NormStatsHead(_Body):
     model: str
     version: str
     requests: int
-    """Inputs answered; a request of three texts counts three."""
+    """Inputs answered since then; a request of three texts counts three."""
     tokens: int
     """Valid tokens that entered every norm."""
     since: str
     """When counting began, UTC, ISO 8601."""
     baseline: Traffic
+    window: Window
 
 
 class NormStatsResponse(NormStatsHead):

@@ -11,8 +11,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
+from runtime.errors import ListenError
 from service.engine import Engine
-from service.server import example_body, log_start
+from service.server import browsable, example_body, listen, log_start, serve
+from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,3 +85,23 @@ def test_start_on_auto_says_why_there_is_no_gpu(
     with caplog.at_level("INFO"):
         log_start(text_engine)
     assert "no such library" in caplog.text
+
+
+def test_taken_port_is_refused_in_one_sentence(text_artifact: Artifact):
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ListenError, match=f"127.0.0.1 port {port} cannot be listened on"):
+            serve(Settings(model=text_artifact.path, port=port))
+
+
+def test_unknown_address_is_refused_in_one_sentence():
+    with pytest.raises(ListenError, match=r"192\.0\.2\.1 port 0 cannot be listened on"):
+        listen("192.0.2.1", 0)  # reserved for documentation, RFC 5737
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:80"), ("0.0.0.0", "http://localhost:80"), ("::1", "http://[::1]:80")],
+)
+def test_announced_url_can_be_opened(host: str, url: str):
+    assert browsable(host, 80) == url

@@ -1,0 +1,62 @@
+"""Which stretch of time a client asks for: a named window, or from and to."""
+
+from datetime import UTC, datetime
+
+from runtime.errors import InvalidInput
+from runtime.windows import Span
+
+NAMED = {"5m": 300, "1h": 3600, "24h": 86400}
+ALL = "all"
+
+
+def parse_window(window: str | None, start: str | None, end: str | None, now: float) -> Span | None:
+    """The span that is asked for; None for all traffic.
+
+    Args:
+        window: 5m, 1h, 24h or all.
+        start: ISO 8601 (UTC where it names no zone) or Unix seconds; excludes `window`.
+        end: the same; now where it is missing.
+        now: Unix seconds.
+
+    Raises:
+        InvalidInput: it names no window, or nothing lies in it.
+    """
+    if start is None and end is None:
+        if window is None or window == ALL:
+            return None
+        if window not in NAMED:
+            raise InvalidInput("invalid_window", f"window is {window!r}, expected one of {', '.join(NAMED)}, {ALL}.")
+        return Span(now - NAMED[window], now)
+    if window is not None:
+        raise InvalidInput("invalid_window", "window is given together with from or to, expected one or the other.")
+    if start is None:
+        raise InvalidInput("invalid_window", "to is given without from, expected both, or from alone.")
+    span = Span(parse_time("from", start), parse_time("to", end) if end is not None else now)
+    if not span.start < span.end:
+        raise InvalidInput(
+            "invalid_window", f"from ({start}) is not before to ({end or 'now'}), expected an earlier time."
+        )
+    return span
+
+
+def parse_time(name: str, value: str) -> float:
+    """Unix seconds of an ISO 8601 time or of a number."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(value.replace(" ", "+"))  # a plus sign in a URL arrives as a space
+        except ValueError:
+            raise InvalidInput(
+                "invalid_window",
+                f"{name} is {value!r}, expected ISO 8601 such as 2026-01-31T14:05:00Z, or Unix seconds.",
+            ) from None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not 0 <= seconds < 1e11:
+        raise InvalidInput("invalid_window", f"{name} is {value}, expected Unix seconds of this era.")
+    return seconds
+
+
+def iso(seconds: float) -> str:
+    """UTC, ISO 8601, whole seconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
