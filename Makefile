@@ -6,13 +6,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= $(or $(ADDNORM_DATA),data)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check train export intents bench lock clean
+.PHONY: help run install test train export intents bench lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 run: $(VENV)/serve.stamp  ## serve the embedded model at http://127.0.0.1:8000 (PORT=, HOST=, ADDNORM_* variables)
 	@exec $(BIN)/python -m addnorm serve $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT))
+
+install: $(VENV)/test.stamp  ## install everything, for training and development
 
 test: $(VENV)/test.stamp  ## install everything, then check format, lint, types, import contracts and run all tests
 	$(BIN)/ruff format --check .

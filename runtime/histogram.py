@@ -19,12 +19,15 @@ ZERO = HALF
 BUCKETS = 2 * HALF + 1
 
 
-def bucket_of(values: NDArray[np.float32]) -> NDArray[np.int64]:
+def bucket_of(values: NDArray[np.float32]) -> NDArray[np.int32]:
     """Bucket index of every finite value; negative values lie below `ZERO`, mirrored."""
-    bits = values.view(np.uint32)
-    magnitude = ((bits & 0x7FFFFFFF) >> SHIFT).astype(np.int64) - LOWEST + 1
-    magnitude = np.clip(magnitude, 0, HALF)
-    return np.where(bits >> 31, ZERO - magnitude, ZERO + magnitude)
+    bits = values.view(np.int32)
+    index = (bits & 0x7FFFFFFF) >> SHIFT
+    index -= LOWEST - 1
+    np.clip(index, 0, HALF, out=index)
+    index *= 1 - ((bits >> 30) & 2)  # the sign bit
+    index += ZERO
+    return index
 
 
 def bucket_values() -> NDArray[np.float64]:
@@ -37,8 +40,8 @@ def bucket_values() -> NDArray[np.float64]:
 def count_buckets(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """Histogram [K, B] of every column of `values` [N, K]."""
     columns = values.shape[1]
-    flat = bucket_of(values) + np.arange(columns) * BUCKETS
-    return np.bincount(flat.ravel(), minlength=columns * BUCKETS).reshape(columns, BUCKETS)
+    flat = bucket_of(values) + np.arange(columns, dtype=np.int32) * BUCKETS
+    return np.bincount(flat.ravel(order="K"), minlength=columns * BUCKETS).reshape(columns, BUCKETS)
 
 
 def quantile(counts: NDArray[np.int64], q: float) -> float:

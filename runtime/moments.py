@@ -44,18 +44,24 @@ class Moments:
 
     @classmethod
     def of(cls, values: NDArray[np.float64], finite: NDArray[np.bool_]) -> Self:
-        """Moments of the columns of `values` [N, K] where `finite` [N, K] is true."""
-        count = finite.sum(0)
+        """Moments of the columns of `values` [N, K] where `finite` [N, K] is true.
+
+        Fastest where the columns are contiguous in memory.
+        """
+        whole = bool(finite.all()) and len(values) > 0
+        count = np.full(values.shape[1], len(values)) if whole else finite.sum(0)
         held = np.maximum(count, 1)
-        mean = np.where(finite, values, 0.0).sum(0) / held
-        deviation = np.where(finite, values - mean, 0.0)
+        kept = values if whole else np.where(finite, values, 0.0)
+        mean = kept.sum(0) / held
+        deviation = values - mean if whole else np.where(finite, values - mean, 0.0)
         correction = deviation.sum(0) / held  # the mean's own rounding, left in the deviations
+        squares = np.square(deviation, out=deviation)
         return cls(
             count,
             mean + correction,
-            np.square(deviation).sum(0) - held * correction**2,
-            np.where(finite, values, np.inf).min(0, initial=np.inf),
-            np.where(finite, values, -np.inf).max(0, initial=-np.inf),
+            squares.sum(0) - held * correction**2,
+            values.min(0) if whole else np.where(finite, values, np.inf).min(0, initial=np.inf),
+            values.max(0) if whole else np.where(finite, values, -np.inf).max(0, initial=-np.inf),
         )
 
     def merge(self, other: Self) -> Self:

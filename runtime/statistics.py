@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.histogram import BUCKETS, count_buckets, quantile
+from runtime.histogram import BUCKETS, ZERO, count_buckets, quantile
 from runtime.manifest import NormLayer
 from runtime.moments import Moments
 
@@ -45,10 +45,10 @@ class NormState:
     def of(cls, requests: int, values: NDArray[np.float64], features: dict[int, Moments] | None = None) -> Self:
         """The state of tokens whose means and variances are `values` [N, 2L]."""
         finite = np.isfinite(values)
-        singles = np.where(finite, values, 0.0).astype(np.float32)
-        histograms = count_buckets(singles)
-        if not finite.all():
-            histograms[:, BUCKETS // 2] -= (~finite).sum(0)  # the zeros put in their place above
+        whole = bool(finite.all())
+        histograms = count_buckets((values if whole else np.where(finite, values, 0.0)).astype(np.float32))
+        if not whole:
+            histograms[:, ZERO] -= (~finite).sum(0)  # the zeros put in the place of what is left out
         return cls(requests, len(values), Moments.of(values, finite), histograms, features or {})
 
     def merge(self, other: Self) -> Self:
@@ -81,10 +81,12 @@ class NormState:
 
 def token_values(raw: NDArray[np.float32], layers: list[NormLayer]) -> NDArray[np.float64]:
     """Means and variances [N, 2L] from the graph's means and 1/sigma: variance = 1 / inv_std^2 - eps."""
-    values = raw.astype(np.float64)
+    values = raw.astype(np.float64, order="F")  # column by column, as the sums over tokens will read them
     eps = np.array([layer.eps for layer in layers])
+    inv_std = values[:, 1::2]
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        values[:, 1::2] = np.maximum(1 / np.square(values[:, 1::2]) - eps, 0.0)
+        variance = 1 / np.square(inv_std) - eps
+    values[:, 1::2] = np.maximum(variance, 0.0)
     return values
 
 
