@@ -11,6 +11,7 @@ import numpy as np
 
 from export.calibrate import calibrate
 from export.graph import OPSET, ServedEncoder, to_onnx
+from export.reference import fit_reference
 from export.verify import reference, spread, verify
 from model.checkpoint import Run, load_run
 from model.data import Dataset, Split, load_dataset
@@ -19,6 +20,7 @@ from model.norms import BatchNorm, norm_kind
 from model.training import make_encoder
 from runtime.artifact import Artifact, write_artifact
 from runtime.baseline import Baseline
+from runtime.drift import request_features
 from runtime.encoder import EncodedBatch, Encoder
 from runtime.errors import ArtifactError, DataError, ExportError
 from runtime.inputs import InputEncoder
@@ -128,11 +130,14 @@ def measure_baseline(encoder: Encoder, validation: Split, inputs: InputEncoder) 
     """The validation split through the graph that will be served."""
     layers = encoder.manifest.layers
     recorder, rows = NormRecorder(layers), Moments.empty(2 * len(layers))
+    requests = []
     for batch in encode_split(encoder, validation, inputs):
         recorder.observe(batch)
         means = row_means(token_values(batch.norm_statistics, layers), batch.lengths)
         rows = rows.merge(Moments.of(means, np.isfinite(means)))
-    return Baseline(recorder.state(), rows)
+        requests.append(request_features(batch))
+    features, classes = (np.concatenate(part) for part in zip(*requests, strict=True))
+    return Baseline(recorder.state(), rows, fit_reference(features, classes, len(encoder.manifest.labels)))
 
 
 def training_facts(run: Run, dataset: Dataset, encoder: Encoder, inputs: InputEncoder) -> dict[str, Any]:

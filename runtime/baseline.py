@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
+from runtime.drift import Reference
 from runtime.errors import ArtifactError
 from runtime.histogram import BUCKETS
 from runtime.manifest import BASELINE
@@ -25,10 +26,12 @@ class Baseline:
     Attributes:
         state: of all validation tokens.
         rows: moments of the per-request averages of every column [2L]: how far single requests lie apart.
+        reference: what windows are judged by; None where the validation data were too few to calibrate it.
     """
 
     state: NormState
     rows: Moments
+    reference: Reference | None = None
 
     def z_scores(self, row_means: NDArray[np.float64]) -> NDArray[np.float64]:
         """How many standard deviations requests lie from the average validation request [R, 2L]; 0 where none vary."""
@@ -44,6 +47,7 @@ class Baseline:
             "histograms": [{str(i): int(counts[i]) for i in np.flatnonzero(counts)} for counts in state.histograms],
             "features": {str(layer): moments_to_dict(moments) for layer, moments in state.features.items()},
             "rows": moments_to_dict(self.rows),
+            "reference": self.reference.to_dict() if self.reference else None,
         }
         return json.dumps(content, separators=(",", ":")).encode()
 
@@ -55,7 +59,8 @@ class Baseline:
             histograms[column, [int(i) for i in counts]] = list(counts.values())
         features = {int(layer): moments_from_dict(moments) for layer, moments in raw["features"].items()}
         state = NormState(raw["requests"], raw["tokens"], moments_from_dict(raw["moments"]), histograms, features)
-        return cls(state, moments_from_dict(raw["rows"]))
+        reference = Reference.from_dict(raw["reference"]) if raw["reference"] else None
+        return cls(state, moments_from_dict(raw["rows"]), reference)
 
 
 def read_baseline(artifact: Artifact) -> Baseline:
@@ -73,7 +78,8 @@ def read_baseline(artifact: Artifact) -> Baseline:
     sizes = {len(state.histograms)} | {
         len(getattr(moments, name)) for moments in (state.moments, baseline.rows) for name in Moments.__slots__
     }
-    if sizes != {columns}:
+    reference = baseline.reference
+    if sizes != {columns} or (reference and reference.correlation.shape != (columns + 2, columns + 2)):
         raise ArtifactError(f"{path} has other layers than the manifest: export the model again.")
     return baseline
 

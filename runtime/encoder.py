@@ -51,6 +51,17 @@ class EncodedBatch:
         )
 
 
+def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
+    """Several batches as one, in order; feature moments, which belong to their batch, are left out."""
+    return EncodedBatch(
+        np.concatenate([batch.logits for batch in batches]),
+        np.concatenate([batch.embedding for batch in batches]),
+        np.concatenate([batch.norm_statistics for batch in batches]),
+        batches[0].feature_moments[:0],
+        np.concatenate([batch.lengths for batch in batches]),
+    )
+
+
 class Encoder:
     """An artifact's graph in a session, ready to run.
 

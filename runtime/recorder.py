@@ -4,12 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 
-import numpy as np
-
-from runtime.encoder import EncodedBatch
+from runtime.drift import Reference
+from runtime.encoder import EncodedBatch, join
 from runtime.manifest import NormLayer
 from runtime.moments import Moments
-from runtime.statistics import NormState, feature_state, token_values
+from runtime.statistics import NormState, Traffic, feature_state, token_values
 from runtime.windows import Span, Windows
 
 FOLD_TOKENS = 4096  # folding many tokens at once costs a tenth of folding every batch
@@ -21,11 +20,14 @@ class NormRecorder:
     Batches are held as they come and folded every few thousand tokens, when a time bucket ends, and when read.
 
     Args:
+        reference: what drift is judged by; without one, traffic is not summed up for it.
         clock: Unix time in seconds.
     """
 
-    def __init__(self, layers: list[NormLayer], clock: Callable[[], float] = time.time) -> None:
-        self.layers, self.clock = layers, clock
+    def __init__(
+        self, layers: list[NormLayer], reference: Reference | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.layers, self.reference, self.clock = layers, reference, clock
         self.batch_norms = [index for index, layer in enumerate(layers) if layer.kind == "batch_norm"]
         self.windows = Windows(layers)
         self.since = clock()
@@ -63,9 +65,10 @@ class NormRecorder:
     def _fold(self) -> None:
         if not self._held:
             return
-        values = token_values(np.concatenate([batch.norm_statistics for batch in self._held]), self.layers)
-        requests = sum(len(batch.lengths) for batch in self._held)
-        state = NormState.of(requests, values, self._features())
+        held = join(self._held)
+        values = token_values(held.norm_statistics, self.layers)
+        traffic = self.reference.traffic(held) if self.reference else Traffic.nothing()
+        state = NormState.of(len(held.lengths), values, self._features(), traffic)
         self._folded = self._folded.merge(state)
         self.windows.add(state, self._held_since)
         self._held, self._held_tokens = [], 0

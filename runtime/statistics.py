@@ -18,6 +18,35 @@ from runtime.moments import Moments
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a window's drift is judged by (runtime/drift.py); merging is addition.
+
+    Attributes:
+        counts: requests per predicted class [C].
+        totals: sum of the requests' numbers [K].
+    """
+
+    counts: NDArray[np.int64]
+    totals: NDArray[np.float64]
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """No traffic of any model: merged with other traffic it is that traffic."""
+        return cls(np.zeros(0, dtype=np.int64), np.zeros(0))
+
+    @classmethod
+    def of(cls, features: NDArray[np.float64], classes: NDArray[np.int64], num_classes: int) -> Self:
+        return cls(np.bincount(classes, minlength=num_classes), features.sum(0))
+
+    def merge(self, other: Self) -> Self:
+        if not len(other.counts):
+            return self
+        if not len(self.counts):
+            return other
+        return type(self)(self.counts + other.counts, self.totals + other.totals)
+
+
+@dataclass(frozen=True, slots=True)
 class NormState:
     """Sufficient statistics of some traffic; merging states in any order equals one pass over all of it.
 
@@ -27,6 +56,7 @@ class NormState:
         moments: of the 2L columns; tokens whose statistic is NaN or infinite are left out of their column.
         histograms: [2L, B].
         features: BatchNorm layers only, by layer index: moments of every feature [D].
+        traffic: of the same requests; nothing where no reference judges them.
     """
 
     requests: int
@@ -34,6 +64,7 @@ class NormState:
     moments: Moments
     histograms: NDArray[np.int64]
     features: dict[int, Moments] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=Traffic.nothing)
 
     @classmethod
     def empty(cls, layers: list[NormLayer]) -> Self:
@@ -42,14 +73,21 @@ class NormState:
         return cls(0, 0, Moments.empty(columns), np.zeros((columns, BUCKETS), dtype=np.int64), features)
 
     @classmethod
-    def of(cls, requests: int, values: NDArray[np.float64], features: dict[int, Moments] | None = None) -> Self:
+    def of(
+        cls,
+        requests: int,
+        values: NDArray[np.float64],
+        features: dict[int, Moments] | None = None,
+        traffic: Traffic | None = None,
+    ) -> Self:
         """The state of tokens whose means and variances are `values` [N, 2L]."""
         finite = np.isfinite(values)
         whole = bool(finite.all())
         histograms = count_buckets((values if whole else np.where(finite, values, 0.0)).astype(np.float32))
         if not whole:
             histograms[:, ZERO] -= (~finite).sum(0)  # the zeros put in the place of what is left out
-        return cls(requests, len(values), Moments.of(values, finite), histograms, features or {})
+        moments = Moments.of(values, finite)
+        return cls(requests, len(values), moments, histograms, features or {}, traffic or Traffic.nothing())
 
     def merge(self, other: Self) -> Self:
         features = dict(self.features)
@@ -61,6 +99,7 @@ class NormState:
             self.moments.merge(other.moments),
             self.histograms + other.histograms,
             features,
+            self.traffic.merge(other.traffic),
         )
 
     def summary(self, column: int) -> dict[str, float] | None:

@@ -7,6 +7,7 @@ is answered in whole buckets, and the answer says from when to when.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.manifest import NormLayer
 from runtime.moments import Moments
-from runtime.statistics import NormState
+from runtime.statistics import NormState, Traffic
 
 
 class Span(NamedTuple):
@@ -34,6 +35,7 @@ class SealedState:
     places: NDArray[np.int64]
     counts: NDArray[np.int64]
     features: dict[int, Moments]
+    traffic: Traffic
 
     @classmethod
     def seal(cls, state: NormState) -> "SealedState":
@@ -46,6 +48,7 @@ class SealedState:
             places,
             flat[places],
             state.features,
+            state.traffic,
         )
 
 
@@ -66,6 +69,7 @@ def merge_sealed(parts: Sequence[SealedState], layers: list[NormLayer]) -> NormS
         Moments.merge_all([part.moments for part in parts]),
         empty.histograms,
         features,
+        reduce(Traffic.merge, (part.traffic for part in parts)),
     )
 
 

@@ -35,7 +35,7 @@ class Engine:
         self.baseline = read_baseline(artifact)
         self.encoder = Encoder(artifact, settings.device, settings.threads)
         self.placement = self.encoder.placement
-        self.recorder = NormRecorder(self.manifest.layers)
+        self.recorder = NormRecorder(self.manifest.layers, self.baseline.reference)
         self.batcher = Batcher(self._run, settings.max_batch_tokens)
 
     def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:

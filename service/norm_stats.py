@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from runtime.drift import Judgement
 from runtime.errors import UnknownLayer
 from runtime.statistics import NormState
 from runtime.windows import Span
@@ -16,14 +17,17 @@ from service.schemas import (
     Traffic,
     Window,
 )
+from service.verdict import judge, layer_drift, output_statistics, verdict
 from service.window import iso
 
 
 def all_layers(engine: Engine, span: Span | None) -> NormStatsResponse:
     """Every layer, in network order, over `span`; None for all traffic."""
-    head, state = _head(engine, span)
-    layers = [_layer(engine, state, index) for index in range(len(engine.manifest.layers))]
-    return NormStatsResponse(**head, layers=layers)
+    covered, state = _traffic(engine, span)
+    judgement = judge(engine, state)
+    layers = [_layer(engine, state, judgement, index) for index in range(len(engine.manifest.layers))]
+    output = output_statistics(engine, judgement, state)
+    return NormStatsResponse(**_head(engine, covered, state, judgement), layers=layers, output=output)
 
 
 def one_layer(engine: Engine, name: str, span: Span | None) -> LayerResponse:
@@ -35,30 +39,36 @@ def one_layer(engine: Engine, name: str, span: Span | None) -> LayerResponse:
     names = [layer.name for layer in engine.manifest.layers]
     if name not in names:
         raise UnknownLayer(f"There is no layer {name!r}, expected one of {', '.join(names)}.")
-    head, state = _head(engine, span)
-    return LayerResponse(**head, layer=_layer(engine, state, names.index(name)))
+    covered, state = _traffic(engine, span)
+    judgement = judge(engine, state)
+    layer = _layer(engine, state, judgement, names.index(name))
+    return LayerResponse(**_head(engine, covered, state, judgement), layer=layer)
 
 
-def _head(engine: Engine, span: Span | None) -> tuple[dict[str, Any], NormState]:
-    """What every answer begins with, and the state of the traffic that is asked about."""
-    recorder, baseline = engine.recorder, engine.baseline.state
-    everything = recorder.state()
-    covered, state = Span(recorder.since, recorder.clock()), everything
-    if span is not None:
-        covered, state = recorder.window(span.start, span.end)
-    head = {
+def _traffic(engine: Engine, span: Span | None) -> tuple[Span, NormState]:
+    """The traffic that is asked about, and the time that it covers."""
+    recorder = engine.recorder
+    if span is None:
+        return Span(recorder.since, recorder.clock()), recorder.state()
+    return recorder.window(span.start, span.end)
+
+
+def _head(engine: Engine, covered: Span, state: NormState, judgement: Judgement | None) -> dict[str, Any]:
+    """What every answer begins with."""
+    everything, baseline = engine.recorder.state(), engine.baseline.state
+    return {
         "model": engine.manifest.name,
         "version": engine.manifest.version,
         "requests": everything.requests,
         "tokens": everything.tokens,
-        "since": iso(recorder.since),
+        "since": iso(engine.recorder.since),
         "baseline": Traffic(requests=baseline.requests, tokens=baseline.tokens),
         "window": Window(start=iso(covered.start), end=iso(covered.end), requests=state.requests, tokens=state.tokens),
+        "verdict": verdict(engine, judgement),
     }
-    return head, state
 
 
-def _layer(engine: Engine, state: NormState, index: int) -> LayerStatistics:
+def _layer(engine: Engine, state: NormState, judgement: Judgement | None, index: int) -> LayerStatistics:
     layer = engine.manifest.layers[index]
     statistics = LayerStatistics(
         name=layer.name,
@@ -68,6 +78,7 @@ def _layer(engine: Engine, state: NormState, index: int) -> LayerStatistics:
         eps=layer.eps,
         live=_state(state, index),
         baseline=_state(engine.baseline.state, index),
+        drift=layer_drift(engine, judgement, state, index),
     )
     if layer.running_mean is None or layer.running_variance is None:
         return statistics

@@ -108,6 +108,26 @@ class LayerState(_Body):
     """BatchNorm only."""
 
 
+class LayerDrift(_Body):
+    """Whether a layer departs from the validation data (docs/drift.md)."""
+
+    state: Literal["ok", "drift", "insufficient_data"]
+    score: float | None = None
+    """Distance of the window from the validation data, given its size and its topics."""
+    threshold: float | None = None
+    """The score above which the layer departs."""
+    effect: float | None = None
+    """The same distance in sigma of single requests; below 0.1 it is never drift."""
+    mean_shift: float | None = None
+    """Average token mean, live minus baseline, in baseline sigma."""
+    log_variance_ratio: float | None = None
+    """ln(live / baseline) of the average token variance."""
+    wasserstein: float | None = None
+    """Area between the distribution functions, in baseline sigma."""
+    psi: float | None = None
+    """Population stability index over baseline deciles."""
+
+
 class LayerStatistics(_Body):
     """One normalization layer, live and as it was on the validation data."""
 
@@ -118,6 +138,7 @@ class LayerStatistics(_Body):
     eps: float
     live: LayerState
     baseline: LayerState
+    drift: LayerDrift
     running: FeatureMoments | None = None
     """BatchNorm only: the moments it normalizes with."""
 
@@ -139,6 +160,33 @@ class Window(_Body):
     tokens: int
 
 
+class Verdict(_Body):
+    """Whether the traffic still looks as it did in training."""
+
+    state: Literal["ok", "mix_shift", "drift", "insufficient_data"]
+    sentence: str
+    first_layer: str | None
+    """Where drift shows first, in network order."""
+
+
+class OutputState(_Body):
+    """Averages over requests."""
+
+    surprise: float
+    """-ln of the top probability."""
+    log_sum_exp: float
+    """Log-sum-exp of the logits."""
+
+
+class OutputStatistics(_Body):
+    """The output head, as one more layer."""
+
+    name: str
+    live: OutputState | None
+    baseline: OutputState
+    drift: LayerDrift
+
+
 class NormStatsHead(_Body):
     model: str
     version: str
@@ -150,11 +198,14 @@ class NormStatsHead(_Body):
     """When counting began, UTC, ISO 8601."""
     baseline: Traffic
     window: Window
+    verdict: Verdict
 
 
 class NormStatsResponse(NormStatsHead):
     layers: list[LayerStatistics]
     """In network order."""
+    output: OutputStatistics | None
+    """None where the baseline cannot judge."""
 
 
 class LayerResponse(NormStatsHead):

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from runtime.errors import Unavailable
-from service.schemas import NormStatsResponse, Summary
+from service.schemas import LayerDrift, NormStatsResponse, Summary
 
 
 def print_stats(url: str, timeout: float, console: Console | None = None) -> None:
@@ -23,6 +23,7 @@ def print_stats(url: str, timeout: float, console: Console | None = None) -> Non
         highlight=False,
     )
     console.print(make_table(stats))
+    console.print(f"{stats.verdict.state}: {stats.verdict.sentence}", highlight=False)
 
 
 def fetch(url: str, timeout: float) -> NormStatsResponse:
@@ -42,8 +43,8 @@ def fetch(url: str, timeout: float) -> NormStatsResponse:
 
 
 def make_table(stats: NormStatsResponse) -> Table:
-    """One row per layer: mean ± std of the token means and variances, live and baseline."""
-    table = Table(Column("layer", no_wrap=True), "mean, live", "baseline", "variance, live", "baseline")
+    """One row per layer: mean ± std of the token means and variances, live and baseline, and the layer's drift."""
+    table = Table(Column("layer", no_wrap=True), "mean, live", "baseline", "variance, live", "baseline", "drift")
     for layer in stats.layers:
         table.add_row(
             layer.name,
@@ -51,8 +52,17 @@ def make_table(stats: NormStatsResponse) -> Table:
             spread(layer.baseline.mean),
             spread(layer.live.variance),
             spread(layer.baseline.variance),
+            standing(layer.drift),
         )
+    if stats.output is not None:
+        table.add_row(stats.output.name, "", "", "", "", standing(stats.output.drift))
     return table
+
+
+def standing(drift: LayerDrift) -> str:
+    if drift.score is None or drift.threshold is None:
+        return "-"
+    return f"{drift.state} ({drift.score:.1f} / {drift.threshold:.1f})"
 
 
 def spread(summary: Summary | None) -> str:

@@ -52,7 +52,7 @@ def test_table_of_no_traffic_has_dashes(client: TestClient, answer: list[Any]):
     assert "0 requests, 0 tokens" in text
     rows = [line for line in text.splitlines() if ".norm" in line]
     assert len(rows) == 5
-    assert all((line.count(" - "), line.count("±")) == (2, 2) for line in rows)
+    assert all((line.count(" - "), line.count("±")) == (3, 2) for line in rows)
 
 
 def test_table_of_a_batch_norm_can_be_read(feature_client: TestClient, answer: list[Any]):

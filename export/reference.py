@@ -1,0 +1,114 @@
+"""Fits the reference that drift is judged by, on the validation data alone (runtime/drift.py, docs/drift.md)."""
+
+# R requests, C classes, K columns, G scores
+
+from collections.abc import Callable
+
+import numpy as np
+
+from runtime.drift import MIX_SIZES, WINDOW_SIZES, Floats, Reference, mix_score, window_scores
+
+MIN_REQUESTS = 100  # below this the validation data cannot calibrate a threshold
+FALSE_ALARMS = 0.01
+CLIP = 6.0  # sigma of all validation requests
+INSTABILITY = (
+    0.05  # what of a class's mean may differ between validation and live, as a share of single requests' variance
+)
+LAYERS, OUTPUT, CONSENSUS = 0.2, 0.3, 0.5  # how the false alarms are shared out; calibration scales them together
+DRAWS, MIX_DRAWS = 10_000, 2_000  # null windows per size
+
+
+def fit_reference(features: Floats, classes: np.ndarray, num_classes: int, seed: int = 0) -> Reference | None:
+    """The reference for requests with these numbers [R, K] and predicted classes [R]; None for fewer than 100."""
+    if len(features) < MIN_REQUESTS:
+        return None
+    bounds = features.mean(0) + CLIP * np.outer([-1, 1], features.std(0))
+    x = np.clip(features, *bounds)
+    counts = np.bincount(classes, minlength=num_classes).astype(float)
+    sums = np.zeros((num_classes, x.shape[1]))
+    np.add.at(sums, classes, x)
+    within, between = variance_components(x, classes, counts, sums)
+    unstable = INSTABILITY * within
+
+    def weight(count: Floats) -> Floats:
+        """How much of a class's own mean is believed (empirical Bayes; Efron & Morris 1973)."""
+        own = between / (between + unstable + within / np.maximum(count, 1))
+        return np.where(count > 0, own, 0.0)
+
+    own, means = weight(counts[:, None]), sums / np.maximum(counts, 1)[:, None]
+    overall = (own * means).sum(0) / own.sum(0)
+    others = counts[classes][:, None] - 1
+    mean_of_others = (sums[classes] - x) / np.maximum(others, 1)
+    unseen = x - overall - weight(others) * (mean_of_others - overall)  # each request as if it were new
+    correlation = np.corrcoef(unseen.T)
+    direction = unsure_direction(correlation)
+    unit = unseen / np.sqrt(np.square(unseen).mean(0))
+    rng = np.random.default_rng(seed)
+    return Reference(
+        bounds=bounds,
+        class_means=overall + own * (means - overall),
+        variance=within,
+        class_variance=between * (1 - own) + unstable,
+        correlation=correlation,
+        direction=direction,
+        counts=counts,
+        window_thresholds=np.stack(
+            [calibrate(null_scores(unit, size, correlation, direction, rng)) for size in WINDOW_SIZES], axis=1
+        ),
+        mix_thresholds=np.array([calibrate_mix(counts, size, rng) for size in MIX_SIZES]),
+    )
+
+
+def variance_components(x: Floats, classes: np.ndarray, counts: Floats, sums: Floats) -> tuple[Floats, Floats]:
+    """Variance of single requests around their class, and of the classes' means, per column (one-way ANOVA)."""
+    used = max(int((counts > 0).sum()), 2)
+    means = sums / np.maximum(counts, 1)[:, None]
+    within = np.square(x - means[classes]).sum(0) / max(len(x) - used, 1) + 1e-12
+    spread = (counts[:, None] * np.square(means - x.mean(0))).sum(0) / (used - 1)
+    per_class = (len(x) - np.square(counts).sum() / len(x)) / (used - 1)
+    return within, np.maximum((spread - within) / max(per_class, 1.0), 1e-3 * within)
+
+
+def unsure_direction(correlation: Floats) -> Floats:
+    """[K]: each layer's 1/variance, with the sign that goes with a low top probability; unit variance."""
+    direction = np.zeros(len(correlation))
+    direction[1:-2:2] = np.sign(correlation[1:-2:2, -2])
+    return direction / np.sqrt(direction @ correlation @ direction)
+
+
+def null_scores(unit: Floats, size: int, correlation: Floats, direction: Floats, rng: np.random.Generator) -> Floats:
+    """Scores [DRAWS, G] of windows of `size` validation requests, each as if it were new."""
+    total = np.zeros((DRAWS, unit.shape[1]))
+    for _ in range(size // 10):  # ten requests of every window at a time, for memory
+        total += unit[rng.integers(len(unit), size=(DRAWS, 10))].sum(1)
+    return window_scores(total / np.sqrt(size // 10 * 10), correlation, direction)
+
+
+def calibrate(scores: Floats) -> Floats:
+    """Thresholds [G] whose union fires on FALSE_ALARMS of null windows, shared out over layers, output, consensus."""
+    layers = scores.shape[1] - 2
+    share = np.array([LAYERS / layers] * layers + [OUTPUT, CONSENSUS])
+    ranked = np.sort(scores, axis=0)[::-1]
+
+    def at(level: float) -> Floats:
+        rank = np.clip((level * share * len(scores)).astype(int), 0, len(scores) - 1)
+        thresholds: Floats = np.take_along_axis(ranked, rank[None], axis=0)[0]
+        return thresholds
+
+    level = bisect(lambda level: float((scores > at(level)).any(1).mean()), FALSE_ALARMS, 8 * FALSE_ALARMS)
+    return at(level)
+
+
+def bisect(rate: Callable[[float], float], low: float, high: float) -> float:
+    """The largest level whose rate stays below FALSE_ALARMS."""
+    for _ in range(25):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rate(middle) < FALSE_ALARMS else (low, middle)
+    return low
+
+
+def calibrate_mix(counts: Floats, size: int, rng: np.random.Generator) -> float:
+    """The mix score that FALSE_ALARMS of windows exceed, the classes' true shares being uncertain (Dirichlet)."""
+    shares = rng.dirichlet(counts + 0.5, size=MIX_DRAWS)
+    scores = [mix_score(rng.multinomial(size, share), counts) for share in shares]
+    return float(np.quantile(scores, 1 - FALSE_ALARMS))

@@ -1,0 +1,151 @@
+"""Whether a window of traffic still looks like the validation data: ok, mix shift or drift.
+
+Every request gives K numbers: for each norm the average over its tokens of their mean and of their 1/variance, and for
+the output -log of the top probability and log-sum-exp. They are compared with the validation average of the request's
+*predicted class*, so that a change of topic mix alone is no drift. docs/drift.md explains and measures it.
+"""
+
+# R requests, C classes, L norm layers, K = 2L + 2 columns, G = L + 2 scores: layers, output, consensus; S window sizes
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.encoder import EncodedBatch
+from runtime.statistics import Traffic, row_means
+
+Floats = NDArray[np.float64]
+State = Literal["ok", "mix_shift", "drift", "insufficient_data"]
+
+MIN_REQUESTS = 30  # below this a window is not judged
+WINDOW_SIZES = (20, 50, 100, 200, 500, 1000)  # requests, with thresholds of their own; interpolated between
+MIX_SIZES = (*WINDOW_SIZES, 2000, 5000, 20000, 100000)
+EFFECT_FLOOR = 0.10  # in sigma of single requests: smaller differences are never drift, however sure
+MIX_FLOOR = 0.10  # total variation between class shares: smaller differences are never a mix shift
+RIDGE = 0.02  # towards the identity, in each score's correlation
+
+
+def request_features(batch: EncodedBatch) -> tuple[Floats, NDArray[np.int64]]:
+    """The K numbers of every request [R, K], and its predicted class [R]."""
+    tokens = batch.norm_statistics.astype(np.float64)
+    tokens[:, 1::2] **= 2
+    logits = batch.logits.astype(np.float64)
+    top = logits.max(1)
+    surprise = np.log(np.exp(logits - top[:, None]).sum(1))  # -log of the top probability
+    return np.column_stack([row_means(tokens, batch.lengths), surprise, top + surprise]), logits.argmax(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A window's verdict and what it rests on.
+
+    Attributes:
+        scores: [G], how far each layer, the output and all layers together depart.
+        thresholds: [G], for this window's size; their union fires on 1 % of null windows.
+        effects: [G], the same distance in sigma of single requests, whatever the window's size.
+        fired: [G].
+    """
+
+    state: State
+    requests: int
+    scores: Floats
+    thresholds: Floats
+    effects: Floats
+    fired: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What traffic is compared with, fitted on the validation data (export/reference.py).
+
+    Attributes:
+        bounds: [2, K]; a request's numbers are clipped to them, so that one request cannot make a drift.
+        class_means: [C, K], shrunk towards the average of all.
+        variance: [K], of single requests around their class.
+        class_variance: [C, K], what is not known of each class's mean.
+        correlation: [K, K], of single requests around their class.
+        direction: [K], the layers' common direction of unsure requests, with unit variance.
+        counts: [C], validation requests per predicted class.
+        window_thresholds: [G, S].
+        mix_thresholds: one per MIX_SIZES.
+    """
+
+    bounds: Floats
+    class_means: Floats
+    variance: Floats
+    class_variance: Floats
+    correlation: Floats
+    direction: Floats
+    counts: Floats
+    window_thresholds: Floats
+    mix_thresholds: Floats
+
+    def traffic(self, batch: EncodedBatch) -> Traffic:
+        """What a batch adds to its window; requests with NaN or infinite numbers add nothing."""
+        features, classes = request_features(batch)
+        finite = np.isfinite(features).all(1)
+        return Traffic.of(np.clip(features[finite], *self.bounds), classes[finite], len(self.counts))
+
+    def no_traffic(self) -> Traffic:
+        return Traffic(np.zeros(len(self.counts), dtype=np.int64), np.zeros(len(self.variance)))
+
+    def judge(self, traffic: Traffic) -> Judgement:
+        """The verdict over a window."""
+        count = float(traffic.counts.sum())
+        if count < MIN_REQUESTS:
+            none = np.zeros(len(self.window_thresholds))
+            return Judgement("insufficient_data", int(count), none, none, none, none.astype(bool))
+        residual = (traffic.totals - traffic.counts @ self.class_means) / count
+        uncertainty = self.variance / count + np.square(traffic.counts / count) @ self.class_variance
+        scores = window_scores(residual / np.sqrt(uncertainty), self.correlation, self.direction)
+        effects = window_scores(residual / np.sqrt(self.variance), self.correlation, self.direction)
+        effects[:-1] = np.sqrt(effects[:-1])
+        thresholds = np.array([interpolate(count, WINDOW_SIZES, row) for row in self.window_thresholds])
+        fired = (scores > thresholds) & (effects > EFFECT_FLOOR)
+        state: State = "drift" if fired.any() else "mix_shift" if self.mix_shifted(traffic) else "ok"
+        return Judgement(state, int(count), scores, thresholds, effects, fired)
+
+    def mix_shifted(self, traffic: Traffic) -> bool:
+        """Whether the predicted classes are mixed otherwise than in the validation data."""
+        count = float(traffic.counts.sum())
+        shares = (self.counts + 0.5) / (self.counts + 0.5).sum()
+        distance = np.abs(traffic.counts / count - shares).sum() / 2
+        threshold = interpolate(count, MIX_SIZES, self.mix_thresholds)
+        return bool(mix_score(traffic.counts, self.counts) > threshold and distance > MIX_FLOOR)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: np.float32(getattr(self, name)).astype(float).round(9).tolist() for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Self:
+        return cls(**{name: np.array(raw[name], dtype=np.float64) for name in cls.__slots__})
+
+
+def window_scores(z: Floats, correlation: Floats, direction: Floats) -> Floats:
+    """Scores [..., G] of standardized mean residuals `z` [..., K].
+
+    For each layer and the output z' R^-1 z over its two columns (Hotelling's T^2, R shrunk by RIDGE); last, all layers'
+    agreement in the direction of unsure requests.
+    """
+    pairs = [slice(first, first + 2) for first in range(0, len(direction), 2)]
+    inverses = [np.linalg.inv((1 - RIDGE) * correlation[pair, pair] + RIDGE * np.eye(2)) for pair in pairs]
+    quadratic = [
+        np.einsum("...i,ij,...j->...", z[..., pair], inverse, z[..., pair])
+        for pair, inverse in zip(pairs, inverses, strict=True)
+    ]
+    return np.stack([*quadratic, z @ direction], axis=-1)
+
+
+def mix_score(counts: NDArray[Any], expected: Floats) -> float:
+    """Two-sample chi-square distance of class counts from the validation data's, half a request added to each class."""
+    smoothed = expected + 0.5
+    seen, total = counts.sum(), smoothed.sum()
+    difference = np.sqrt(total / seen) * counts - np.sqrt(seen / total) * smoothed
+    return float((np.square(difference) / (counts + smoothed)).sum())
+
+
+def interpolate(count: float, sizes: tuple[int, ...], thresholds: Floats) -> float:
+    """The threshold for a window of `count` requests, linear in log(count), constant beyond both ends."""
+    return float(np.interp(np.log(count), np.log(sizes), thresholds))

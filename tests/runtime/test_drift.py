@@ -1,0 +1,147 @@
+"""Verdicts on traffic drawn from a known world: classes with means of their own, and correlated noise around them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import export.reference
+from export.reference import FALSE_ALARMS, fit_reference
+from runtime.drift import MIN_REQUESTS, Reference, interpolate, mix_score, request_features
+from runtime.encoder import Encoder
+from runtime.statistics import Traffic
+from tests.helpers import Export, random_sequences
+
+CLASSES, COLUMNS = 12, 8  # three layers and the output
+RNG = np.random.default_rng(7)
+MEANS = RNG.normal(0, 0.7, (CLASSES, COLUMNS))
+NOISE = np.linalg.cholesky(0.5 * np.eye(COLUMNS) + 0.5)
+
+
+def world(rows: int, seed: int, shift: float = 0.0, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Requests' numbers and classes; `shift` moves everything but the token means, in sigma."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(np.arange(CLASSES) if classes is None else classes, rows)
+    features = MEANS[chosen] + rng.normal(size=(rows, COLUMNS)) @ NOISE.T
+    features[:, 1::2] += shift
+    return features, chosen
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export.reference, "DRAWS", 4000)
+        patch.setattr(export.reference, "MIX_DRAWS", 500)
+        found = fit_reference(*world(2400, seed=0), CLASSES)
+    assert found is not None
+    return found
+
+
+def rate(reference: Reference, state: str, size: int, windows: int = 300, **changes: object) -> float:
+    """Share of windows of `size` requests that are given this state."""
+    hits = 0
+    for seed in range(1, windows + 1):
+        features, classes = world(size, seed, **changes)
+        hits += reference.judge(Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)).state == state
+    return hits / windows
+
+
+@pytest.mark.parametrize("size", [40, 200, 3000])
+def test_ordinary_windows_are_ok(reference: Reference, size: int) -> None:
+    assert rate(reference, "drift", size) <= 3 * FALSE_ALARMS
+    assert rate(reference, "ok", size) >= 0.95
+
+
+@pytest.mark.parametrize(("size", "shift"), [(50, 0.8), (200, 0.5)])
+def test_shifted_windows_are_drift(reference: Reference, size: int, shift: float) -> None:
+    assert rate(reference, "drift", size, shift=shift) >= 0.95
+
+
+@pytest.mark.parametrize("size", [50, 200])
+def test_another_mix_of_topics_alone_is_no_drift(reference: Reference, size: int) -> None:
+    topics = np.array([2, 3, 7])
+    assert rate(reference, "mix_shift", size, classes=topics) >= 0.9
+    assert rate(reference, "drift", size, classes=topics) <= 0.05
+
+
+def test_tiny_differences_are_no_drift_however_sure(reference: Reference) -> None:
+    assert rate(reference, "drift", 50_000, windows=5, shift=0.05) == 0
+
+
+def test_few_requests_are_insufficient_data(reference: Reference) -> None:
+    features, classes = world(MIN_REQUESTS - 1, seed=1, shift=9.0)
+    assert reference.judge(Traffic.of(features, classes, CLASSES)).state == "insufficient_data"
+    assert reference.judge(reference.no_traffic()).state == "insufficient_data"
+
+
+def test_drift_names_the_layer_that_departs(reference: Reference) -> None:
+    features, classes = world(300, seed=1)
+    features[:, 2:4] += [1.5, -1.5]
+    judgement = reference.judge(Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES))
+    assert judgement.fired[1] and not judgement.fired[[0, 2, 3]].any()
+    assert judgement.effects[1] > 1
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_traffic_of_any_split_in_any_order_equals_one_pass(sizes: list[int], random: object) -> None:
+    features, classes = world(sum(sizes), seed=3)
+    ends = np.cumsum(sizes)
+    parts = [
+        Traffic.of(features[end - size : end], classes[end - size : end], CLASSES)
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+    random.shuffle(parts)  # type: ignore[attr-defined]
+    merged = Traffic.nothing()
+    for part in parts:
+        merged = merged.merge(part)
+    whole = Traffic.of(features, classes, CLASSES)
+    np.testing.assert_array_equal(merged.counts, whole.counts)
+    np.testing.assert_allclose(merged.totals, whole.totals, rtol=1e-12, atol=1e-12 * np.abs(features).sum())
+
+
+def test_reference_comes_back_from_its_dictionary(reference: Reference) -> None:
+    again = Reference.from_dict(reference.to_dict())
+    for name in Reference.__slots__:
+        np.testing.assert_allclose(getattr(again, name), getattr(reference, name), rtol=1e-6, atol=1e-8)
+
+
+def test_small_validation_data_give_no_reference() -> None:
+    assert fit_reference(*world(99, seed=0), CLASSES) is None
+
+
+def test_request_features_match_a_plain_computation(text_export: Export, text_encoder: Encoder) -> None:
+    sequences = random_sequences(text_export[1], 9, seed=4)
+    features, classes = request_features(text_encoder.run(sequences))
+    for row, sequence in enumerate(sequences):
+        alone = text_encoder.run([sequence])
+        tokens, logits = alone.norm_statistics.astype(float), alone.logits[0].astype(float)
+        top = np.exp(logits.max()) / np.exp(logits).sum()
+        expected = [*np.column_stack([tokens[:, 0::2].mean(0), (tokens[:, 1::2] ** 2).mean(0)]).ravel()]
+        expected += [-np.log(top), np.log(np.exp(logits).sum())]
+        np.testing.assert_allclose(features[row], expected, rtol=1e-4, atol=1e-5)
+        assert classes[row] == logits.argmax()
+
+
+def test_requests_that_overflow_add_nothing(reference: Reference, text_encoder: Encoder, text_export: Export) -> None:
+    batch = text_encoder.run(random_sequences(text_export[1], 3, seed=4))
+    batch.logits[1] = np.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runtime.drift.request_features", lambda batch: world_like(batch.logits))
+        assert reference.traffic(batch).counts.sum() == 2
+
+
+def world_like(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    features, classes = world(len(logits), seed=1)
+    features[~np.isfinite(logits).all(1)] = np.nan
+    return features, classes
+
+
+def test_mix_score_of_equal_shares_is_zero() -> None:
+    expected = np.array([9.5, 19.5, 0.5])
+    assert mix_score(3 * (expected + 0.5), expected) == pytest.approx(0, abs=1e-20)
+
+
+def test_thresholds_are_interpolated_and_constant_beyond() -> None:
+    sizes, thresholds = (10, 1000), np.array([4.0, 2.0])
+    assert interpolate(100, sizes, thresholds) == pytest.approx(3.0)
+    assert interpolate(1, sizes, thresholds) == 4.0 and interpolate(1e9, sizes, thresholds) == 2.0
