@@ -1,11 +1,11 @@
 """The baseline: normalization statistics of the validation data, through the exported graph itself.
 
-Stored as JSON, so that a person can read it and any tool can merge it; histograms are sparse, bucket to count.
+Stored as JSON, so that a person can read it and any tool can merge it (runtime/state_document.py).
 """
 
 import json
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from runtime.artifact import Artifact
 from runtime.drift import Reference
 from runtime.errors import ArtifactError
-from runtime.histogram import BUCKETS
 from runtime.manifest import BASELINE
 from runtime.moments import Moments
+from runtime.state_document import UNUSABLE, moments_from_dict, moments_to_dict, state_from_dict, state_to_dict
 from runtime.statistics import NormState
 
 
@@ -39,28 +39,18 @@ class Baseline:
         return np.where(std > 0, (row_means - self.rows.mean) / np.where(std > 0, std, 1.0), 0.0)
 
     def to_json(self) -> bytes:
-        state = self.state
         content = {
-            "requests": state.requests,
-            "tokens": state.tokens,
-            "moments": moments_to_dict(state.moments),
-            "histograms": [{str(i): int(counts[i]) for i in np.flatnonzero(counts)} for counts in state.histograms],
-            "features": {str(layer): moments_to_dict(moments) for layer, moments in state.features.items()},
+            "state": state_to_dict(self.state),
             "rows": moments_to_dict(self.rows),
             "reference": self.reference.to_dict() if self.reference else None,
         }
-        return json.dumps(content, separators=(",", ":")).encode()
+        return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Self:
         raw = json.loads(content)
-        histograms = np.zeros((len(raw["histograms"]), BUCKETS), dtype=np.int64)
-        for column, counts in enumerate(raw["histograms"]):
-            histograms[column, [int(i) for i in counts]] = list(counts.values())
-        features = {int(layer): moments_from_dict(moments) for layer, moments in raw["features"].items()}
-        state = NormState(raw["requests"], raw["tokens"], moments_from_dict(raw["moments"]), histograms, features)
         reference = Reference.from_dict(raw["reference"]) if raw["reference"] else None
-        return cls(state, moments_from_dict(raw["rows"]), reference)
+        return cls(state_from_dict(raw["state"]), moments_from_dict(raw["rows"]), reference)
 
 
 def read_baseline(artifact: Artifact) -> Baseline:
@@ -72,7 +62,7 @@ def read_baseline(artifact: Artifact) -> Baseline:
     path, columns = artifact.path / BASELINE, 2 * len(artifact.manifest.layers)
     try:
         baseline = Baseline.from_json(artifact.files[BASELINE])
-    except (AttributeError, KeyError, ValueError, TypeError, IndexError) as error:
+    except UNUSABLE as error:
         raise ArtifactError(f"{path} is not a baseline of this version: export the model again.") from error
     state = baseline.state
     sizes = {len(state.histograms)} | {
@@ -82,13 +72,3 @@ def read_baseline(artifact: Artifact) -> Baseline:
     if sizes != {columns} or (reference and reference.correlation.shape != (columns + 2, columns + 2)):
         raise ArtifactError(f"{path} has other layers than the manifest: export the model again.")
     return baseline
-
-
-def moments_to_dict(moments: Moments) -> dict[str, Any]:
-    return {name: getattr(moments, name).tolist() for name in Moments.__slots__}
-
-
-def moments_from_dict(raw: dict[str, Any]) -> Moments:
-    return Moments(
-        np.array(raw["count"], dtype=np.int64), *(np.array(raw[n], dtype=np.float64) for n in Moments.__slots__[1:])
-    )

@@ -5,6 +5,7 @@ AddNormError
 ├── DeviceError          the execution provider that was asked for cannot run
 ├── DataError            a data file or a run directory cannot be used (training side)
 ├── ExportError          an exported graph does not agree with the model it came from
+├── StateError           a file of statistics cannot be read, or belongs to another model
 ├── ListenError          the address is taken, or is not one of this machine
 ├── UnknownLayer         no normalization layer has that name
 ├── Unavailable          the service is stopping, or its model is not loaded
@@ -34,6 +35,10 @@ class DataError(AddNormError):
 
 class ExportError(AddNormError):
     code = "export_error"
+
+
+class StateError(AddNormError):
+    code = "state_error"
 
 
 class ListenError(AddNormError):

@@ -7,6 +7,8 @@ outermost one; exact minimum and maximum are kept beside it (runtime/moments.py)
 
 # N values, K columns, B buckets
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,11 +32,14 @@ def bucket_of(values: NDArray[np.float32]) -> NDArray[np.int32]:
     return index
 
 
+@cache
 def bucket_values() -> NDArray[np.float64]:
-    """The middle of every bucket [B]."""
+    """The middle of every bucket [B]; read-only."""
     lower = ((np.arange(HALF) + LOWEST) << SHIFT).astype(np.uint32).view(np.float32).astype(np.float64)
     middle = lower * (1 + 2.0 ** -(MANTISSA_BITS + 1) / _mantissa(lower))
-    return np.concatenate([-middle[::-1], [0.0], middle])
+    values = np.concatenate([-middle[::-1], [0.0], middle])
+    values.flags.writeable = False
+    return values
 
 
 def count_buckets(values: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -52,11 +57,8 @@ def quantile(counts: NDArray[np.int64], q: float) -> float:
     """
     cumulative = np.cumsum(counts)
     rank = q * (cumulative[-1] - 1)
-    return float(_BUCKET_VALUES[np.searchsorted(cumulative, rank, side="right")])
+    return float(bucket_values()[np.searchsorted(cumulative, rank, side="right")])
 
 
 def _mantissa(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return 2 * np.frexp(values)[0]
-
-
-_BUCKET_VALUES = bucket_values()

@@ -82,6 +82,10 @@ class Manifest(_Model):
     digest: str = ""
     """SHA-256 of this manifest with an empty digest, as canonical JSON."""
 
+    @property
+    def layer_names(self) -> list[str]:
+        return [layer.name for layer in self.layers]
+
     def sealed(self) -> "Manifest":
         """This manifest with its digest filled in."""
         return self.model_copy(update={"digest": self.compute_digest()})

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.histogram import BUCKETS, ZERO, count_buckets, quantile
+from runtime.histogram import BUCKETS, ZERO, bucket_values, count_buckets, quantile
 from runtime.manifest import NormLayer
 from runtime.moments import Moments
 
@@ -101,6 +101,24 @@ class NormState:
             features,
             self.traffic.merge(other.traffic),
         )
+
+    def residual_norm(self, layer: int, d_model: int) -> float | None:
+        """Root mean square length of the vectors that entered a layer: |s|^2 = d_model * (variance + mean^2)."""
+        mean, variance = 2 * layer, 2 * layer + 1
+        if not self.moments.count[mean]:
+            return None
+        square = self.moments.variance[mean] + self.moments.mean[mean] ** 2
+        return float(np.sqrt(d_model * (self.moments.mean[variance] + square)))
+
+    def not_finite(self, layer: int) -> int:
+        """Tokens whose mean or variance was NaN or infinite where they entered a layer."""
+        return self.tokens - int(self.moments.count[2 * layer : 2 * layer + 2].min())
+
+    def saturated(self, layer: int, eps: float) -> float | None:
+        """Share of tokens whose variance was at most eps, so that eps, not the token, decided the norm's output."""
+        counts = self.histograms[2 * layer + 1]
+        total = counts.sum()
+        return float(counts[bucket_values() <= eps].sum() / total) if total else None
 
     def summary(self, column: int) -> dict[str, float] | None:
         """Mean, std, min, max and quantiles of one column; None where nothing was seen.

@@ -5,15 +5,17 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
-from fastapi.responses import RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import ValidationError
 
+from runtime.state_document import StateDocument
 from runtime.windows import Span
 from service import norm_stats
 from service.engine import Engine
 from service.errors import ErrorBody, install_error_handlers, invalid_request
 from service.limits import BodyLimit
 from service.schemas import (
+    CompareResponse,
     LayerResponse,
     Live,
     ModelResponse,
@@ -35,6 +37,7 @@ UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "descripti
 WindowName = Annotated[str | None, Query(alias="window", description="5m, 1h, 24h or all (the default)")]
 WindowStart = Annotated[str | None, Query(alias="from", description="ISO 8601 or Unix seconds, instead of window")]
 WindowEnd = Annotated[str | None, Query(alias="to", description="ISO 8601 or Unix seconds; now where it is missing")]
+Against = Annotated[str, Query(description="5m, 1h, 24h (the default) or all")]
 PREDICT_BODY = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
 }
@@ -103,12 +106,25 @@ def _add_statistics(app: FastAPI, engine: Engine) -> None:
     @app.get("/norm-stats", responses=BAD_WINDOW, response_model_exclude_unset=True)
     async def norm_stats_of_all_layers(span: Asked) -> NormStatsResponse:
         """What flowed into every normalization layer, beside the validation data."""
-        return norm_stats.all_layers(engine, span)
+        return norm_stats.all_layers(engine, norm_stats.seen(engine.recorder, span))
+
+    @app.get("/norm-stats/state", responses=BAD_WINDOW)
+    async def norm_stats_state(span: Asked) -> JSONResponse:
+        """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
+        seen = norm_stats.seen(engine.recorder, span)
+        return JSONResponse(StateDocument.of(engine.manifest, seen.covered, seen.state).to_dict())
+
+    @app.get("/norm-stats/compare", responses=BAD_WINDOW)
+    async def norm_stats_compare(span: Asked, against: Against = "24h") -> CompareResponse:
+        """Effect sizes of a window of traffic against a longer one."""
+        other = parse_window(against, None, None, engine.recorder.clock())
+        recorder = engine.recorder
+        return norm_stats.compare(engine, norm_stats.seen(recorder, span), norm_stats.seen(recorder, other))
 
     @app.get("/norm-stats/{layer}", responses=BAD_WINDOW | UNKNOWN, response_model_exclude_unset=True)
     async def norm_stats_of_one_layer(layer: str, span: Asked) -> LayerResponse:
         """The same for one layer, by its name."""
-        return norm_stats.one_layer(engine, layer, span)
+        return norm_stats.one_layer(engine, layer, norm_stats.seen(engine.recorder, span))
 
 
 def _add_health(app: FastAPI, engine: Engine) -> None:

@@ -1,10 +1,12 @@
 """`addnorm serve` and `addnorm stats`."""
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 
 from runtime.options import option_config
-from service.settings import Settings
+from service.settings import EMBEDDED, Settings
 
 
 class Serve(Settings):
@@ -19,16 +21,25 @@ class Serve(Settings):
 
 
 class Stats(BaseSettings):
-    """Prints the normalization statistics of a running service, beside those of its validation data."""
+    """Prints the normalization statistics of a running service; `merge A B ...` those of several states together.
+
+    A state is the address of a service, or a file that GET /norm-stats/state wrote.
+    """
 
     model_config = option_config("addnorm stats")
 
-    url: CliPositionalArg[str] = "http://127.0.0.1:8000"
-    """Address of the service."""
+    of: CliPositionalArg[list[str]] = Field(["http://127.0.0.1:8000"], min_length=1)
+    """Address of the service; or merge, and the states to merge."""
+    model: Path = EMBEDDED
+    """Merge: directory of the artifact that the states belong to."""
     timeout: float = Field(10.0, gt=0)
     """Seconds to wait for its answer."""
 
     def cli_cmd(self) -> None:
-        from service.stats_table import print_stats
+        from service.stats_table import print_merged, print_stats
 
-        print_stats(self.url, self.timeout)
+        what, *states = self.of
+        if what == "merge":
+            print_merged(states, self.model, self.timeout)
+        else:
+            print_stats(what, self.timeout)

@@ -1,14 +1,20 @@
-"""What GET /norm-stats answers: the recorded state and the baseline, layer by layer."""
+"""What the statistics endpoints answer: recorded traffic beside the baseline, layer by layer."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from runtime.baseline import Baseline
 from runtime.drift import Judgement
+from runtime.effects import effect_sizes
 from runtime.errors import UnknownLayer
+from runtime.manifest import Manifest
+from runtime.recorder import NormRecorder
 from runtime.statistics import NormState
 from runtime.windows import Span
-from service.engine import Engine
 from service.schemas import (
+    CompareResponse,
     FeatureMoments,
+    LayerComparison,
     LayerResponse,
     LayerState,
     LayerStatistics,
@@ -17,68 +23,116 @@ from service.schemas import (
     Traffic,
     Window,
 )
-from service.verdict import judge, layer_drift, output_statistics, verdict
+from service.verdict import EFFECTS, judge, layer_drift, output_statistics, verdict
 from service.window import iso
 
 
-def all_layers(engine: Engine, span: Span | None) -> NormStatsResponse:
-    """Every layer, in network order, over `span`; None for all traffic."""
-    covered, state = _traffic(engine, span)
-    judgement = judge(engine, state)
-    layers = [_layer(engine, state, judgement, index) for index in range(len(engine.manifest.layers))]
-    output = output_statistics(engine, judgement, state)
-    return NormStatsResponse(**_head(engine, covered, state, judgement), layers=layers, output=output)
+class Model(Protocol):
+    """What explains a state: the layers it is about and what is normal for them."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def baseline(self) -> Baseline: ...
 
 
-def one_layer(engine: Engine, name: str, span: Span | None) -> LayerResponse:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Traffic to report.
+
+    Attributes:
+        covered: the time that `state` covers.
+        everything: all traffic since `since` (Unix seconds).
+    """
+
+    covered: Span
+    state: NormState
+    everything: NormState
+    since: float
+
+
+def seen(recorder: NormRecorder, span: Span | None) -> Seen:
+    """The traffic of `span`; None for all of it."""
+    everything, since = recorder.state(), recorder.since
+    if span is None:
+        return Seen(Span(since, recorder.clock()), everything, everything, since)
+    return Seen(*recorder.window(span.start, span.end), everything, since)
+
+
+def all_layers(model: Model, traffic: Seen) -> NormStatsResponse:
+    """Every layer, in network order."""
+    judgement = judge(model.baseline, traffic.state)
+    layers = [_layer(model, traffic.state, judgement, index) for index in range(len(model.manifest.layers))]
+    output = output_statistics(model.baseline, judgement, traffic.state)
+    return NormStatsResponse(**_head(model, traffic, judgement), layers=layers, output=output)
+
+
+def one_layer(model: Model, name: str, traffic: Seen) -> LayerResponse:
     """The layer of that name.
 
     Raises:
         UnknownLayer: there is none; lists those there are.
     """
-    names = [layer.name for layer in engine.manifest.layers]
+    names = model.manifest.layer_names
     if name not in names:
         raise UnknownLayer(f"There is no layer {name!r}, expected one of {', '.join(names)}.")
-    covered, state = _traffic(engine, span)
-    judgement = judge(engine, state)
-    layer = _layer(engine, state, judgement, names.index(name))
-    return LayerResponse(**_head(engine, covered, state, judgement), layer=layer)
+    judgement = judge(model.baseline, traffic.state)
+    layer = _layer(model, traffic.state, judgement, names.index(name))
+    return LayerResponse(**_head(model, traffic, judgement), layer=layer)
 
 
-def _traffic(engine: Engine, span: Span | None) -> tuple[Span, NormState]:
-    """The traffic that is asked about, and the time that it covers."""
-    recorder = engine.recorder
-    if span is None:
-        return Span(recorder.since, recorder.clock()), recorder.state()
-    return recorder.window(span.start, span.end)
+def compare(model: Model, traffic: Seen, against: Seen) -> CompareResponse:
+    """Effect sizes of one window of traffic against another."""
+    layers = []
+    for index, name in enumerate(model.manifest.layer_names):
+        both = traffic.state.tokens and against.state.tokens
+        sizes = effect_sizes(traffic.state, against.state, index) if both else None
+        layers.append(LayerComparison(name=name, **{effect: getattr(sizes, effect, None) for effect in EFFECTS}))
+    return CompareResponse(
+        model=model.manifest.name,
+        version=model.manifest.version,
+        window=_window(traffic),
+        against=_window(against),
+        layers=layers,
+    )
 
 
-def _head(engine: Engine, covered: Span, state: NormState, judgement: Judgement | None) -> dict[str, Any]:
+def _head(model: Model, traffic: Seen, judgement: Judgement | None) -> dict[str, Any]:
     """What every answer begins with."""
-    everything, baseline = engine.recorder.state(), engine.baseline.state
+    baseline = model.baseline.state
     return {
-        "model": engine.manifest.name,
-        "version": engine.manifest.version,
-        "requests": everything.requests,
-        "tokens": everything.tokens,
-        "since": iso(engine.recorder.since),
+        "model": model.manifest.name,
+        "version": model.manifest.version,
+        "requests": traffic.everything.requests,
+        "tokens": traffic.everything.tokens,
+        "since": iso(traffic.since),
         "baseline": Traffic(requests=baseline.requests, tokens=baseline.tokens),
-        "window": Window(start=iso(covered.start), end=iso(covered.end), requests=state.requests, tokens=state.tokens),
-        "verdict": verdict(engine, judgement),
+        "window": _window(traffic),
+        "verdict": verdict(model.manifest, judgement),
     }
 
 
-def _layer(engine: Engine, state: NormState, judgement: Judgement | None, index: int) -> LayerStatistics:
-    layer = engine.manifest.layers[index]
+def _window(traffic: Seen) -> Window:
+    return Window(
+        start=iso(traffic.covered.start),
+        end=iso(traffic.covered.end),
+        requests=traffic.state.requests,
+        tokens=traffic.state.tokens,
+    )
+
+
+def _layer(model: Model, state: NormState, judgement: Judgement | None, index: int) -> LayerStatistics:
+    layer = model.manifest.layers[index]
     statistics = LayerStatistics(
         name=layer.name,
         kind=layer.kind,
         placement=layer.placement,
         d_model=layer.d_model,
         eps=layer.eps,
-        live=_state(state, index),
-        baseline=_state(engine.baseline.state, index),
-        drift=layer_drift(engine, judgement, state, index),
+        live=_state(model.manifest, state, index),
+        baseline=_state(model.manifest, model.baseline.state, index),
+        drift=layer_drift(model.baseline, judgement, state, index),
     )
     if layer.running_mean is None or layer.running_variance is None:
         return statistics
@@ -86,8 +140,16 @@ def _layer(engine: Engine, state: NormState, judgement: Judgement | None, index:
     return statistics.model_copy(update={"running": running})
 
 
-def _state(state: NormState, index: int) -> LayerState:
-    layer = LayerState(tokens=state.tokens, mean=_summary(state, 2 * index), variance=_summary(state, 2 * index + 1))
+def _state(manifest: Manifest, state: NormState, index: int) -> LayerState:
+    description = manifest.layers[index]
+    layer = LayerState(
+        tokens=state.tokens,
+        mean=_summary(state, 2 * index),
+        variance=_summary(state, 2 * index + 1),
+        residual_norm=state.residual_norm(index, description.d_model),
+        saturated=state.saturated(index, description.eps),
+        not_finite=state.not_finite(index),
+    )
     if (moments := state.features.get(index)) is None:
         return layer
     features = FeatureMoments(mean=moments.mean.tolist(), variance=moments.variance.tolist())

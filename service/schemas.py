@@ -104,6 +104,12 @@ class LayerState(_Body):
     mean: Summary | None
     """None while no token was seen."""
     variance: Summary | None
+    residual_norm: float | None
+    """Root mean square length of the token vectors."""
+    saturated: float | None
+    """Share of tokens whose variance is at most eps."""
+    not_finite: int
+    """Tokens with a NaN or infinite mean or variance; they are left out of everything else."""
     features: FeatureMoments | None = None
     """BatchNorm only."""
 
@@ -210,6 +216,27 @@ class NormStatsResponse(NormStatsHead):
 
 class LayerResponse(NormStatsHead):
     layer: LayerStatistics
+
+
+class LayerComparison(_Body):
+    """How far one layer's traffic lies from that of another window."""
+
+    name: str
+    mean_shift: float | None
+    log_variance_ratio: float | None
+    wasserstein: float | None
+    psi: float | None
+
+
+class CompareResponse(_Body):
+    """One window of traffic against an earlier or longer one."""
+
+    model: str
+    version: str
+    window: Window
+    against: Window
+    layers: list[LayerComparison]
+    """In network order; null where one of the windows saw no token."""
 
 
 class ModelResponse(_Body):

@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings
 from runtime.options import option_config
 from runtime.session import Device
 
+EMBEDDED = Path(__file__).parent.parent / "models" / "intents" / "1"
+
 
 class Settings(BaseSettings):
     """Every setting has a default that works; an option wins over a variable."""
@@ -18,7 +20,7 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 for all."""
     port: int = Field(8000, ge=0, le=65535)
     """TCP port to listen on; 0 takes a free one."""
-    model: Path = Path(__file__).parent.parent / "models" / "intents" / "1"
+    model: Path = EMBEDDED
     """Directory of the artifact to serve."""
     device: Device = "auto"
     """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU, and says so."""

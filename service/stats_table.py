@@ -1,12 +1,29 @@
 """The normalization statistics of a running service, as a table for a terminal."""
 
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+
 import httpx
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Column, Table
 
-from runtime.errors import Unavailable
+from runtime.artifact import read_artifact
+from runtime.baseline import Baseline, read_baseline
+from runtime.errors import StateError, Unavailable
+from runtime.manifest import Manifest
+from runtime.state_document import StateDocument
+from runtime.statistics import NormState
+from runtime.windows import Span
+from service.norm_stats import Seen, all_layers
 from service.schemas import LayerDrift, NormStatsResponse, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    manifest: Manifest
+    baseline: Baseline
 
 
 def print_stats(url: str, timeout: float, console: Console | None = None) -> None:
@@ -15,8 +32,47 @@ def print_stats(url: str, timeout: float, console: Console | None = None) -> Non
     Raises:
         Unavailable: nothing that speaks this protocol answers there.
     """
-    console = console or Console()
-    stats = fetch(url.rstrip("/") + "/norm-stats", timeout)
+    url = url.rstrip("/") + "/norm-stats"
+    try:
+        stats = NormStatsResponse.model_validate_json(fetch(url, timeout))
+    except ValidationError as error:
+        raise Unavailable(f"{url} answers with something else than statistics: check the address.") from error
+    show(stats, console or Console())
+
+
+def print_merged(sources: list[str], model: Path, timeout: float, console: Console | None = None) -> None:
+    """Merges states and prints them as one service's.
+
+    Args:
+        sources: addresses of services, or files that GET /norm-stats/state wrote.
+        model: the artifact that they belong to.
+
+    Raises:
+        StateError: a state cannot be read, or belongs to another artifact.
+        Unavailable: a service does not answer.
+    """
+    if not sources:
+        raise StateError("There is nothing to merge: name addresses of services, or files with their states.")
+    artifact = read_artifact(model)
+    merged = StateDocument.of(artifact.manifest, Span(inf, -inf), NormState.empty(artifact.manifest.layers))
+    for source in sources:
+        merged = merged.merge(StateDocument.from_json(read_state(source, timeout), source))
+    seen = Seen(merged.covered, merged.state, merged.state, merged.covered.start)
+    show(all_layers(_Model(artifact.manifest, read_baseline(artifact)), seen), console or Console())
+
+
+def read_state(source: str, timeout: float) -> bytes:
+    if source.startswith(("http://", "https://")):
+        return fetch(source.rstrip("/") + "/norm-stats/state", timeout)
+    try:
+        return Path(source).read_bytes()
+    except (OSError, ValueError) as error:
+        raise StateError(
+            f"{source} cannot be read ({error}): name a file with a state, or a service's address."
+        ) from error
+
+
+def show(stats: NormStatsResponse, console: Console) -> None:
     console.print(
         f"{stats.model} version {stats.version}: {stats.requests:,} requests, {stats.tokens:,} tokens "
         f"since {stats.since}; baseline {stats.baseline.requests:,} requests, {stats.baseline.tokens:,} tokens",
@@ -26,20 +82,16 @@ def print_stats(url: str, timeout: float, console: Console | None = None) -> Non
     console.print(f"{stats.verdict.state}: {stats.verdict.sentence}", highlight=False)
 
 
-def fetch(url: str, timeout: float) -> NormStatsResponse:
+def fetch(url: str, timeout: float) -> bytes:
     try:
         response = httpx.get(url, timeout=timeout)
         response.raise_for_status()
-        return NormStatsResponse.model_validate_json(response.content)
+        return response.content
     except httpx.HTTPStatusError as error:
         status = f"{error.response.status_code} {error.response.reason_phrase}"
         raise Unavailable(f"{url} answers {status}: give the address of a running `addnorm serve`.") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(f"{url} does not answer ({error}): give the address of a running `addnorm serve`.") from error
-    except ValidationError as error:
-        raise Unavailable(
-            f"{url} answers with something else than normalization statistics: check the address."
-        ) from error
 
 
 def make_table(stats: NormStatsResponse) -> Table:

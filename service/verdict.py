@@ -3,33 +3,36 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.baseline import Baseline
 from runtime.drift import MIN_REQUESTS, Judgement
 from runtime.effects import effect_sizes
+from runtime.manifest import Manifest
 from runtime.statistics import NormState
-from service.engine import Engine
 from service.schemas import LayerDrift, OutputState, OutputStatistics, Verdict
 
 OUTPUT = "output"
+EFFECTS = ("mean_shift", "log_variance_ratio", "wasserstein", "psi")
 
 
-def judge(engine: Engine, state: NormState) -> Judgement | None:
+def judge(baseline: Baseline, state: NormState) -> Judgement | None:
     """The judgement over a window's traffic; None where the baseline cannot judge."""
-    reference = engine.baseline.reference
+    reference = baseline.reference
     if reference is None:
         return None
     traffic = state.traffic if len(state.traffic.counts) else reference.no_traffic()
     return reference.judge(traffic)
 
 
-def verdict(engine: Engine, judgement: Judgement | None) -> Verdict:
+def verdict(manifest: Manifest, judgement: Judgement | None) -> Verdict:
     """State, sentence and the first layer that departs."""
     if judgement is None:
         sentence = "The validation data were too few to judge by: export the model with at least 100 of them."
         return Verdict(state="insufficient_data", sentence=sentence, first_layer=None)
     count, first = f"{judgement.requests:,} requests", None
     if judgement.state == "drift":
-        first = first_layer(engine, judgement)
-        size = judgement.effects[position(engine, first)]
+        position = first_departure(judgement)
+        first = [*manifest.layer_names, OUTPUT][position]
+        size = judgement.effects[position]
         sentence = f"{count} depart from the validation data, first at {first}, by {size:.2f} sigma of single requests."
     elif judgement.state == "mix_shift":
         sentence = (
@@ -42,26 +45,20 @@ def verdict(engine: Engine, judgement: Judgement | None) -> Verdict:
     return Verdict(state=judgement.state, sentence=sentence, first_layer=first)
 
 
-def first_layer(engine: Engine, judgement: Judgement) -> str:
+def first_departure(judgement: Judgement) -> int:
     """The first layer, in network order, that departs by itself; where only all agree, the one that departs most."""
-    names = [*(layer.name for layer in engine.manifest.layers), OUTPUT]
     fired = judgement.fired[:-1]
     excess = judgement.scores[:-1] / np.maximum(judgement.thresholds[:-1], 1e-12)
-    return names[int(fired.argmax() if fired.any() else excess.argmax())]
+    return int(fired.argmax() if fired.any() else excess.argmax())
 
 
-def position(engine: Engine, name: str) -> int:
-    return [*(layer.name for layer in engine.manifest.layers), OUTPUT].index(name)
-
-
-def layer_drift(engine: Engine, judgement: Judgement | None, state: NormState, index: int) -> LayerDrift:
+def layer_drift(baseline: Baseline, judgement: Judgement | None, state: NormState, index: int) -> LayerDrift:
     """One layer's own state, with its effect sizes."""
     drift = score_of(judgement, index)
-    sizes = effect_sizes(state, engine.baseline.state, index)
+    sizes = effect_sizes(state, baseline.state, index)
     if sizes is None:
         return drift
-    names = ("mean_shift", "log_variance_ratio", "wasserstein", "psi")
-    return drift.model_copy(update={name: getattr(sizes, name) for name in names})
+    return drift.model_copy(update={name: getattr(sizes, name) for name in EFFECTS})
 
 
 def score_of(judgement: Judgement | None, index: int) -> LayerDrift:
@@ -75,9 +72,9 @@ def score_of(judgement: Judgement | None, index: int) -> LayerDrift:
     )
 
 
-def output_statistics(engine: Engine, judgement: Judgement | None, state: NormState) -> OutputStatistics | None:
+def output_statistics(baseline: Baseline, judgement: Judgement | None, state: NormState) -> OutputStatistics | None:
     """The output head as one more layer."""
-    reference = engine.baseline.reference
+    reference = baseline.reference
     if reference is None:
         return None
     expected = reference.counts @ reference.class_means / reference.counts.sum()
@@ -86,7 +83,7 @@ def output_statistics(engine: Engine, judgement: Judgement | None, state: NormSt
         name=OUTPUT,
         live=output_state(state.traffic.totals / requests) if requests else None,
         baseline=output_state(expected),
-        drift=score_of(judgement, len(engine.manifest.layers)),
+        drift=score_of(judgement, -2),
     )
 
 

@@ -78,7 +78,8 @@ SPOILED = {
 def test_baseline_of_other_layers_or_another_form_is_refused(
     text_artifact: Artifact, tmp_path: Path, change: dict[str, Any]
 ):
-    content = json.loads(text_artifact.files[BASELINE]) | change
+    content = json.loads(text_artifact.files[BASELINE])
+    content |= change if "rows" in change else {"state": content["state"] | change}
     assert_refused(rewrite(tmp_path / "1", text_artifact, {BASELINE: json.dumps(content).encode()}))
 
 

@@ -149,3 +149,16 @@ def test_merge_adds_the_features_of_both_sides():
     merged = bare.merge(one).merge(other).merge(bare)
     assert merged.features[1].count.tolist() == [4] * 3
     assert merged.features[1].mean.tolist() == [2.5] * 3
+
+
+def test_residual_norm_saturation_and_overflow_are_measured() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(0.3, 2.0, (50, 16))
+    vectors[:5] = 0.7  # constant tokens: no variance
+    values = np.column_stack([vectors.mean(1), vectors.var(1)])
+    values[-1] = np.nan
+    state = NormState.of(1, values)
+    expected = np.sqrt(np.square(vectors[:-1]).sum(1).mean())
+    assert state.residual_norm(0, 16) == pytest.approx(expected, rel=1e-12)
+    assert state.saturated(0, eps=1e-5) == pytest.approx(5 / 49)
+    assert state.not_finite(0) == 1

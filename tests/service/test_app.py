@@ -148,6 +148,8 @@ def test_openapi_lists_every_path(client: TestClient):
         "/predict": {"post"},
         "/model": {"get"},
         "/norm-stats": {"get"},
+        "/norm-stats/compare": {"get"},
+        "/norm-stats/state": {"get"},
         "/norm-stats/{layer}": {"get"},
         "/health/live": {"get"},
         "/health/ready": {"get"},
