@@ -10,6 +10,7 @@ from runtime.drift import MIX_SIZES, WINDOW_SIZES, Floats, Reference, mix_score,
 
 MIN_REQUESTS = 100  # below this the validation data cannot calibrate a threshold
 FALSE_ALARMS = 0.01
+RIDGE = 0.02  # towards the identity, in the correlation of two columns
 CLIP = 6.0  # sigma of all validation requests
 INSTABILITY = (
     0.05  # what of a class's mean may differ between validation and live, as a share of single requests' variance
@@ -41,7 +42,7 @@ def fit_reference(features: Floats, classes: np.ndarray, num_classes: int, seed:
     mean_of_others = (sums[classes] - x) / np.maximum(others, 1)
     unseen = x - overall - weight(others) * (mean_of_others - overall)  # each request as if it were new
     correlation = np.corrcoef(unseen.T)
-    direction = unsure_direction(correlation)
+    precision, direction = pair_precision(correlation), unsure_direction(correlation)
     unit = unseen / np.sqrt(np.square(unseen).mean(0))
     rng = np.random.default_rng(seed)
     return Reference(
@@ -49,11 +50,11 @@ def fit_reference(features: Floats, classes: np.ndarray, num_classes: int, seed:
         class_means=overall + own * (means - overall),
         variance=within,
         class_variance=between * (1 - own) + unstable,
-        correlation=correlation,
+        precision=precision,
         direction=direction,
         counts=counts,
         window_thresholds=np.stack(
-            [calibrate(null_scores(unit, size, correlation, direction, rng)) for size in WINDOW_SIZES], axis=1
+            [calibrate(null_scores(unit, size, precision, direction, rng)) for size in WINDOW_SIZES], axis=1
         ),
         mix_thresholds=np.array([calibrate_mix(counts, size, rng) for size in MIX_SIZES]),
     )
@@ -69,6 +70,15 @@ def variance_components(x: Floats, classes: np.ndarray, counts: Floats, sums: Fl
     return within, np.maximum((spread - within) / max(per_class, 1.0), 1e-3 * within)
 
 
+def pair_precision(correlation: Floats) -> Floats:
+    """[K, K]: the inverse correlation of every layer's two columns, and of the output's, shrunk by RIDGE."""
+    precision = np.zeros_like(correlation)
+    for first in range(0, len(correlation), 2):
+        pair = slice(first, first + 2)
+        precision[pair, pair] = np.linalg.inv((1 - RIDGE) * correlation[pair, pair] + RIDGE * np.eye(2))
+    return precision
+
+
 def unsure_direction(correlation: Floats) -> Floats:
     """[K]: each layer's 1/variance, with the sign that goes with a low top probability; unit variance."""
     direction = np.zeros(len(correlation))
@@ -76,12 +86,12 @@ def unsure_direction(correlation: Floats) -> Floats:
     return direction / np.sqrt(direction @ correlation @ direction)
 
 
-def null_scores(unit: Floats, size: int, correlation: Floats, direction: Floats, rng: np.random.Generator) -> Floats:
+def null_scores(unit: Floats, size: int, precision: Floats, direction: Floats, rng: np.random.Generator) -> Floats:
     """Scores [DRAWS, G] of windows of `size` validation requests, each as if it were new."""
     total = np.zeros((DRAWS, unit.shape[1]))
     for _ in range(size // 10):  # ten requests of every window at a time, for memory
         total += unit[rng.integers(len(unit), size=(DRAWS, 10))].sum(1)
-    return window_scores(total / np.sqrt(size // 10 * 10), correlation, direction)
+    return window_scores(total / np.sqrt(size // 10 * 10), precision, direction)
 
 
 def calibrate(scores: Floats) -> Floats:

@@ -69,6 +69,6 @@ def read_baseline(artifact: Artifact) -> Baseline:
         len(getattr(moments, name)) for moments in (state.moments, baseline.rows) for name in Moments.__slots__
     }
     reference = baseline.reference
-    if sizes != {columns} or (reference and reference.correlation.shape != (columns + 2, columns + 2)):
+    if sizes != {columns} or (reference and reference.precision.shape != (columns + 2, columns + 2)):
         raise ArtifactError(f"{path} has other layers than the manifest: export the model again.")
     return baseline

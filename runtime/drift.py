@@ -7,6 +7,7 @@ the output -log of the top probability and log-sum-exp. They are compared with t
 
 # R requests, C classes, L norm layers, K = 2L + 2 columns, G = L + 2 scores: layers, output, consensus; S window sizes
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -24,7 +25,6 @@ WINDOW_SIZES = (20, 50, 100, 200, 500, 1000)  # requests, with thresholds of the
 MIX_SIZES = (*WINDOW_SIZES, 2000, 5000, 20000, 100000)
 EFFECT_FLOOR = 0.10  # in sigma of single requests: smaller differences are never drift, however sure
 MIX_FLOOR = 0.10  # total variation between class shares: smaller differences are never a mix shift
-RIDGE = 0.02  # towards the identity, in each score's correlation
 
 
 def request_features(batch: EncodedBatch) -> tuple[Floats, NDArray[np.int64]]:
@@ -65,7 +65,7 @@ class Reference:
         class_means: [C, K], shrunk towards the average of all.
         variance: [K], of single requests around their class.
         class_variance: [C, K], what is not known of each class's mean.
-        correlation: [K, K], of single requests around their class.
+        precision: [K, K], the inverse correlation of each layer's two columns, of single requests around their class.
         direction: [K], the layers' common direction of unsure requests, with unit variance.
         counts: [C], validation requests per predicted class.
         window_thresholds: [G, S].
@@ -76,7 +76,7 @@ class Reference:
     class_means: Floats
     variance: Floats
     class_variance: Floats
-    correlation: Floats
+    precision: Floats
     direction: Floats
     counts: Floats
     window_thresholds: Floats
@@ -99,8 +99,8 @@ class Reference:
             return Judgement("insufficient_data", int(count), none, none, none, none.astype(bool))
         residual = (traffic.totals - traffic.counts @ self.class_means) / count
         uncertainty = self.variance / count + np.square(traffic.counts / count) @ self.class_variance
-        scores = window_scores(residual / np.sqrt(uncertainty), self.correlation, self.direction)
-        effects = window_scores(residual / np.sqrt(self.variance), self.correlation, self.direction)
+        scores = window_scores(residual / np.sqrt(uncertainty), self.precision, self.direction)
+        effects = window_scores(residual / np.sqrt(self.variance), self.precision, self.direction)
         effects[:-1] = np.sqrt(effects[:-1])
         thresholds = np.array([interpolate(count, WINDOW_SIZES, row) for row in self.window_thresholds])
         fired = (scores > thresholds) & (effects > EFFECT_FLOOR)
@@ -123,19 +123,35 @@ class Reference:
         return cls(**{name: np.array(raw[name], dtype=np.float64) for name in cls.__slots__})
 
 
-def window_scores(z: Floats, correlation: Floats, direction: Floats) -> Floats:
+def standing_since(reference: Reference, history: Sequence[tuple[float, Traffic]], state: State) -> float | None:
+    """When the stretch of time began that reaches to now and is judged to be in `state` throughout.
+
+    Goes back in steps of at least 30 requests and a tenth of the way, which bounds both noise and work.
+
+    Args:
+        history: when each bucket began (Unix seconds) and its traffic, newest first.
+    """
+    since, step = None, Traffic.nothing()
+    for start, traffic in history:
+        step = step.merge(traffic)
+        newest, end = history[0][0], history[0][0] if since is None else since
+        if step.counts.sum() < MIN_REQUESTS or (since is not None and end - start < (newest - start) / 10):
+            continue
+        if reference.judge(step).state != state:
+            break
+        since, step = start, Traffic.nothing()
+    return since
+
+
+def window_scores(z: Floats, precision: Floats, direction: Floats) -> Floats:
     """Scores [..., G] of standardized mean residuals `z` [..., K].
 
-    For each layer and the output z' R^-1 z over its two columns (Hotelling's T^2, R shrunk by RIDGE); last, all layers'
-    agreement in the direction of unsure requests.
+    For each layer and the output z' R^-1 z over its two columns (Hotelling's T^2); last, all layers' agreement in the
+    direction of unsure requests.
     """
-    pairs = [slice(first, first + 2) for first in range(0, len(direction), 2)]
-    inverses = [np.linalg.inv((1 - RIDGE) * correlation[pair, pair] + RIDGE * np.eye(2)) for pair in pairs]
-    quadratic = [
-        np.einsum("...i,ij,...j->...", z[..., pair], inverse, z[..., pair])
-        for pair, inverse in zip(pairs, inverses, strict=True)
-    ]
-    return np.stack([*quadratic, z @ direction], axis=-1)
+    products = z * (z @ precision)
+    quadratic = products[..., 0::2] + products[..., 1::2]
+    return np.concatenate([quadratic, (z @ direction)[..., None]], axis=-1)
 
 
 def mix_score(counts: NDArray[Any], expected: Floats) -> float:

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from runtime.drift import Reference
+from runtime.drift import Reference, State, standing_since
 from runtime.encoder import EncodedBatch, join
 from runtime.manifest import NormLayer
 from runtime.moments import Moments
@@ -61,6 +61,13 @@ class NormRecorder:
         with self._lock:
             self._fold()
             return self.windows.window(Span(start, end), self.clock())
+
+    def standing_since(self, state: State) -> float | None:
+        """Since when (Unix seconds) traffic is judged to be in `state`; None where it is not now."""
+        with self._lock:
+            self._fold()
+            history = self.windows.traffic(self.clock())
+        return standing_since(self.reference, history, state) if self.reference else None
 
     def _fold(self) -> None:
         if not self._held:

@@ -129,6 +129,15 @@ class Windows:
         for ring in self.rings:
             ring.add(state, when)
 
+    def traffic(self, now: float) -> list[tuple[float, Traffic]]:
+        """The day's traffic, newest first: when each bucket began (Unix seconds), and what drift is judged by."""
+        ring = self.rings[-1]
+        buckets = [(number, sealed.traffic) for number, sealed in ring.sealed]
+        if ring.filling is not None:
+            buckets.append((ring.filling[0], ring.filling[1].traffic))
+        oldest = ring.oldest(now)
+        return [(n * ring.seconds, traffic) for n, traffic in reversed(buckets) if n * ring.seconds >= oldest]
+
     def window(self, span: Span, now: float) -> tuple[Span, NormState]:
         """The traffic of `span`, from the finest ring that still knows its beginning, else from the coarsest."""
         ring = next((ring for ring in self.rings if span.start >= ring.oldest(now)), self.rings[-1])

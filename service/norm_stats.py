@@ -44,20 +44,22 @@ class Seen:
     Attributes:
         covered: the time that `state` covers.
         everything: all traffic since `since` (Unix seconds).
+        recorder: what goes on recording it; None for states of other hosts.
     """
 
     covered: Span
     state: NormState
     everything: NormState
     since: float
+    recorder: NormRecorder | None = None
 
 
 def seen(recorder: NormRecorder, span: Span | None) -> Seen:
     """The traffic of `span`; None for all of it."""
     everything, since = recorder.state(), recorder.since
     if span is None:
-        return Seen(Span(since, recorder.clock()), everything, everything, since)
-    return Seen(*recorder.window(span.start, span.end), everything, since)
+        return Seen(Span(since, recorder.clock()), everything, everything, since, recorder)
+    return Seen(*recorder.window(span.start, span.end), everything, since, recorder)
 
 
 def all_layers(model: Model, traffic: Seen) -> NormStatsResponse:
@@ -109,8 +111,16 @@ def _head(model: Model, traffic: Seen, judgement: Judgement | None) -> dict[str,
         "since": iso(traffic.since),
         "baseline": Traffic(requests=baseline.requests, tokens=baseline.tokens),
         "window": _window(traffic),
-        "verdict": verdict(model.manifest, judgement),
+        "verdict": verdict(model.manifest, judgement, _standing_since(traffic, judgement)),
     }
+
+
+def _standing_since(traffic: Seen, judgement: Judgement | None) -> str | None:
+    """Since when traffic is as it is judged to be, where that is worth knowing."""
+    if traffic.recorder is None or judgement is None or judgement.state not in ("drift", "mix_shift"):
+        return None
+    since = traffic.recorder.standing_since(judgement.state)
+    return iso(since) if since is not None else None
 
 
 def _window(traffic: Seen) -> Window:

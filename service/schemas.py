@@ -171,6 +171,8 @@ class Verdict(_Body):
 
     state: Literal["ok", "mix_shift", "drift", "insufficient_data"]
     sentence: str
+    since: str | None
+    """Drift and mix shift: when the stretch of time began that ends now and is judged so throughout; UTC, ISO 8601."""
     first_layer: str | None
     """Where drift shows first, in network order."""
 

@@ -23,11 +23,11 @@ def judge(baseline: Baseline, state: NormState) -> Judgement | None:
     return reference.judge(traffic)
 
 
-def verdict(manifest: Manifest, judgement: Judgement | None) -> Verdict:
-    """State, sentence and the first layer that departs."""
+def verdict(manifest: Manifest, judgement: Judgement | None, since: str | None) -> Verdict:
+    """State, sentence, since when, and the first layer that departs."""
     if judgement is None:
         sentence = "The validation data were too few to judge by: export the model with at least 100 of them."
-        return Verdict(state="insufficient_data", sentence=sentence, first_layer=None)
+        return Verdict(state="insufficient_data", sentence=sentence, since=None, first_layer=None)
     count, first = f"{judgement.requests:,} requests", None
     if judgement.state == "drift":
         position = first_departure(judgement)
@@ -42,7 +42,7 @@ def verdict(manifest: Manifest, judgement: Judgement | None) -> Verdict:
         sentence = f"{count} look like the validation data at every layer."
     else:
         sentence = f"{count} are too few to judge, at least {MIN_REQUESTS} are needed."
-    return Verdict(state=judgement.state, sentence=sentence, first_layer=first)
+    return Verdict(state=judgement.state, sentence=sentence, since=since, first_layer=first)
 
 
 def first_departure(judgement: Judgement) -> int:

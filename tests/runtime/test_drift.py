@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import export.reference
 from export.reference import FALSE_ALARMS, fit_reference
-from runtime.drift import MIN_REQUESTS, Reference, interpolate, mix_score, request_features
+from runtime.drift import MIN_REQUESTS, Reference, interpolate, mix_score, request_features, standing_since
 from runtime.encoder import Encoder
 from runtime.statistics import Traffic
 from tests.helpers import Export, random_sequences
@@ -145,3 +145,40 @@ def test_thresholds_are_interpolated_and_constant_beyond() -> None:
     sizes, thresholds = (10, 1000), np.array([4.0, 2.0])
     assert interpolate(100, sizes, thresholds) == pytest.approx(3.0)
     assert interpolate(1, sizes, thresholds) == 4.0 and interpolate(1e9, sizes, thresholds) == 2.0
+
+
+def history(reference: Reference, *stretches: tuple[int, float]) -> list[tuple[float, Traffic]]:
+    """Buckets of 5 minutes with 60 requests each, newest first; stretches of (buckets, shift), oldest first."""
+    buckets, start = [], 0.0
+    for count, shift in stretches:
+        for _ in range(count):
+            features, classes = world(60, seed=int(start) + 1, shift=shift)
+            buckets.append((start, Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)))
+            start += 300.0
+    return buckets[::-1]
+
+
+def test_drift_is_known_since_it_began(reference: Reference) -> None:
+    buckets = history(reference, (100, 0.0), (6, 2.0))
+    assert standing_since(reference, buckets, "drift") == 100 * 300
+    assert standing_since(reference, buckets, "ok") is None
+
+
+def test_long_drift_is_dated_to_a_tenth(reference: Reference) -> None:
+    buckets = history(reference, (40, 0.0), (240, 2.0))
+    since = standing_since(reference, buckets, "drift")
+    assert since == pytest.approx(40 * 300, abs=0.1 * 240 * 300)
+
+
+def test_drift_that_is_over_does_not_stand(reference: Reference) -> None:
+    assert standing_since(reference, history(reference, (6, 2.0), (6, 0.0)), "drift") is None
+    assert standing_since(reference, [], "drift") is None
+
+
+def test_sparse_traffic_is_judged_in_larger_steps(reference: Reference) -> None:
+    sparse = []
+    for bucket in range(20):
+        features, classes = world(10, seed=bucket + 1, shift=2.5)
+        sparse.append((300.0 * bucket, Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)))
+    since = standing_since(reference, sparse[::-1], "drift")
+    assert since is not None and since <= 900

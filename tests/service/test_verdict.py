@@ -51,6 +51,7 @@ def test_usual_traffic_is_ok(engine: Engine, answer: Answer, usual: np.ndarray):
     assert found["verdict"] == {
         "state": "ok",
         "sentence": "3,000 requests look like the validation data at every layer.",
+        "since": None,
         "first_layer": None,
     }
     assert {layer["drift"]["state"] for layer in found["layers"]} == {"ok"}
