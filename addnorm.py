@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or name
-        return fail(f"{where} is not usable: {first['msg'][0].lower()}{first['msg'][1:]}.")
+        message = first["msg"].removeprefix("Value error, ")
+        return fail(f"{where} is not usable: {message[0].lower()}{message[1:]}.")
     except SettingsError as error:
         return fail(str(error))
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from benchmarks.paired import Timing, compare
 from runtime.artifact import Artifact, read_artifact
+from runtime.baseline import read_baseline
 from runtime.encoder import Encoder
 from runtime.manifest import MODEL
 from runtime.packing import PackedBatch, Tokens, pack
@@ -84,7 +85,8 @@ def pad(sequences: Sequence[Tokens]) -> PackedBatch:
 def statistics_variants(
     artifact: Artifact, encoder: Encoder, sequences: list[Tokens], texts: int
 ) -> dict[str, Callable[[], object]]:
-    groups, recorder = batches(sequences, texts), NormRecorder(artifact.manifest.layers)
+    groups = batches(sequences, texts)
+    recorder = NormRecorder(artifact.manifest.layers, read_baseline(artifact).reference)
     packs = [pack(group) for group in groups]
     bare = session(without_statistics(artifact.files[MODEL]))
 

@@ -35,7 +35,9 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
         log_sum = top + np.log(np.exp(scaled - top[:, None]).sum(1))
         return float((log_sum - scaled[np.arange(len(labels)), labels]).mean())
 
-    found = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded")
+    no_error = (logits.argmax(1) == labels).all()  # then nothing says how sure is too sure: do not sharpen
+    lowest = 1.0 if no_error else RANGE[0]
+    found = minimize_scalar(loss, bounds=np.log([lowest, RANGE[1]]), method="bounded")
     return float(np.exp(found.x))
 
 

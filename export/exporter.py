@@ -55,8 +55,8 @@ def export_run(
         raise ArtifactError(f"{target} exists already: choose another version, or pass --overwrite.")
     run = load_run(directory)
     dataset = load_dataset(run.info.dataset, data, run.info.text_column, run.info.label_column)
-    if dataset.labels != run.info.labels:
-        raise DataError(f"{run.info.dataset} has other classes than when {directory} was trained: train it again.")
+    if dataset.sha256 != run.info.data_sha256:
+        raise DataError(f"{run.info.dataset} is not what it was when {directory} was trained: train it again.")
     inputs = make_encoder(dataset, run.tokenizer, run.info.encoder.max_tokens)
     temperature = calibrate(run.model, dataset.validation, inputs)
     served = ServedEncoder(run.model)

@@ -8,7 +8,7 @@ import numpy as np
 
 from runtime.drift import MIX_SIZES, WINDOW_SIZES, Floats, Reference, mix_score, window_scores
 
-MIN_REQUESTS = 100  # below this the validation data cannot calibrate a threshold
+MIN_REQUESTS, PER_CLASS = 100, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated
 FALSE_ALARMS = 0.01
 RIDGE = 0.02  # towards the identity, in the correlation of two columns
 CLIP = 6.0  # sigma of all validation requests
@@ -20,8 +20,8 @@ DRAWS, MIX_DRAWS = 10_000, 2_000  # null windows per size
 
 
 def fit_reference(features: Floats, classes: np.ndarray, num_classes: int, seed: int = 0) -> Reference | None:
-    """The reference for requests with these numbers [R, K] and predicted classes [R]; None for fewer than 100."""
-    if len(features) < MIN_REQUESTS:
+    """The reference for requests with these numbers [R, K] and predicted classes [R]; None where they are too few."""
+    if len(features) < max(MIN_REQUESTS, PER_CLASS * len(np.unique(classes))):
         return None
     bounds = features.mean(0) + CLIP * np.outer([-1, 1], features.std(0))
     x = np.clip(features, *bounds)

@@ -38,11 +38,19 @@ class Examples(Protocol):
 
 
 def training_batches(examples: Examples, size: int, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-    """One epoch over `size` examples in shuffled batches; the last one may be smaller."""
+    """One epoch over `size` examples in shuffled batches; the last one may be of another size."""
     rng = random.Random(f"{seed}/{epoch}")
     order = np.random.default_rng((seed, epoch)).permutation(size).tolist()
-    for start in range(0, size, batch_size):
-        yield to_batch(*examples.draw(order[start : start + batch_size], rng))
+    batches = count_batches(size, batch_size)
+    for number in range(batches):
+        stop = size if number == batches - 1 else (number + 1) * batch_size
+        yield to_batch(*examples.draw(order[number * batch_size : stop], rng))
+
+
+def count_batches(size: int, batch_size: int) -> int:
+    """Batches of an epoch; a single example left over joins the last one, since BatchNorm cannot learn from one."""
+    whole, left_over = divmod(size, batch_size)
+    return max(whole + (left_over > 1), 1)
 
 
 def evaluation_batches(split: Split, encoder: InputEncoder, batch_size: int = 256) -> Iterator[Batch]:

@@ -40,6 +40,8 @@ class RunInfo(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
+    data_sha256: str
+    """Of every input and label: another file of the same name would leak what was held out."""
     source: str
     labels: list[str]
     text_column: str = "text"

@@ -59,8 +59,7 @@ class Report:
         """
         self.sums = sums
         path = self.directory / METRICS
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        self.rows = [row for row in rows if row["step"] <= step]
+        self.rows = [row for row in read_rows(path) if row["step"] <= step]
         self.write_metrics()
         self.task = self.progress.add_task(
             self.title, total=total_steps, completed=step, loss=0.0, accuracy=0.0, rate=0.0
@@ -116,7 +115,18 @@ class Report:
         self.drawn = time.monotonic()
 
     def write_metrics(self) -> None:
-        (self.directory / METRICS).write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        path = self.directory / METRICS
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        temporary.replace(path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; none where it is missing or spoiled, since it only tells and decides nothing."""
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError):
+        return []
 
 
 def draw_curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:

@@ -7,6 +7,9 @@ from itertools import pairwise
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from runtime.inputs import CHARACTERS_PER_TOKEN
+
+LONG_WORD = 100  # characters; splitting takes quadratic time, and longer words are hardly words
 PADDING = "[PAD]"  # id 0: what lies in a pack where no token is
 
 
@@ -19,6 +22,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
+        max_token_length=CHARACTERS_PER_TOKEN,
         special_tokens=[PADDING],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -48,6 +52,9 @@ class BpeDropout:
         return [token for word, _ in words for token in rng.choice(self.splits.get(word) or self.draw(word))]
 
     def draw(self, word: str) -> list[list[int]]:
+        if len(word) > LONG_WORD:
+            self.splits[word] = [[token.id for token in self.tokenizer.model.tokenize(word)]]
+            return self.splits[word]
         rng = random.Random(f"{self.seed}/{word}")
         self.splits[word] = [[self.vocabulary[part] for part in self.split(word, rng)] for _ in range(self.variants)]
         return self.splits[word]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from model.batches import Batch, Examples, evaluation_batches, training_batches
+from model.batches import Batch, Examples, count_batches, evaluation_batches, training_batches
 from model.checkpoint import MODEL, STATE, load_tensors, save_tensors
 from model.data.dataset import Split
 from model.encoder import Encoder
@@ -50,7 +50,7 @@ class Trainer:
     ) -> None:
         self.model, self.recipe, self.examples, self.size = model, recipe, examples, size
         self.validation, self.encoder, self.directory = validation, encoder, directory
-        self.epoch_steps = -(-size // recipe.batch_size)
+        self.epoch_steps = count_batches(size, recipe.batch_size)
         self.total_steps = recipe.epochs * self.epoch_steps
         self.optimizer = make_optimizer(model, recipe)
         self.average = AveragedModel(model, multi_avg_fn=averaging(recipe.average_decay), use_buffers=True)
@@ -72,6 +72,8 @@ class Trainer:
                 self.keep_best(epoch, loss, accuracy)
                 report.end_epoch(epoch, self.step, loss, accuracy, self.learning_rate())
                 self.save(Sums())
+                if stop_asked() and epoch + 1 < self.recipe.epochs:
+                    raise Interrupted
 
     def train_epoch(self, epoch: int, report: Report, stop_asked: Callable[[], bool]) -> None:
         self.model.train()
@@ -80,7 +82,7 @@ class Trainer:
         for batch in islice(batches, done, None):
             loss, correct = self.train_step(batch)
             report.step(loss, correct, len(batch.targets), batch.tokens)
-            if stop_asked():
+            if stop_asked() and self.step % self.epoch_steps:  # after an epoch's last step, it is ended first
                 self.save(report.sums)
                 raise Interrupted
 

@@ -48,6 +48,7 @@ def train(
     encoder = make_encoder(dataset, tokenizer, recipe.max_tokens)
     info = RunInfo(
         dataset=dataset.name,
+        data_sha256=dataset.sha256,
         source=dataset.source,
         labels=dataset.labels,
         text_column=columns[0],
@@ -115,11 +116,11 @@ def open_directory(directory: Path, info: RunInfo, tokenizer: Tokenizer | None) 
     """Makes the run directory, or checks that the one there is of the same run."""
     if (directory / RECIPE).exists():
         if load_info(directory) != info:
-            raise DataError(f"{directory} holds a run with other choices: give another --out, or remove it.")
+            raise DataError(f"{directory} holds a run with other choices or data: give another --out, or remove it.")
         return
-    if directory.exists() and any(directory.iterdir()):
-        raise DataError(f"{directory} is not empty and holds no run: give another --out.")
     try:
+        if directory.exists() and any(directory.iterdir()):
+            raise DataError(f"{directory} is not empty and holds no run: give another --out.")
         directory.mkdir(parents=True, exist_ok=True)
         if tokenizer is not None:
             tokenizer.save(str(directory / TOKENIZER), pretty=False)

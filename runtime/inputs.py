@@ -13,7 +13,7 @@ from runtime.errors import ArtifactError, InvalidInput
 from runtime.manifest import TOKENIZER, FeatureInputs
 from runtime.packing import Tokens
 
-# No token of a vocabulary is longer: what lies beyond cannot be among the first max_tokens, and is not tokenized.
+# No token of a vocabulary that we train is longer; text beyond max_tokens of them is left out, and called truncated.
 CHARACTERS_PER_TOKEN = 64
 
 
@@ -51,14 +51,17 @@ class TextEncoder:
             if not text.isascii():
                 check_unicode(row, text)
         longest = self.max_tokens * CHARACTERS_PER_TOKEN
-        texts = [text if len(text) <= longest else text.lstrip()[:longest] for text in inputs]
-        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [self._cut(row, encoding.ids) for row, encoding in enumerate(encodings)]
+        texts = [text if len(text) <= longest else text.strip() for text in inputs]
+        encodings = self.tokenizer.encode_batch_fast([text[:longest] for text in texts], add_special_tokens=False)
+        return [
+            self._cut(row, encoding.ids, len(text) > longest)
+            for row, (encoding, text) in enumerate(zip(encodings, texts, strict=True))
+        ]
 
-    def _cut(self, row: int, ids: list[int]) -> EncodedInput:
+    def _cut(self, row: int, ids: list[int], shortened: bool) -> EncodedInput:
         if not ids:
             raise InvalidInput("empty_text", f"inputs[{row}] is empty, expected a text with at least one word.")
-        return EncodedInput(np.array(ids[: self.max_tokens], dtype=np.int64), len(ids) > self.max_tokens)
+        return EncodedInput(np.array(ids[: self.max_tokens], dtype=np.int64), shortened or len(ids) > self.max_tokens)
 
 
 class FeatureEncoder:

@@ -14,6 +14,12 @@ from runtime.windows import Span, Windows
 FOLD_TOKENS = 4096  # folding many tokens at once costs a tenth of folding every batch
 
 
+def steady_clock() -> Callable[[], float]:
+    """Unix seconds that go on evenly, whatever is done to the system's clock."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
 class NormRecorder:
     """Adds batches to a state of all traffic and to time windows. One thread may observe while others read.
 
@@ -21,16 +27,16 @@ class NormRecorder:
 
     Args:
         reference: what drift is judged by; without one, traffic is not summed up for it.
-        clock: Unix time in seconds.
+        clock: Unix time in seconds, never going back.
     """
 
     def __init__(
-        self, layers: list[NormLayer], reference: Reference | None = None, clock: Callable[[], float] = time.time
+        self, layers: list[NormLayer], reference: Reference | None = None, clock: Callable[[], float] | None = None
     ) -> None:
-        self.layers, self.reference, self.clock = layers, reference, clock
+        self.layers, self.reference, self.clock = layers, reference, clock or steady_clock()
         self.batch_norms = [index for index, layer in enumerate(layers) if layer.kind == "batch_norm"]
         self.windows = Windows(layers)
-        self.since = clock()
+        self.since = self.clock()
         self._folded = NormState.empty(layers)
         self._held: list[EncodedBatch] = []
         self._held_tokens = 0
@@ -56,11 +62,11 @@ class NormRecorder:
             self._fold()
             return self._folded
 
-    def window(self, start: float, end: float) -> tuple[Span, NormState]:
-        """The statistics of the time buckets that overlap start <= t < end (Unix seconds), and what they span."""
+    def window(self, span: Span) -> tuple[NormState, Span, NormState]:
+        """The state of everything; what the time buckets that overlap `span` cover, and their state."""
         with self._lock:
             self._fold()
-            return self.windows.window(Span(start, end), self.clock())
+            return self._folded, *self.windows.window(span, self.clock())
 
     def standing_since(self, state: State) -> float | None:
         """Since when (Unix seconds) traffic is judged to be in `state`; None where it is not now."""

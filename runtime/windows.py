@@ -141,4 +141,6 @@ class Windows:
     def window(self, span: Span, now: float) -> tuple[Span, NormState]:
         """The traffic of `span`, from the finest ring that still knows its beginning, else from the coarsest."""
         ring = next((ring for ring in self.rings if span.start >= ring.oldest(now)), self.rings[-1])
+        if span.end <= ring.oldest(now):
+            return span, NormState.empty(self.layers)
         return ring.window(Span(max(span.start, ring.oldest(now)), span.end), self.layers)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact import read_artifact
 from runtime.baseline import read_baseline
-from runtime.encoder import EncodedBatch, Encoder
+from runtime.encoder import EncodedBatch, Encoder, join
 from runtime.errors import InvalidInput
 from runtime.inputs import EncodedInput, describe, make_input_encoder
 from runtime.packing import Tokens
@@ -40,8 +40,18 @@ class Engine:
 
     def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
         batch = self.encoder.run(sequences)
+        if not np.isfinite(batch.logits).all():
+            return self._run_apart(sequences)
         self.recorder.observe(batch)
         return batch
+
+    def _run_apart(self, sequences: Sequence[Tokens]) -> EncodedBatch:
+        """Runs every sequence alone: one that overflows must not reach its neighbours, and is not counted."""
+        batches = [self.encoder.run([sequence]) for sequence in sequences]
+        for batch in batches:
+            if np.isfinite(batch.logits).all():
+                self.recorder.observe(batch)
+        return join(batches)
 
     async def predict(self, inputs: Any, top_k: int, norm_stats: bool) -> list[Prediction]:
         """Classifies what a client sent.

@@ -56,10 +56,12 @@ class Seen:
 
 def seen(recorder: NormRecorder, span: Span | None) -> Seen:
     """The traffic of `span`; None for all of it."""
-    everything, since = recorder.state(), recorder.since
+    since = recorder.since
     if span is None:
+        everything = recorder.state()
         return Seen(Span(since, recorder.clock()), everything, everything, since, recorder)
-    return Seen(*recorder.window(span.start, span.end), everything, since, recorder)
+    everything, covered, state = recorder.window(span)
+    return Seen(covered, state, everything, since, recorder)
 
 
 def all_layers(model: Model, traffic: Seen) -> NormStatsResponse:

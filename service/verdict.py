@@ -26,14 +26,16 @@ def judge(baseline: Baseline, state: NormState) -> Judgement | None:
 def verdict(manifest: Manifest, judgement: Judgement | None, since: str | None) -> Verdict:
     """State, sentence, since when, and the first layer that departs."""
     if judgement is None:
-        sentence = "The validation data were too few to judge by: export the model with at least 100 of them."
+        sentence = "The validation data were too few to judge by: export with at least 100, and 4 of every class."
         return Verdict(state="insufficient_data", sentence=sentence, since=None, first_layer=None)
     count, first = f"{judgement.requests:,} requests", None
     if judgement.state == "drift":
         position = first_departure(judgement)
         first = [*manifest.layer_names, OUTPUT][position]
-        size = judgement.effects[position]
-        sentence = f"{count} depart from the validation data, first at {first}, by {size:.2f} sigma of single requests."
+        alone = judgement.fired[position]
+        where = f"first at {first}" if alone else f"at all layers together, most at {first}"
+        size = judgement.effects[position if alone else -1]
+        sentence = f"{count} depart from the validation data, {where}, by {size:.2f} sigma of single requests."
     elif judgement.state == "mix_shift":
         sentence = (
             f"{count} have their topics mixed otherwise than the validation data, but each topic looks as it did."

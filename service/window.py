@@ -7,6 +7,7 @@ from runtime.windows import Span
 
 NAMED = {"5m": 300, "1h": 3600, "24h": 86400}
 ALL = "all"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_window(window: str | None, start: str | None, end: str | None, now: float) -> Span | None:
@@ -31,7 +32,7 @@ def parse_window(window: str | None, start: str | None, end: str | None, now: fl
         raise InvalidInput("invalid_window", "window is given together with from or to, expected one or the other.")
     if start is None:
         raise InvalidInput("invalid_window", "to is given without from, expected both, or from alone.")
-    span = Span(parse_time("from", start), parse_time("to", end) if end is not None else now)
+    span = Span(parse_time("from", start), min(parse_time("to", end), now) if end is not None else now)
     if not span.start < span.end:
         raise InvalidInput(
             "invalid_window", f"from ({start}) is not before to ({end or 'now'}), expected an earlier time."
@@ -51,9 +52,9 @@ def parse_time(name: str, value: str) -> float:
                 "invalid_window",
                 f"{name} is {value!r}, expected ISO 8601 such as 2026-01-31T14:05:00Z, or Unix seconds.",
             ) from None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        seconds = (moment - EPOCH if moment.tzinfo else moment.replace(tzinfo=UTC) - EPOCH).total_seconds()
     if not 0 <= seconds < 1e11:
-        raise InvalidInput("invalid_window", f"{name} is {value}, expected Unix seconds of this era.")
+        raise InvalidInput("invalid_window", f"{name} is {value}, expected a time from 1970 on, before the year 5138.")
     return seconds
 
 

@@ -1,5 +1,6 @@
 """What every data set becomes before training: three labelled splits."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,16 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+    @property
+    def sha256(self) -> str:
+        """Digest of every input and label, split by split."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            for value in split.inputs:
+                digest.update(value.encode() + b"\0" if isinstance(value, str) else value.tobytes())
+            digest.update(split.labels.tobytes())
+        return digest.hexdigest()
 
     @property
     def is_text(self) -> bool:

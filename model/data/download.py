@@ -41,8 +41,13 @@ def fetch(file: RemoteFile, data: Path) -> Path:
 
 
 def download(file: RemoteFile, local: Path) -> None:
-    local.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=local.parent)
+    try:
+        local.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=local.parent)
+    except OSError as error:
+        raise DataError(
+            f"{local.parent} cannot be written ({error.strerror}): name another folder with --data."
+        ) from error
     temporary = Path(name)
     digest = hashlib.sha256()
     try:

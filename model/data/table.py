@@ -56,7 +56,18 @@ def cell(path: Path, line: int, row: dict[str, Any], column: str) -> str:
             f"{path}, line {line}, has no column {column!r}; it has {have}: name yours with --text and --label."
         )
     value = row[column]
-    text = str(value).strip() if isinstance(value, str | int) else ""
+    text = str(value).strip() if isinstance(value, str | int | float) else ""
+    if not text.isprintable() and not is_unicode(text):
+        raise DataError(f"{path}, line {line}, has half a surrogate pair in {column!r}: write valid Unicode.")
     if not text:
         raise DataError(f"{path}, line {line}, has an empty {column!r}: fill it, or remove the line.")
     return text
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be encoded; JSON can carry half a surrogate pair, which no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

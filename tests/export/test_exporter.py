@@ -141,9 +141,10 @@ def test_missing_run_and_changed_data_are_refused(run_directory: Path, tmp_path:
         export_run(tmp_path / "absent", tmp_path, "digits", "1", tmp_path)
     recipe = run_directory / "recipe.json"
     original = recipe.read_text()
-    recipe.write_text(original.replace('"9"', '"nine"'))
+    digest = load_run(run_directory).info.data_sha256
+    recipe.write_text(original.replace(digest, "0" * 64))
     try:
-        with pytest.raises(DataError, match="other classes"):
+        with pytest.raises(DataError, match="is not what it was"):
             export_run(run_directory, tmp_path, "digits", "1", tmp_path)
     finally:
         recipe.write_text(original)

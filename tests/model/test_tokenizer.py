@@ -4,6 +4,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from model.tokenizer import BpeDropout, train_tokenizer
+from runtime.inputs import CHARACTERS_PER_TOKEN
 
 TEXTS = ["What is my balance", "what is the weather like", "set an alarm, please", "balance of my account"] * 5
 
@@ -48,3 +49,13 @@ def test_bpe_dropout_is_a_function_of_its_seed(tokenizer: Tokenizer) -> None:
 
     assert draw(0, "alarm balance") == draw(0, "weather is my")
     assert draw(0, "alarm") != draw(1, "alarm")
+
+
+def test_very_long_word_is_split_without_delay(tokenizer: Tokenizer) -> None:
+    word = "abcde" * 4000
+    assert BpeDropout(tokenizer, 0.5, seed=0).encode(word, random.Random(0)) == tokenizer.encode(word).ids
+
+
+def test_tokens_stay_short() -> None:
+    long = train_tokenizer(["x" * 300 + " end"] * 50, 600)
+    assert max(map(len, long.get_vocab())) <= CHARACTERS_PER_TOKEN

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.batches import count_batches
 from model.checkpoint import CURVES, METRICS, MODEL, RECIPE, STATE, load_run, load_tensors
 from model.data import Dataset, load_dataset
 from model.recipe import Recipe
@@ -43,10 +44,13 @@ def test_train_learns_and_leaves_a_complete_run(intents: Dataset, tiny: MakeReci
     assert load_run(tmp_path / "run").info.recipe.epochs == 30
 
 
-@pytest.mark.parametrize("norm", ["layer_norm", "batch_norm"])
+@pytest.mark.parametrize(
+    ("norm", "stop"), [("layer_norm", 9), ("batch_norm", 9), ("layer_norm", 6), ("layer_norm", 13)]
+)
 def test_interrupted_run_resumes_to_the_same_losses_and_weights(
-    intents: Dataset, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, norm: str
+    intents: Dataset, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, norm: str, stop: int
 ) -> None:
+    """Stops in the middle of an epoch of 6 steps, after its last step, and after its first."""
     recipe = tiny(norm=norm, epochs=3)
     train(intents, recipe, tmp_path / "straight")
     step, steps = Report.step, 0
@@ -55,13 +59,13 @@ def test_interrupted_run_resumes_to_the_same_losses_and_weights(
         nonlocal steps
         step(self, *args)
         steps += 1
-        if steps == 9:
+        if steps == stop:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Report, "step", interrupt_in_second_epoch)
     with pytest.raises(Interrupted):
         train(intents, recipe, tmp_path / "stopped")
-    assert load_tensors(tmp_path / "stopped" / STATE)[1]["step"] == 9
+    assert load_tensors(tmp_path / "stopped" / STATE)[1]["step"] == stop
     monkeypatch.undo()
     train(intents, recipe, tmp_path / "stopped")
     assert_same_run(tmp_path / "straight", tmp_path / "stopped")
@@ -143,3 +147,37 @@ def test_teacher_of_other_classes_is_refused(intents: Dataset, tiny: MakeRecipe,
     train(digits, tiny(epochs=1, batch_size=64), tmp_path / "digits")
     with pytest.raises(DataError, match="cannot teach"):
         train(intents, tiny(), tmp_path / "run", teachers=[tmp_path / "digits"])
+
+
+def test_interrupt_at_the_very_end_leaves_a_finished_run(
+    intents: Dataset, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Report.step
+    monkeypatch.setattr(Report, "step", lambda *args: (step(*args), signal.raise_signal(signal.SIGINT)))
+    run = train(intents, tiny(epochs=1, batch_size=100), tmp_path / "run")
+    assert len(metrics(tmp_path / "run")) == run.facts["epoch"] == 1
+
+
+def test_changed_data_are_noticed(intents_csv: Path, tiny: MakeRecipe, tmp_path: Path) -> None:
+    train(load_dataset(str(intents_csv), tmp_path), tiny(epochs=1), tmp_path / "run")
+    with intents_csv.open("a") as file:
+        file.write("one more text,alarm\n")
+    with pytest.raises(DataError, match="other choices or data"):
+        train(load_dataset(str(intents_csv), tmp_path), tiny(epochs=1), tmp_path / "run")
+
+
+def test_spoiled_metrics_do_not_stop_a_resume(intents: Dataset, tiny: MakeRecipe, tmp_path: Path) -> None:
+    train(intents, tiny(epochs=1), tmp_path / "run")
+    (tmp_path / "run" / METRICS).write_text('{"epoch": 1, "st')
+    train(intents, tiny(epochs=1), tmp_path / "run")
+
+
+def test_file_in_the_place_of_a_run_is_refused(intents: Dataset, tiny: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(DataError, match="cannot be written"):
+        train(intents, tiny(), tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_single_example_left_over_joins_the_last_batch() -> None:
+    assert [count_batches(size, 8) for size in (1, 8, 9, 10, 16, 17, 18)] == [1, 1, 1, 2, 2, 2, 3]

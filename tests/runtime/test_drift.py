@@ -107,6 +107,8 @@ def test_reference_comes_back_from_its_dictionary(reference: Reference) -> None:
 
 def test_small_validation_data_give_no_reference() -> None:
     assert fit_reference(*world(99, seed=0), CLASSES) is None
+    features, _ = world(120, seed=0)
+    assert fit_reference(features, np.arange(120), 120) is None  # one request of each class says nothing about spread
 
 
 def test_request_features_match_a_plain_computation(text_export: Export, text_encoder: Encoder) -> None:

@@ -154,3 +154,10 @@ def test_describe_names_what_json_knows():
         "a list",
         "an object",
     ]
+
+
+def test_text_that_is_left_out_is_called_truncated(text_artifact: Artifact):
+    encoder = make_input_encoder(text_artifact)
+    for text in ("what is my balance" + " " * 4000 + "tell me", "b" * 100_000):
+        assert encoder.encode([text])[0].truncated
+    assert not encoder.encode(["what is my balance" + " " * 4000])[0].truncated

@@ -8,6 +8,7 @@ from runtime import recorder
 from runtime.encoder import EncodedBatch, Encoder
 from runtime.recorder import NormRecorder
 from runtime.statistics import NormState
+from runtime.windows import Span
 from tests.helpers import Export, assert_same_moments, random_sequences
 
 
@@ -106,3 +107,28 @@ def test_threads_that_observe_and_read_lose_nothing(
     for reader in readers:
         assert reader.result() == sorted(reader.result()), "a later reading counted less"
     assert_same_state(seen.state(), record(encoder, batches * 4))
+
+
+def test_clock_goes_on_evenly_when_the_system_clock_is_set_back(monkeypatch: pytest.MonkeyPatch):
+    clock = recorder.steady_clock()
+    before = clock()
+    monkeypatch.setattr(recorder.time, "time", lambda: 0.0)
+    assert before <= clock() < before + 60
+
+
+def test_window_and_everything_are_read_together(encoder: Encoder, batches: list[EncodedBatch]):
+    seen = NormRecorder(encoder.manifest.layers)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            seen.observe(batches[0])
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write)
+        try:
+            for _ in range(50):
+                everything, _, state = seen.window(Span(seen.since - 60, seen.since + 3600))
+                assert everything.requests == state.requests
+        finally:
+            stop.set()

@@ -23,6 +23,7 @@ NOW = datetime(2026, 1, 31, 14, 5, tzinfo=UTC).timestamp()
         ((None, "2026-01-31T14:00:00", "2026-01-31T15:01:00+01:00"), Span(NOW - 300, NOW - 240)),
         ((None, "2026-01-31T15:00:00 01:00", None), Span(NOW - 300, NOW)),
         ((None, str(NOW - 10.5), str(NOW)), Span(NOW - 10.5, NOW)),
+        ((None, str(NOW - 10), str(NOW + 900)), Span(NOW - 10, NOW)),
     ],
 )
 def test_windows_that_can_be_asked_for(asked: tuple[str | None, ...], expected: Span | None):
@@ -37,9 +38,11 @@ def test_windows_that_can_be_asked_for(asked: tuple[str | None, ...], expected: 
         (("5m", "0", None), "one or the other"),
         ((None, None, "5"), "to is given without from"),
         ((None, "yesterday", None), "from is 'yesterday', expected ISO 8601"),
-        ((None, "nan", None), "Unix seconds"),
-        ((None, "1e300", None), "Unix seconds"),
-        ((None, "-5", None), "Unix seconds"),
+        ((None, "nan", None), "expected a time from 1970 on"),
+        ((None, "1e300", None), "expected a time from 1970 on"),
+        ((None, "-5", None), "expected a time from 1970 on"),
+        ((None, "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:10+14:00"), "expected a time from 1970 on"),
+        ((None, str(NOW), "9999-12-31T23:59:59Z"), "before the year 5138"),
         ((None, str(NOW), str(NOW)), "is not before"),
         ((None, str(NOW + 60), None), "is not before"),
     ],
@@ -69,3 +72,10 @@ def test_answer_covers_the_window_that_was_asked_for(client: TestClient, text_en
 def test_unusable_window_is_answered_with_an_error(client: TestClient):
     answer = client.get("/norm-stats", params={"window": "1y"})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_window")
+
+
+def test_window_before_all_memory_is_empty(client: TestClient):
+    client.post("/predict", json={"inputs": "hi"})
+    found = client.get("/norm-stats", params={"from": "0", "to": "100"}).json()
+    assert found["window"] == {"from": iso(0), "to": iso(100), "requests": 0, "tokens": 0}
+    assert found["requests"] == 1

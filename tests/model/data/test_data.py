@@ -114,6 +114,7 @@ def test_csv_and_jsonl_give_the_same_data_set(tmp_path: Path) -> None:
         ("t.jsonl", "{", "line 1, is not JSON"),
         ("t.jsonl", "[1]", "line 1, is not a JSON object"),
         ("t.jsonl", '{"text": ["a"], "label": "x"}', "empty 'text'"),
+        ("t.jsonl", '{"text": "a \\ud800", "label": "x"}', "surrogate"),
         ("t.parquet", "", "is not a data set"),
     ],
 )
