@@ -1,6 +1,6 @@
 #!/bin/sh
 # Resolves pyproject.toml into the locks. Serving locks are universal and hashed; the others follow them.
-# The training lock is resolved where `pip` finds torch's CPU build, so that it does not pin CUDA libraries.
+# Resolve with torch's CPU build (pip's --find-links or --extra-index-url), so that no CUDA library is pinned.
 set -eu
 cd "$(dirname "$0")/.."
 for extra in cpu gpu; do

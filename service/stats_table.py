@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 from pydantic import ValidationError
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -96,7 +97,8 @@ def fetch(url: str, timeout: float) -> bytes:
 
 def make_table(stats: NormStatsResponse) -> Table:
     """One row per layer: mean ± std of the token means and variances, live and baseline, and the layer's drift."""
-    table = Table(Column("layer", no_wrap=True), "mean, live", "baseline", "variance, live", "baseline", "drift")
+    columns = ("mean, live", "baseline", "variance, live", "baseline", "score / limit")
+    table = Table(Column("layer", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=(0, 1))
     for layer in stats.layers:
         table.add_row(
             layer.name,
@@ -114,7 +116,7 @@ def make_table(stats: NormStatsResponse) -> Table:
 def standing(drift: LayerDrift) -> str:
     if drift.score is None or drift.threshold is None:
         return "-"
-    return f"{drift.state} ({drift.score:.1f} / {drift.threshold:.1f})"
+    return f"{drift.score:.1f} / {drift.threshold:.1f}" + (" drift" if drift.state == "drift" else "")
 
 
 def spread(summary: Summary | None) -> str:
