@@ -12,7 +12,7 @@ import numpy as np
 from export.calibrate import calibrate
 from export.graph import OPSET, ServedEncoder, to_onnx
 from export.reference import fit_reference
-from export.verify import reference, spread, verify
+from export.verify import expect, spread, verify
 from model.checkpoint import Run, load_run
 from model.data import Dataset, Split, load_dataset
 from model.encoder import count_parameters
@@ -117,7 +117,7 @@ def make_canary(served: ServedEncoder, validation: Split, inputs: InputEncoder) 
     """A few validation inputs, one of a single token, with PyTorch's float64 answers for them."""
     sequences = [item.tokens for item in inputs.encode(validation.inputs[:4])]
     sequences.append(sequences[0][:1])
-    expected = reference(served, pack(sequences))
+    expected = expect(served, pack(sequences))
     content = {
         "inputs": [sequence.tolist() for sequence in sequences],
         "logits": expected.logits64.tolist(),

@@ -20,7 +20,7 @@ WIDTHS = (1, 40, 130)  # pack widths: as short as can be, the served one, long
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class Expected:
     """What PyTorch gives for a batch: logits in float32, everything else in float64.
 
     Attributes:
@@ -50,13 +50,13 @@ def random_sequence(config: EncoderConfig, length: int, rng: np.random.Generator
 
 
 @torch.inference_mode()
-def reference(served: ServedEncoder, batch: PackedBatch) -> Reference:
+def expect(served: ServedEncoder, batch: PackedBatch) -> Expected:
     """The float64 reference for a batch."""
     inputs = as_tensors(batch)
     double = copy.deepcopy(served).double()
     wide = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
     logits64, _, statistics, *moments = double(*wide)
-    return Reference(
+    return Expected(
         served(*inputs)[0].numpy(),
         logits64.numpy(),
         statistics.flatten(0, 1).numpy()[batch.token_index],
@@ -78,7 +78,7 @@ def verify(encoder: Encoder, served: ServedEncoder) -> dict[str, float]:
     for sequences in spread(served.encoder.config):
         for width in WIDTHS:
             batch = pack(sequences, width)
-            found, expected = encoder.run_packed(batch), reference(served, batch)
+            found, expected = encoder.run_packed(batch), expect(served, batch)
             check_shapes(found, expected)
             for kind, error in value_errors(found, expected).items():
                 errors[kind] = max(errors.get(kind, 0.0), error)
@@ -97,14 +97,14 @@ def check_names(encoder: Encoder, served: ServedEncoder) -> None:
             raise ExportError(f"The graph has {', '.join(found)} where {', '.join(expected)} were exported.")
 
 
-def check_shapes(found: EncodedBatch, expected: Reference) -> None:
+def check_shapes(found: EncodedBatch, expected: Expected) -> None:
     for name in ("logits", "norm_statistics", "feature_moments"):
         ours, theirs = np.shape(getattr(found, name)), np.shape(getattr(expected, name))
         if ours != theirs:
             raise ExportError(f"The graph's {name} have shape {ours}, PyTorch's {theirs}: nothing was written.")
 
 
-def value_errors(found: EncodedBatch, expected: Reference) -> dict[str, float]:
+def value_errors(found: EncodedBatch, expected: Expected) -> dict[str, float]:
     inv_std = expected.norm_statistics[:, 1::2]
     mean_error = np.abs(found.norm_statistics[:, 0::2] - expected.norm_statistics[:, 0::2]) * inv_std
     errors = {

@@ -20,7 +20,7 @@ from service.schemas import (
     LayerStatistics,
     NormStatsResponse,
     Summary,
-    Traffic,
+    Volume,
     Window,
 )
 from service.verdict import EFFECTS, judge, layer_drift, output_statistics, verdict
@@ -111,7 +111,7 @@ def _head(model: Model, traffic: Seen, judgement: Judgement | None) -> dict[str,
         "requests": traffic.everything.requests,
         "tokens": traffic.everything.tokens,
         "since": iso(traffic.since),
-        "baseline": Traffic(requests=baseline.requests, tokens=baseline.tokens),
+        "baseline": Volume(requests=baseline.requests, tokens=baseline.tokens),
         "window": _window(traffic),
         "verdict": verdict(model.manifest, judgement, _standing_since(traffic, judgement)),
     }

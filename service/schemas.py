@@ -149,7 +149,7 @@ class LayerStatistics(_Body):
     """BatchNorm only: the moments it normalizes with."""
 
 
-class Traffic(_Body):
+class Volume(_Body):
     requests: int
     tokens: int
 
@@ -204,7 +204,7 @@ class NormStatsHead(_Body):
     """Valid tokens that entered every norm."""
     since: str
     """When counting began, UTC, ISO 8601."""
-    baseline: Traffic
+    baseline: Volume
     window: Window
     verdict: Verdict
 

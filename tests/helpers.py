@@ -10,7 +10,7 @@ import torch
 
 from export.exporter import describe_run, make_canary, measure_baseline
 from export.graph import ServedEncoder, to_onnx
-from export.verify import random_sequence, reference, spread
+from export.verify import expect, random_sequence, spread
 from model.checkpoint import Run, RunInfo
 from model.config import EncoderConfig
 from model.data.dataset import Split
@@ -94,7 +94,7 @@ def make_artifact(path: Path, run: Run, validation: Split, inputs: InputEncoder)
 
 def expected_values(served: ServedEncoder, artifact: Artifact, sequences: list[Tokens]) -> np.ndarray:
     """Mean and variance of every token at every norm [N, 2L], by PyTorch in float64."""
-    return token_values(reference(served, pack(sequences)).norm_statistics, artifact.manifest.layers)
+    return token_values(expect(served, pack(sequences)).norm_statistics, artifact.manifest.layers)
 
 
 def random_sequences(served: ServedEncoder, rows: int, seed: int = 0) -> list[Tokens]:
