@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from model.data import load_dataset
 from service.app import create_app
 from service.engine import Engine
-from service.schemas import NormStatsResponse
 from service.settings import Settings
+from service.statistics_schemas import NormStatsResponse
 
 COLORS = {"validation": "0.55", "test questions": "tab:blue", "typing errors": "tab:orange", "another topic": "tab:red"}
 

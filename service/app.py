@@ -14,17 +14,9 @@ from service import norm_stats
 from service.engine import Engine
 from service.errors import ErrorBody, install_error_handlers, invalid_request
 from service.limits import BodyLimit
-from service.schemas import (
-    CompareResponse,
-    LayerResponse,
-    Live,
-    ModelResponse,
-    NormStatsResponse,
-    PredictRequest,
-    PredictResponse,
-    Ready,
-)
+from service.schemas import Live, ModelResponse, PredictRequest, PredictResponse, Ready
 from service.settings import Settings
+from service.statistics_schemas import CompareResponse, LayerResponse, NormStatsResponse
 from service.window import parse_window
 
 INVALID: dict[int | str, dict[str, Any]] = {

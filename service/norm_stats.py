@@ -11,7 +11,7 @@ from runtime.manifest import Manifest
 from runtime.recorder import NormRecorder
 from runtime.statistics import NormState
 from runtime.windows import Span
-from service.schemas import (
+from service.statistics_schemas import (
     CompareResponse,
     FeatureMoments,
     LayerComparison,

@@ -18,7 +18,7 @@ from runtime.state_document import StateDocument
 from runtime.statistics import NormState
 from runtime.windows import Span
 from service.norm_stats import Seen, all_layers
-from service.schemas import LayerDrift, NormStatsResponse, Summary
+from service.statistics_schemas import LayerDrift, NormStatsResponse, Summary
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from runtime.drift import MIN_REQUESTS, Judgement
 from runtime.effects import effect_sizes
 from runtime.manifest import Manifest
 from runtime.statistics import NormState
-from service.schemas import LayerDrift, OutputState, OutputStatistics, Verdict
+from service.statistics_schemas import LayerDrift, OutputState, OutputStatistics, Verdict
 
 OUTPUT = "output"
 EFFECTS = ("mean_shift", "log_variance_ratio", "wasserstein", "psi")
