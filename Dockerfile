@@ -33,7 +33,8 @@ LABEL org.opencontainers.image.title="AddNorm" \
       org.opencontainers.image.description="Serves Transformer encoders on a GPU, with their normalization statistics" \
       org.opencontainers.image.version="0.1.0"
 RUN groupadd --gid 10001 addnorm \
- && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm
+ && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm \
+ && install --directory --owner 10001 --group addnorm /state
 COPY --from=gpu-builder /opt/venv /opt/venv
 COPY --from=gpu-builder /app /app
 # ONNX Runtime reports to Microsoft unless told not to.
@@ -44,7 +45,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \
     CUDA_CACHE_PATH=/tmp/cuda \
     ADDNORM_HOST=0.0.0.0 \
-    ADDNORM_DEVICE=cuda
+    ADDNORM_DEVICE=cuda \
+    ADDNORM_STATE=/state
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
@@ -74,7 +76,8 @@ LABEL org.opencontainers.image.title="AddNorm" \
       org.opencontainers.image.description="Serves Transformer encoders, with their normalization statistics" \
       org.opencontainers.image.version="0.1.0"
 RUN groupadd --gid 10001 addnorm \
- && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm
+ && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm \
+ && install --directory --owner 10001 --group addnorm /state
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /app /app
 # ONNX Runtime reports to Microsoft unless told not to.
@@ -83,7 +86,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
     ADDNORM_HOST=0.0.0.0 \
-    ADDNORM_DEVICE=cpu
+    ADDNORM_DEVICE=cpu \
+    ADDNORM_STATE=/state
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8000

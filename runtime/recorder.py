@@ -56,6 +56,12 @@ class NormRecorder:
             if self._held_tokens >= FOLD_TOKENS:
                 self._fold()
 
+    def resume(self, state: NormState, since: float) -> None:
+        """Goes on from what an earlier process counted since `since` (Unix seconds); its windows are not kept."""
+        with self._lock:
+            self._folded = state.merge(self._folded)
+            self.since = since
+
     def state(self) -> NormState:
         """The statistics of everything observed so far."""
         with self._lock:

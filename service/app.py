@@ -58,8 +58,9 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 def _lifespan(engine: Engine) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        engine.start()
         yield
-        await engine.batcher.close()
+        await engine.close()
 
     return lifespan
 
@@ -132,7 +133,7 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
     @app.get("/health/ready")
     async def ready() -> Ready:
         """The model is loaded, verified against its canary, and runs on this provider."""
-        return Ready(**_identity(engine))
+        return Ready(**_identity(engine), statistics=engine.store.storage)
 
 
 def _identity(engine: Engine) -> dict[str, str]:

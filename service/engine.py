@@ -13,7 +13,10 @@ from runtime.errors import InvalidInput
 from runtime.inputs import EncodedInput, describe, make_input_encoder
 from runtime.packing import Tokens
 from runtime.recorder import NormRecorder
+from runtime.state_document import StateDocument
+from runtime.state_store import StateStore
 from runtime.statistics import row_means, token_values
+from runtime.windows import Span
 from service.batcher import Batcher
 from service.schemas import Candidate, LayerDeviation, Prediction
 from service.settings import Settings
@@ -36,7 +39,23 @@ class Engine:
         self.encoder = Encoder(artifact, settings.device, settings.threads)
         self.placement = self.encoder.placement
         self.recorder = NormRecorder(self.manifest.layers, self.baseline.reference)
+        self.store = StateStore(settings.state, self.manifest.digest)
+        if (kept := self.store.load()) is not None:
+            self.recorder.resume(kept.state, kept.covered.start)
         self.batcher = Batcher(self._run, settings.max_batch_tokens)
+
+    def start(self) -> None:
+        """Begins to keep statistics, where the settings ask for it."""
+        self.store.start(self._document)
+
+    async def close(self) -> None:
+        """Answers what was accepted, and keeps the statistics a last time."""
+        await self.batcher.close()
+        self.store.stop()
+
+    def _document(self) -> StateDocument:
+        state = self.recorder.state()
+        return StateDocument.of(self.manifest, Span(self.recorder.since, self.recorder.clock()), state)
 
     def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
         batch = self.encoder.run(sequences)

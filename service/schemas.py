@@ -99,6 +99,8 @@ class Live(Body):
 
 
 class Ready(Body):
+    """Where the model runs, and where its statistics are kept."""
+
     status: Literal["ready"] = "ready"
     model: str
     version: str
@@ -106,3 +108,5 @@ class Ready(Body):
     device: str
     requested_device: str
     fallback_reason: str
+    statistics: Literal["memory", "disk", "disk_failing"]
+    """disk_failing: they cannot be written, and stay in memory until they can."""

@@ -32,5 +32,7 @@ class Settings(BaseSettings):
     """Largest request body, in bytes."""
     max_batch_tokens: int = Field(2048, ge=1)
     """Tokens at which a batch stops taking further requests."""
+    state: Path | None = None
+    """Directory where statistics are kept over restarts; none keeps them in memory only."""
     log_level: str = Field("info", pattern="^(critical|error|warning|info|debug)$")
     """critical, error, warning, info or debug."""

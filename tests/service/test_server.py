@@ -1,8 +1,10 @@
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,3 +107,33 @@ def test_unknown_address_is_refused_in_one_sentence():
 )
 def test_announced_url_can_be_opened(host: str, url: str):
     assert browsable(host, 80) == url
+
+
+def test_statistics_survive_a_kill_and_a_restart(text_artifact: Artifact, tmp_path: Path):
+    """A second after the last request everything is on disk; the next process goes on counting from there."""
+    environment = os.environ | {"ADDNORM_MODEL": str(text_artifact.path), "ADDNORM_STATE": str(tmp_path)}
+    command = addnorm("serve", "--port", "0", "--device", "cpu")
+    for round_number, end in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGTERM)):
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                with httpx.Client(base_url=announced_url(process), trust_env=False) as client:
+                    before = client.get("/norm-stats").json()
+                    assert before["requests"] == 2 * round_number
+                    client.post("/predict", json={"inputs": ["what is my balance", "will it rain"]})
+                    assert client.get("/health/ready").json()["statistics"] == "disk"
+                if end == signal.SIGKILL:
+                    wait_for_requests(tmp_path, 2)
+                process.send_signal(end)
+                assert process.wait(10) == (-signal.SIGKILL if end == signal.SIGKILL else 0)
+            finally:
+                process.kill()
+
+
+def wait_for_requests(directory: Path, requests: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = [json.loads(path.read_bytes())["state"]["requests"] for path in directory.glob("*.json")]
+        if found == [requests]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the statistics were not written")

@@ -18,6 +18,7 @@ EXAMPLES = {
     "max_rows": (4, 5),
     "max_body_bytes": (6, 7),
     "max_batch_tokens": (8, 9),
+    "state": (Path("here"), Path("there")),
     "log_level": ("debug", "error"),
 }
 
