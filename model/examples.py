@@ -34,25 +34,32 @@ class FeatureExamples:
         return [self.sequences[row] for row in rows], self.targets[rows]
 
 
-class TextExamples:
+class _SplitTexts:
+    """Encodes texts, differently at every call."""
+
+    def __init__(self, recipe: Recipe, encoder: TextEncoder) -> None:
+        self.bpe = BpeDropout(encoder.tokenizer, recipe.merge_dropout, recipe.seed)
+        self.max_tokens = recipe.max_tokens
+
+    def encode(self, text: str, rng: random.Random) -> Tokens:
+        return np.array(self.bpe.encode(text, rng)[: self.max_tokens], dtype=np.int64)
+
+
+class TextExamples(_SplitTexts):
     """A fresh variant of each text at every draw, with smoothed labels."""
 
     def __init__(self, split: Split, recipe: Recipe, encoder: TextEncoder, classes: int) -> None:
+        super().__init__(recipe, encoder)
         texts = [str(text) for text in split.inputs]
         self.augmenter = TextAugmenter(texts, split.labels.tolist(), recipe, taught=False)
-        self.bpe = BpeDropout(encoder.tokenizer, recipe.merge_dropout, recipe.seed)
-        self.max_tokens = recipe.max_tokens
         self.targets = smoothed(split.labels, classes, recipe.label_smoothing)
 
     def draw(self, rows: Sequence[int], rng: random.Random) -> tuple[list[Tokens], Tensor]:
         texts = [self.augmenter.draw(row, rng).text for row in rows]
         return [self.encode(text, rng) for text in texts], self.targets[rows]
 
-    def encode(self, text: str, rng: random.Random) -> Tokens:
-        return np.array(self.bpe.encode(text, rng)[: self.max_tokens], dtype=np.int64)
 
-
-class TaughtExamples(TextExamples):
+class TaughtExamples(_SplitTexts):
     """One of V variants of each text, labelled by teachers beforehand; variant 0 is the text itself.
 
     Where a variant surely keeps its class, the label counts with 1 - teacher_weight.
@@ -61,7 +68,8 @@ class TaughtExamples(TextExamples):
     def __init__(
         self, split: Split, recipe: Recipe, encoder: TextEncoder, classes: int, teachers: Sequence[Teacher]
     ) -> None:
-        super().__init__(split, recipe, encoder, classes)
+        super().__init__(recipe, encoder)
+        self.size, self.variants = len(split), recipe.variants
         self.clean = recipe.clean
         texts = [str(text).lower() for text in split.inputs]
         augmenter = TextAugmenter(texts, split.labels.tolist(), recipe, taught=True)
@@ -85,9 +93,8 @@ class TaughtExamples(TextExamples):
         return taught
 
     def draw(self, rows: Sequence[int], rng: random.Random) -> tuple[list[Tokens], Tensor]:
-        size = len(self.targets)
-        variants = len(self.texts) // size
-        chosen = [row if rng.random() < self.clean else row + size * rng.randrange(variants) for row in rows]
+        size, clean = self.size, self.clean
+        chosen = [row if rng.random() < clean else row + size * rng.randrange(self.variants) for row in rows]
         return [self.encode(self.texts[i], rng) for i in chosen], self.taught[chosen].float()
 
 

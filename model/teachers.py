@@ -20,6 +20,7 @@ from model.batches import to_batch
 from model.checkpoint import Run
 from runtime.errors import DataError
 from runtime.inputs import TextEncoder
+from runtime.probabilities import softmax
 
 
 class Teacher(Protocol):
@@ -75,6 +76,4 @@ class EncoderTeacher:
 
 def teach(teachers: Sequence[Teacher], texts: list[str], temperature: float) -> NDArray[np.float64]:
     """Class probabilities [R, C]: the product of the teachers' answers, softened by `temperature`."""
-    scores = sum((teacher.scores(texts) for teacher in teachers), start=np.float64(0)) / temperature
-    exponents = np.exp(scores - scores.max(1, keepdims=True))
-    return exponents / exponents.sum(1, keepdims=True)
+    return softmax(np.sum([teacher.scores(texts) for teacher in teachers], axis=0) / temperature)

@@ -48,8 +48,8 @@ class TextEncoder:
         for row, text in enumerate(inputs):
             if not isinstance(text, str):
                 raise InvalidInput("invalid_text", f"inputs[{row}] is {describe(text)}, expected a text.")
-            if not text.isascii():
-                check_unicode(row, text)
+            if not is_unicode(text):
+                raise InvalidInput("invalid_text", f"inputs[{row}] has half a surrogate pair, expected valid Unicode.")
         longest = self.max_tokens * CHARACTERS_PER_TOKEN
         texts = [text if len(text) <= longest else text.strip() for text in inputs]
         encodings = self.tokenizer.encode_batch_fast([text[:longest] for text in texts], add_special_tokens=False)
@@ -113,14 +113,12 @@ def make_input_encoder(artifact: Artifact) -> InputEncoder:
     return TextEncoder(tokenizer, inputs.max_tokens)
 
 
-def check_unicode(row: int, text: str) -> None:
-    """JSON can carry half a surrogate pair, which no tokenizer can read."""
+def is_unicode(text: str) -> bool:
+    """Whether the text can be encoded; JSON can carry half a surrogate pair, which no tokenizer reads."""
     try:
-        text.encode()
+        return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
-        raise InvalidInput(
-            "invalid_text", f"inputs[{row}] has half a surrogate pair, expected valid Unicode."
-        ) from None
+        return False
 
 
 def describe(value: Any) -> str:

@@ -24,8 +24,8 @@ _PROVIDERS: dict[Device, str] = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
-# From 1.30 on, the CPU kernel that fuses Add with LayerNormalization is 1.2 to 1.4 times slower for a whole encoder
-# than the two kernels apart; before, it was the faster one (docs/architecture.md).
+# From 1.30 on, the CPU kernel that fuses Add with LayerNormalization is slower than the two kernels apart, by 2 to 6 %
+# of the embedded model's time (docs/benchmarks.md). Before, it was the faster one.
 SLOW_SKIP_LAYER_NORM = (1, 30)
 
 

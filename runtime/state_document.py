@@ -35,6 +35,21 @@ class StateDocument:
     def of(cls, manifest: Manifest, covered: Span, state: NormState) -> Self:
         return cls(manifest.name, manifest.version, manifest.digest, covered, state)
 
+    def check(self, manifest: Manifest, source: str) -> Self:
+        """This document, if its state is one of `manifest`'s model.
+
+        Raises:
+            StateError: it belongs to another model, or its parts have other sizes.
+        """
+        if self.digest != manifest.digest:
+            mine, theirs = f"{manifest.name} version {manifest.version}", f"{self.model} version {self.version}"
+            raise StateError(f"{source} is a state of {theirs}, not of this {mine}: give states of one artifact.")
+        columns, traffic = 2 * len(manifest.layers), self.state.traffic
+        sizes = (len(self.state.histograms), len(traffic.counts), len(traffic.totals))
+        if sizes not in ((columns, 0, 0), (columns, len(manifest.labels), columns + 2)):
+            raise StateError(f"{source} does not fit the layers and labels of its model: it was altered.")
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
@@ -68,14 +83,7 @@ class StateDocument:
             ) from error
 
     def merge(self, other: Self) -> Self:
-        """Both together.
-
-        Raises:
-            StateError: they belong to different models.
-        """
-        if self.digest != other.digest:
-            mine, theirs = f"{self.model} version {self.version}", f"{other.model} version {other.version}"
-            raise StateError(f"A state of {theirs} does not merge with one of {mine}: give states of one artifact.")
+        """Both together; they belong to one model (`check`)."""
         covered = Span(min(self.covered.start, other.covered.start), max(self.covered.end, other.covered.end))
         return type(self)(self.model, self.version, self.digest, covered, self.state.merge(other.state))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from runtime.errors import StateError
+from runtime.manifest import Manifest
 from runtime.state_document import StateDocument
 
 logger = logging.getLogger("addnorm.statistics")
@@ -26,11 +27,12 @@ class StateStore:
 
     Args:
         directory: where it lies; made where it is missing. None keeps nothing.
-        digest: of the artifact's manifest; a new version of a model starts a file of its own.
+        manifest: the artifact's; a new version of a model starts a file of its own.
     """
 
-    def __init__(self, directory: Path | None, digest: str) -> None:
-        self.path = directory / f"{digest[:16]}.json" if directory else None
+    def __init__(self, directory: Path | None, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.path = directory / f"{manifest.digest[:16]}.json" if directory else None
         self.storage: Storage = "disk" if directory else "memory"
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -40,7 +42,7 @@ class StateStore:
         if self.path is None or not self.path.exists():
             return None
         try:
-            return StateDocument.from_json(self.path.read_bytes(), str(self.path))
+            return StateDocument.from_json(self.path.read_bytes(), str(self.path)).check(self.manifest, str(self.path))
         except (OSError, StateError) as error:
             aside = self.path.with_suffix(".unreadable.json")
             logger.warning("%s Set aside as %s; counting starts anew.", error, aside.name)

@@ -84,7 +84,7 @@ def _add_inference(app: FastAPI, engine: Engine) -> None:
             task=manifest.task,
             labels=manifest.labels,
             inputs=manifest.inputs.model_dump(),
-            layers=[layer.name for layer in manifest.layers],
+            layers=manifest.layer_names,
             training=manifest.training,
             **_identity(engine),
         )

@@ -12,6 +12,7 @@ from runtime.encoder import EncodedBatch, Encoder, join
 from runtime.errors import InvalidInput
 from runtime.inputs import EncodedInput, describe, make_input_encoder
 from runtime.packing import Tokens
+from runtime.probabilities import softmax
 from runtime.recorder import NormRecorder
 from runtime.state_document import StateDocument
 from runtime.state_store import StateStore
@@ -39,7 +40,7 @@ class Engine:
         self.encoder = Encoder(artifact, settings.device, settings.threads)
         self.placement = self.encoder.placement
         self.recorder = NormRecorder(self.manifest.layers, self.baseline.reference)
-        self.store = StateStore(settings.state, self.manifest.digest)
+        self.store = StateStore(settings.state, self.manifest)
         if (kept := self.store.load()) is not None:
             self.recorder.resume(kept.state, kept.covered.start)
         self.batcher = Batcher(self._run, settings.max_batch_tokens)
@@ -147,9 +148,3 @@ class Engine:
             ]
             for row, z in zip(means.tolist(), scores.tolist(), strict=True)
         ]
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Class probabilities [R, C] in float64."""
-    exponents = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return exponents / exponents.sum(1, keepdims=True)

@@ -57,7 +57,8 @@ def print_merged(sources: list[str], model: Path, timeout: float, console: Conso
     artifact = read_artifact(model)
     merged = StateDocument.of(artifact.manifest, Span(inf, -inf), NormState.empty(artifact.manifest.layers))
     for source in sources:
-        merged = merged.merge(StateDocument.from_json(read_state(source, timeout), source))
+        document = StateDocument.from_json(read_state(source, timeout), source)
+        merged = merged.merge(document.check(artifact.manifest, source))
     seen = Seen(merged.covered, merged.state, merged.state, merged.covered.start)
     show(all_layers(_Model(artifact.manifest, read_baseline(artifact)), seen), console or Console())
 

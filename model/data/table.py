@@ -8,6 +8,7 @@ from typing import Any
 
 from model.data.dataset import Dataset, split_rows
 from runtime.errors import DataError
+from runtime.inputs import is_unicode
 
 FORMATS = (".csv", ".jsonl")
 
@@ -57,17 +58,8 @@ def cell(path: Path, line: int, row: dict[str, Any], column: str) -> str:
         )
     value = row[column]
     text = str(value).strip() if isinstance(value, str | int | float) else ""
-    if not text.isprintable() and not is_unicode(text):
+    if not is_unicode(text):
         raise DataError(f"{path}, line {line}, has half a surrogate pair in {column!r}: write valid Unicode.")
     if not text:
         raise DataError(f"{path}, line {line}, has an empty {column!r}: fill it, or remove the line.")
     return text
-
-
-def is_unicode(text: str) -> bool:
-    """Whether the text can be encoded; JSON can carry half a surrogate pair, which no tokenizer reads."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -51,9 +51,13 @@ def test_merge_adds_up_and_covers_both(text_artifact: Artifact):
     np.testing.assert_allclose(merged.state.moments.m2, 2 * one.state.moments.m2, rtol=1e-12)
 
 
-def test_states_of_different_models_do_not_merge(text_artifact: Artifact, feature_artifact: Artifact):
-    with pytest.raises(StateError, match="signals version 7 does not merge with one of texts version 1"):
-        document(text_artifact, 0, 1).merge(document(feature_artifact, 0, 1))
+def test_states_are_checked_against_their_model(text_artifact: Artifact, feature_artifact: Artifact):
+    found = StateDocument.of(feature_artifact.manifest, Span(0, 1), read_baseline(feature_artifact).state)
+    assert found.check(feature_artifact.manifest, "x") is found
+    with pytest.raises(StateError, match="x is a state of signals version 7, not of this texts version 1"):
+        found.check(text_artifact.manifest, "x")
+    with pytest.raises(StateError, match="does not fit the layers and labels"):
+        document(text_artifact, 0, 1).check(text_artifact.manifest, "x")  # its traffic has two columns
 
 
 @pytest.mark.parametrize(
