@@ -21,7 +21,8 @@ from rich.table import Table
 from benchmarks.inference import session, without_statistics
 from benchmarks.paired import summarize
 from runtime.artifact import read_artifact
-from runtime.encoder import EncodedBatch, Encoder
+from runtime.batch import EncodedBatch
+from runtime.encoder import Encoder
 from runtime.manifest import MODEL
 from runtime.packing import PackedBatch, Tokens
 from service.app import create_app

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from export.calibrate import calibrate
+from export.deep import DeepEncoder, to_deep_onnx
 from export.graph import OPSET, ServedEncoder, to_onnx
 from export.reference import fit_reference
-from export.verify import expect, spread, verify
+from export.verify import expect, spread, verify, verify_deep
 from model.checkpoint import Run, load_run
 from model.data import Dataset, Split, load_dataset
 from model.encoder import count_parameters
@@ -20,13 +21,15 @@ from model.norms import BatchNorm, norm_kind
 from model.training import make_encoder
 from runtime.artifact import Artifact, write_artifact
 from runtime.baseline import Baseline
+from runtime.deep import DeepState
+from runtime.deep_graph import DeepGraph
 from runtime.drift import request_features
-from runtime.encoder import EncodedBatch, Encoder
+from runtime.encoder import Encoder
 from runtime.errors import ArtifactError, DataError, ExportError
 from runtime.inputs import InputEncoder
-from runtime.manifest import BASELINE, CANARY, MODEL, TOKENIZER, FeatureInputs, Manifest, NormLayer, TextInputs
+from runtime.manifest import BASELINE, CANARY, DEEP, MODEL, TOKENIZER, FeatureInputs, Manifest, NormLayer, TextInputs
 from runtime.moments import Moments
-from runtime.packing import pack
+from runtime.packing import Tokens, pack
 from runtime.recorder import NormRecorder
 from runtime.statistics import row_means, token_values
 
@@ -59,15 +62,18 @@ def export_run(
         raise DataError(f"{run.info.dataset} is not what it was when {directory} was trained: train it again.")
     inputs = make_encoder(dataset, run.tokenizer, run.info.encoder.max_tokens)
     temperature = calibrate(run.model, dataset.validation, inputs)
-    served = ServedEncoder(run.model)
-    files = {MODEL: to_onnx(served, pack(spread(run.info.encoder)[-1])).SerializeToString()}
+    served, example = ServedEncoder(run.model), pack(spread(run.info.encoder)[-1])
+    files = {MODEL: to_onnx(served, example).SerializeToString()}
+    files[DEEP] = to_deep_onnx(run.model, example, files[MODEL])
     files[CANARY] = make_canary(served, dataset.validation, inputs)
     if run.tokenizer is not None:
         files[TOKENIZER] = run.tokenizer.to_str().encode()
     manifest = describe_run(run, name, model_version)
-    encoder = Encoder(Artifact(target, manifest, files))
-    errors = verify(encoder, served)
-    baseline = measure_baseline(encoder, dataset.validation, inputs)
+    artifact = Artifact(target, manifest, files)
+    encoder = Encoder(artifact)
+    deep = DeepGraph(artifact, encoder)
+    errors = verify(encoder, served) | {"deep": verify_deep(deep, DeepEncoder(run.model))}
+    baseline = measure_baseline(encoder, deep, dataset.validation, inputs)
     if (baseline.state.moments.count != baseline.state.tokens).any():
         raise ExportError("The validation data give NaN or infinite norm statistics: nothing was written.")
     files[BASELINE] = baseline.to_json()
@@ -106,6 +112,7 @@ def describe_layers(run: Run) -> list[NormLayer]:
             placement=config.placement,
             d_model=config.d_model,
             eps=config.eps,
+            add=name.startswith("blocks."),
             running_mean=norm.running_mean.tolist() if isinstance(norm, BatchNorm) else None,
             running_variance=norm.running_var.tolist() if isinstance(norm, BatchNorm) else None,
         )
@@ -126,18 +133,20 @@ def make_canary(served: ServedEncoder, validation: Split, inputs: InputEncoder) 
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def measure_baseline(encoder: Encoder, validation: Split, inputs: InputEncoder) -> Baseline:
-    """The validation split through the graph that will be served."""
+def measure_baseline(encoder: Encoder, deep: DeepGraph, validation: Split, inputs: InputEncoder) -> Baseline:
+    """The validation split through the graphs that will be served."""
     layers = encoder.manifest.layers
     recorder, rows = NormRecorder(layers), Moments.empty(2 * len(layers))
-    requests = []
-    for batch in encode_split(encoder, validation, inputs):
+    requests, looks = [], DeepState.empty(layers)
+    for sequences in split_batches(validation, inputs):
+        batch = encoder.run(sequences)
         recorder.observe(batch)
         means = row_means(token_values(batch.norm_statistics, layers), batch.lengths)
         rows = rows.merge(Moments.of(means, np.isfinite(means)))
         requests.append(request_features(batch))
+        looks = looks.merge(deep.measure(pack(sequences)))
     features, classes = (np.concatenate(part) for part in zip(*requests, strict=True))
-    return Baseline(recorder.state(), rows, fit_reference(features, classes, len(encoder.manifest.labels)))
+    return Baseline(recorder.state(), rows, fit_reference(features, classes, len(encoder.manifest.labels)), looks)
 
 
 def training_facts(run: Run, dataset: Dataset, encoder: Encoder, inputs: InputEncoder) -> dict[str, Any]:
@@ -155,12 +164,13 @@ def training_facts(run: Run, dataset: Dataset, encoder: Encoder, inputs: InputEn
 
 
 def accuracy(encoder: Encoder, split: Split, inputs: InputEncoder) -> float:
-    answers = np.concatenate([batch.logits.argmax(1) for batch in encode_split(encoder, split, inputs)])
+    runs = (encoder.run(sequences) for sequences in split_batches(split, inputs))
+    answers = np.concatenate([batch.logits.argmax(1) for batch in runs])
     return float((answers == split.labels).mean())
 
 
-def encode_split(encoder: Encoder, split: Split, inputs: InputEncoder) -> Iterator[EncodedBatch]:
-    """The split through the graph, in its own order."""
+def split_batches(split: Split, inputs: InputEncoder) -> Iterator[list[Tokens]]:
+    """The split's sequences, in its own order."""
     sequences = [item.tokens for item in inputs.encode(split.inputs)]
     for start in range(0, len(sequences), BATCH):
-        yield encoder.run(sequences[start : start + BATCH])
+        yield sequences[start : start + BATCH]

@@ -14,26 +14,22 @@ from model.encoder import Encoder
 from runtime.packing import PackedBatch
 
 OPSET = 23
-# dynamic dimensions of every input and output, by name; a number is the size of a fixed one
-PACKED, POOLED = ("packs", "tokens"), ("rows", "packs*tokens")
+# names of the dynamic dimensions that inputs and outputs begin with
+PACKED, POOLED, ROWS = ("packs", "tokens"), ("rows", "packs*tokens"), ("rows",)
 
 
-class ServedEncoder(nn.Module):
-    """An encoder with the outputs that are served.
+class GraphModule(nn.Module):
+    """What becomes a graph: takes a packed batch, and names its inputs and outputs.
 
-    `norm_statistics` [P, S, 2L] holds, for layer l, the mean in column 2l and 1/sigma in column 2l + 1;
-    `feature_moments` [BatchNorm layers, 2, D] the mean and variance of every feature in this batch.
+    Attributes:
+        outputs: the dynamic dimensions that each output begins with, by its name.
     """
+
+    outputs: dict[str, tuple[str, ...]]
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
-
-    def forward(self, values: Tensor, position_ids: Tensor, segment_ids: Tensor, pooling: Tensor) -> tuple[Tensor, ...]:
-        logits, embedding, statistics = self.encoder(values, position_ids, segment_ids, pooling)
-        per_token = torch.cat([part for norm in statistics for part in (norm.mean, norm.inv_std)], dim=-1)
-        moments = [norm.feature_moments for norm in statistics if norm.feature_moments is not None]
-        return (logits, embedding, per_token, *([torch.stack(moments)] if moments else []))
 
     @property
     def input_names(self) -> list[str]:
@@ -42,8 +38,27 @@ class ServedEncoder(nn.Module):
 
     @property
     def output_names(self) -> list[str]:
-        moments = ["feature_moments"] if self.encoder.config.norm == "batch_norm" else []
-        return ["logits", "embedding", "norm_statistics", *moments]
+        return list(self.outputs)
+
+
+class ServedEncoder(GraphModule):
+    """An encoder with the outputs that are served.
+
+    `norm_statistics` [P, S, 2L] holds, for layer l, the mean in column 2l and 1/sigma in column 2l + 1;
+    `feature_moments` [BatchNorm layers, 2, D] the mean and variance of every feature in this batch.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self.outputs = {"logits": ROWS, "embedding": ROWS, "norm_statistics": PACKED}
+        if encoder.config.norm == "batch_norm":
+            self.outputs["feature_moments"] = ()
+
+    def forward(self, values: Tensor, position_ids: Tensor, segment_ids: Tensor, pooling: Tensor) -> tuple[Tensor, ...]:
+        logits, embedding, statistics = self.encoder(values, position_ids, segment_ids, pooling)
+        per_token = torch.cat([part for norm in statistics for part in (norm.mean, norm.inv_std)], dim=-1)
+        moments = [norm.feature_moments for norm in statistics if norm.feature_moments is not None]
+        return (logits, embedding, per_token, *([torch.stack(moments)] if moments else []))
 
 
 def as_tensors(batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -52,7 +67,7 @@ def as_tensors(batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return cast(tuple[Tensor, Tensor, Tensor, Tensor], tuple(torch.from_numpy(array) for array in arrays))
 
 
-def to_onnx(served: ServedEncoder, example: PackedBatch) -> onnx.ModelProto:
+def to_onnx(served: GraphModule, example: PackedBatch) -> onnx.ModelProto:
     """Exports through torch's dynamo exporter with packs, tokens and rows dynamic."""
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with quiet_exporter():
@@ -75,7 +90,7 @@ def to_onnx(served: ServedEncoder, example: PackedBatch) -> onnx.ModelProto:
     proto = program.model_proto
     tidy(proto)
     name_dimensions(proto.graph.input, [PACKED, PACKED, PACKED, POOLED])
-    name_dimensions(proto.graph.output, [("rows",), ("rows",), PACKED])
+    name_dimensions(proto.graph.output, list(served.outputs.values()))
     onnx.checker.check_model(proto, full_check=True)
     return proto
 

@@ -6,17 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from runtime.drift import MIX_SIZES, WINDOW_SIZES, Floats, Reference, mix_score, window_scores
+from runtime.drift import FALSE_ALARMS, WINDOW_SIZES, Floats, Reference, calibrate_mix, window_scores
 
 MIN_REQUESTS, PER_CLASS = 100, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated
-FALSE_ALARMS = 0.01
 RIDGE = 0.02  # towards the identity, in the correlation of two columns
 CLIP = 6.0  # sigma of all validation requests
+CONSTANT = 1e-12  # a variance below which a column says nothing, such as the length of inputs that are all as long
 INSTABILITY = (
     0.05  # what of a class's mean may differ between validation and live, as a share of single requests' variance
 )
-LAYERS, OUTPUT, CONSENSUS = 0.2, 0.3, 0.5  # how the false alarms are shared out; calibration scales them together
-DRAWS, MIX_DRAWS = 10_000, 2_000  # null windows per size
+# how the false alarms are shared out; calibration scales them together
+INPUT, LAYERS, OUTPUT, CONSENSUS = 0.15, 0.15, 0.25, 0.45
+DRAWS = 10_000  # null windows per size
 
 
 def fit_reference(features: Floats, classes: np.ndarray, num_classes: int, seed: int = 0) -> Reference | None:
@@ -41,9 +42,10 @@ def fit_reference(features: Floats, classes: np.ndarray, num_classes: int, seed:
     others = counts[classes][:, None] - 1
     mean_of_others = (sums[classes] - x) / np.maximum(others, 1)
     unseen = x - overall - weight(others) * (mean_of_others - overall)  # each request as if it were new
-    correlation = np.corrcoef(unseen.T)
+    unit = unseen / np.sqrt(np.square(unseen).mean(0) + CONSTANT)
+    correlation = unit.T @ unit / len(unit)
+    np.fill_diagonal(correlation, 1.0)
     precision, direction = pair_precision(correlation), unsure_direction(correlation)
-    unit = unseen / np.sqrt(np.square(unseen).mean(0))
     rng = np.random.default_rng(seed)
     return Reference(
         bounds=bounds,
@@ -56,7 +58,8 @@ def fit_reference(features: Floats, classes: np.ndarray, num_classes: int, seed:
         window_thresholds=np.stack(
             [calibrate(null_scores(unit, size, precision, direction, rng)) for size in WINDOW_SIZES], axis=1
         ),
-        mix_thresholds=np.array([calibrate_mix(counts, size, rng) for size in MIX_SIZES]),
+        mix_thresholds=calibrate_mix(counts),
+        center_variance=np.zeros(x.shape[1]),
     )
 
 
@@ -64,14 +67,14 @@ def variance_components(x: Floats, classes: np.ndarray, counts: Floats, sums: Fl
     """Variance of single requests around their class, and of the classes' means, per column (one-way ANOVA)."""
     used = max(int((counts > 0).sum()), 2)
     means = sums / np.maximum(counts, 1)[:, None]
-    within = np.square(x - means[classes]).sum(0) / max(len(x) - used, 1) + 1e-12
+    within = np.square(x - means[classes]).sum(0) / max(len(x) - used, 1) + CONSTANT
     spread = (counts[:, None] * np.square(means - x.mean(0))).sum(0) / (used - 1)
     per_class = (len(x) - np.square(counts).sum() / len(x)) / (used - 1)
     return within, np.maximum((spread - within) / max(per_class, 1.0), 1e-3 * within)
 
 
 def pair_precision(correlation: Floats) -> Floats:
-    """[K, K]: the inverse correlation of every layer's two columns, and of the output's, shrunk by RIDGE."""
+    """[K, K]: the inverse correlation of the two columns of input, layers and output, shrunk by RIDGE."""
     precision = np.zeros_like(correlation)
     for first in range(0, len(correlation), 2):
         pair = slice(first, first + 2)
@@ -82,7 +85,7 @@ def pair_precision(correlation: Floats) -> Floats:
 def unsure_direction(correlation: Floats) -> Floats:
     """[K]: each layer's 1/variance, with the sign that goes with a low top probability; unit variance."""
     direction = np.zeros(len(correlation))
-    direction[1:-2:2] = np.sign(correlation[1:-2:2, -2])
+    direction[3:-2:2] = np.sign(correlation[3:-2:2, -2])
     return direction / np.sqrt(direction @ correlation @ direction)
 
 
@@ -95,9 +98,9 @@ def null_scores(unit: Floats, size: int, precision: Floats, direction: Floats, r
 
 
 def calibrate(scores: Floats) -> Floats:
-    """Thresholds [G] whose union fires on FALSE_ALARMS of null windows, shared out over layers, output, consensus."""
-    layers = scores.shape[1] - 2
-    share = np.array([LAYERS / layers] * layers + [OUTPUT, CONSENSUS])
+    """Thresholds [G] whose union fires on FALSE_ALARMS of null windows, shared out over all scores."""
+    layers = scores.shape[1] - 3
+    share = np.array([INPUT, *[LAYERS / layers] * layers, OUTPUT, CONSENSUS])
     ranked = np.sort(scores, axis=0)[::-1]
 
     def at(level: float) -> Floats:
@@ -115,10 +118,3 @@ def bisect(rate: Callable[[float], float], low: float, high: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if rate(middle) < FALSE_ALARMS else (low, middle)
     return low
-
-
-def calibrate_mix(counts: Floats, size: int, rng: np.random.Generator) -> float:
-    """The mix score that FALSE_ALARMS of windows exceed, the classes' true shares being uncertain (Dirichlet)."""
-    shares = rng.dirichlet(counts + 0.5, size=MIX_DRAWS)
-    scores = [mix_score(rng.multinomial(size, share), counts) for share in shares]
-    return float(np.quantile(scores, 1 - FALSE_ALARMS))

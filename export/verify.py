@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from export.deep import DeepEncoder
 from export.graph import ServedEncoder, as_tensors
 from model.config import EncoderConfig
-from runtime.encoder import EncodedBatch, Encoder
+from runtime.batch import EncodedBatch
+from runtime.deep_graph import DeepGraph
+from runtime.encoder import Encoder
 from runtime.errors import ExportError
 from runtime.packing import PackedBatch, Tokens, pack
 
@@ -123,3 +126,22 @@ def alone_error(encoder: Encoder, sequences: list[Tokens]) -> float:
     together = encoder.run(sequences).logits
     alone = np.concatenate([encoder.run([sequence]).logits for sequence in sequences])
     return float(np.abs(together - alone).max())
+
+
+@torch.inference_mode()
+def verify_deep(deep: DeepGraph, module: DeepEncoder) -> float:
+    """The largest error of the deep graph against `module` in float64, relative to the largest value of its kind.
+
+    Raises:
+        ExportError: it is too large.
+    """
+    error, double = 0.0, copy.deepcopy(module).double()
+    for sequences in spread(module.encoder.config):
+        batch = pack(sequences)
+        wide = [tensor.double() if tensor.is_floating_point() else tensor for tensor in as_tensors(batch)]
+        for found, expected in zip(deep.run(batch), double(*wide), strict=True):
+            values = expected.flatten(0, 1).flatten(1).numpy()[batch.token_index]
+            error = max(error, float(np.abs(found - values).max() / np.abs(values).max()))
+    if not error <= STATISTIC_TOLERANCE:
+        raise ExportError(f"The deep graph differs from PyTorch by {error:.2e}: nothing was written.")
+    return error

@@ -43,6 +43,19 @@ class FeedForward(nn.Module):
         return self.contract(F.gelu(self.expand(x_PSD)))
 
 
+class Add(nn.Module):
+    """x + Dropout(F(x)): what a sublayer found is added to what it read."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.residual = config.residual
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_PSD: Tensor, update_PSD: Tensor) -> Tensor:
+        update_PSD = self.dropout(update_PSD)
+        return x_PSD + update_PSD if self.residual else update_PSD
+
+
 class AddNorm(nn.Module):
     """post: Norm(x + Sublayer(x)); pre: x + Sublayer(Norm(x)).
 
@@ -52,20 +65,16 @@ class AddNorm(nn.Module):
 
     def __init__(self, config: EncoderConfig, sublayer: nn.Module) -> None:
         super().__init__()
-        self.placement, self.residual = config.placement, config.residual
+        self.placement = config.placement
         self.sublayer = sublayer
+        self.add = Add(config)
         self.norm = make_norm(config.norm, config.d_model, config.eps)
-        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_PSD: Tensor, valid_PS1: Tensor, *context: Tensor) -> tuple[Tensor, NormStatistics]:
         if self.placement == "post":
             return self.norm(self.add(x_PSD, self.sublayer(x_PSD, *context)), valid_PS1)
         y_PSD, statistics = self.norm(x_PSD, valid_PS1)
         return self.add(x_PSD, self.sublayer(y_PSD, *context)), statistics
-
-    def add(self, x_PSD: Tensor, update_PSD: Tensor) -> Tensor:
-        update_PSD = self.dropout(update_PSD)
-        return x_PSD + update_PSD if self.residual else update_PSD
 
 
 class Block(nn.Module):

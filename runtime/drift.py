@@ -1,20 +1,22 @@
 """Whether a window of traffic still looks like the validation data: ok, mix shift or drift.
 
-Every request gives K numbers: for each norm the average over its tokens of their mean and of their 1/variance, and for
-the output -log of the top probability and log-sum-exp. They are compared with the validation average of the request's
+Every request gives K numbers: for the input the logarithm of its tokens and their average length, for each norm the
+average over its tokens of their mean and of their 1/variance, and for the output -log of the top probability and
+log-sum-exp. They are compared with the validation average of the request's
 *predicted class*, so that a change of topic mix alone is no drift. docs/drift.md explains and measures it.
 """
 
-# R requests, C classes, L norm layers, K = 2L + 2 columns, G = L + 2 scores: layers, output, consensus; S window sizes
+# R requests, C classes, L norm layers, S window sizes
+# K = 2L + 4 columns: a pair for the input, for each layer, for the output; G = L + 3 scores: one a pair, and consensus
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.encoder import EncodedBatch
+from runtime.batch import EncodedBatch
 from runtime.statistics import Traffic, row_means
 
 Floats = NDArray[np.float64]
@@ -24,6 +26,8 @@ MIN_REQUESTS = 30  # below this a window is not judged
 WINDOW_SIZES = (20, 50, 100, 200, 500, 1000)  # requests, with thresholds of their own; interpolated between
 MIX_SIZES = (*WINDOW_SIZES, 2000, 5000, 20000, 100000)
 EFFECT_FLOOR = 0.10  # in sigma of single requests: smaller differences are never drift, however sure
+FALSE_ALARMS = 0.01  # of null windows
+MIX_DRAWS = 2_000  # null windows per size
 MIX_FLOOR = 0.10  # total variation between class shares: smaller differences are never a mix shift
 
 
@@ -34,7 +38,10 @@ def request_features(batch: EncodedBatch) -> tuple[Floats, NDArray[np.int64]]:
     logits = batch.logits.astype(np.float64)
     top = logits.max(1)
     surprise = np.log(np.exp(logits - top[:, None]).sum(1))  # -log of the top probability
-    return np.column_stack([row_means(tokens, batch.lengths), surprise, top + surprise]), logits.argmax(1)
+    token_length = row_means(batch.token_lengths.astype(np.float64)[:, None], batch.lengths)
+    layers = row_means(tokens, batch.lengths)
+    features = np.column_stack([np.log(batch.lengths), token_length, layers, surprise, top + surprise])
+    return features, logits.argmax(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class Judgement:
     """A window's verdict and what it rests on.
 
     Attributes:
-        scores: [G], how far each layer, the output and all layers together depart.
+        scores: [G], how far the input, each layer, the output and all layers together depart.
         thresholds: [G], for this window's size; their union fires on 1 % of null windows.
         effects: [G], the same distance in sigma of single requests, whatever the window's size.
         fired: [G].
@@ -65,11 +72,13 @@ class Reference:
         class_means: [C, K], shrunk towards the average of all.
         variance: [K], of single requests around their class.
         class_variance: [C, K], what is not known of each class's mean.
-        precision: [K, K], the inverse correlation of each layer's two columns, of single requests around their class.
+        precision: [K, K], the inverse correlation of each pair's two columns, of single requests around their class.
         direction: [K], the layers' common direction of unsure requests, with unit variance.
         counts: [C], validation requests per predicted class.
         window_thresholds: [G, S].
         mix_thresholds: one per MIX_SIZES.
+        center_variance: [K], what is not known of all classes' common place; 0 for the validation data, whose classes
+            each have a variance of their own.
     """
 
     bounds: Floats
@@ -81,6 +90,7 @@ class Reference:
     counts: Floats
     window_thresholds: Floats
     mix_thresholds: Floats
+    center_variance: Floats
 
     def traffic(self, batch: EncodedBatch) -> Traffic:
         """What a batch adds to its window; requests with NaN or infinite numbers add nothing."""
@@ -97,8 +107,9 @@ class Reference:
         if count < MIN_REQUESTS:
             none = np.zeros(len(self.window_thresholds))
             return Judgement("insufficient_data", int(count), none, none, none, none.astype(bool))
-        residual = (traffic.totals - traffic.counts @ self.class_means) / count
+        residual = self.residual(traffic)
         uncertainty = self.variance / count + np.square(traffic.counts / count) @ self.class_variance
+        uncertainty += self.center_variance
         scores = window_scores(residual / np.sqrt(uncertainty), self.precision, self.direction)
         effects = window_scores(residual / np.sqrt(self.variance), self.precision, self.direction)
         effects[:-1] = np.sqrt(effects[:-1])
@@ -106,6 +117,26 @@ class Reference:
         fired = (scores > thresholds) & (effects > EFFECT_FLOOR)
         state: State = "drift" if fired.any() else "mix_shift" if self.mix_shifted(traffic) else "ok"
         return Judgement(state, int(count), scores, thresholds, effects, fired)
+
+    def residual(self, traffic: Traffic) -> Floats:
+        """How far the average request lies from what is expected of its class [K]."""
+        residual: Floats = (traffic.totals - traffic.counts @ self.class_means) / traffic.counts.sum()
+        return residual
+
+    def recentred(self, traffic: Traffic) -> Self:
+        """The reference for which this traffic is normal: its place and its mix of classes, at the spread known so far.
+
+        Single requests of live traffic are not kept, so how far they lie apart, and the thresholds that follow from it,
+        stay those of the validation data.
+        """
+        counts, count = traffic.counts.astype(np.float64), float(traffic.counts.sum())
+        return replace(
+            self,
+            class_means=self.class_means + self.residual(traffic),
+            counts=counts,
+            mix_thresholds=calibrate_mix(counts),
+            center_variance=self.variance / count,
+        )
 
     def mix_shifted(self, traffic: Traffic) -> bool:
         """Whether the predicted classes are mixed otherwise than in the validation data."""
@@ -146,20 +177,32 @@ def standing_since(reference: Reference, history: Sequence[tuple[float, Traffic]
 def window_scores(z: Floats, precision: Floats, direction: Floats) -> Floats:
     """Scores [..., G] of standardized mean residuals `z` [..., K].
 
-    For each layer and the output z' R^-1 z over its two columns (Hotelling's T^2); last, all layers' agreement in the
-    direction of unsure requests.
+    For the input, each layer and the output z' R^-1 z over its two columns (Hotelling's T^2); last, all layers'
+    agreement in the direction of unsure requests.
     """
     products = z * (z @ precision)
     quadratic = products[..., 0::2] + products[..., 1::2]
     return np.concatenate([quadratic, (z @ direction)[..., None]], axis=-1)
 
 
-def mix_score(counts: NDArray[Any], expected: Floats) -> float:
-    """Two-sample chi-square distance of class counts from the validation data's, half a request added to each class."""
+def mix_score(counts: NDArray[Any], expected: Floats) -> Floats:
+    """Two-sample chi-square distance of class counts [..., C] from the expected ones, half a request added to each."""
     smoothed = expected + 0.5
-    seen, total = counts.sum(), smoothed.sum()
+    seen, total = counts.sum(-1, keepdims=True), smoothed.sum()
     difference = np.sqrt(total / seen) * counts - np.sqrt(seen / total) * smoothed
-    return float((np.square(difference) / (counts + smoothed)).sum())
+    score: Floats = (np.square(difference) / (counts + smoothed)).sum(-1)
+    return score
+
+
+def calibrate_mix(counts: Floats, draws: int = MIX_DRAWS, seed: int = 0) -> Floats:
+    """The mix score that FALSE_ALARMS of windows of each of MIX_SIZES exceed, the classes' true shares being uncertain.
+
+    Shares are drawn from a Dirichlet distribution, and windows from their multinomial.
+    """
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(counts + 0.5, size=draws)
+    scores = [mix_score(rng.multinomial(size, shares), counts) for size in MIX_SIZES]
+    return np.array([np.quantile(found, 1 - FALSE_ALARMS) for found in scores])
 
 
 def interpolate(count: float, sizes: tuple[int, ...], thresholds: Floats) -> float:

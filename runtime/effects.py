@@ -30,20 +30,25 @@ class EffectSizes:
     psi: float
 
 
-def effect_sizes(live: NormState, baseline: NormState, layer: int) -> EffectSizes | None:
-    """Effect sizes of layer number `layer`; None where no live token was seen."""
-    mean, variance = 2 * layer, 2 * layer + 1
-    if not (live.moments.count[mean] and live.moments.count[variance]):
+def effect_sizes(live: NormState, baseline: NormState, layer: int, theirs: int | None = None) -> EffectSizes | None:
+    """Effect sizes of layer number `layer`; None where no live token was seen.
+
+    Args:
+        theirs: the layer's number in the baseline, where it is another one.
+    """
+    here = slice(2 * layer, 2 * layer + 2)
+    there = here if theirs is None else slice(2 * theirs, 2 * theirs + 2)
+    if not live.moments.count[here].all():
         return None
-    sigma = np.maximum(baseline.moments.std, 1e-12)
-    shift = (live.moments.mean - baseline.moments.mean) / sigma
-    ratio = max(live.moments.mean[variance], 1e-12) / max(baseline.moments.mean[variance], 1e-12)
-    columns = [(live.histograms[c], baseline.histograms[c], sigma[c]) for c in (mean, variance)]
+    (mean, variance), (usual_mean, usual_variance) = live.moments.mean[here], baseline.moments.mean[there]
+    sigma = np.maximum(baseline.moments.std[there], 1e-12)
+    ratio = max(variance, 1e-12) / max(usual_variance, 1e-12)
+    columns = list(zip(live.histograms[here], baseline.histograms[there], sigma, strict=True))
     return EffectSizes(
-        mean_shift=float(shift[mean]),
+        mean_shift=float((mean - usual_mean) / sigma[0]),
         log_variance_ratio=float(np.log(ratio)),
-        wasserstein=max(wasserstein(mine, theirs) / float(s) for mine, theirs, s in columns),
-        psi=max(stability_index(mine, theirs) for mine, theirs, _ in columns),
+        wasserstein=max(wasserstein(seen, usual) / float(s) for seen, usual, s in columns),
+        psi=max(stability_index(seen, usual) for seen, usual, _ in columns),
     )
 
 

@@ -4,62 +4,20 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
+from runtime.batch import EncodedBatch
 from runtime.errors import ArtifactError, DeviceError
+from runtime.inputs import piece_lengths
 from runtime.manifest import CANARY, MODEL
 from runtime.packing import PackedBatch, Tokens, pack
 from runtime.session import Device, Placement, open_session
 
 GRAPH_INPUTS = ("position_ids", "segment_ids", "pooling")
 CANARY_TOLERANCE = 1e-3  # relative and absolute; other kernels and devices round differently, a broken one is far off
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedBatch:
-    """What one run of the graph gives.
-
-    Attributes:
-        logits: [R, C].
-        embedding: [R, D].
-        norm_statistics: mean and 1/sigma of every valid token at every norm [N, 2L], row after row.
-        feature_moments: mean and variance of every feature in this batch, one entry per BatchNorm [layers, 2, D].
-        lengths: tokens per row [R].
-    """
-
-    logits: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-    norm_statistics: NDArray[np.float32]
-    feature_moments: NDArray[np.float32]
-    lengths: NDArray[np.int64]
-
-    def rows(self, start: int, stop: int) -> "EncodedBatch":
-        """The answers for some of the rows; feature moments stay those of the whole batch."""
-        ends = np.cumsum(self.lengths)
-        first = ends[start] - self.lengths[start]
-        return EncodedBatch(
-            self.logits[start:stop],
-            self.embedding[start:stop],
-            self.norm_statistics[first : ends[stop - 1]],
-            self.feature_moments,
-            self.lengths[start:stop],
-        )
-
-
-def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
-    """Several batches as one, in order; feature moments, which belong to their batch, are left out."""
-    return EncodedBatch(
-        np.concatenate([batch.logits for batch in batches]),
-        np.concatenate([batch.embedding for batch in batches]),
-        np.concatenate([batch.norm_statistics for batch in batches]),
-        batches[0].feature_moments[:0],
-        np.concatenate([batch.lengths for batch in batches]),
-    )
 
 
 class Encoder:
@@ -84,6 +42,7 @@ class Encoder:
             ) from error
         self.values_name = "input_ids" if self.manifest.inputs.kind == "text" else "features"
         self.output_names = [output.name for output in self.session.get_outputs()]
+        self.piece_lengths = piece_lengths(artifact)
         self.no_feature_moments = np.empty((0, 2, self.manifest.d_model), dtype=np.float32)
         verify_canary(self, artifact)
 
@@ -95,12 +54,17 @@ class Encoder:
     def run_packed(self, batch: PackedBatch) -> EncodedBatch:
         outputs = dict(zip(self.output_names, self.session.run(None, self.feeds(batch)), strict=True))
         statistics = outputs["norm_statistics"]
+        if self.piece_lengths is None:
+            token_lengths = np.zeros(batch.tokens, dtype=np.float32)
+        else:
+            token_lengths = self.piece_lengths[batch.values.reshape(-1)[batch.token_index]]
         return EncodedBatch(
             outputs["logits"],
             outputs["embedding"],
             statistics.reshape(-1, statistics.shape[-1])[batch.token_index],
             outputs.get("feature_moments", self.no_feature_moments),
             batch.lengths,
+            token_lengths,
         )
 
     def feeds(self, batch: PackedBatch) -> dict[str, Tokens]:
@@ -109,10 +73,9 @@ class Encoder:
 
 def verify_canary(encoder: Encoder, artifact: Artifact) -> None:
     """Runs the inputs that export stored, and compares logits and statistics with what PyTorch gave for them."""
-    dtype = "int64" if artifact.manifest.inputs.kind == "text" else "float32"
     try:
         canary = json.loads(artifact.files[CANARY])
-        sequences: list[Tokens] = [np.array(tokens, dtype=dtype) for tokens in canary["inputs"]]
+        sequences = canary_sequences(artifact)
         expected = {name: np.array(canary[name], dtype=np.float64) for name in ("logits", "norm_statistics")}
         batch = encoder.run(sequences)
     except Exception as error:  # whatever does not fit together, the artifact cannot be served
@@ -126,6 +89,12 @@ def verify_canary(encoder: Encoder, artifact: Artifact) -> None:
                 f"{artifact.path / MODEL} does not reproduce its canary on {encoder.placement.provider} "
                 f"({name} differ): graph and onnxruntime do not fit together, export the model again."
             )
+
+
+def canary_sequences(artifact: Artifact) -> list[Tokens]:
+    """The inputs that export stored, as the graph takes them."""
+    dtype = "int64" if artifact.manifest.inputs.kind == "text" else "float32"
+    return [np.array(tokens, dtype=dtype) for tokens in json.loads(artifact.files[CANARY])["inputs"]]
 
 
 def first_line(error: Exception) -> str:

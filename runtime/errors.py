@@ -6,6 +6,8 @@ AddNormError
 ├── DataError            a data file or a run directory cannot be used (training side)
 ├── ExportError          an exported graph does not agree with the model it came from
 ├── StateError           a file of statistics cannot be read, or belongs to another model
+├── SettingError         a setting names what cannot be used
+├── Unauthorized         an API key is needed, and none that is known was shown
 ├── ListenError          the address is taken, or is not one of this machine
 ├── UnknownLayer         no normalization layer has that name
 ├── Unavailable          the service is stopping, or its model is not loaded
@@ -39,6 +41,14 @@ class ExportError(AddNormError):
 
 class StateError(AddNormError):
     code = "state_error"
+
+
+class SettingError(AddNormError):
+    code = "setting_error"
+
+
+class Unauthorized(AddNormError):
+    code = "unauthorized"
 
 
 class ListenError(AddNormError):

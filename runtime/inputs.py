@@ -1,5 +1,6 @@
 """From what a client sends to the sequences that a graph takes. Training encodes with this same code."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -111,6 +112,17 @@ def make_input_encoder(artifact: Artifact) -> InputEncoder:
             f"{artifact.path / TOKENIZER} is not a tokenizer ({error}): export the model again."
         ) from error
     return TextEncoder(tokenizer, inputs.max_tokens)
+
+
+def piece_lengths(artifact: Artifact) -> NDArray[np.float32] | None:
+    """Characters of every token's piece of text, by token id [V]; None for a model of float sequences."""
+    if (content := artifact.files.get(TOKENIZER)) is None:
+        return None
+    vocabulary = json.loads(content)["model"]["vocab"]
+    lengths = np.zeros(max(vocabulary.values()) + 1, dtype=np.float32)
+    for piece, token in vocabulary.items():
+        lengths[token] = len(piece)
+    return lengths
 
 
 def is_unicode(text: str) -> bool:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT = 1
-MODEL, TOKENIZER, BASELINE, CANARY, MANIFEST = (
+MODEL, DEEP, TOKENIZER, BASELINE, CANARY, MANIFEST = (
     "model.onnx",
+    "deep.onnx",
     "tokenizer.json",
     "baseline.json",
     "canary.json",
@@ -34,6 +35,8 @@ class NormLayer(_Model):
     """Features per token."""
     eps: float = Field(gt=0)
     """Added to the variance, under the root."""
+    add: bool = False
+    """Whether an Add belongs to it: the one before a post norm, the one after a pre norm's sublayer."""
     running_mean: list[float] | None = None
     """BatchNorm: the mean of every feature in training [d_model]."""
     running_variance: list[float] | None = None

@@ -46,26 +46,29 @@ class Placement:
     reason: str = ""
 
 
-def open_session(model: bytes, device: Device, threads: int) -> tuple[ort.InferenceSession, Placement]:
+def open_session(
+    model: bytes, device: Device, threads: int, weights: dict[str, bytes] | None = None
+) -> tuple[ort.InferenceSession, Placement]:
     """Opens a session for `model` on `device`.
 
     Args:
         device: `auto` takes CUDA where it works, else the CPU.
         threads: intra-op threads of the CPU provider.
+        weights: content, by file name, of the files in which the model's external data lie.
 
     Raises:
         DeviceError: the device cannot be had; names what is missing.
     """
     check_wheels()
     if device != "auto":
-        return start(model, device, threads), Placement(device, device, _PROVIDERS[device])
+        return start(model, device, threads, weights), Placement(device, device, _PROVIDERS[device])
     try:  # TensorRT only by name: at its first start it builds engines for minutes
-        return start(model, "cuda", threads), Placement(device, "cuda", _PROVIDERS["cuda"])
+        return start(model, "cuda", threads, weights), Placement(device, "cuda", _PROVIDERS["cuda"])
     except DeviceError as error:
-        return start(model, "cpu", threads), Placement(device, "cpu", _PROVIDERS["cpu"], str(error))
+        return start(model, "cpu", threads, weights), Placement(device, "cpu", _PROVIDERS["cpu"], str(error))
 
 
-def start(model: bytes, device: Device, threads: int) -> ort.InferenceSession:
+def start(model: bytes, device: Device, threads: int, weights: dict[str, bytes] | None = None) -> ort.InferenceSession:
     provider = _PROVIDERS[device]
     if provider not in ort.get_available_providers():
         raise DeviceError(
@@ -78,6 +81,11 @@ def start(model: bytes, device: Device, threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if weights:
+        options.add_session_config_entry("session.disable_prepacking", "1")  # prepacked weights would be copies
+        options.add_external_initializers_from_files_in_memory(
+            list(weights), list(weights.values()), [len(content) for content in weights.values()]
+        )
     providers = [provider] if device == "cpu" else [provider, _PROVIDERS["cpu"]]
     session = ort.InferenceSession(
         model, options, providers=providers, disabled_optimizers=disabled_optimizers(device, ort.__version__)

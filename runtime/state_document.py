@@ -1,19 +1,22 @@
 """States as JSON: what a service hands out, what hosts merge, what a baseline stores. Histograms are sparse."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from runtime.deep import DeepState
 from runtime.errors import StateError
 from runtime.histogram import BUCKETS
 from runtime.manifest import Manifest
 from runtime.moments import Moments
+from runtime.sealed import SealedState
 from runtime.statistics import NormState, Traffic
 from runtime.windows import Span
 
-FORMAT = 1
+FORMAT = 2
 UNUSABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
@@ -23,17 +26,20 @@ class StateDocument:
 
     Attributes:
         digest: of the model's manifest; only states of the same digest merge.
+        layers: names of the norms, in network order.
     """
 
     model: str
     version: str
     digest: str
+    layers: list[str]
     covered: Span
     state: NormState
+    deep: DeepState | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest, covered: Span, state: NormState) -> Self:
-        return cls(manifest.name, manifest.version, manifest.digest, covered, state)
+    def of(cls, manifest: Manifest, covered: Span, state: NormState, deep: DeepState | None = None) -> Self:
+        return cls(manifest.name, manifest.version, manifest.digest, manifest.layer_names, covered, state, deep)
 
     def check(self, manifest: Manifest, source: str) -> Self:
         """This document, if its state is one of `manifest`'s model.
@@ -46,8 +52,10 @@ class StateDocument:
             raise StateError(f"{source} is a state of {theirs}, not of this {mine}: give states of one artifact.")
         columns, traffic = 2 * len(manifest.layers), self.state.traffic
         sizes = (len(self.state.histograms), len(traffic.counts), len(traffic.totals))
-        if sizes not in ((columns, 0, 0), (columns, len(manifest.labels), columns + 2)):
+        if sizes not in ((columns, 0, 0), (columns, len(manifest.labels), columns + 4)):
             raise StateError(f"{source} does not fit the layers and labels of its model: it was altered.")
+        if self.deep is not None and not self.deep.fits(manifest.layers):
+            raise StateError(f"{source} does not fit the features of its model: it was altered.")
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,9 +64,11 @@ class StateDocument:
             "model": self.model,
             "version": self.version,
             "digest": self.digest,
+            "layers": self.layers,
             "from": self.covered.start,
             "to": self.covered.end,
             "state": state_to_dict(self.state),
+            "deep": deep_to_dict(self.deep) if self.deep else None,
         }
 
     @classmethod
@@ -76,7 +86,9 @@ class StateDocument:
             if raw["format"] != FORMAT:
                 raise ValueError(f"format {raw['format']}")
             covered, state = Span(float(raw["from"]), float(raw["to"])), state_from_dict(raw["state"])
-            return cls(str(raw["model"]), str(raw["version"]), str(raw["digest"]), covered, state)
+            deep = deep_from_dict(raw["deep"]) if raw["deep"] else None
+            model, version, digest = (str(raw[name]) for name in ("model", "version", "digest"))
+            return cls(model, version, digest, [str(name) for name in raw["layers"]], covered, state, deep)
         except UNUSABLE as error:
             raise StateError(
                 f"{source} is not a state of format {FORMAT} ({error}): take one from GET /norm-stats/state."
@@ -85,15 +97,21 @@ class StateDocument:
     def merge(self, other: Self) -> Self:
         """Both together; they belong to one model (`check`)."""
         covered = Span(min(self.covered.start, other.covered.start), max(self.covered.end, other.covered.end))
-        return type(self)(self.model, self.version, self.digest, covered, self.state.merge(other.state))
+        deep = self.deep.merge(other.deep) if self.deep and other.deep else self.deep or other.deep
+        return replace(self, covered=covered, state=self.state.merge(other.state), deep=deep)
 
 
 def state_to_dict(state: NormState) -> dict[str, Any]:
+    """A histogram's `places` count through all columns: place p is bucket p % BUCKETS of column p // BUCKETS."""
+    return sealed_to_dict(SealedState.seal(state))
+
+
+def sealed_to_dict(state: SealedState) -> dict[str, Any]:
     return {
         "requests": state.requests,
         "tokens": state.tokens,
         "moments": moments_to_dict(state.moments),
-        "histograms": [{str(i): int(counts[i]) for i in np.flatnonzero(counts)} for counts in state.histograms],
+        "histograms": {"places": state.places.tolist(), "counts": state.counts.tolist()},
         "features": {str(layer): moments_to_dict(moments) for layer, moments in state.features.items()},
         "traffic": {"counts": state.traffic.counts.tolist(), "totals": state.traffic.totals.tolist()},
     }
@@ -101,28 +119,70 @@ def state_to_dict(state: NormState) -> dict[str, Any]:
 
 def state_from_dict(raw: dict[str, Any]) -> NormState:
     """Raises ValueError, KeyError, TypeError, AttributeError or IndexError where `raw` is not a state."""
-    histograms = np.zeros((len(raw["histograms"]), BUCKETS), dtype=np.int64)
-    for column, counts in enumerate(raw["histograms"]):
-        histograms[column, [int(i) for i in counts]] = list(counts.values())
+    return sealed_from_dict(raw).unseal()
+
+
+def sealed_from_dict(raw: dict[str, Any]) -> SealedState:
+    """Raises what `state_from_dict` raises."""
     moments = moments_from_dict(raw["moments"])
-    if len(moments.count) != len(histograms):
-        raise ValueError(f"{len(moments.count)} moments for {len(histograms)} histograms")
+    places, counts = (np.array(raw["histograms"][name], dtype=np.int64) for name in ("places", "counts"))
+    if len(places) != len(counts) or (places < 0).any() or (places >= len(moments.count) * BUCKETS).any():
+        raise ValueError("histogram places that do not fit the moments")
     traffic = Traffic(
         np.array(raw["traffic"]["counts"], dtype=np.int64), np.array(raw["traffic"]["totals"], dtype=float)
     )
-    return NormState(
-        int(raw["requests"]),
-        int(raw["tokens"]),
-        moments,
-        histograms,
-        {int(layer): moments_from_dict(features) for layer, features in raw["features"].items()},
-        traffic,
-    )
+    features = {int(layer): moments_from_dict(features) for layer, features in raw["features"].items()}
+    return SealedState(int(raw["requests"]), int(raw["tokens"]), moments, places, counts, features, traffic)
 
 
-def moments_to_dict(moments: Moments) -> dict[str, Any]:
+def bucket_to_dict(content: SealedState | DeepState) -> dict[str, Any]:
+    return sealed_to_dict(content) if isinstance(content, SealedState) else deep_to_dict(content)
+
+
+def bucket_from_dict(ring: str, raw: dict[str, Any], source: str) -> SealedState | DeepState:
+    """A time bucket of the ring with that name.
+
+    Raises:
+        StateError: it is none.
+    """
+    try:
+        return deep_from_dict(raw) if ring.startswith("deep") else sealed_from_dict(raw)
+    except UNUSABLE as error:
+        raise StateError(f"{source} holds a time bucket that cannot be read ({error}).") from error
+
+
+def deep_to_dict(deep: DeepState, digits: int | None = None) -> dict[str, Any]:
+    """A deep state; `digits` rounds its numbers, where they are many and need not be exact."""
+    largest = deep.largest if digits is None else round_to(deep.largest, digits)
+    return {
+        "requests": deep.requests,
+        "tokens": deep.tokens,
+        "outputs": moments_to_dict(deep.outputs, digits),
+        "largest": largest.tolist(),
+        "adds": moments_to_dict(deep.adds, digits),
+    }
+
+
+def deep_from_dict(raw: dict[str, Any]) -> DeepState:
+    """Raises what `state_from_dict` raises where `raw` is not a deep state."""
+    outputs, adds = moments_from_dict(raw["outputs"]), moments_from_dict(raw["adds"])
+    largest = np.array(raw["largest"], dtype=np.float64)
+    if largest.shape != (2, len(outputs.count)):
+        raise ValueError("largest activations of other features than the moments")
+    return DeepState(int(raw["requests"]), int(raw["tokens"]), outputs, largest, adds)
+
+
+def round_to(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
+    """Values with `digits` significant decimal digits."""
+    return np.array([float(f"{value:.{digits}g}") for value in values.ravel().tolist()]).reshape(values.shape)
+
+
+def moments_to_dict(moments: Moments, digits: int | None = None) -> dict[str, Any]:
     """Infinite extremes, which columns without a value have, become null."""
-    lists = {name: getattr(moments, name).tolist() for name in Moments.__slots__}
+    columns = {name: getattr(moments, name) for name in Moments.__slots__}
+    if digits is not None:
+        columns |= {name: round_to(columns[name], digits) for name in ("mean", "m2", "minimum", "maximum")}
+    lists = {name: column.tolist() for name, column in columns.items()}
     return {name: [None if abs(value) == np.inf else value for value in values] for name, values in lists.items()}
 
 

@@ -1,4 +1,4 @@
-"""Keeps statistics over restarts: one file per artifact, written every second while traffic changes it.
+"""Keeps statistics over restarts: one SQLite file per artifact, written every second while traffic changes it.
 
 A kill loses at most the last second. A file that cannot be read is set aside; a disk that cannot be written leaves
 the statistics in memory. Both are logged, and `storage` says it.
@@ -6,20 +6,43 @@ the statistics in memory. Both are logged, and `storage` says it.
 
 import json
 import logging
-import os
+import sqlite3
 import threading
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic_core import to_json
 
 from runtime.errors import StateError
 from runtime.manifest import Manifest
-from runtime.state_document import StateDocument
+from runtime.state_document import StateDocument, bucket_from_dict, bucket_to_dict
+from runtime.windows import Bucket, Windows
 
 logger = logging.getLogger("addnorm.statistics")
 
 Storage = Literal["memory", "disk", "disk_failing"]
 INTERVAL = 1.0  # seconds between writes
+EVERYTHING, BASELINE = "everything", "baseline"
+SCHEMA = "CREATE TABLE IF NOT EXISTS kept (name TEXT, number INTEGER, content BLOB, PRIMARY KEY (name, number))"
+UPSERT = "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of an artifact's traffic.
+
+    Attributes:
+        document: of everything since counting began.
+        buckets: of the time windows, in the order of their numbers; when saved, those that changed.
+        baselines: those that were taken from live traffic, oldest first, as JSON.
+    """
+
+    document: StateDocument
+    buckets: list[Bucket] = field(default_factory=list)
+    baselines: list[bytes] = field(default_factory=list)
 
 
 class StateStore:
@@ -31,58 +54,97 @@ class StateStore:
     """
 
     def __init__(self, directory: Path | None, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self.path = directory / f"{manifest.digest[:16]}.json" if directory else None
+        self.manifest, self.directory = manifest, directory
+        self.path = directory / f"{manifest.digest[:16]}.sqlite" if directory else None
         self.storage: Storage = "disk" if directory else "memory"
+        self.newest: dict[str, int] = {}  # of each ring, the newest bucket that is kept
+        self._connection: sqlite3.Connection | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def load(self) -> StateDocument | None:
+    def load(self) -> Kept | None:
         """What was kept; None where nothing was, or nothing that can be read."""
         if self.path is None or not self.path.exists():
             return None
         try:
-            return StateDocument.from_json(self.path.read_bytes(), str(self.path)).check(self.manifest, str(self.path))
-        except (OSError, StateError) as error:
-            aside = self.path.with_suffix(".unreadable.json")
-            logger.warning("%s Set aside as %s; counting starts anew.", error, aside.name)
+            kept = read_kept(self.path)
+            kept.document.check(self.manifest, str(self.path))
+            return kept
+        except (StateError, sqlite3.Error) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                logger.warning("%s belongs to a running service: give every service a directory of its own.", self.path)
+                return None
+            aside = self.path.with_suffix(".unreadable.sqlite")
+            logger.warning("%s (%s) Set aside as %s; counting starts anew.", self.path, error, aside.name)
             try:
                 self.path.replace(aside)
             except OSError:
                 logger.warning("%s cannot be renamed; it will be written over.", self.path)
             return None
 
-    def save(self, document: StateDocument) -> None:
-        """Writes the file, all of it or nothing; a failure is logged once, until it is mended."""
+    def save(self, kept: Kept) -> None:
+        """Writes what changed, all of it or nothing; a failure is logged once, until it is mended."""
         if self.path is None:
             return
-        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(document.to_dict(), separators=(",", ":"), allow_nan=False))
-            temporary.replace(self.path)
-        except OSError as error:
+            with self._connect() as connection:
+                self._write(connection, kept)
+        except (OSError, sqlite3.Error) as error:
             if self.storage != "disk_failing":
-                logger.warning("%s cannot be written (%s): statistics stay in memory.", self.path, error.strerror)
+                logger.warning("%s cannot be written (%s): statistics stay in memory.", self.path, error)
             self.storage = "disk_failing"
+            self._disconnect()
             return
+        self.newest |= {bucket.ring: bucket.number for bucket in kept.buckets}
         if self.storage == "disk_failing":
             logger.info("%s can be written again.", self.path)
         self.storage = "disk"
 
-    def start(self, read: Callable[[], StateDocument]) -> None:
-        """Saves what `read` gives, every second in which its requests grew, until `stop`."""
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            assert self.path is not None
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, check_same_thread=False, timeout=0.1)
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process writes
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(SCHEMA)
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _write(self, connection: sqlite3.Connection, kept: Kept) -> None:
+        rows = [(EVERYTHING, 0, pack_json(kept.document.to_dict()))]
+        rows += [(ring, number, pack_json(bucket_to_dict(content))) for ring, number, content in kept.buckets]
+        rows += [(BASELINE, number, zlib.compress(content)) for number, content in enumerate(kept.baselines)]
+        connection.executemany(UPSERT, rows)
+        connection.execute("DELETE FROM kept WHERE name = ? AND number >= ?", (BASELINE, len(kept.baselines)))
+        for ring, size in Windows.sizes().items():
+            newest = max((bucket.number for bucket in kept.buckets if bucket.ring == ring), default=0)
+            connection.execute("DELETE FROM kept WHERE name = ? AND number <= ?", (ring, newest - size))
+
+    def start(self, read: Callable[[dict[str, int]], Kept]) -> None:
+        """Saves what `read` gives, every second in which it changed, until `stop`.
+
+        Args:
+            read: what there is to keep, given the newest bucket of each ring that is kept already.
+        """
         if self.path is None:
             return
 
         def run() -> None:
-            saved = -1
+            saved: object = None
             while True:
                 stopping = self._stop.wait(INTERVAL)
-                document = read()
-                if document.state.requests != saved or self.storage == "disk_failing":
-                    self.save(document)
-                    saved = document.state.requests
+                kept = read(self.newest)
+                version = (kept.document.state.requests, kept.document.deep and kept.document.deep.requests)
+                if (version, kept.baselines) != saved or self.storage == "disk_failing":
+                    self.save(kept)
+                    saved = version, kept.baselines
                 if stopping:
                     return
 
@@ -90,7 +152,70 @@ class StateStore:
         self._thread.start()
 
     def stop(self) -> None:
-        """Saves a last time."""
+        """Saves a last time, and lets the file go."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        self._disconnect()
+
+
+def pack_json(content: dict[str, Any]) -> bytes:
+    return zlib.compress(to_json(content), 1)
+
+
+def read_kept(path: Path, only: str = "%") -> Kept:
+    """What the file at `path` keeps.
+
+    Args:
+        only: an SQL pattern of the names to read.
+
+    Raises:
+        StateError: it keeps nothing that can be read.
+        sqlite3.Error: it is no such file, or another process has it.
+    """
+    connection = sqlite3.connect(path, timeout=0.1)
+    try:
+        query = "SELECT name, number, content FROM kept WHERE name LIKE ? ORDER BY name, number"
+        rows = connection.execute(query, (only,)).fetchall()
+    finally:
+        connection.close()
+    try:
+        contents = [(name, number, zlib.decompress(content)) for name, number, content in rows]
+    except (zlib.error, TypeError) as error:
+        raise StateError(f"{path} holds what is no state ({error}).") from error
+    document = next((content for name, _, content in contents if name == EVERYTHING), b"")
+    return Kept(
+        StateDocument.from_json(document, str(path)),
+        [
+            Bucket(name, number, bucket_from_dict(name, json.loads(content), str(path)))
+            for name, number, content in contents
+            if name not in (EVERYTHING, BASELINE)
+        ],
+        [content for name, _, content in contents if name == BASELINE],
+    )
+
+
+def kept_version(directory: Path | None, manifest: Manifest, version: str) -> StateDocument:
+    """What another version of the same model saw, as its own service kept it in `directory`.
+
+    Raises:
+        StateError: nothing of that version is kept, or its service is running and has it.
+    """
+    if directory is None:
+        raise StateError("Versions can be compared where ADDNORM_STATE keeps their statistics: none is set.")
+    kept, known = [], []
+    for path in sorted(directory.glob("*.sqlite")):
+        try:
+            document = read_kept(path, only=EVERYTHING).document
+        except (StateError, sqlite3.Error):
+            continue  # another process has it, or it holds something else
+        if document.model == manifest.name and document.digest != manifest.digest:
+            known.append(document.version)
+            if document.version == version:
+                kept.append(document)
+    if not kept:
+        raise StateError(
+            f"No statistics of version {version} of {manifest.name} are kept that no other service holds open, "
+            f"expected one of: {', '.join(sorted(set(known))) or 'none'}."
+        )
+    return max(kept, key=lambda document: document.covered.end)

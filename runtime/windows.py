@@ -5,17 +5,25 @@ is answered in whole buckets, and the answer says from when to when.
 """
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from runtime.deep import DeepState
 from runtime.manifest import NormLayer
-from runtime.moments import Moments
+from runtime.sealed import SealedState, merge_sealed
 from runtime.statistics import NormState, Traffic
+
+# seconds and number of the buckets of each ring, finest first
+SHAPES, DEEP_SHAPES = ((10, 361), (300, 289)), ((300, 13), (3600, 25))
+
+
+class Mergeable(Protocol):
+    def merge(self, other: Self) -> Self: ...
+
+
+State = TypeVar("State", bound=Mergeable)
+Sealed = TypeVar("Sealed")
 
 
 class Span(NamedTuple):
@@ -25,73 +33,41 @@ class Span(NamedTuple):
     end: float
 
 
-@dataclass(frozen=True, slots=True)
-class SealedState:
-    """A state whose bucket is over: its histograms, nearly empty, are kept by their occupied places."""
-
-    requests: int
-    tokens: int
-    moments: Moments
-    places: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    features: dict[int, Moments]
-    traffic: Traffic
-
-    @classmethod
-    def seal(cls, state: NormState) -> "SealedState":
-        flat = state.histograms.ravel()
-        places = np.flatnonzero(flat)
-        return cls(
-            state.requests,
-            state.tokens,
-            state.moments,
-            places,
-            flat[places],
-            state.features,
-            state.traffic,
-        )
-
-
-def merge_sealed(parts: Sequence[SealedState], layers: list[NormLayer]) -> NormState:
-    """All parts together."""
-    empty = NormState.empty(layers)
-    if not parts:
-        return empty
-    for part in parts:
-        empty.histograms.ravel()[part.places] += part.counts
-    features = {
-        index: Moments.merge_all([moments, *(part.features[index] for part in parts if index in part.features)])
-        for index, moments in empty.features.items()
-    }
-    return NormState(
-        sum(part.requests for part in parts),
-        sum(part.tokens for part in parts),
-        Moments.merge_all([part.moments for part in parts]),
-        empty.histograms,
-        features,
-        reduce(Traffic.merge, (part.traffic for part in parts)),
-    )
-
-
-@dataclass(slots=True)
-class Ring:
-    """Buckets of equal length, oldest first; the last one is filling.
+class Bucket(NamedTuple):
+    """A time bucket to keep or to go on from.
 
     Attributes:
-        seconds: length of a bucket.
-        size: buckets kept.
+        ring: the name of its ring.
+        number: its place in time, in lengths of its ring's buckets since 1970.
     """
 
-    seconds: int
-    size: int
-    sealed: deque[tuple[int, SealedState]] = field(default_factory=deque)
-    filling: tuple[int, NormState] | None = None
+    ring: str
+    number: int
+    content: SealedState | DeepState
 
-    def add(self, state: NormState, when: float) -> None:
+
+class Ring(Generic[State, Sealed]):
+    """Buckets of equal length, oldest first; the last one is filling.
+
+    Args:
+        seconds: length of a bucket.
+        size: buckets kept.
+        seal: makes small what a bucket holds, once it is over.
+        unseal: the opposite.
+    """
+
+    def __init__(
+        self, seconds: int, size: int, seal: Callable[[State], Sealed], unseal: Callable[[Sealed], State]
+    ) -> None:
+        self.seconds, self.size, self.seal, self.unseal = seconds, size, seal, unseal
+        self.sealed: deque[tuple[int, Sealed]] = deque()
+        self.filling: tuple[int, State] | None = None
+
+    def add(self, state: State, when: float) -> None:
         """Adds a state to the bucket of Unix time `when`; time that goes backwards counts as the filling bucket's."""
         number = int(when // self.seconds)
         if self.filling is not None and number > self.filling[0]:
-            self.sealed.append((self.filling[0], SealedState.seal(self.filling[1])))
+            self.sealed.append((self.filling[0], self.seal(self.filling[1])))
             self.filling = None
         if self.filling is None:
             self.filling = number, state
@@ -104,21 +80,54 @@ class Ring:
         """The time before which this ring has forgotten everything."""
         return (int(now // self.seconds) - self.size + 1) * self.seconds
 
-    def window(self, span: Span, layers: list[NormLayer]) -> tuple[Span, NormState]:
-        """Everything in the buckets that overlap `span`, and the stretch that they cover."""
+    def window(self, span: Span) -> tuple[Span, list[Sealed], State | None]:
+        """The stretch that the buckets cover which overlap `span`, what the sealed ones hold, and the filling one."""
         first, last = int(span.start // self.seconds), -int(-span.end // self.seconds)
-        state = merge_sealed([sealed for number, sealed in self.sealed if first <= number < last], layers)
-        if self.filling is not None and first <= self.filling[0] < last:
-            state = state.merge(self.filling[1])
-        return Span(first * self.seconds, last * self.seconds), state
+        sealed = [content for number, content in self.sealed if first <= number < last]
+        filling = self.filling[1] if self.filling is not None and first <= self.filling[0] < last else None
+        return Span(first * self.seconds, last * self.seconds), sealed, filling
+
+    def buckets(self, since: int) -> list[tuple[int, Sealed]]:
+        """Number and content of every bucket from number `since` on."""
+        filling = [(self.filling[0], self.seal(self.filling[1]))] if self.filling is not None else []
+        return [(number, content) for number, content in [*self.sealed, *filling] if number >= since]
+
+    def resume(self, buckets: list[tuple[int, Sealed]]) -> None:
+        """Takes buckets that an earlier ring held, in the order of their numbers; the newest goes on filling."""
+        *over, (number, newest) = buckets
+        self.sealed.extend(over)
+        self.filling = number, self.unseal(newest)
+
+
+def as_it_is(state: DeepState) -> DeepState:
+    return state
+
+
+def finest(rings: Sequence[Ring[State, Sealed]], start: float, now: float) -> Ring[State, Sealed]:
+    """The finest ring that still knows the time `start`, else the coarsest."""
+    return next((ring for ring in rings if start >= ring.oldest(now)), rings[-1])
 
 
 class Windows:
-    """An hour of traffic in buckets of 10 seconds, and a day of it in buckets of 5 minutes."""
+    """An hour of traffic in buckets of 10 seconds, and a day of it in buckets of 5 minutes.
+
+    What was looked at deeply is larger and rarer: an hour in buckets of 5 minutes, a day in buckets of an hour.
+    """
 
     def __init__(self, layers: list[NormLayer]) -> None:
         self.layers = layers
-        self.rings = (Ring(10, 361), Ring(300, 289))
+        self.rings = tuple(Ring(*shape, SealedState.seal, SealedState.unseal) for shape in SHAPES)
+        self.deep_rings = tuple(Ring(*shape, as_it_is, as_it_is) for shape in DEEP_SHAPES)
+        self.named: dict[str, Ring[Any, Any]] = {
+            f"{kind}-{ring.seconds}": ring
+            for kind, rings in (("window", self.rings), ("deep", self.deep_rings))
+            for ring in rings
+        }
+
+    @classmethod
+    def sizes(cls) -> dict[str, int]:
+        """How many buckets each ring keeps, by its name."""
+        return {name: ring.size for name, ring in cls([]).named.items()}
 
     @property
     def resolution(self) -> int:
@@ -128,6 +137,24 @@ class Windows:
     def add(self, state: NormState, when: float) -> None:
         for ring in self.rings:
             ring.add(state, when)
+
+    def add_deep(self, state: DeepState, when: float) -> None:
+        for ring in self.deep_rings:
+            ring.add(state, when)
+
+    def buckets(self, since: dict[str, int]) -> list[Bucket]:
+        """Every ring's buckets from the number on that `since` gives for it."""
+        return [
+            Bucket(name, number, content)
+            for name, ring in self.named.items()
+            for number, content in ring.buckets(since.get(name, 0))
+        ]
+
+    def resume(self, buckets: list[Bucket]) -> None:
+        """Goes on from what `buckets` of earlier windows gave, in the order of their numbers."""
+        for name, ring in self.named.items():
+            if kept := [(number, content) for ring_name, number, content in buckets if ring_name == name]:
+                ring.resume(kept)
 
     def traffic(self, now: float) -> list[tuple[float, Traffic]]:
         """The day's traffic, newest first: when each bucket began (Unix seconds), and what drift is judged by."""
@@ -140,7 +167,15 @@ class Windows:
 
     def window(self, span: Span, now: float) -> tuple[Span, NormState]:
         """The traffic of `span`, from the finest ring that still knows its beginning, else from the coarsest."""
-        ring = next((ring for ring in self.rings if span.start >= ring.oldest(now)), self.rings[-1])
+        ring = finest(self.rings, span.start, now)
         if span.end <= ring.oldest(now):
             return span, NormState.empty(self.layers)
-        return ring.window(Span(max(span.start, ring.oldest(now)), span.end), self.layers)
+        covered, sealed, filling = ring.window(Span(max(span.start, ring.oldest(now)), span.end))
+        state = merge_sealed(sealed, self.layers)
+        return covered, state.merge(filling) if filling is not None else state
+
+    def deep_window(self, span: Span, now: float) -> DeepState:
+        """What was looked at deeply in `span`, in whole buckets."""
+        _, sealed, filling = finest(self.deep_rings, span.start, now).window(span)
+        parts = [*sealed, *([filling] if filling is not None else [])]
+        return reduce(DeepState.merge, parts, DeepState.empty(self.layers))

@@ -8,16 +8,14 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import ValidationError
 
-from runtime.state_document import StateDocument
-from runtime.windows import Span
-from service import norm_stats
+from service.collector import Asked
 from service.engine import Engine
 from service.errors import ErrorBody, install_error_handlers, invalid_request
+from service.keys import ApiKeys
 from service.limits import BodyLimit
 from service.schemas import Live, ModelResponse, PredictRequest, PredictResponse, Ready
 from service.settings import Settings
-from service.statistics_schemas import CompareResponse, LayerResponse, NormStatsResponse
-from service.window import parse_window
+from service.statistics_schemas import BaselineResponse, CompareResponse, LayerResponse, NormStatsResponse
 
 INVALID: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The request cannot be answered"},
@@ -25,11 +23,20 @@ INVALID: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorBody, "description": "The service is stopping"},
 }
 BAD_WINDOW: dict[int | str, dict[str, Any]] = {400: {"model": ErrorBody, "description": "No such window of time"}}
+GUARDED: dict[int | str, dict[str, Any]] = {401: {"model": ErrorBody, "description": "An API key is needed"}}
+CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorBody, "description": "There is nothing to undo"}}
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "No such layer"}}
 WindowName = Annotated[str | None, Query(alias="window", description="5m, 1h, 24h or all (the default)")]
 WindowStart = Annotated[str | None, Query(alias="from", description="ISO 8601 or Unix seconds, instead of window")]
 WindowEnd = Annotated[str | None, Query(alias="to", description="ISO 8601 or Unix seconds; now where it is missing")]
-Against = Annotated[str, Query(description="5m, 1h, 24h (the default) or all")]
+Against = Annotated[str, Query(description="5m, 1h, 24h (the default), all, or version:N")]
+
+
+async def _asked(window: WindowName = None, start: WindowStart = None, end: WindowEnd = None) -> Asked:
+    return Asked(window, start, end)
+
+
+AskedWindow = Annotated[Asked, Depends(_asked)]
 PREDICT_BODY = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
 }
@@ -50,7 +57,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     install_error_handlers(app)
     _add_inference(app, engine)
-    _add_statistics(app, engine)
+    _add_statistics(app, engine, ApiKeys.of(settings))
     _add_health(app, engine)
     return app
 
@@ -90,34 +97,39 @@ def _add_inference(app: FastAPI, engine: Engine) -> None:
         )
 
 
-def _add_statistics(app: FastAPI, engine: Engine) -> None:
-    async def asked_span(window: WindowName = None, start: WindowStart = None, end: WindowEnd = None) -> Span | None:
-        return parse_window(window, start, end, engine.recorder.clock())
-
-    Asked = Annotated[Span | None, Depends(asked_span)]
+def _add_statistics(app: FastAPI, engine: Engine, keys: ApiKeys) -> None:
+    """The routes are plain functions: they run in threads, beside the event loop that answers predictions."""
+    collector = engine.collector
 
     @app.get("/norm-stats", responses=BAD_WINDOW, response_model_exclude_unset=True)
-    async def norm_stats_of_all_layers(span: Asked) -> NormStatsResponse:
-        """What flowed into every normalization layer, beside the validation data."""
-        return norm_stats.all_layers(engine, norm_stats.seen(engine.recorder, span))
+    def norm_stats_of_all_layers(asked: AskedWindow) -> NormStatsResponse:
+        """What flowed into every normalization layer, beside the baseline, and whether it looks as it did there."""
+        return collector.all_layers(asked)
 
     @app.get("/norm-stats/state", responses=BAD_WINDOW)
-    async def norm_stats_state(span: Asked) -> JSONResponse:
+    def norm_stats_state(asked: AskedWindow) -> JSONResponse:
         """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
-        seen = norm_stats.seen(engine.recorder, span)
-        return JSONResponse(StateDocument.of(engine.manifest, seen.covered, seen.state).to_dict())
+        return JSONResponse(collector.state(asked))
 
     @app.get("/norm-stats/compare", responses=BAD_WINDOW)
-    async def norm_stats_compare(span: Asked, against: Against = "24h") -> CompareResponse:
-        """Effect sizes of a window of traffic against a longer one."""
-        other = parse_window(against, None, None, engine.recorder.clock())
-        recorder = engine.recorder
-        return norm_stats.compare(engine, norm_stats.seen(recorder, span), norm_stats.seen(recorder, other))
+    def norm_stats_compare(asked: AskedWindow, against: Against = "24h") -> CompareResponse:
+        """Effect sizes of a window of traffic against another, or against what another version saw."""
+        return collector.compare(asked, against)
+
+    @app.post("/norm-stats/baseline", responses=BAD_WINDOW | GUARDED, dependencies=[Depends(keys)])
+    def take_baseline(asked: AskedWindow) -> BaselineResponse:
+        """Makes a window of live traffic the baseline; the one before is kept, and DELETE goes back to it."""
+        return collector.take_baseline(asked)
+
+    @app.delete("/norm-stats/baseline", responses=GUARDED | CONFLICT, dependencies=[Depends(keys)])
+    def drop_baseline() -> BaselineResponse:
+        """Goes back to the baseline before."""
+        return collector.drop_baseline()
 
     @app.get("/norm-stats/{layer}", responses=BAD_WINDOW | UNKNOWN, response_model_exclude_unset=True)
-    async def norm_stats_of_one_layer(layer: str, span: Asked) -> LayerResponse:
+    def norm_stats_of_one_layer(layer: str, asked: AskedWindow) -> LayerResponse:
         """The same for one layer, by its name."""
-        return norm_stats.one_layer(engine, layer, norm_stats.seen(engine.recorder, span))
+        return collector.one_layer(asked, layer)
 
 
 def _add_health(app: FastAPI, engine: Engine) -> None:
@@ -131,9 +143,9 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
         return Live()
 
     @app.get("/health/ready")
-    async def ready() -> Ready:
+    def ready() -> Ready:
         """The model is loaded, verified against its canary, and runs on this provider."""
-        return Ready(**_identity(engine), statistics=engine.store.storage)
+        return Ready(**_identity(engine), statistics=engine.collector.storage())
 
 
 def _identity(engine: Engine) -> dict[str, str]:

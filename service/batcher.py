@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from runtime.encoder import EncodedBatch
+from runtime.batch import EncodedBatch
 from runtime.errors import Unavailable
 from runtime.packing import Tokens
 

@@ -1,24 +1,25 @@
 """The engine: one loaded artifact that answers requests and records what its norms see."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.artifact import read_artifact
+from runtime.artifact import Artifact, read_artifact
 from runtime.baseline import read_baseline
-from runtime.encoder import EncodedBatch, Encoder, join
+from runtime.batch import EncodedBatch, join
+from runtime.deep import DeepSampler
+from runtime.deep_graph import DeepGraph
+from runtime.encoder import Encoder
 from runtime.errors import InvalidInput
 from runtime.inputs import EncodedInput, describe, make_input_encoder
 from runtime.packing import Tokens
 from runtime.probabilities import softmax
-from runtime.recorder import NormRecorder
-from runtime.state_document import StateDocument
-from runtime.state_store import StateStore
 from runtime.statistics import row_means, token_values
-from runtime.windows import Span
 from service.batcher import Batcher
+from service.collector import Collector
 from service.schemas import Candidate, LayerDeviation, Prediction
 from service.settings import Settings
 
@@ -31,46 +32,47 @@ class Engine:
         DeviceError: the device cannot be had.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, collector: Collector | None = None) -> None:
         artifact = read_artifact(settings.model)
         self.manifest = artifact.manifest
         self.max_rows = settings.max_rows
         self.inputs = make_input_encoder(artifact)
-        self.baseline = read_baseline(artifact)
         self.encoder = Encoder(artifact, settings.device, settings.threads)
         self.placement = self.encoder.placement
-        self.recorder = NormRecorder(self.manifest.layers, self.baseline.reference)
-        self.store = StateStore(settings.state, self.manifest)
-        if (kept := self.store.load()) is not None:
-            self.recorder.resume(kept.state, kept.covered.start)
+        self.collector = collector or Collector(artifact, settings)
+        self.sampler = make_sampler(artifact, self.encoder, settings)
+        self.baseline = read_baseline(artifact)
         self.batcher = Batcher(self._run, settings.max_batch_tokens)
 
     def start(self) -> None:
         """Begins to keep statistics, where the settings ask for it."""
-        self.store.start(self._document)
+        self.collector.start()
 
     async def close(self) -> None:
         """Answers what was accepted, and keeps the statistics a last time."""
         await self.batcher.close()
-        self.store.stop()
-
-    def _document(self) -> StateDocument:
-        state = self.recorder.state()
-        return StateDocument.of(self.manifest, Span(self.recorder.since, self.recorder.clock()), state)
+        self.collector.close()
 
     def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
+        started = time.perf_counter()
         batch = self.encoder.run(sequences)
         if not np.isfinite(batch.logits).all():
             return self._run_apart(sequences)
-        self.recorder.observe(batch)
+        self.collector.observe(batch, time.perf_counter() - started)
         return batch
+
+    def look_deeper(self, sequences: Sequence[Tokens]) -> None:
+        """Looks deeply at a few of the sequences that were answered, if there is time for it."""
+        if self.sampler is not None and self.sampler.due:
+            spent = self.sampler.spent
+            self.collector.observe_deep(self.sampler.look(sequences), self.sampler.spent - spent)
 
     def _run_apart(self, sequences: Sequence[Tokens]) -> EncodedBatch:
         """Runs every sequence alone: one that overflows must not reach its neighbours, and is not counted."""
         batches = [self.encoder.run([sequence]) for sequence in sequences]
         for batch in batches:
             if np.isfinite(batch.logits).all():
-                self.recorder.observe(batch)
+                self.collector.observe(batch, 0.0)
         return join(batches)
 
     async def predict(self, inputs: Any, top_k: int, norm_stats: bool) -> list[Prediction]:
@@ -148,3 +150,10 @@ class Engine:
             ]
             for row, z in zip(means.tolist(), scores.tolist(), strict=True)
         ]
+
+
+def make_sampler(artifact: Artifact, encoder: Encoder, settings: Settings) -> DeepSampler | None:
+    """What looks deeply at a sample of the traffic; None where the artifact or the budget allows none."""
+    if not settings.deep_budget or (graph := DeepGraph.of(artifact, encoder, settings.threads)) is None:
+        return None
+    return DeepSampler(graph.measure, settings.deep_budget)

@@ -12,16 +12,19 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from runtime.errors import AddNormError, InvalidInput, Unavailable, UnknownLayer
+from runtime.errors import AddNormError, InvalidInput, StateError, Unauthorized, Unavailable, UnknownLayer
 
 logger = logging.getLogger("addnorm.service")
 
 STATUS: dict[type[AddNormError], HTTPStatus] = {
     InvalidInput: HTTPStatus.BAD_REQUEST,
     UnknownLayer: HTTPStatus.NOT_FOUND,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    StateError: HTTPStatus.NOT_FOUND,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 STATUS_BY_CODE = {
+    "no_live_baseline": HTTPStatus.CONFLICT,
     "too_many_rows": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
@@ -63,7 +66,10 @@ def invalid_request(error: ValidationError | RequestValidationError) -> InvalidI
 async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AddNormError)
     status = STATUS_BY_CODE.get(error.code) or STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
-    return error_response(status, str(error), error.code)
+    response = error_response(status, str(error), error.code)
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -1,29 +1,44 @@
 """What the statistics endpoints answer: recorded traffic beside the baseline, layer by layer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from runtime.baseline import Baseline
-from runtime.drift import Judgement
+from runtime.deep import DeepState
+from runtime.drift import MIN_REQUESTS, Judgement, State
 from runtime.effects import effect_sizes
 from runtime.errors import UnknownLayer
 from runtime.manifest import Manifest
-from runtime.recorder import NormRecorder
+from runtime.moments import Moments
+from runtime.recorder import Recorded
+from runtime.state_document import StateDocument
 from runtime.statistics import NormState
-from runtime.windows import Span
+from service.deep_report import deep_statistics, feature_shifts
+from service.deep_schemas import FeatureMoments, FeatureShift
 from service.statistics_schemas import (
+    BaselineSource,
     CompareResponse,
-    FeatureMoments,
     LayerComparison,
     LayerResponse,
     LayerState,
     LayerStatistics,
     NormStatsResponse,
+    Overhead,
     Summary,
-    Volume,
     Window,
 )
-from service.verdict import EFFECTS, judge, layer_drift, output_statistics, verdict
+from service.verdict import (
+    EFFECTS,
+    first_departure,
+    input_statistics,
+    judge,
+    layer_drift,
+    output_statistics,
+    verdict,
+)
 from service.window import iso
 
 
@@ -42,34 +57,37 @@ class Seen:
     """Traffic to report.
 
     Attributes:
-        covered: the time that `state` covers.
-        everything: all traffic since `since` (Unix seconds).
-        recorder: what goes on recording it; None for states of other hosts.
+        since: when counting began (Unix seconds).
+        standing_since: since when (Unix seconds) traffic is judged as it is now; None for merged states.
+        overhead: what recording it cost; None for merged states.
     """
 
-    covered: Span
-    state: NormState
-    everything: NormState
+    recorded: Recorded
     since: float
-    recorder: NormRecorder | None = None
+    standing_since: Callable[[State], float | None] | None = None
+    overhead: Overhead | None = None
 
+    @property
+    def state(self) -> NormState:
+        return self.recorded.state
 
-def seen(recorder: NormRecorder, span: Span | None) -> Seen:
-    """The traffic of `span`; None for all of it."""
-    since = recorder.since
-    if span is None:
-        everything = recorder.state()
-        return Seen(Span(since, recorder.clock()), everything, everything, since, recorder)
-    everything, covered, state = recorder.window(span)
-    return Seen(covered, state, everything, since, recorder)
+    @classmethod
+    def of_document(cls, document: StateDocument) -> "Seen":
+        """What a state handed out by a service, or kept by one, has seen."""
+        nothing = DeepState(0, 0, Moments.empty(0), np.zeros((2, 0)), Moments.empty(0))
+        recorded = Recorded(document.covered, document.state, document.deep or nothing, document.state)
+        return cls(recorded, document.covered.start)
 
 
 def all_layers(model: Model, traffic: Seen) -> NormStatsResponse:
     """Every layer, in network order."""
     judgement = judge(model.baseline, traffic.state)
-    layers = [_layer(model, traffic.state, judgement, index) for index in range(len(model.manifest.layers))]
-    output = output_statistics(model.baseline, judgement, traffic.state)
-    return NormStatsResponse(**_head(model, traffic, judgement), layers=layers, output=output)
+    return NormStatsResponse(
+        **_head(model, traffic, judgement),
+        input=input_statistics(model.baseline, judgement, traffic.state),
+        layers=[_layer(model, traffic, judgement, index) for index in range(len(model.manifest.layers))],
+        output=output_statistics(model.baseline, judgement, traffic.state),
+    )
 
 
 def one_layer(model: Model, name: str, traffic: Seen) -> LayerResponse:
@@ -82,61 +100,97 @@ def one_layer(model: Model, name: str, traffic: Seen) -> LayerResponse:
     if name not in names:
         raise UnknownLayer(f"There is no layer {name!r}, expected one of {', '.join(names)}.")
     judgement = judge(model.baseline, traffic.state)
-    layer = _layer(model, traffic.state, judgement, names.index(name))
+    layer = _layer(model, traffic, judgement, names.index(name), every_feature=True)
     return LayerResponse(**_head(model, traffic, judgement), layer=layer)
 
 
-def compare(model: Model, traffic: Seen, against: Seen) -> CompareResponse:
-    """Effect sizes of one window of traffic against another."""
+def compare(
+    model: Model, traffic: Seen, against: Seen, version: str | None = None, names: list[str] | None = None
+) -> CompareResponse:
+    """Effect sizes of one window of traffic against another.
+
+    Args:
+        version: of the model that saw `against`, where it is another one.
+        names: of that version's layers, in its order.
+    """
+    theirs = {name: index for index, name in enumerate(names or model.manifest.layer_names)}
     layers = []
     for index, name in enumerate(model.manifest.layer_names):
-        both = traffic.state.tokens and against.state.tokens
-        sizes = effect_sizes(traffic.state, against.state, index) if both else None
-        layers.append(LayerComparison(name=name, **{effect: getattr(sizes, effect, None) for effect in EFFECTS}))
+        if name in theirs:
+            both = traffic.state.tokens and against.state.tokens
+            sizes = effect_sizes(traffic.state, against.state, index, theirs[name]) if both else None
+            layers.append(LayerComparison(name=name, **{effect: getattr(sizes, effect, None) for effect in EFFECTS}))
     return CompareResponse(
         model=model.manifest.name,
         version=model.manifest.version,
         window=_window(traffic),
+        against_version=version or model.manifest.version,
         against=_window(against),
         layers=layers,
     )
 
 
+def baseline_source(baseline: Baseline) -> BaselineSource:
+    return BaselineSource(
+        source="live" if baseline.taken else "validation",
+        requests=baseline.state.requests,
+        tokens=baseline.state.tokens,
+        taken=iso(baseline.taken.end) if baseline.taken else None,
+    )
+
+
 def _head(model: Model, traffic: Seen, judgement: Judgement | None) -> dict[str, Any]:
     """What every answer begins with."""
-    baseline = model.baseline.state
+    everything = traffic.recorded.everything
+    position = first_departure(judgement)
     return {
         "model": model.manifest.name,
         "version": model.manifest.version,
-        "requests": traffic.everything.requests,
-        "tokens": traffic.everything.tokens,
+        "requests": everything.requests,
+        "tokens": everything.tokens,
         "since": iso(traffic.since),
-        "baseline": Volume(requests=baseline.requests, tokens=baseline.tokens),
+        "baseline": baseline_source(model.baseline),
         "window": _window(traffic),
-        "verdict": verdict(model.manifest, judgement, _standing_since(traffic, judgement)),
+        "verdict": verdict(
+            model.manifest, judgement, position, _standing_since(traffic, judgement), _moved(model, traffic, position)
+        ),
+        "overhead_ratio": traffic.overhead,
     }
 
 
 def _standing_since(traffic: Seen, judgement: Judgement | None) -> str | None:
     """Since when traffic is as it is judged to be, where that is worth knowing."""
-    if traffic.recorder is None or judgement is None or judgement.state not in ("drift", "mix_shift"):
+    if traffic.standing_since is None or judgement is None or judgement.state not in ("drift", "mix_shift"):
         return None
-    since = traffic.recorder.standing_since(judgement.state)
+    since = traffic.standing_since(judgement.state)
     return iso(since) if since is not None else None
 
 
+def _moved(model: Model, traffic: Seen, position: int | None) -> list[FeatureShift]:
+    """The features that moved most at the score of number `position`, where that is a norm's."""
+    index = -1 if position is None else position - 1
+    if model.baseline.deep is None or not 0 <= index < len(model.manifest.layers):
+        return []
+    return feature_shifts(model.manifest, traffic.recorded.deep, model.baseline.deep, index)
+
+
 def _window(traffic: Seen) -> Window:
+    covered = traffic.recorded.covered
     return Window(
-        start=iso(traffic.covered.start),
-        end=iso(traffic.covered.end),
-        requests=traffic.state.requests,
-        tokens=traffic.state.tokens,
+        start=iso(covered.start), end=iso(covered.end), requests=traffic.state.requests, tokens=traffic.state.tokens
     )
 
 
-def _layer(model: Model, state: NormState, judgement: Judgement | None, index: int) -> LayerStatistics:
-    layer = model.manifest.layers[index]
-    statistics = LayerStatistics(
+def _layer(
+    model: Model, traffic: Seen, judgement: Judgement | None, index: int, every_feature: bool = False
+) -> LayerStatistics:
+    layer, state = model.manifest.layers[index], traffic.state
+    more: dict[str, Any] = {}
+    if layer.running_mean is not None and layer.running_variance is not None:
+        more["running"] = FeatureMoments(mean=layer.running_mean, variance=layer.running_variance)
+    if model.baseline.deep is not None:
+        more["deep"] = deep_statistics(model.manifest, traffic.recorded.deep, model.baseline.deep, index, every_feature)
+    return LayerStatistics(
         name=layer.name,
         kind=layer.kind,
         placement=layer.placement,
@@ -145,11 +199,8 @@ def _layer(model: Model, state: NormState, judgement: Judgement | None, index: i
         live=_state(model.manifest, state, index),
         baseline=_state(model.manifest, model.baseline.state, index),
         drift=layer_drift(model.baseline, judgement, state, index),
+        **more,
     )
-    if layer.running_mean is None or layer.running_variance is None:
-        return statistics
-    running = FeatureMoments(mean=layer.running_mean, variance=layer.running_variance)
-    return statistics.model_copy(update={"running": running})
 
 
 def _state(manifest: Manifest, state: NormState, index: int) -> LayerState:
@@ -162,12 +213,16 @@ def _state(manifest: Manifest, state: NormState, index: int) -> LayerState:
         saturated=state.saturated(index, description.eps),
         not_finite=state.not_finite(index),
     )
-    if (moments := state.features.get(index)) is None:
+    moments = state.features.get(index)
+    if moments is None or state.requests < MIN_REQUESTS:
         return layer
     features = FeatureMoments(mean=moments.mean.tolist(), variance=moments.variance.tolist())
     return layer.model_copy(update={"features": features})
 
 
 def _summary(state: NormState, column: int) -> Summary | None:
-    summary = state.summary(column)
-    return Summary(**summary) if summary else None
+    """A column's summary; what a single request could be told from is withheld below MIN_REQUESTS."""
+    if (summary := state.summary(column)) is None:
+        return None
+    withheld = dict.fromkeys(("min", "max", "p01", "p99") if state.requests < MIN_REQUESTS else ())
+    return Summary(**summary | withheld)

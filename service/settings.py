@@ -34,5 +34,11 @@ class Settings(BaseSettings):
     """Tokens at which a batch stops taking further requests."""
     state: Path | None = None
     """Directory where statistics are kept over restarts; none keeps them in memory only."""
+    deep_budget: float = Field(0.02, ge=0, le=1)
+    """Share of a worker's time that may go into looking deeply at a sample of the traffic; 0 looks at none."""
+    api_keys: str = ""
+    """Keys, separated by commas, one of which changes of state then need; none lets everybody."""
+    api_keys_file: Path | None = None
+    """A file with further such keys, one a line."""
     log_level: str = Field("info", pattern="^(critical|error|warning|info|debug)$")
     """critical, error, warning, info or debug."""

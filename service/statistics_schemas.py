@@ -5,26 +5,24 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from runtime.manifest import LayerKind
+from service.deep_schemas import DeepStatistics, FeatureMoments, FeatureShift
 from service.schemas import Body
 
 
 class Summary(Body):
-    """A distribution over tokens: everything exact but the quantiles, which are within 0.8 %."""
+    """A distribution over tokens: everything exact but the quantiles, which are within 0.8 %.
+
+    Extremes and outer quantiles are withheld (null) where fewer than 30 requests are behind them: they would tell too
+    much of single ones.
+    """
 
     mean: float
     std: float
-    min: float
-    max: float
-    p01: float
+    min: float | None
+    max: float | None
+    p01: float | None
     p50: float
-    p99: float
-
-
-class FeatureMoments(Body):
-    """Moments of every feature of a BatchNorm's input, over tokens."""
-
-    mean: list[float]
-    variance: list[float]
+    p99: float | None
 
 
 class LayerState(Body):
@@ -41,7 +39,7 @@ class LayerState(Body):
     not_finite: int
     """Tokens with a NaN or infinite mean or variance; they are left out of everything else."""
     features: FeatureMoments | None = None
-    """BatchNorm only."""
+    """BatchNorm only; withheld below 30 requests."""
 
 
 class LayerDrift(Body):
@@ -77,11 +75,31 @@ class LayerStatistics(Body):
     drift: LayerDrift
     running: FeatureMoments | None = None
     """BatchNorm only: the moments it normalizes with."""
+    deep: DeepStatistics | None = None
+    """None where the artifact has no deep graph."""
 
 
-class Volume(Body):
+class BaselineSource(Body):
+    """What traffic is compared with."""
+
+    source: Literal["validation", "live"]
+    """validation: the artifact's own; live: a window of traffic that was made the baseline."""
     requests: int
     tokens: int
+    taken: str | None
+    """Live: the end of that window; UTC, ISO 8601."""
+
+
+class Overhead(Body):
+    """What the statistics cost since this service started."""
+
+    always_on: float
+    """Time spent adding up what the graph says of every request / time spent serving. The graph's own share is not in
+    it: docs/benchmarks.md."""
+    deep: float
+    """Time spent looking deeply at a sample / time passed, over all workers."""
+    deep_budget: float
+    """The most that `deep` may be."""
 
 
 class Window(Body):
@@ -104,7 +122,27 @@ class Verdict(Body):
     since: str | None
     """Drift and mix shift: when the stretch of time began that ends now and is judged so throughout; UTC, ISO 8601."""
     first_layer: str | None
-    """Where drift shows first, in network order."""
+    """Where drift shows first, in network order: input, a norm or output."""
+    features: list[FeatureShift]
+    """Drift: the features of that layer's output that moved most; empty where too few requests were looked at."""
+
+
+class InputState(Body):
+    """Averages over requests."""
+
+    tokens: float
+    """Tokens of a request; a geometric mean."""
+    token_length: float
+    """Characters of a token."""
+
+
+class InputStatistics(Body):
+    """The input, as a layer before the first."""
+
+    name: str
+    live: InputState | None
+    baseline: InputState
+    drift: LayerDrift
 
 
 class OutputState(Body):
@@ -134,12 +172,16 @@ class NormStatsHead(Body):
     """Valid tokens that entered every norm."""
     since: str
     """When counting began, UTC, ISO 8601."""
-    baseline: Volume
+    baseline: BaselineSource
     window: Window
     verdict: Verdict
+    overhead_ratio: Overhead | None
+    """None for merged states."""
 
 
 class NormStatsResponse(NormStatsHead):
+    input: InputStatistics | None
+    """None where the baseline cannot judge."""
     layers: list[LayerStatistics]
     """In network order."""
     output: OutputStatistics | None
@@ -161,11 +203,22 @@ class LayerComparison(Body):
 
 
 class CompareResponse(Body):
-    """One window of traffic against an earlier or longer one."""
+    """One window of traffic against another one, or against what another version of the model saw."""
 
     model: str
     version: str
     window: Window
+    against_version: str
     against: Window
     layers: list[LayerComparison]
-    """In network order; null where one of the windows saw no token."""
+    """In network order, those that both have; null where one of the windows saw no token."""
+
+
+class BaselineResponse(Body):
+    """The baseline that is in force now."""
+
+    model: str
+    version: str
+    baseline: BaselineSource
+    kept: int
+    """Live baselines that can be undone, this one included."""

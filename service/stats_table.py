@@ -59,8 +59,8 @@ def print_merged(sources: list[str], model: Path, timeout: float, console: Conso
     for source in sources:
         document = StateDocument.from_json(read_state(source, timeout), source)
         merged = merged.merge(document.check(artifact.manifest, source))
-    seen = Seen(merged.covered, merged.state, merged.state, merged.covered.start)
-    show(all_layers(_Model(artifact.manifest, read_baseline(artifact)), seen), console or Console())
+    explained = _Model(artifact.manifest, read_baseline(artifact))
+    show(all_layers(explained, Seen.of_document(merged)), console or Console())
 
 
 def read_state(source: str, timeout: float) -> bytes:
@@ -100,6 +100,8 @@ def make_table(stats: NormStatsResponse) -> Table:
     """One row per layer: mean ± std of the token means and variances, live and baseline, and the layer's drift."""
     columns = ("mean, live", "baseline", "variance, live", "baseline", "score / limit")
     table = Table(Column("layer", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=(0, 1))
+    if stats.input is not None:
+        table.add_row(stats.input.name, "", "", "", "", standing(stats.input.drift))
     for layer in stats.layers:
         table.add_row(
             layer.name,

@@ -1,16 +1,16 @@
 """The verdict over a window, in words that can be read at three in the morning."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.baseline import Baseline
-from runtime.drift import MIN_REQUESTS, Judgement
+from runtime.drift import MIN_REQUESTS, Floats, Judgement, Reference
 from runtime.effects import effect_sizes
 from runtime.manifest import Manifest
-from runtime.statistics import NormState
-from service.statistics_schemas import LayerDrift, OutputState, OutputStatistics, Verdict
+from runtime.statistics import NormState, Traffic
+from service.deep_schemas import FeatureShift
+from service.statistics_schemas import InputState, InputStatistics, LayerDrift, OutputState, OutputStatistics, Verdict
 
-OUTPUT = "output"
+INPUT, OUTPUT = "input", "output"
 EFFECTS = ("mean_shift", "log_variance_ratio", "wasserstein", "psi")
 
 
@@ -23,32 +23,51 @@ def judge(baseline: Baseline, state: NormState) -> Judgement | None:
     return reference.judge(traffic)
 
 
-def verdict(manifest: Manifest, judgement: Judgement | None, since: str | None) -> Verdict:
-    """State, sentence, since when, and the first layer that departs."""
+def verdict(
+    manifest: Manifest,
+    judgement: Judgement | None,
+    position: int | None,
+    since: str | None,
+    features: list[FeatureShift],
+) -> Verdict:
+    """State, sentence, since when, and what departs first.
+
+    Args:
+        position: number of the score that departs first.
+        features: that moved most there.
+    """
     if judgement is None:
         sentence = "The validation data were too few to judge by: export with at least 100, and 4 of every class."
-        return Verdict(state="insufficient_data", sentence=sentence, since=None, first_layer=None)
-    count, first = f"{judgement.requests:,} requests", None
-    if judgement.state == "drift":
-        position = first_departure(judgement)
-        first = [*manifest.layer_names, OUTPUT][position]
+        return Verdict(state="insufficient_data", sentence=sentence, since=None, first_layer=None, features=[])
+    first = None if position is None else [INPUT, *manifest.layer_names, OUTPUT][position]
+    return Verdict(
+        state=judgement.state,
+        sentence=sentence_of(judgement, position, first),
+        since=since,
+        first_layer=first,
+        features=features,
+    )
+
+
+def sentence_of(judgement: Judgement, position: int | None, first: str | None) -> str:
+    count = f"{judgement.requests:,} requests"
+    if position is not None:
         alone = judgement.fired[position]
         where = f"first at {first}" if alone else f"at all layers together, most at {first}"
         size = judgement.effects[position if alone else -1]
-        sentence = f"{count} depart from the validation data, {where}, by {size:.2f} sigma of single requests."
-    elif judgement.state == "mix_shift":
-        sentence = (
-            f"{count} have their topics mixed otherwise than the validation data, but each topic looks as it did."
-        )
-    elif judgement.state == "ok":
-        sentence = f"{count} look like the validation data at every layer."
-    else:
-        sentence = f"{count} are too few to judge, at least {MIN_REQUESTS} are needed."
-    return Verdict(state=judgement.state, sentence=sentence, since=since, first_layer=first)
+        return f"{count} depart from the baseline, {where}, by {size:.2f} sigma of single requests."
+    if judgement.state == "mix_shift":
+        return f"{count} have their topics mixed otherwise than the baseline, but each topic looks as it did."
+    if judgement.state == "ok":
+        return f"{count} look like the baseline at every layer."
+    return f"{count} are too few to judge, at least {MIN_REQUESTS} are needed."
 
 
-def first_departure(judgement: Judgement) -> int:
-    """The first layer, in network order, that departs by itself; where only all agree, the one that departs most."""
+def first_departure(judgement: Judgement | None) -> int | None:
+    """The number of the first score, in network order, that departs by itself; where only all agree, the one that
+    departs most; None where there is no drift."""
+    if judgement is None or judgement.state != "drift":
+        return None
     fired = judgement.fired[:-1]
     excess = judgement.scores[:-1] / np.maximum(judgement.thresholds[:-1], 1e-12)
     return int(fired.argmax() if fired.any() else excess.argmax())
@@ -56,7 +75,7 @@ def first_departure(judgement: Judgement) -> int:
 
 def layer_drift(baseline: Baseline, judgement: Judgement | None, state: NormState, index: int) -> LayerDrift:
     """One layer's own state, with its effect sizes."""
-    drift = score_of(judgement, index)
+    drift = score_of(judgement, index + 1)  # the first score is the input's
     sizes = effect_sizes(state, baseline.state, index)
     if sizes is None:
         return drift
@@ -74,21 +93,49 @@ def score_of(judgement: Judgement | None, index: int) -> LayerDrift:
     )
 
 
-def output_statistics(baseline: Baseline, judgement: Judgement | None, state: NormState) -> OutputStatistics | None:
-    """The output head as one more layer."""
-    reference = baseline.reference
-    if reference is None:
+def input_statistics(baseline: Baseline, judgement: Judgement | None, state: NormState) -> InputStatistics | None:
+    """The input as a layer before the first; None where the baseline cannot judge."""
+    if (reference := baseline.reference) is None:
         return None
-    expected = reference.counts @ reference.class_means / reference.counts.sum()
-    requests = int(state.traffic.counts.sum())
+    live, expected = average_request(state.traffic), usual_request(reference)
+    return InputStatistics(
+        name=INPUT,
+        live=input_state(live) if live is not None else None,
+        baseline=input_state(expected),
+        drift=score_of(judgement, 0),
+    )
+
+
+def output_statistics(baseline: Baseline, judgement: Judgement | None, state: NormState) -> OutputStatistics | None:
+    """The output head as one more layer; None where the baseline cannot judge."""
+    if (reference := baseline.reference) is None:
+        return None
+    live, expected = average_request(state.traffic), usual_request(reference)
     return OutputStatistics(
         name=OUTPUT,
-        live=output_state(state.traffic.totals / requests) if requests else None,
+        live=output_state(live) if live is not None else None,
         baseline=output_state(expected),
         drift=score_of(judgement, -2),
     )
 
 
-def output_state(features: NDArray[np.float64]) -> OutputState:
+def average_request(traffic: Traffic) -> Floats | None:
+    """The average of the requests' numbers [K]; None where there was none."""
+    count = traffic.counts.sum()
+    return traffic.totals / count if count else None
+
+
+def usual_request(reference: Reference) -> Floats:
+    """What the average is expected to be [K], of classes mixed as in the baseline."""
+    usual: Floats = reference.counts @ reference.class_means / reference.counts.sum()
+    return usual
+
+
+def input_state(features: Floats) -> InputState:
+    log_tokens, token_length = features[:2].tolist()
+    return InputState(tokens=float(np.exp(log_tokens)), token_length=token_length)
+
+
+def output_state(features: Floats) -> OutputState:
     surprise, log_sum_exp = features[-2:].tolist()
     return OutputState(surprise=surprise, log_sum_exp=log_sum_exp)

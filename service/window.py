@@ -10,7 +10,9 @@ ALL = "all"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def parse_window(window: str | None, start: str | None, end: str | None, now: float) -> Span | None:
+def parse_window(
+    window: str | None, start: str | None, end: str | None, now: float, name: str = "window"
+) -> Span | None:
     """The span that is asked for; None for all traffic.
 
     Args:
@@ -18,6 +20,7 @@ def parse_window(window: str | None, start: str | None, end: str | None, now: fl
         start: ISO 8601 (UTC where it names no zone) or Unix seconds; excludes `window`.
         end: the same; now where it is missing.
         now: Unix seconds.
+        name: what the client calls the window, for the error.
 
     Raises:
         InvalidInput: it names no window, or nothing lies in it.
@@ -26,7 +29,7 @@ def parse_window(window: str | None, start: str | None, end: str | None, now: fl
         if window is None or window == ALL:
             return None
         if window not in NAMED:
-            raise InvalidInput("invalid_window", f"window is {window!r}, expected one of {', '.join(NAMED)}, {ALL}.")
+            raise InvalidInput("invalid_window", f"{name} is {window!r}, expected one of {', '.join(NAMED)}, {ALL}.")
         return Span(now - NAMED[window], now)
     if window is not None:
         raise InvalidInput("invalid_window", "window is given together with from or to, expected one or the other.")

@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 import torch
 
+from export.deep import to_deep_onnx
 from export.exporter import describe_run, make_canary, measure_baseline
 from export.graph import ServedEncoder, to_onnx
 from export.verify import expect, random_sequence, spread
@@ -18,9 +19,10 @@ from model.encoder import Encoder as Network
 from model.recipe import Recipe
 from model.tokenizer import train_tokenizer
 from runtime.artifact import Artifact, write_artifact
+from runtime.deep_graph import DeepGraph
 from runtime.encoder import Encoder
 from runtime.inputs import FeatureEncoder, InputEncoder, TextEncoder, Tokens
-from runtime.manifest import BASELINE, CANARY, MANIFEST, MODEL, TOKENIZER, Manifest
+from runtime.manifest import BASELINE, CANARY, DEEP, MANIFEST, MODEL, TOKENIZER, Manifest
 from runtime.moments import Moments
 from runtime.packing import pack
 from runtime.statistics import token_values
@@ -82,13 +84,16 @@ def make_artifact(path: Path, run: Run, validation: Split, inputs: InputEncoder)
     served = ServedEncoder(run.model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch's exporter says about torch
-        graph = to_onnx(served, pack(spread(run.info.encoder)[-1]))
-    files = {MODEL: graph.SerializeToString(), CANARY: make_canary(served, validation, inputs)}
+        example = pack(spread(run.info.encoder)[-1])
+        graph = to_onnx(served, example).SerializeToString()
+        deep_graph = to_deep_onnx(run.model, example, graph)
+    files = {MODEL: graph, DEEP: deep_graph, CANARY: make_canary(served, validation, inputs)}
     if run.tokenizer is not None:
         files[TOKENIZER] = run.tokenizer.to_str().encode()
     manifest = describe_run(run, path.parent.name, path.name)
-    encoder = Encoder(Artifact(path, manifest, files))
-    files[BASELINE] = measure_baseline(encoder, validation, inputs).to_json()
+    artifact = Artifact(path, manifest, files)
+    encoder = Encoder(artifact)
+    files[BASELINE] = measure_baseline(encoder, DeepGraph(artifact, encoder), validation, inputs).to_json()
     return write_artifact(path, manifest, files), served
 
 

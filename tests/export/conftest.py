@@ -7,4 +7,3 @@ import export.reference
 def few_null_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calibration by few draws: these tests are about the artifact, others about the verdict."""
     monkeypatch.setattr(export.reference, "DRAWS", 200)
-    monkeypatch.setattr(export.reference, "MIX_DRAWS", 50)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from export.verify import Expected, check_shapes, value_errors
-from runtime.encoder import EncodedBatch
+from runtime.batch import EncodedBatch
 from runtime.errors import ExportError
 
 
@@ -12,7 +12,9 @@ def pair() -> tuple[EncodedBatch, Expected]:
     """A graph's answer and a reference that agree: two rows, three tokens, two layers."""
     logits, statistics = np.ones((2, 3), dtype=np.float32), np.full((3, 4), 0.5, dtype=np.float32)
     moments = np.ones((1, 2, 5), dtype=np.float32)
-    found = EncodedBatch(logits, np.zeros((2, 5), np.float32), statistics, moments, np.array([1, 2]))
+    found = EncodedBatch(
+        logits, np.zeros((2, 5), np.float32), statistics, moments, np.array([1, 2]), np.zeros(3, np.float32)
+    )
     return found, Expected(logits, logits.astype(float), statistics.astype(float), moments.astype(float))
 
 

@@ -12,7 +12,7 @@ from runtime.encoder import Encoder
 from runtime.statistics import Traffic
 from tests.helpers import Export, random_sequences
 
-CLASSES, COLUMNS = 12, 8  # three layers and the output
+CLASSES, COLUMNS = 12, 10  # the input, three layers and the output
 RNG = np.random.default_rng(7)
 MEANS = RNG.normal(0, 0.7, (CLASSES, COLUMNS))
 NOISE = np.linalg.cholesky(0.5 * np.eye(COLUMNS) + 0.5)
@@ -31,7 +31,6 @@ def world(rows: int, seed: int, shift: float = 0.0, classes: np.ndarray | None =
 def reference() -> Reference:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export.reference, "DRAWS", 4000)
-        patch.setattr(export.reference, "MIX_DRAWS", 500)
         found = fit_reference(*world(2400, seed=0), CLASSES)
     assert found is not None
     return found
@@ -76,10 +75,10 @@ def test_few_requests_are_insufficient_data(reference: Reference) -> None:
 
 def test_drift_names_the_layer_that_departs(reference: Reference) -> None:
     features, classes = world(300, seed=1)
-    features[:, 2:4] += [1.5, -1.5]
+    features[:, 4:6] += [1.5, -1.5]
     judgement = reference.judge(Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES))
-    assert judgement.fired[1] and not judgement.fired[[0, 2, 3]].any()
-    assert judgement.effects[1] > 1
+    assert judgement.fired[2] and not judgement.fired[[0, 1, 3, 4]].any()
+    assert judgement.effects[2] > 1
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.randoms(use_true_random=False))
@@ -118,7 +117,9 @@ def test_request_features_match_a_plain_computation(text_export: Export, text_en
         alone = text_encoder.run([sequence])
         tokens, logits = alone.norm_statistics.astype(float), alone.logits[0].astype(float)
         top = np.exp(logits.max()) / np.exp(logits).sum()
-        expected = [*np.column_stack([tokens[:, 0::2].mean(0), (tokens[:, 1::2] ** 2).mean(0)]).ravel()]
+        pieces = alone.token_lengths.astype(float)
+        expected = [np.log(len(sequence)), pieces.mean()]
+        expected += [*np.column_stack([tokens[:, 0::2].mean(0), (tokens[:, 1::2] ** 2).mean(0)]).ravel()]
         expected += [-np.log(top), np.log(np.exp(logits).sum())]
         np.testing.assert_allclose(features[row], expected, rtol=1e-4, atol=1e-5)
         assert classes[row] == logits.argmax()
@@ -136,6 +137,27 @@ def world_like(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     features, classes = world(len(logits), seed=1)
     features[~np.isfinite(logits).all(1)] = np.nan
     return features, classes
+
+
+def test_live_traffic_becomes_what_is_normal(reference: Reference) -> None:
+    features, classes = world(600, seed=5, shift=2.0, classes=np.array([1, 2, 3]))
+    taken = Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)
+    assert reference.judge(taken).state == "drift"
+    moved = reference.recentred(taken)
+    assert moved.judge(taken).state == "ok"
+    assert rate(moved, "drift", 100, shift=2.0, classes=np.array([1, 2, 3])) <= 0.05
+    assert rate(moved, "ok", 100, shift=2.0, classes=np.array([1, 2, 3])) >= 0.9
+    assert rate(moved, "drift", 100, classes=np.array([1, 2, 3])) == 1
+
+
+def test_a_column_that_never_varies_says_nothing() -> None:
+    features, classes = world(2400, seed=0)
+    features[:, 0] = 3.0
+    found = fit_reference(features, classes, CLASSES)
+    assert found is not None
+    later, topics = world(300, seed=9)
+    later[:, 0] = 3.0
+    assert found.judge(Traffic.of(np.clip(later, *found.bounds), topics, CLASSES)).state == "ok"
 
 
 def test_mix_score_of_equal_shares_is_zero() -> None:

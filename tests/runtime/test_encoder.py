@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from runtime.artifact import Artifact, read_artifact
-from runtime.encoder import EncodedBatch, Encoder
+from runtime.batch import EncodedBatch
+from runtime.encoder import Encoder
 from runtime.errors import ArtifactError
 from runtime.manifest import CANARY, MODEL
 from runtime.packing import pack

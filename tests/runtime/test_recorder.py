@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from runtime import recorder
-from runtime.encoder import EncodedBatch, Encoder
+from runtime.batch import EncodedBatch
+from runtime.encoder import Encoder
 from runtime.recorder import NormRecorder
 from runtime.statistics import NormState
 from runtime.windows import Span
@@ -128,7 +129,7 @@ def test_window_and_everything_are_read_together(encoder: Encoder, batches: list
         pool.submit(write)
         try:
             for _ in range(50):
-                everything, _, state = seen.window(Span(seen.since - 60, seen.since + 3600))
-                assert everything.requests == state.requests
+                recorded = seen.window(Span(seen.since - 60, seen.since + 3600))
+                assert recorded.everything.requests == recorded.state.requests
         finally:
             stop.set()

@@ -7,6 +7,7 @@ import pytest
 
 from runtime.artifact import Artifact
 from runtime.baseline import read_baseline
+from runtime.deep import DeepState
 from runtime.errors import StateError
 from runtime.state_document import StateDocument
 from runtime.statistics import NormState, Traffic
@@ -17,7 +18,7 @@ def document(artifact: Artifact, start: float, end: float) -> StateDocument:
     """A state with traffic: the artifact's own validation data."""
     traffic = Traffic(np.array([3, 0, 2]), np.array([0.25, -1.5]))
     state = replace(read_baseline(artifact).state, traffic=traffic)
-    return StateDocument.of(artifact.manifest, Span(start, end), state)
+    return StateDocument.of(artifact.manifest, Span(start, end), state, read_baseline(artifact).deep)
 
 
 def as_json(content: StateDocument) -> bytes:
@@ -47,6 +48,9 @@ def test_merge_adds_up_and_covers_both(text_artifact: Artifact):
     assert merged.state.requests == 2 * one.state.requests
     np.testing.assert_array_equal(merged.state.histograms, 2 * one.state.histograms)
     np.testing.assert_array_equal(merged.state.traffic.counts, [6, 0, 4])
+    assert merged.deep is not None and one.deep is not None
+    assert merged.deep.requests == 2 * one.deep.requests
+    assert replace(one, deep=None).merge(other).deep is other.deep
     np.testing.assert_allclose(merged.state.moments.mean, one.state.moments.mean, rtol=1e-12)
     np.testing.assert_allclose(merged.state.moments.m2, 2 * one.state.moments.m2, rtol=1e-12)
 
@@ -60,10 +64,27 @@ def test_states_are_checked_against_their_model(text_artifact: Artifact, feature
         document(text_artifact, 0, 1).check(text_artifact.manifest, "x")  # its traffic has two columns
 
 
+def test_deep_statistics_of_other_features_are_refused(text_artifact: Artifact):
+    found = read_baseline(text_artifact)
+    nothing = DeepState.empty(text_artifact.manifest.layers[:1])
+    document = StateDocument.of(text_artifact.manifest, Span(0, 1), found.state, nothing)
+    with pytest.raises(StateError, match="does not fit the features"):
+        document.check(text_artifact.manifest, "x")
+
+
+@pytest.mark.parametrize("places", [[-1], [10**9], [0, 1]])
+def test_histograms_that_do_not_fit_are_refused(text_artifact: Artifact, places: list[int]):
+    content = document(text_artifact, 0, 1).to_dict()
+    content["state"]["histograms"] = {"places": places, "counts": [1]}
+    with pytest.raises(StateError, match="do not fit the moments"):
+        StateDocument.from_json(json.dumps(content).encode(), "x")
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
+        {"layers": ...},
         {"state": None},
         {"state": {}},
         {"from": "yesterday"},
@@ -74,7 +95,7 @@ def test_states_are_checked_against_their_model(text_artifact: Artifact, feature
 def test_what_is_no_state_is_refused(text_artifact: Artifact, change: dict[str, Any]):
     content = document(text_artifact, 0, 1).to_dict() | change
     content = {name: value for name, value in content.items() if value is not ...}
-    with pytest.raises(StateError, match=r"host-a\.json is not a state of format 1"):
+    with pytest.raises(StateError, match=r"host-a\.json is not a state of format 2"):
         StateDocument.from_json(json.dumps(content).encode(), "host-a.json")
 
 

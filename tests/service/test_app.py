@@ -102,7 +102,7 @@ def test_concurrent_requests_are_all_answered(text_artifact: Artifact, text_engi
     responses = asyncio.run(main())
     encoded = text_engine.inputs.encode(TEXTS)
     assert [r.json()["predictions"][0]["tokens"] for r in responses] == [len(item.tokens) for item in encoded]
-    state = text_engine.recorder.state()
+    state = text_engine.collector.recorder.state()
     assert (state.requests, state.tokens) == (len(TEXTS), sum(len(item.tokens) for item in encoded))
 
 
@@ -149,6 +149,7 @@ def test_openapi_lists_every_path(client: TestClient):
         "/predict": {"post"},
         "/model": {"get"},
         "/norm-stats": {"get"},
+        "/norm-stats/baseline": {"delete", "post"},
         "/norm-stats/compare": {"get"},
         "/norm-stats/state": {"get"},
         "/norm-stats/{layer}": {"get"},

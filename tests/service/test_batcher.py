@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.encoder import EncodedBatch
+from runtime.batch import EncodedBatch
 from runtime.errors import Unavailable
 from runtime.inputs import Tokens
 from service.batcher import Batcher
@@ -30,7 +30,7 @@ class FakeRun:
         tokens = np.concatenate(sequences)[:, None].astype(np.float32)
         lengths = np.array([len(sequence) for sequence in sequences])
         sums = np.array([[sequence.sum()] for sequence in sequences], dtype=np.float32)
-        return EncodedBatch(sums, sums, tokens, np.empty((0, 2, 1), dtype=np.float32), lengths)
+        return EncodedBatch(sums, sums, tokens, np.empty((0, 2, 1), dtype=np.float32), lengths, tokens[:, 0])
 
 
 Scenario = Callable[[Batcher, FakeRun], Awaitable[None]]

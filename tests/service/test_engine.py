@@ -15,7 +15,7 @@ def test_engine_needs_an_artifact(tmp_path: Path):
 
 
 def test_starting_counts_nothing(text_artifact: Artifact):
-    state = Engine(Settings(model=text_artifact.path, device="cpu")).recorder.state()
+    state = Engine(Settings(model=text_artifact.path, device="cpu")).collector.recorder.state()
     assert (state.requests, state.tokens) == (0, 0)
     assert not state.histograms.any()
 
@@ -33,7 +33,7 @@ def test_overflow_does_not_reach_its_neighbours_and_is_not_counted(feature_engin
         assert answer[0].score == pytest.approx(alone[0].score, abs=1e-5)
     for refusal in answers[1::2]:
         assert isinstance(refusal, InvalidInput) and "inputs[0] overflows" in str(refusal)
-    assert feature_engine.recorder.state().requests == 4
+    assert feature_engine.collector.recorder.state().requests == 4
 
 
 def test_overflow_is_named_in_its_request(feature_engine: Engine):

@@ -161,8 +161,8 @@ def test_every_domain_error_has_a_status_and_its_own_code(error: type[AddNormErr
     async def fail() -> None:
         raise error("teapot", "It is so.") if error is InvalidInput else error("It is so.")
 
-    statuses = {"InvalidInput": (400, "teapot"), "UnknownLayer": (404, error.code), "Unavailable": (503, error.code)}
-    status, code = statuses.get(error.__name__, (500, error.code))
+    statuses = {"InvalidInput": 400, "Unauthorized": 401, "UnknownLayer": 404, "StateError": 404, "Unavailable": 503}
+    status, code = statuses.get(error.__name__, 500), "teapot" if error is InvalidInput else error.code
     response = TestClient(app, raise_server_exceptions=False).get("/fail")
     assert (response.status_code, response.json()) == (status, {"error": "It is so.", "code": code})
     assert f"{error.__name__} " in (errors.__doc__ or "")

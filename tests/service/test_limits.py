@@ -68,5 +68,5 @@ def test_client_that_leaves_while_it_sends_is_no_defect(client: TestClient, capl
 
 def test_refused_body_never_reaches_the_model(client: TestClient, text_engine: Engine):
     client.post("/predict", content=in_chunks(body_of(10 * LIMIT)))
-    assert text_engine.recorder.state().requests == 0
+    assert text_engine.collector.recorder.state().requests == 0
     assert client.post("/predict", json={"inputs": "hi"}).status_code == 200

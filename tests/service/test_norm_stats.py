@@ -73,7 +73,8 @@ def test_layers_are_in_network_order_beside_their_baseline(request: pytest.Fixtu
     body = stats(request.getfixturevalue("client" if kind == "text" else "feature_client"))
     baseline = read_baseline(artifact)
     assert (body["model"], body["version"]) == (artifact.manifest.name, artifact.manifest.version)
-    assert body["baseline"] == {"requests": baseline.state.requests, "tokens": baseline.state.tokens}
+    expected = {"source": "validation", "requests": baseline.state.requests, "tokens": baseline.state.tokens}
+    assert body["baseline"] == expected | {"taken": None}
     assert [layer["name"] for layer in body["layers"]] == [layer.name for layer in artifact.manifest.layers]
     for index, (layer, norm) in enumerate(zip(body["layers"], artifact.manifest.layers, strict=True)):
         described = (layer["kind"], layer["placement"], layer["d_model"], layer["eps"])
@@ -135,6 +136,21 @@ def test_one_layer_is_the_same_as_in_all(client: TestClient):
         assert response.json()["requests"] == body["requests"]
 
 
+def test_what_tells_of_single_requests_is_withheld_where_few_were_seen(client: TestClient, feature_client: TestClient):
+    for service, inputs in ((client, TEXTS), (feature_client, [[[1, 2, 3, 4]]] * 30)):
+        post(service, inputs[:29], 1)
+        few = stats(service)["layers"]
+        post(service, inputs[29:30])
+        enough = stats(service)["layers"]
+        for withheld, shown in zip(few, enough, strict=True):
+            for column in ("mean", "variance"):
+                values = withheld["live"][column]
+                assert [values[name] for name in ("min", "max", "p01", "p99")] == [None] * 4
+                assert None not in (values["mean"], values["std"], values["p50"])
+                assert None not in shown["live"][column].values()
+            assert withheld["live"].get("features") is None
+
+
 def test_unknown_layer_is_not_found(client: TestClient):
     response = client.get("/norm-stats/blocks.9.norm")
     assert response.status_code == 404
@@ -144,7 +160,7 @@ def test_unknown_layer_is_not_found(client: TestClient):
 
 
 def test_batch_norm_shows_live_and_running_features(feature_client: TestClient, feature_artifact: Artifact):
-    post(feature_client, [[[1, 2, 3, 4], [4, 3, 2, 1]]])
+    post(feature_client, [[[1, 2, 3, 4], [4, 3, 2, 1]]] * 30)
     for layer, norm in zip(stats(feature_client)["layers"], feature_artifact.manifest.layers, strict=True):
         assert layer["running"] == {"mean": norm.running_mean, "variance": norm.running_variance}
         for state in (layer["live"], layer["baseline"]):
@@ -159,7 +175,7 @@ def test_layer_norm_has_neither_features_nor_running_moments(client: TestClient)
 
 def test_one_overflow_does_not_spoil_what_follows(feature_client: TestClient):
     feature_client.post("/predict", json={"inputs": [[[3e38] * 4]]})  # finite, but no sum of them is
-    post(feature_client, [[[1, 2, 3, 4]]])
+    post(feature_client, [[[1, 2, 3, 4]]] * 30)
     for layer in stats(feature_client)["layers"]:
         assert None not in layer["live"]["features"]["mean"]
         assert None not in layer["live"]["features"]["variance"]

@@ -1,9 +1,11 @@
-import json
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from runtime.errors import ListenError
+from runtime.errors import ListenError, StateError
+from runtime.state_store import read_kept
 from service.engine import Engine
 from service.server import browsable, example_body, listen, log_start, serve
 from service.settings import Settings
@@ -119,6 +122,8 @@ def test_statistics_survive_a_kill_and_a_restart(text_artifact: Artifact, tmp_pa
                 with httpx.Client(base_url=announced_url(process), trust_env=False) as client:
                     before = client.get("/norm-stats").json()
                     assert before["requests"] == 2 * round_number
+                    recent = client.get("/norm-stats", params={"window": "5m"}).json()["window"]
+                    assert recent["requests"] == 2 * round_number
                     client.post("/predict", json={"inputs": ["what is my balance", "will it rain"]})
                     assert client.get("/health/ready").json()["statistics"] == "disk"
                 if end == signal.SIGKILL:
@@ -129,11 +134,19 @@ def test_statistics_survive_a_kill_and_a_restart(text_artifact: Artifact, tmp_pa
                 process.kill()
 
 
+def kept_requests(directory: Path) -> int:
+    try:
+        return sum(read_kept(path).document.state.requests for path in directory.glob("*.sqlite"))
+    except (sqlite3.Error, StateError):
+        return 0  # copied while it was being written
+
+
 def wait_for_requests(directory: Path, requests: int) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        found = [json.loads(path.read_bytes())["state"]["requests"] for path in directory.glob("*.json")]
-        if found == [requests]:
-            return
+        with tempfile.TemporaryDirectory() as copy:  # the service holds the file itself
+            shutil.copytree(directory, copy, dirs_exist_ok=True)
+            if kept_requests(Path(copy)) == requests:
+                return
         time.sleep(0.05)
     raise AssertionError("the statistics were not written")

@@ -19,6 +19,9 @@ EXAMPLES = {
     "max_body_bytes": (6, 7),
     "max_batch_tokens": (8, 9),
     "state": (Path("here"), Path("there")),
+    "deep_budget": (0.05, 0.0),
+    "api_keys": ("one,two", "three"),
+    "api_keys_file": (Path("keys.txt"), Path("other.txt")),
     "log_level": ("debug", "error"),
 }
 

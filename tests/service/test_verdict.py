@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from runtime.statistics import NormState, Traffic
+from runtime.deep import DeepState
+from runtime.statistics import Traffic
 from service.app import create_app
 from service.engine import Engine
 from service.settings import Settings
 
-Answer = Callable[[Traffic], dict]
+Answer = Callable[..., dict]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +25,11 @@ def engine() -> Engine:
 def answer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Answer:
     """What /norm-stats says after this traffic."""
 
-    def ask(traffic: Traffic) -> dict:
-        state = replace(NormState.empty(engine.manifest.layers), traffic=traffic)
-        monkeypatch.setattr(engine.recorder, "state", lambda: state)
+    def ask(traffic: Traffic, deep: DeepState | None = None) -> dict:
+        nothing = engine.collector.recorder.window(None)
+        state = replace(nothing.state, requests=int(traffic.counts.sum()), traffic=traffic)
+        recorded = replace(nothing, state=state, everything=state, deep=deep or nothing.deep)
+        monkeypatch.setattr(engine.collector.recorder, "window", lambda _: recorded)
         return TestClient(create_app(Settings(), engine)).get("/norm-stats").json()
 
     return ask
@@ -50,9 +53,10 @@ def test_usual_traffic_is_ok(engine: Engine, answer: Answer, usual: np.ndarray):
     found = answer(traffic(engine, usual))
     assert found["verdict"] == {
         "state": "ok",
-        "sentence": "3,000 requests look like the validation data at every layer.",
+        "sentence": "3,000 requests look like the baseline at every layer.",
         "since": None,
         "first_layer": None,
+        "features": [],
     }
     assert {layer["drift"]["state"] for layer in found["layers"]} == {"ok"}
     assert all(layer["drift"]["score"] < layer["drift"]["threshold"] for layer in found["layers"])
@@ -67,8 +71,8 @@ def test_one_topic_is_a_mix_shift(engine: Engine, answer: Answer, usual: np.ndar
 
 
 def test_drift_names_where_it_shows_first(engine: Engine, answer: Answer, usual: np.ndarray):
-    shift = np.zeros(2 * len(engine.manifest.layers) + 2)
-    shift[4:8] = [0.8, -0.8, 0.8, -0.8]
+    shift = np.zeros(2 * len(engine.manifest.layers) + 4)
+    shift[6:10] = [0.8, -0.8, 0.8, -0.8]
     found = answer(traffic(engine, usual, shift))
     assert found["verdict"]["state"] == "drift"
     assert found["verdict"]["first_layer"] == "blocks.0.feed_forward.norm"
@@ -78,12 +82,38 @@ def test_drift_names_where_it_shows_first(engine: Engine, answer: Answer, usual:
 
 
 def test_drift_of_the_output_alone_is_named(engine: Engine, answer: Answer, usual: np.ndarray):
-    shift = np.zeros(2 * len(engine.manifest.layers) + 2)
+    shift = np.zeros(2 * len(engine.manifest.layers) + 4)
     shift[-2:] = [1.0, -1.0]
     found = answer(traffic(engine, usual, shift))
     assert found["verdict"]["first_layer"] == "output"
     assert found["output"]["drift"]["state"] == "drift"
     assert found["output"]["live"]["surprise"] > found["output"]["baseline"]["surprise"]
+
+
+def test_drift_names_the_features_that_moved(engine: Engine, answer: Answer, usual: np.ndarray):
+    usual_deep = engine.baseline.deep
+    assert usual_deep is not None
+    moved = usual_deep.outputs.mean.copy()
+    moved[2 * 160 + 17] -= 3 * usual_deep.outputs.std[2 * 160 + 17]  # the third layer's feature 17
+    shift = np.zeros(2 * len(engine.manifest.layers) + 4)
+    shift[6:8] = [0.8, -0.8]
+    deep = replace(usual_deep, outputs=replace(usual_deep.outputs, mean=moved))
+    found = answer(traffic(engine, usual, shift), deep)["verdict"]
+    assert found["first_layer"] == "blocks.0.feed_forward.norm"
+    assert found["features"][0]["feature"] == 17
+    assert found["features"][0]["shift"] == pytest.approx(-3)
+    too_few = replace(deep, requests=29)
+    assert answer(traffic(engine, usual, shift), too_few)["verdict"]["features"] == []
+
+
+def test_drift_of_the_input_is_named(engine: Engine, answer: Answer, usual: np.ndarray):
+    shift = np.zeros(2 * len(engine.manifest.layers) + 4)
+    shift[:2] = [0.6, -0.6]
+    found = answer(traffic(engine, usual, shift))
+    assert (found["verdict"]["first_layer"], found["verdict"]["features"]) == ("input", [])
+    assert found["input"]["drift"]["state"] == "drift"
+    assert found["input"]["live"]["tokens"] > found["input"]["baseline"]["tokens"]
+    assert found["input"]["live"]["token_length"] < found["input"]["baseline"]["token_length"]
 
 
 def test_few_requests_are_not_judged(engine: Engine, answer: Answer, usual: np.ndarray):
@@ -101,7 +131,7 @@ def test_small_baseline_does_not_judge(client: TestClient):
     found = client.get("/norm-stats").json()
     assert found["verdict"]["state"] == "insufficient_data"
     assert "at least 100, and 4 of every class" in found["verdict"]["sentence"]
-    assert found["output"] is None
+    assert found["output"] is None and found["input"] is None
 
 
 def test_questions_from_elsewhere_are_drift():

@@ -1,0 +1,79 @@
+"""The deep graph: the same network, handing out what enters and leaves every norm, and what every Add adds to.
+
+It is run on a sample of the traffic beside the served graph (runtime/deep.py), and shares its weights: they are
+external data that lie inside the served graph's own file.
+"""
+
+# P packs, S tokens per pack, L norm layers, D d_model, A Adds
+
+import onnx
+import torch
+from onnx import TensorProto
+from torch import Tensor, nn
+
+from export.graph import PACKED, GraphModule, to_onnx
+from model.encoder import Encoder
+from model.layers import Add
+from runtime.manifest import MODEL
+from runtime.packing import PackedBatch
+
+SHARED_BYTES = 1024  # smaller initializers stay in the deep graph
+
+
+class DeepEncoder(GraphModule):
+    """An encoder that hands out `norm_inputs` and `norm_outputs` [P, S, L, D], and `adds` [P, S, A, 2].
+
+    An Add's two numbers, of an update F(x) to x: |F(x)| / |x|, and the cosine between both.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self.outputs = {"norm_inputs": PACKED, "norm_outputs": PACKED, "adds": PACKED}
+
+    def forward(self, values: Tensor, position_ids: Tensor, segment_ids: Tensor, pooling: Tensor) -> tuple[Tensor, ...]:
+        entered: list[Tensor] = []
+        left: list[Tensor] = []
+        added: list[Tensor] = []
+
+        def watch_norm(_: nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+            entered.append(inputs[0])
+            left.append(output[0])
+
+        def watch_add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            added.append(update_measures(*inputs))
+
+        hooks = [norm.register_forward_hook(watch_norm) for _, norm in self.encoder.norms()]
+        hooks += [m.register_forward_pre_hook(watch_add) for m in self.encoder.modules() if isinstance(m, Add)]
+        try:
+            self.encoder(values, position_ids, segment_ids, pooling)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.stack(entered, 2), torch.stack(left, 2), torch.stack(added, 2)
+
+
+def update_measures(x_PSD: Tensor, update_PSD: Tensor) -> Tensor:
+    """|F(x)| / |x| and cos(x, F(x)) of every token [P, S, 2]."""
+    x_PS, update_PS = (torch.linalg.vector_norm(part, dim=-1) for part in (x_PSD, update_PSD))
+    cosine_PS = (x_PSD * update_PSD).sum(-1) / (x_PS * update_PS)
+    return torch.stack([update_PS / x_PS, cosine_PS], dim=-1)
+
+
+def to_deep_onnx(encoder: Encoder, example: PackedBatch, served: bytes) -> bytes:
+    """The deep graph, its larger weights replaced by where they lie in `served`, the served graph's file."""
+    deep = to_onnx(DeepEncoder(encoder), example)
+    for tensor in deep.graph.initializer:
+        offset = served.find(tensor.raw_data) if len(tensor.raw_data) >= SHARED_BYTES else -1
+        if offset >= 0:  # a graph of other precision has other weights: then the deep graph keeps its own
+            point_into_file(tensor, offset)
+    content: bytes = deep.SerializeToString()
+    return content
+
+
+def point_into_file(tensor: TensorProto, offset: int) -> None:
+    """Replaces a tensor's content by its place in the served graph's file."""
+    place = {"location": MODEL, "offset": offset, "length": len(tensor.raw_data)}
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in place.items())

@@ -1,0 +1,55 @@
+"""What one run of a graph gives, row after row; cut apart and joined without copying more than needed."""
+
+# R rows, N valid tokens, C classes, D d_model, L norm layers
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """What one run of the graph gives.
+
+    Attributes:
+        logits: [R, C].
+        embedding: [R, D].
+        norm_statistics: mean and 1/sigma of every valid token at every norm [N, 2L], row after row.
+        feature_moments: mean and variance of every feature in this batch, one entry per BatchNorm [layers, 2, D].
+        lengths: tokens per row [R].
+        token_lengths: characters of every valid token's piece of text [N]; 0 for float inputs.
+    """
+
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    norm_statistics: NDArray[np.float32]
+    feature_moments: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    token_lengths: NDArray[np.float32]
+
+    def rows(self, start: int, stop: int) -> "EncodedBatch":
+        """The answers for some of the rows; feature moments stay those of the whole batch."""
+        ends = np.cumsum(self.lengths)
+        tokens = slice(ends[start] - self.lengths[start], ends[stop - 1])
+        return EncodedBatch(
+            self.logits[start:stop],
+            self.embedding[start:stop],
+            self.norm_statistics[tokens],
+            self.feature_moments,
+            self.lengths[start:stop],
+            self.token_lengths[tokens],
+        )
+
+
+def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
+    """Several batches as one, in order; feature moments, which belong to their batch, are left out."""
+    return EncodedBatch(
+        np.concatenate([batch.logits for batch in batches]),
+        np.concatenate([batch.embedding for batch in batches]),
+        np.concatenate([batch.norm_statistics for batch in batches]),
+        batches[0].feature_moments[:0],
+        np.concatenate([batch.lengths for batch in batches]),
+        np.concatenate([batch.token_lengths for batch in batches]),
+    )

@@ -1,0 +1,133 @@
+"""Deep statistics: every feature of every norm, and what every Add adds, on a sample of the traffic.
+
+They come from a second graph of the same network (export/deep.py). It shares the served graph's weights, and is run
+beside it on a few requests, as often as a budget of time allows.
+"""
+
+# N valid tokens, L norm layers, D d_model, A Adds, F = L * D features
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.manifest import NormLayer
+from runtime.moments import Moments
+from runtime.packing import PackedBatch, Tokens, pack
+
+ROWS = 4  # requests of one look; short texts fill about a pack
+BURST = 10.0  # seconds of budget that a quiet time can save up
+FIRST, OTHERS = 0, 1  # position classes: a request's first token, and all others
+
+
+@dataclass(frozen=True, slots=True)
+class DeepState:
+    """Sufficient statistics of sampled traffic; merging states in any order equals one pass over all of it.
+
+    Attributes:
+        requests: sampled inputs.
+        tokens: their valid tokens.
+        outputs: of every feature of every norm's output, layer by layer [F].
+        largest: largest magnitude of every feature that entered a norm, at first tokens and at others [2, F].
+        adds: of every Add's |F(x)| / |x| and cos(x, F(x)) [2A].
+    """
+
+    requests: int
+    tokens: int
+    outputs: Moments
+    largest: NDArray[np.float64]
+    adds: Moments
+
+    @classmethod
+    def empty(cls, layers: Sequence[NormLayer]) -> Self:
+        features, adds = sum(layer.d_model for layer in layers), 2 * sum(layer.add for layer in layers)
+        return cls(0, 0, Moments.empty(features), np.zeros((2, features)), Moments.empty(adds))
+
+    @classmethod
+    def of(
+        cls,
+        requests: int,
+        inputs: NDArray[np.floating],
+        outputs: NDArray[np.floating],
+        adds: NDArray[np.floating],
+        first: NDArray[np.bool_],
+    ) -> Self:
+        """The state of tokens of which `inputs` [N, F] entered the norms and `outputs` [N, F] left them.
+
+        Args:
+            adds: [N, 2A].
+            first: [N], whether a token is its request's first.
+        """
+        magnitude = np.nan_to_num(np.abs(inputs), nan=0.0, posinf=0.0)
+        largest = [magnitude[chosen].max(0, initial=0.0) for chosen in (first, ~first)]
+        wide_outputs, wide_adds = outputs.astype(np.float64), adds.astype(np.float64)
+        return cls(
+            requests,
+            len(inputs),
+            Moments.of(wide_outputs, np.isfinite(wide_outputs)),
+            np.stack(largest).astype(np.float64),
+            Moments.of(wide_adds, np.isfinite(wide_adds)),
+        )
+
+    def fits(self, layers: Sequence[NormLayer]) -> bool:
+        """Whether it is a state of a network with these layers."""
+        empty = self.empty(layers)
+        sizes = ((len(s.outputs.count), s.largest.shape, len(s.adds.count)) for s in (self, empty))
+        return len(set(sizes)) == 1
+
+    def merge(self, other: Self) -> Self:
+        return type(self)(
+            self.requests + other.requests,
+            self.tokens + other.tokens,
+            self.outputs.merge(other.outputs),
+            np.maximum(self.largest, other.largest),
+            self.adds.merge(other.adds),
+        )
+
+
+class DeepSampler:
+    """Looks deeply at as many requests as a budget of time allows.
+
+    Time for it accrues as the clock runs, at most BURST seconds' worth, and is spent by looking: so under load the
+    share of time that goes into it is the budget, and in quiet times nearly every request is seen.
+
+    Args:
+        measure: runs the deep graph on packed sequences and sums up what it says.
+        budget: share of the time that may be spent, 0 to 1.
+        clock: seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[PackedBatch], DeepState],
+        budget: float,
+        clock: Callable[[], float] = time.perf_counter,
+        seed: int = 0,
+    ) -> None:
+        self.measure, self.budget, self.clock = measure, budget, clock
+        self.random = Random(seed)
+        self.spent = 0.0  # seconds
+        self.started = self.accrued = clock()
+        self.credit = self.cost = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether there is time for a look."""
+        now = self.clock()
+        self.credit = min(self.credit + (now - self.accrued) * self.budget, BURST * self.budget)
+        self.accrued = now
+        return self.budget > 0 and self.credit > self.cost
+
+    def look(self, sequences: Sequence[Tokens]) -> DeepState:
+        """Measures a random few of `sequences`."""
+        started = self.clock()
+        state = self.measure(pack(self.random.sample(sequences, min(ROWS, len(sequences)))))
+        cost = self.clock() - started
+        self.spent += cost
+        self.credit -= cost
+        self.cost = cost if not self.cost else 0.9 * self.cost + 0.1 * cost
+        return state

@@ -1,0 +1,164 @@
+"""The collector: where every worker hands in what its norms saw, and where the statistics endpoints ask."""
+
+import logging
+from typing import Any, NamedTuple
+
+from runtime.artifact import Artifact
+from runtime.baseline import Baseline, parse_baseline, read_baseline
+from runtime.batch import EncodedBatch
+from runtime.deep import DeepState
+from runtime.errors import ArtifactError, InvalidInput
+from runtime.recorder import NormRecorder
+from runtime.state_document import StateDocument
+from runtime.state_store import Kept, StateStore, Storage, kept_version
+from runtime.windows import Span
+from service import norm_stats
+from service.norm_stats import Seen
+from service.settings import Settings
+from service.statistics_schemas import BaselineResponse, CompareResponse, LayerResponse, NormStatsResponse, Overhead
+from service.window import parse_window
+
+logger = logging.getLogger("addnorm.statistics")
+
+BASELINE_REQUESTS = 100  # a baseline of fewer would be mostly noise
+VERSION = "version:"
+
+
+class Asked(NamedTuple):
+    """The stretch of time that a client asks for, in its own words (service/window.py)."""
+
+    window: str | None = None
+    start: str | None = None
+    end: str | None = None
+
+
+class Collector:
+    """Records what the norms of one artifact see, judges it, and keeps it over restarts.
+
+    Args:
+        workers: processes that hand in; their time is what overheads are shares of.
+
+    Raises:
+        ArtifactError: the artifact's baseline cannot be used.
+    """
+
+    def __init__(self, artifact: Artifact, settings: Settings, workers: int = 1) -> None:
+        self.manifest, self.workers = artifact.manifest, workers
+        self.deep_budget = settings.deep_budget
+        self.baselines = [read_baseline(artifact)]  # the last one is in force
+        self.taken: list[bytes] = []  # those taken from live traffic, as they are kept
+        self.recorder = NormRecorder(self.manifest.layers, self.baseline.reference)
+        self.store = StateStore(settings.state, self.manifest)
+        if (kept := self.store.load()) is not None:
+            self._resume(kept)
+
+    @property
+    def baseline(self) -> Baseline:
+        return self.baselines[-1]
+
+    def start(self) -> None:
+        """Begins to keep statistics, where the settings ask for it."""
+        self.store.start(self._to_keep)
+
+    def close(self) -> None:
+        """Keeps the statistics a last time."""
+        self.store.stop()
+
+    def observe(self, batch: EncodedBatch, seconds: float) -> None:
+        """Counts a batch that took `seconds` to run."""
+        self.recorder.observe(batch, seconds)
+
+    def observe_deep(self, state: DeepState, seconds: float) -> None:
+        """Counts a deep look that took `seconds`."""
+        self.recorder.observe_deep(state, seconds)
+
+    def storage(self) -> Storage:
+        return self.store.storage
+
+    def all_layers(self, asked: Asked) -> NormStatsResponse:
+        return norm_stats.all_layers(self, self._seen(self._span(asked)))
+
+    def one_layer(self, asked: Asked, name: str) -> LayerResponse:
+        return norm_stats.one_layer(self, name, self._seen(self._span(asked)))
+
+    def state(self, asked: Asked) -> dict[str, Any]:
+        """The mergeable state of a window, as JSON."""
+        recorded = self.recorder.window(self._span(asked))
+        return StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep).to_dict()
+
+    def compare(self, asked: Asked, against: str) -> CompareResponse:
+        """A window against another one, or against what another version of the model saw."""
+        seen = self._seen(self._span(asked))
+        if against.startswith(VERSION):
+            other = kept_version(self.store.directory, self.manifest, against.removeprefix(VERSION))
+            return norm_stats.compare(self, seen, Seen.of_document(other), other.version, other.layers)
+        return norm_stats.compare(self, seen, self._seen(self._span(Asked(against), "against")))
+
+    def take_baseline(self, asked: Asked) -> BaselineResponse:
+        """Makes a window of live traffic the new baseline, beside the old ones.
+
+        Raises:
+            InvalidInput: the window holds too few requests.
+        """
+        recorded = self.recorder.window(self._span(asked))
+        if recorded.state.requests < BASELINE_REQUESTS:
+            raise InvalidInput(
+                "too_few_requests",
+                f"The window holds {recorded.state.requests} requests, a baseline needs at least {BASELINE_REQUESTS}: "
+                "ask for a longer one.",
+            )
+        self.baselines.append(self.baseline.taken_from(recorded))
+        self.taken.append(self.baseline.to_json())
+        return self._baseline_in_force()
+
+    def drop_baseline(self) -> BaselineResponse:
+        """Goes back to the baseline before.
+
+        Raises:
+            InvalidInput: the artifact's own is in force.
+        """
+        if len(self.baselines) == 1:
+            raise InvalidInput("no_live_baseline", "The artifact's own baseline is in force: there is nothing to undo.")
+        self.baselines.pop()
+        self.taken.pop()
+        return self._baseline_in_force()
+
+    def overhead(self) -> Overhead:
+        """What the statistics cost since this process started."""
+        costs = self.recorder.costs
+        elapsed = max(self.recorder.clock() - costs.started, 1e-9) * self.workers
+        busy = costs.serving + costs.recording
+        return Overhead(
+            always_on=costs.recording / busy if busy else 0.0, deep=costs.deep / elapsed, deep_budget=self.deep_budget
+        )
+
+    def _baseline_in_force(self) -> BaselineResponse:
+        self.recorder.reference = self.baseline.reference
+        return BaselineResponse(
+            model=self.manifest.name,
+            version=self.manifest.version,
+            baseline=norm_stats.baseline_source(self.baseline),
+            kept=len(self.taken),
+        )
+
+    def _span(self, asked: Asked, name: str = "window") -> Span | None:
+        return parse_window(*asked, self.recorder.clock(), name)
+
+    def _seen(self, span: Span | None) -> Seen:
+        recorder = self.recorder
+        return Seen(recorder.window(span), recorder.since, recorder.standing_since, self.overhead())
+
+    def _resume(self, kept: Kept) -> None:
+        document = kept.document
+        self.recorder.resume(document.state, document.deep, document.covered.start, kept.buckets)
+        try:
+            self.baselines += [parse_baseline(content, self.manifest, "A kept baseline") for content in kept.baselines]
+            self.taken = list(kept.baselines)
+        except ArtifactError as error:
+            logger.warning("%s The artifact's own is in force.", error)
+        self.recorder.reference = self.baseline.reference
+
+    def _to_keep(self, newest: dict[str, int]) -> Kept:
+        recorded = self.recorder.window(None)
+        document = StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep)
+        return Kept(document, self.recorder.buckets(newest), list(self.taken))
