@@ -7,17 +7,19 @@ core of its own.
 """
 
 import gc
+import os
+import resource
 import select
 import socket
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-CONNECTIONS = 1000
+CONNECTIONS = 8000  # more than a service lets wait before it refuses
 PATIENCE = 10.0  # seconds after the last request was due
 SENDS_PER_TURN = 8  # so that answers are read, and their times taken, between the sends of a burst
 RECEIVE_BYTES = 1 << 16
@@ -78,107 +80,137 @@ def parse_response(received: bytes) -> tuple[int, bool] | None:
 @dataclass(slots=True)
 class _Connection:
     socket: socket.socket
-    request: int = -1  # -1: idle
+    request: int
     received: bytes = b""
 
 
-@dataclass(slots=True)
 class OpenLoop:
     """One run against a local port.
 
     Args:
         requests: whole HTTP requests, sent in turn.
         due: seconds from the start, ascending.
+        connections: most that are open at once; a request takes an idle one, else a new one, else it waits.
+        patience: seconds after the last request is due until the run ends, answered or not.
     """
 
-    port: int
-    requests: Sequence[bytes]
-    due: NDArray[np.float64]
-    connections: int = CONNECTIONS
-    patience: float = PATIENCE
-    _open: dict[int, _Connection] = field(default_factory=dict)
-    _idle: deque[_Connection] = field(default_factory=deque)
-    _waiting: deque[int] = field(default_factory=deque)
-    _epoll: select.epoll = field(default_factory=select.epoll)
+    def __init__(
+        self,
+        port: int,
+        requests: Sequence[bytes],
+        due: NDArray[np.float64],
+        connections: int = CONNECTIONS,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.address, self.requests, self.due = ("127.0.0.1", port), requests, due
+        self.connections, self.patience = connections, patience
+        self.status = np.zeros(len(due), dtype=np.int64)
+        self.sent, self.answered = np.full((2, len(due)), np.nan)
+        self.busy: dict[int, _Connection] = {}  # by file descriptor
+        self.idle: dict[int, _Connection] = {}
+        self.waiting: deque[int] = deque()  # requests that are due
+        self.epoll = select.epoll()
 
     def run(self) -> Answers:
-        for _ in range(self.connections):
-            self._connect()
-        count = len(self.due)
-        status, sent, answered = np.zeros(count, np.int64), np.full(count, np.nan), np.full(count, np.nan)
+        allow_descriptors(self.connections + 100)
         gc.disable()
         try:
-            self._loop(self.due.tolist(), status, sent, answered)
+            self._loop(self.due.tolist())
         finally:
             gc.enable()
-            for connection in self._open.values():
+            for connection in [*self.busy.values(), *self.idle.values()]:
                 connection.socket.close()
-            self._epoll.close()
-        return Answers(status, self.due, sent, answered)
+            self.epoll.close()
+        return Answers(self.status, self.due, self.sent, self.answered)
 
-    def _loop(
-        self, due: list[float], status: NDArray[np.int64], sent: NDArray[np.float64], answered: NDArray[np.float64]
-    ) -> None:
-        clock, count, arrived, done = time.perf_counter, len(due), 0, 0
-        started = clock()
-        while done < count:
-            now = clock() - started
+    def _loop(self, due: list[float]) -> None:
+        arrived, done, count = 0, 0, len(due)
+        self.started = time.perf_counter()
+        while done < count and (now := self._now()) < due[-1] + self.patience:
             while arrived < count and due[arrived] <= now:
-                self._waiting.append(arrived)
+                self.waiting.append(arrived)
                 arrived += 1
-            for _ in range(min(SENDS_PER_TURN, len(self._waiting), len(self._idle))):
-                request = self._waiting.popleft()
-                self._send(request)
-                sent[request] = clock() - started
-            for descriptor, _ in self._epoll.poll(0):
-                answer = self._receive(descriptor)
-                if answer is not None:
-                    request, status[request] = answer
-                    answered[request] = clock() - started
-                    done += 1
-            if now > due[-1] + self.patience:
-                return
+            for _ in range(SENDS_PER_TURN):
+                if not self.waiting or not (self.idle or len(self.busy) < self.connections):
+                    break
+                self._begin(self.waiting.popleft())
+            for descriptor, event in self.epoll.poll(0):
+                if event & select.EPOLLOUT:
+                    self._connected(descriptor)
+                else:
+                    done += self._receive(descriptor)
 
-    def _connect(self) -> None:
-        connection = _Connection(socket.create_connection(("127.0.0.1", self.port)))
+    def _now(self) -> float:
+        return time.perf_counter() - self.started
+
+    def _begin(self, request: int) -> None:
+        """Sends a request over the connection that was idle last, else over a new one."""
+        if self.idle:
+            descriptor, connection = self.idle.popitem()
+            connection.request = request
+            self.busy[descriptor] = connection
+            self._send(connection)
+            return
+        connection = _Connection(socket.socket(), request)
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.socket.setblocking(False)
-        self._open[connection.socket.fileno()] = connection
-        self._epoll.register(connection.socket, select.EPOLLIN)
-        self._idle.append(connection)
+        self.busy[connection.socket.fileno()] = connection
+        if connection.socket.connect_ex(self.address) == 0:  # on one machine, this is the usual case
+            self.epoll.register(connection.socket, select.EPOLLIN)
+            self._send(connection)
+        else:
+            self.epoll.register(connection.socket, select.EPOLLOUT)
 
-    def _reconnect(self, connection: _Connection) -> None:
-        del self._open[connection.socket.fileno()]
-        self._epoll.unregister(connection.socket)
-        connection.socket.close()
-        self._connect()
+    def _connected(self, descriptor: int) -> None:
+        connection = self.busy[descriptor]
+        if error := connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, f"{self.address} cannot be connected to: {os.strerror(error)}")
+        self.epoll.modify(descriptor, select.EPOLLIN)
+        self._send(connection)
 
-    def _send(self, request: int) -> None:
-        connection = self._idle.popleft()  # the one idle for longest: none is idle until the server closes it
-        connection.request = request
-        connection.socket.send(self.requests[request % len(self.requests)])
+    def _send(self, connection: _Connection) -> None:
+        try:
+            connection.socket.send(self.requests[connection.request % len(self.requests)])
+        except ConnectionError:
+            return  # closed by the server while idle; _receive sends it again
+        self.sent[connection.request] = self._now()
 
-    def _receive(self, descriptor: int) -> tuple[int, int] | None:
-        """Reads what came; returns a request and its status once the answer is complete."""
-        connection = self._open[descriptor]
+    def _receive(self, descriptor: int) -> bool:
+        """Reads what came; returns whether that was the rest of an answer."""
+        connection = self.busy.get(descriptor) or self.idle[descriptor]
         try:
             received = connection.socket.recv(RECEIVE_BYTES)
         except ConnectionError:
             received = b""
-        if not received:  # closed: idle for too long, or before it read the request, which is then sent again
-            if connection.request >= 0:
-                self._waiting.appendleft(connection.request)
-            else:
-                self._idle.remove(connection)
-            self._reconnect(connection)
-            return None
+        if not received:
+            self._closed(descriptor, connection)
+            return False
         connection.received += received
         found = parse_response(connection.received)
         if found is None:
-            return None
-        request, connection.request, connection.received = connection.request, -1, b""
-        if found[1]:
-            self._reconnect(connection)
+            return False
+        self.status[connection.request], closes = found
+        self.answered[connection.request] = self._now()
+        connection.received = b""
+        del self.busy[descriptor]
+        if closes:
+            connection.socket.close()
         else:
-            self._idle.append(connection)
-        return request, found[0]
+            self.idle[descriptor] = connection
+        return True
+
+    def _closed(self, descriptor: int, connection: _Connection) -> None:
+        """The server closed it, after it was idle for long, or just before it got a request: that is sent again."""
+        if self.idle.pop(descriptor, None) is None:
+            del self.busy[descriptor]
+            self.waiting.appendleft(connection.request)
+        connection.socket.close()
+
+
+def allow_descriptors(count: int) -> None:
+    """Raises this process's limit of open files, and so that of what it starts, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (count if hard == resource.RLIM_INFINITY else min(count, hard), hard)
+        )

@@ -22,6 +22,7 @@ from benchmarks.artifacts import serving_artifact, shuffled_texts
 from benchmarks.closed_loop import check_wrk
 from benchmarks.limit import NoServer
 from benchmarks.loops import Running, closed_loops, open_loops, starts, write_bodies
+from benchmarks.open_loop import CONNECTIONS, allow_descriptors
 from benchmarks.processes import LOAD_CORE, SERVICE_CORE, post
 from benchmarks.results import EMBEDDED, INT8, MAIN, Results
 from benchmarks.servers import OURS, PLAIN, SERVERS, WORK, Server
@@ -73,6 +74,7 @@ def run(options: Serving, console: Console) -> None:
     texts = shuffled_texts(options.data)
     rounds = options.rounds or (2 if options.quick else 9)
     os.sched_setaffinity(0, {LOAD_CORE})  # and so wrk, and the open loop
+    allow_descriptors(2 * CONNECTIONS)  # for the servers, which inherit it
     results = Results()
     with ExitStack() as stack, Progress(console=console, transient=True) as progress:
         servers = start_all(options.servers, artifacts, texts, results, stack, console)
