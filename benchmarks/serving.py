@@ -10,7 +10,7 @@ round, in turn. docs/benchmarks.md says what is measured and how.
 import json
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from pydantic import Field
@@ -23,7 +23,7 @@ from benchmarks.closed_loop import check_wrk
 from benchmarks.limit import NoServer
 from benchmarks.loops import Running, closed_loops, open_loops, starts, write_bodies
 from benchmarks.open_loop import CONNECTIONS, allow_descriptors
-from benchmarks.processes import LOAD_CORE, SERVICE_CORE, post
+from benchmarks.processes import LOAD_CORE, SERVICE_CORE, post, preferred
 from benchmarks.results import EMBEDDED, INT8, MAIN, Results
 from benchmarks.servers import OURS, PLAIN, SERVERS, WORK, Server
 from benchmarks.serving_report import write_report
@@ -49,12 +49,15 @@ class Serving(BaseSettings):
     """An int8 artifact of the same network (`addnorm export --precision int8`), to measure too."""
     rounds: int = Field(0, ge=0)
     """Rounds of closed loops; 0 for 9, or 2 where quick."""
+    priority: bool = False
+    """Goes before what else the machine has to do meanwhile; needs root, and leaves that little of the first core."""
     out: Path = WORK
     """Folder for serving.md, serving.png and serving.json."""
 
     def cli_cmd(self) -> None:
         check_machine(self.servers)
-        run(self, Console())
+        with preferred() if self.priority else nullcontext():
+            run(self, Console())
 
 
 def check_machine(names: Sequence[str]) -> None:
@@ -86,7 +89,8 @@ def run(options: Serving, console: Console) -> None:
         if ours := find(servers, MAIN, OURS):
             open_loops(ours, texts, results, 1 if options.quick else 5, 3 if options.quick else 6, progress)
             starts(ours, artifacts[MAIN], texts, results, 2 if options.quick else 9)
-    write_report(results, rounds, len(texts), options.out, console)
+    how = f"{len(texts):,} texts, {rounds} rounds" + (", with priority" if options.priority else "")
+    write_report(results, how, options.out, console)
 
 
 def find(servers: list[Running], artifact: str, name: str) -> Running | None:

@@ -21,10 +21,10 @@ from benchmarks.servers import OURS
 SHOWN = {MANY: "single texts, 32 clients", ROWS: "requests of 32 texts"}
 
 
-def write_report(results: Results, rounds: int, texts: int, folder: Path, console: Console) -> None:
+def write_report(results: Results, how: str, folder: Path, console: Console) -> None:
     """Prints the tables, and writes them with the chart and every sample into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [machine(rounds, texts), servers_table(results), targets_table(results), overload_table(results)]
+    parts = [machine(how), servers_table(results), targets_table(results), overload_table(results)]
     report = "\n\n".join(part for part in parts if part)
     (folder / "serving.md").write_text(report + "\n")
     (folder / "serving.json").write_text(json.dumps(raw(results), indent=1) + "\n")
@@ -33,14 +33,12 @@ def write_report(results: Results, rounds: int, texts: int, folder: Path, consol
     console.print(f"\nWritten to {folder}: serving.md, serving.json, serving.png", highlight=False)
 
 
-def machine(rounds: int, texts: int) -> str:
+def machine(how: str) -> str:
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     model = names[0].partition(":")[2].strip() if names else platform.processor()
     packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "tokenizers", "fastapi", "uvicorn"))
-    return (
-        f"{os.cpu_count()} cores ({model}), Python {platform.python_version()}, {packages}; {texts:,} texts, "
-        f"{rounds} rounds, {datetime.now(UTC):%Y-%m-%d}."
-    )
+    cores = f"{os.cpu_count()} cores ({model})"
+    return f"{cores}, Python {platform.python_version()}, {packages}; {how}, {datetime.now(UTC):%Y-%m-%d}."
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
