@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SERVICE_CORE, LOAD_CORE = 0, 1
-AUTOGROUP = Path("/proc/self/autogroup")
+AUTOGROUP = "/proc/{pid}/autogroup"  # priority of a process's session, where Linux groups processes by session
 TICK = os.sysconf("SC_CLK_TCK")
 POLL = 0.002  # seconds between tries of a server that starts
 
@@ -58,6 +58,13 @@ class Process:
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
+
+    def prefer(self) -> None:
+        """Gives the sessions that it began the priority that this process's own has (`preferred`)."""
+        own = session_priority(os.getpid())
+        for pid in self.pids():
+            if own is not None and session_priority(pid) != own:
+                Path(AUTOGROUP.format(pid=pid)).write_text(own)
 
     def stop(self) -> None:
         pids = self.pids()
@@ -125,21 +132,27 @@ def descendants(pid: int) -> Iterator[int]:
         waiting += found
 
 
+def session_priority(pid: int) -> str | None:
+    """None where this Linux does not group processes by session."""
+    path = Path(AUTOGROUP.format(pid=pid))
+    return path.read_text().split()[-1] if path.exists() else None
+
+
 @contextmanager
 def preferred() -> Iterator[None]:
     """Gives this process, and what it starts, the highest priority that is not real-time: that pauses every second.
 
     Where Linux groups processes by session, priorities count within the session only, and the session has its own.
     """
-    before = AUTOGROUP.read_text().split()[-1] if AUTOGROUP.exists() else None
+    before, session = session_priority(os.getpid()), Path(AUTOGROUP.format(pid=os.getpid()))
     try:
         os.setpriority(os.PRIO_PROCESS, 0, -20)
         if before is not None:
-            AUTOGROUP.write_text("-20")
+            session.write_text("-20")
     except PermissionError:
         raise SystemExit("Priority needs root: run as root, or leave --priority out.") from None
     try:
         yield
     finally:
         if before is not None:
-            AUTOGROUP.write_text(before)
+            session.write_text(before)

@@ -116,6 +116,7 @@ def start_all(
             stack.callback(process.stop)
             seconds = process.wait_for_answer(port, server.path, server.request(texts[:1]))
             console.print(f"{artifact}, {server.name}: first answer after {seconds:.2f} s", highlight=False)
+            process.prefer()
             results.first_answer[artifact, server.name] = [seconds]
             answers[server.name] = labels(server, port, texts[:CHECKED])
             found.append(Running(artifact, server, process, port, write_bodies(server, texts)))
