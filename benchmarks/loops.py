@@ -18,7 +18,7 @@ from benchmarks.processes import Process
 from benchmarks.results import MAIN, Phase, Results
 from benchmarks.servers import OURS, WORK, Server
 
-SETTLE = 0.3  # seconds to answer what is still under way: batchers learn from durations, a pause would spoil them
+SETTLE = 0.3  # seconds to answer what is still under way, so that no pause comes into it
 LOADS = (0.5, 1.0, 5.0)
 
 

@@ -84,19 +84,17 @@ def peer(name: str) -> tuple[str, ...]:
 
 ADDNORM = (sys.executable, "-m", "addnorm", "serve", "--model", "{artifact}", "--port", "{port}")
 
-
-def bentoml(name: str, service: str) -> Server:
-    program = str(WORK / "bentoml/bin/bentoml")
-    command = (program, "serve", f"benchmarks.peers.bentoml_texts:{service}", "--host", "127.0.0.1", "--port", "{port}")
-    return Server(name, command, Path(program), labels=lambda answer: [row["label"] for row in answer])
-
-
+BENTOML = (str(WORK / "bentoml/bin/bentoml"), "serve", "benchmarks.peers.bentoml_texts:Texts")
 SERVERS = (
     Server(OURS, ADDNORM),
     Server(PLAIN, (sys.executable, "-m", "benchmarks.peers.plain_fastapi")),
     Server("MLServer", peer("mlserver"), environment("mlserver"), "/v2/models/texts/infer", v2_body, v2_labels),
     Server("LitServe", peer("litserve"), environment("litserve")),
-    bentoml("BentoML", "Batching"),
-    bentoml("BentoML without batching", "Alone"),
+    Server(
+        "BentoML",
+        (*BENTOML, "--host", "127.0.0.1", "--port", "{port}"),
+        environment("bentoml"),
+        labels=lambda answer: [prediction["label"] for prediction in answer],
+    ),
 )
 PEERS = [server.name for server in SERVERS if server.name not in (OURS, PLAIN)]

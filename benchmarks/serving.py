@@ -48,7 +48,7 @@ class Serving(BaseSettings):
     int8: Path | None = None
     """An int8 artifact of the same network (`addnorm export --precision int8`), to measure too."""
     rounds: int = Field(0, ge=0)
-    """Rounds of closed loops; 0 for 9, or 2 where quick."""
+    """Rounds of closed loops; 0 for 7, or 2 where quick."""
     priority: bool = False
     """Goes before what else the machine has to do meanwhile; needs root, and leaves that little of the first core."""
     out: Path = WORK
@@ -75,7 +75,7 @@ def run(options: Serving, console: Console) -> None:
     if options.int8:
         artifacts[INT8] = options.int8
     texts = shuffled_texts(options.data)
-    rounds = options.rounds or (2 if options.quick else 9)
+    rounds = options.rounds or (2 if options.quick else 7)
     os.sched_setaffinity(0, {LOAD_CORE})  # and so wrk, and the open loop
     allow_descriptors(2 * CONNECTIONS)  # for the servers, which inherit it
     results = Results()
@@ -88,7 +88,7 @@ def run(options: Serving, console: Console) -> None:
             results.resident[running.artifact, running.server.name] = (size, count)
         if ours := find(servers, MAIN, OURS):
             open_loops(ours, texts, results, 1 if options.quick else 5, 3 if options.quick else 6, progress)
-            starts(ours, artifacts[MAIN], texts, results, 2 if options.quick else 9)
+            starts(ours, artifacts[MAIN], texts, results, 2 if options.quick else 7)
     how = f"{len(texts):,} texts, {rounds} rounds" + (", with priority" if options.priority else "")
     write_report(results, how, options.out, console)
 

@@ -1,6 +1,5 @@
-"""The servers that benchmarks/serving.py measures beside this one, each configured as it was fastest with 32 clients.
+"""The servers that benchmarks/serving.py measures beside this one, one worker each, configured as was fastest here.
 
-What was tried on the same core and left: FastAPI with a plain `def` (its threads cost a fifth to a third), or returning
-dicts (no difference); MLServer without batching, in batches of 8 and 16, and waiting 0.1 ms; LitServe without batching,
-waiting 5 ms, and with `fast_queue`; BentoML without batching. docs/benchmarks.md has the figures.
+What was tried is in docs/benchmarks.md. Batching does not pay where texts of mixed lengths are padded on one CPU core,
+but for LitServe, whose two processes share the cost of passing requests on.
 """

@@ -1,4 +1,4 @@
-"""MLServer: its runtime class, started with one model. Adaptive batching; no worker processes, on one core."""
+"""MLServer: its runtime class, started with one model. No adaptive batching, no worker processes."""
 
 import numpy as np
 import uvloop
@@ -37,8 +37,7 @@ async def main() -> None:
         gzip_enabled=False,
         load_models_at_startup=False,
     )
-    model = ModelSettings(name="texts", implementation=Texts, max_batch_size=32, max_batch_time=0.001)
-    await MLServer(settings).start([model])
+    await MLServer(settings).start([ModelSettings(name="texts", implementation=Texts)])
 
 
 if __name__ == "__main__":
