@@ -43,7 +43,13 @@ class Engine:
         self.store = StateStore(settings.state, self.manifest)
         if (kept := self.store.load()) is not None:
             self.recorder.resume(kept.state, kept.covered.start)
-        self.batcher = Batcher(self._run, settings.max_batch_tokens)
+        self.timeout = settings.timeout
+        self.batcher = Batcher(
+            self._run,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_queue_tokens=settings.max_queue_tokens,
+            offload=self.placement.device != "cpu",
+        )
 
     def start(self) -> None:
         """Begins to keep statistics, where the settings ask for it."""
@@ -83,9 +89,10 @@ class Engine:
 
         Raises:
             InvalidInput: it cannot be answered; says which input and what is allowed.
+            Unavailable, Overloaded, DeadlineExceeded: it cannot be answered now, or in time.
         """
         encoded = self.inputs.encode(self._as_list(inputs))
-        batch = await self.batcher.submit([item.tokens for item in encoded])
+        batch = (await self.batcher.submit([item.tokens for item in encoded], self.timeout)).batch
         self._check_finite(batch)
         deviations = self._deviations(batch) if norm_stats else [None] * len(encoded)
         probabilities = softmax(batch.logits)

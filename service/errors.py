@@ -4,6 +4,7 @@ Every error body is {"error": one sentence, "code": machine-readable reason}.
 """
 
 import logging
+import math
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -12,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from runtime.errors import AddNormError, InvalidInput, Unavailable, UnknownLayer
+from runtime.errors import AddNormError, DeadlineExceeded, InvalidInput, Overloaded, Unavailable, UnknownLayer
 
 logger = logging.getLogger("addnorm.service")
 
@@ -20,6 +21,8 @@ STATUS: dict[type[AddNormError], HTTPStatus] = {
     InvalidInput: HTTPStatus.BAD_REQUEST,
     UnknownLayer: HTTPStatus.NOT_FOUND,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
 }
 STATUS_BY_CODE = {
     "too_many_rows": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -63,7 +66,10 @@ def invalid_request(error: ValidationError | RequestValidationError) -> InvalidI
 async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AddNormError)
     status = STATUS_BY_CODE.get(error.code) or STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
-    return error_response(status, str(error), error.code)
+    response = error_response(status, str(error), error.code)
+    if isinstance(error, Overloaded):
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    return response
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -18,6 +18,8 @@ EXAMPLES = {
     "max_rows": (4, 5),
     "max_body_bytes": (6, 7),
     "max_batch_tokens": (8, 9),
+    "max_queue_tokens": (10, 11),
+    "timeout": (0.5, 2.5),
     "state": (Path("here"), Path("there")),
     "log_level": ("debug", "error"),
 }
@@ -75,6 +77,10 @@ def test_option_and_variable_both_work_and_the_option_wins(
         ("max_rows", "0"),
         ("max_body_bytes", "0"),
         ("max_batch_tokens", "0"),
+        ("max_queue_tokens", "0"),
+        ("timeout", "0"),
+        ("timeout", "nan"),
+        ("timeout", "inf"),
         ("log_level", "loud"),
     ],
 )
