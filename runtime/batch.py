@@ -29,18 +29,28 @@ class EncodedBatch:
     lengths: NDArray[np.int64]
     token_lengths: NDArray[np.float32]
 
-    def rows(self, start: int, stop: int) -> "EncodedBatch":
-        """The answers for some of the rows; feature moments stay those of the whole batch."""
-        ends = np.cumsum(self.lengths)
-        tokens = slice(ends[start] - self.lengths[start], ends[stop - 1])
-        return EncodedBatch(
-            self.logits[start:stop],
-            self.embedding[start:stop],
-            self.norm_statistics[tokens],
-            self.feature_moments,
-            self.lengths[start:stop],
-            self.token_lengths[tokens],
-        )
+    def split(self, counts: Sequence[int]) -> list["EncodedBatch"]:
+        """The answers of consecutive groups of `counts` rows; each keeps the feature moments of the whole batch."""
+        if len(counts) == 1:
+            return [self]
+        ends = np.cumsum(self.lengths).tolist()
+        groups = []
+        start = first = 0
+        for count in counts:
+            stop = start + count
+            last = ends[stop - 1]
+            groups.append(
+                EncodedBatch(
+                    self.logits[start:stop],
+                    self.embedding[start:stop],
+                    self.norm_statistics[first:last],
+                    self.feature_moments,
+                    self.lengths[start:stop],
+                    self.token_lengths[first:last],
+                )
+            )
+            start, first = stop, last
+        return groups
 
 
 def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:

@@ -42,7 +42,14 @@ class Engine:
         self.collector = collector or Collector(artifact, settings)
         self.sampler = make_sampler(artifact, self.encoder, settings)
         self.baseline = read_baseline(artifact)
-        self.batcher = Batcher(self._run, settings.max_batch_tokens)
+        self.timeout = settings.timeout
+        self.batcher = Batcher(
+            self._run,
+            after=self.look_deeper,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_queue_tokens=settings.max_queue_tokens,
+            offload=self.placement.device != "cpu",
+        )
 
     def start(self) -> None:
         """Begins to keep statistics, where the settings ask for it."""
@@ -85,9 +92,10 @@ class Engine:
 
         Raises:
             InvalidInput: it cannot be answered; says which input and what is allowed.
+            Unavailable, Overloaded, DeadlineExceeded: it cannot be answered now, or in time.
         """
         encoded = self.inputs.encode(self._as_list(inputs))
-        batch = await self.batcher.submit([item.tokens for item in encoded])
+        batch = (await self.batcher.submit([item.tokens for item in encoded], self.timeout)).batch
         self._check_finite(batch)
         deviations = self._deviations(batch) if norm_stats else [None] * len(encoded)
         probabilities = softmax(batch.logits)

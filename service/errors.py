@@ -4,6 +4,7 @@ Every error body is {"error": one sentence, "code": machine-readable reason}.
 """
 
 import logging
+import math
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -12,7 +13,16 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from runtime.errors import AddNormError, InvalidInput, StateError, Unauthorized, Unavailable, UnknownLayer
+from runtime.errors import (
+    AddNormError,
+    DeadlineExceeded,
+    InvalidInput,
+    Overloaded,
+    StateError,
+    Unauthorized,
+    Unavailable,
+    UnknownLayer,
+)
 
 logger = logging.getLogger("addnorm.service")
 
@@ -22,6 +32,8 @@ STATUS: dict[type[AddNormError], HTTPStatus] = {
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     StateError: HTTPStatus.NOT_FOUND,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
 }
 STATUS_BY_CODE = {
     "no_live_baseline": HTTPStatus.CONFLICT,
@@ -69,6 +81,8 @@ async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     response = error_response(status, str(error), error.code)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Overloaded):
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response
 
 

@@ -43,9 +43,9 @@ def test_answers_do_not_change_with_the_pack_width(encoder: Encoder, sequences: 
 
 
 def test_answers_do_not_change_with_their_neighbours(encoder: Encoder, sequences: list[np.ndarray]):
-    together = encoder.run(sequences)
-    for row, sequence in enumerate(sequences):
-        assert_same_answers(together.rows(row, row + 1), encoder.run([sequence]))
+    together = encoder.run(sequences).split([1] * len(sequences))
+    for row, sequence in zip(together, sequences, strict=True):
+        assert_same_answers(row, encoder.run([sequence]))
 
 
 def test_answers_follow_the_order_of_the_rows(encoder: Encoder, sequences: list[np.ndarray]):
@@ -63,9 +63,12 @@ def test_run_has_the_shapes_it_promises(encoder: Encoder, sequences: list[np.nda
     assert batch.lengths.tolist() == [len(sequence) for sequence in sequences]
 
 
-def test_rows_cut_a_batch_without_a_gap(encoder: Encoder, sequences: list[np.ndarray]):
+@pytest.mark.parametrize("counts", [[3, 1, 16], [20], [1] * 20])
+def test_split_cuts_a_batch_without_a_gap(encoder: Encoder, sequences: list[np.ndarray], counts: list[int]):
     batch = encoder.run(sequences)
-    parts = [batch.rows(0, 3), batch.rows(3, 4), batch.rows(4, 20)]
+    parts = batch.split(counts)
+    assert [len(part.lengths) for part in parts] == counts
+    assert [len(part.norm_statistics) for part in parts] == [part.lengths.sum() for part in parts]
     for name in (*ANSWERS, "lengths"):
         np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
 
