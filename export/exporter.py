@@ -11,6 +11,8 @@ import numpy as np
 
 from export.calibrate import calibrate
 from export.graph import OPSET, ServedEncoder, to_onnx
+from export.measure import with_plan
+from export.precision import lower
 from export.reference import fit_reference
 from export.verify import expect, spread, verify
 from model.checkpoint import Run, load_run
@@ -24,7 +26,17 @@ from runtime.drift import request_features
 from runtime.encoder import EncodedBatch, Encoder
 from runtime.errors import ArtifactError, DataError, ExportError
 from runtime.inputs import InputEncoder
-from runtime.manifest import BASELINE, CANARY, MODEL, TOKENIZER, FeatureInputs, Manifest, NormLayer, TextInputs
+from runtime.manifest import (
+    BASELINE,
+    CANARY,
+    MODEL,
+    TOKENIZER,
+    FeatureInputs,
+    Manifest,
+    NormLayer,
+    PrecisionKind,
+    TextInputs,
+)
 from runtime.moments import Moments
 from runtime.packing import pack
 from runtime.recorder import NormRecorder
@@ -34,20 +46,27 @@ BATCH = 64
 
 
 def export_run(
-    directory: Path, models: Path, name: str, model_version: str, data: Path, overwrite: bool = False
+    directory: Path,
+    models: Path,
+    name: str,
+    model_version: str,
+    data: Path,
+    overwrite: bool = False,
+    precision: PrecisionKind = "fp32",
 ) -> tuple[Artifact, dict[str, float]]:
     """Exports the best weights of a run as the artifact `models`/`name`/`model_version`.
 
     Args:
         data: folder of the data sets; the baseline is the run's own validation split.
         overwrite: replace an artifact of that name.
+        precision: of the graph that is served; the float32 graph is verified first.
 
     Returns:
         The artifact, and the largest error of each kind between graph and PyTorch.
 
     Raises:
         DataError: the run or its data cannot be read.
-        ExportError: the graph does not agree with PyTorch.
+        ExportError: the graph does not agree with PyTorch, or lower precision costs too much accuracy.
         ArtifactError: the artifact exists already or cannot be written.
     """
     target = models / name / model_version
@@ -64,9 +83,15 @@ def export_run(
     files[CANARY] = make_canary(served, dataset.validation, inputs)
     if run.tokenizer is not None:
         files[TOKENIZER] = run.tokenizer.to_str().encode()
-    manifest = describe_run(run, name, model_version)
-    encoder = Encoder(Artifact(target, manifest, files))
+    probes = [item.tokens for item in inputs.encode(dataset.validation.inputs[:BATCH])]
+    artifact = with_plan(Artifact(target, describe_run(run, name, model_version), files), probes)
+    encoder = Encoder(artifact)
     errors = verify(encoder, served)
+    if precision != "fp32":
+        artifact = with_plan(lower(artifact, precision, dataset, inputs), probes)
+        encoder = Encoder(artifact)
+        errors = verify(encoder, served)
+    files, manifest = artifact.files, artifact.manifest
     baseline = measure_baseline(encoder, dataset.validation, inputs)
     if (baseline.state.moments.count != baseline.state.tokens).any():
         raise ExportError("The validation data give NaN or infinite norm statistics: nothing was written.")

@@ -14,6 +14,8 @@ from typing import Literal, get_args
 import onnxruntime as ort
 
 from runtime.errors import DeviceError
+from runtime.manifest import Plan, PlanName
+from runtime.plan import PLANS, PlanSource, choose_plan
 
 logger = logging.getLogger("addnorm.session")
 
@@ -24,9 +26,6 @@ _PROVIDERS: dict[Device, str] = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
-# From 1.30 on, the CPU kernel that fuses Add with LayerNormalization is slower than the two kernels apart, by 2 to 6 %
-# of the embedded model's time (docs/benchmarks.md). Before, it was the faster one.
-SLOW_SKIP_LAYER_NORM = (1, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +36,51 @@ class Placement:
         requested: the device that was asked for.
         device: the device it runs on.
         provider: ONNX Runtime's name for it.
+        plan: the graph plan in use (runtime/plan.py).
+        plan_source: whether export measured it for this provider and release, or a rule chose it.
         reason: why `auto` fell back to the CPU, or empty.
     """
 
     requested: Device
     device: Device
     provider: str
+    plan: PlanName
+    plan_source: PlanSource
     reason: str = ""
 
 
-def open_session(model: bytes, device: Device, threads: int) -> tuple[ort.InferenceSession, Placement]:
+def open_session(
+    model: bytes, device: Device, threads: int, plan: Plan | None = None, cpu_only: str = ""
+) -> tuple[ort.InferenceSession, Placement]:
     """Opens a session for `model` on `device`.
 
     Args:
         device: `auto` takes CUDA where it works, else the CPU.
         threads: intra-op threads of the CPU provider.
+        plan: what export measured.
+        cpu_only: why the model runs on no GPU; empty where it does.
 
     Raises:
         DeviceError: the device cannot be had; names what is missing.
     """
     check_wheels()
+    if cpu_only and device not in ("auto", "cpu"):
+        raise DeviceError(f"Device {device} is not possible: {cpu_only}; ask for device cpu or auto.")
     if device != "auto":
-        return start(model, device, threads), Placement(device, device, _PROVIDERS[device])
+        return start(model, device, threads, plan, device)
+    if cpu_only:
+        return start(model, "cpu", threads, plan, device, cpu_only)
     try:  # TensorRT only by name: at its first start it builds engines for minutes
-        return start(model, "cuda", threads), Placement(device, "cuda", _PROVIDERS["cuda"])
+        return start(model, "cuda", threads, plan, device)
     except DeviceError as error:
-        return start(model, "cpu", threads), Placement(device, "cpu", _PROVIDERS["cpu"], str(error))
+        return start(model, "cpu", threads, plan, device, str(error))
 
 
-def start(model: bytes, device: Device, threads: int) -> ort.InferenceSession:
+def start(
+    model: bytes, device: Device, threads: int, plan: Plan | None, requested: Device, reason: str = ""
+) -> tuple[ort.InferenceSession, Placement]:
     provider = _PROVIDERS[device]
+    placement = Placement(requested, device, provider, *choose_plan(provider, ort.__version__, plan), reason=reason)
     if provider not in ort.get_available_providers():
         raise DeviceError(
             f"Device {device} is not available: the installed onnxruntime {ort.__version__} has no {provider}; "
@@ -79,21 +93,13 @@ def start(model: bytes, device: Device, threads: int) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     providers = [provider] if device == "cpu" else [provider, _PROVIDERS["cpu"]]
-    session = ort.InferenceSession(
-        model, options, providers=providers, disabled_optimizers=disabled_optimizers(device, ort.__version__)
-    )
+    session = ort.InferenceSession(model, options, providers=providers, disabled_optimizers=PLANS[placement.plan])
     session.disable_fallback()
     if provider not in session.get_providers():
         raise DeviceError(
             f"Device {device} is not available: {missing_library(provider)}; mend that, or ask for device cpu or auto."
         )
-    return session
-
-
-def disabled_optimizers(device: Device, version: str) -> list[str]:
-    """The graph optimizations that cost speed on this device and ONNX Runtime version."""
-    release = tuple(int(part) for part in version.split(".")[:2])
-    return ["SkipLayerNormFusion"] if device == "cpu" and release >= SLOW_SKIP_LAYER_NORM else []
+    return session, placement
 
 
 def missing_library(provider: str) -> str:
