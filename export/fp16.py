@@ -27,9 +27,9 @@ def up(op: Any, x: ir.Value) -> Any:
     return op.Cast(x, to=ir.DataType.FLOAT)
 
 
-def half(op: Any, weight: ir.Value) -> Any:
-    """A weight in float16."""
-    return op.initializer(ir.tensor(array_of(weight).astype(np.float16), name=f"{weight.name}.half"))
+def half(op: Any, weight: ir.Value, user: ir.Value) -> Any:
+    """A weight in float16, named after its use too: equal weights and biases share one initializer."""
+    return op.initializer(ir.tensor(array_of(weight).astype(np.float16), name=f"{weight.name}.{user.name}.half"))
 
 
 def is_half(value: ir.Value) -> bool:
@@ -45,7 +45,7 @@ def linear(op: Any, x: Any, weight: Any, bias: Any) -> Any:
 
 
 def linear_in_half(op: Any, x: ir.Value, weight: ir.Value, bias: ir.Value, **_: Any) -> Any:
-    return up(op, op.Add(op.MatMul(down(op, x), half(op, weight)), half(op, bias)))
+    return up(op, op.Add(op.MatMul(down(op, x), half(op, weight, x)), half(op, bias, x)))
 
 
 def gelu(op: Any, x: Any) -> Any:
@@ -70,7 +70,7 @@ def lookup(op: Any, table: Any, ids: Any) -> Any:
 
 
 def lookup_in_half(op: Any, table: ir.Value, ids: ir.Value) -> Any:
-    return up(op, op.Gather(half(op, table), ids))
+    return up(op, op.Gather(half(op, table, ids), ids))
 
 
 LINEAR = RewriteRule(

@@ -10,6 +10,7 @@ import pytest
 
 import export.int8
 from export.exporter import export_run
+from export.fp16 import to_fp16
 from export.int8 import activation_grid
 from export.precision import LowPrecision, batches, encode, lower
 from model.checkpoint import load_run
@@ -19,6 +20,8 @@ from runtime.encoder import EncodedBatch, Encoder
 from runtime.errors import ExportError
 from runtime.inputs import InputEncoder, make_input_encoder
 from runtime.manifest import CANARY, MODEL
+from runtime.packing import pack
+from runtime.session import open_session
 from runtime.statistics import token_values
 from tests.helpers import Export, random_sequences
 
@@ -170,18 +173,35 @@ def test_token_table_is_kept_in_steps(text_export: Export):
     after = export.int8.to_int8(before, encoder, batches(sequences))
     weights = {item.name: onnx.numpy_helper.to_array(item) for item in after.graph.initializer}
     table = served.encoder.embeddings.token.weight.detach().numpy()
-    steps, step = weights["encoder.embeddings.token.weight.steps"], weights["encoder.embeddings.token.weight.scale"]
+    steps, step = weights["encoder.embeddings.token.weight.steps"], weights["encoder.embeddings.token.weight.step"]
     assert steps.dtype == np.int8 and "encoder.embeddings.token.weight" not in weights
     np.testing.assert_allclose(steps * step, table, atol=step / 2 * 1.001)
     assert all(
-        np.abs(values).max() <= 64 for name, values in weights.items() if "val_" in name and name.endswith("steps")
+        np.abs(values).max() <= 64
+        for name, values in weights.items()
+        if name.endswith("weight.steps") and name.startswith("val_")
     )
     assert sum(node.op_type == "MatMulIntegerToFloat" for node in after.graph.node) == 8
 
 
+@pytest.mark.parametrize("kind", ["int8", "fp16"])
+def test_equal_weights_that_share_an_initializer_are_lowered_each(text_export: Export, kind: LowPrecision):
+    artifact, served = text_export  # untrained: all its biases of one size are the same zeros
+    encoder, sequences = Encoder(artifact), random_sequences(served, 64)
+    before = onnx.load_from_string(artifact.files[MODEL])
+    biases = [node.input[1] for node in before.graph.node if node.op_type == "Add" and "bias" in node.input[1]]
+    assert len(set(biases)) < len(biases) == 8
+    after = to_fp16(before) if kind == "fp16" else export.int8.to_int8(before, encoder, batches(sequences))
+    session, _ = open_session(after.SerializeToString(), "cpu", threads=1)
+    batch = pack(sequences)
+    (logits,) = session.run(["logits"], encoder.feeds(batch))
+    expected = encoder.run_packed(batch).logits
+    assert np.abs(logits - expected).max() < 0.1 * expected.std()
+
+
 @pytest.mark.parametrize("reached", [(-3.0, 5.0), (-0.17, 10.0), (0.0, 1.0), (2.0, 9.0), (-7.0, -1.0), (0.0, 0.0)])
 def test_activation_grid_covers_what_was_reached_and_meets_zero(reached: tuple[float, float]):
-    scale, zero = activation_grid(reached)
-    low, high = -float(zero) * scale, (255 - float(zero)) * scale
-    assert low <= min(reached[0], 0) + scale and high >= max(reached[1], 0) - scale
-    assert scale > 0 and zero.dtype == np.uint8
+    zero, step = activation_grid(reached)
+    low, high = -float(zero) * step, (255 - float(zero)) * step
+    assert low <= min(reached[0], 0) + step and high >= max(reached[1], 0) - step
+    assert step > 0 and zero.dtype == np.uint8
