@@ -4,8 +4,8 @@ from typing import Literal
 
 from runtime.manifest import Plan, PlanName
 
-# The fusion of Add with LayerNormalization is the only optimization whose absence was ever measured to matter: on the
-# CPU, without it, float32 takes 0.76 to 0.92 of the time with onnxruntime 1.32, int8 0.56 to 0.77 (docs/training.md).
+# Of ten switches tried, only the fusion of Add with LayerNormalization matters: without it, float32 takes 0.67 to 0.93
+# of the time on the CPU with onnxruntime 1.32, int8 0.50 to 0.79 (docs/training.md).
 PLANS: dict[PlanName, list[str]] = {"default": [], "unfused": ["SkipLayerNormFusion"]}
 SLOW_FUSION = (1, 30)  # the release whose fused CPU kernel became slower than its parts; before, it was the faster one
 CPU = "CPUExecutionProvider"

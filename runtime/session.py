@@ -36,17 +36,17 @@ class Placement:
         requested: the device that was asked for.
         device: the device it runs on.
         provider: ONNX Runtime's name for it.
+        reason: why `auto` fell back to the CPU, or empty.
         plan: the graph plan in use (runtime/plan.py).
         plan_source: whether export measured it for this provider and release, or a rule chose it.
-        reason: why `auto` fell back to the CPU, or empty.
     """
 
     requested: Device
     device: Device
     provider: str
-    plan: PlanName
-    plan_source: PlanSource
     reason: str = ""
+    plan: PlanName = "default"
+    plan_source: PlanSource = "rule"
 
 
 def open_session(
@@ -80,7 +80,7 @@ def start(
     model: bytes, device: Device, threads: int, plan: Plan | None, requested: Device, reason: str = ""
 ) -> tuple[ort.InferenceSession, Placement]:
     provider = _PROVIDERS[device]
-    placement = Placement(requested, device, provider, *choose_plan(provider, ort.__version__, plan), reason=reason)
+    placement = Placement(requested, device, provider, reason, *choose_plan(provider, ort.__version__, plan))
     if provider not in ort.get_available_providers():
         raise DeviceError(
             f"Device {device} is not available: the installed onnxruntime {ort.__version__} has no {provider}; "
