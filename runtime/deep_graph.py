@@ -31,7 +31,9 @@ class DeepGraph:
         self.layers, self.encoder, path = artifact.manifest.layers, encoder, artifact.path / DEEP
         try:
             weights = {MODEL: artifact.files[MODEL]}
-            self.session, _ = open_session(artifact.files[DEEP], encoder.placement.device, threads, weights)
+            self.session, _ = open_session(
+                artifact.files[DEEP], encoder.placement.device, threads, artifact.manifest.plan, weights=weights
+            )
             difference = self.difference(pack(canary_sequences(artifact)))
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise ArtifactError(f"{path} does not run ({first_line(error)}): export the model again.") from error

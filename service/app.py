@@ -13,7 +13,7 @@ from service.engine import Engine
 from service.errors import ErrorBody, install_error_handlers, invalid_request
 from service.keys import ApiKeys
 from service.limits import BodyLimit
-from service.schemas import Live, ModelResponse, PredictRequest, PredictResponse, Ready
+from service.schemas import Live, ModelResponse, PlanInUse, PredictRequest, PredictResponse, Ready
 from service.settings import Settings
 from service.statistics_schemas import BaselineResponse, CompareResponse, LayerResponse, NormStatsResponse
 
@@ -86,13 +86,15 @@ def _add_inference(app: FastAPI, engine: Engine) -> None:
     @app.get("/model")
     async def model() -> ModelResponse:
         """What is served, how it was made, and where it runs."""
-        manifest = engine.manifest
+        manifest, placement = engine.manifest, engine.placement
         return ModelResponse(
             task=manifest.task,
             labels=manifest.labels,
             inputs=manifest.inputs.model_dump(),
             layers=manifest.layer_names,
             training=manifest.training,
+            precision=manifest.precision.model_dump() if manifest.precision else {"kind": "fp32"},
+            plan=PlanInUse(name=placement.plan, source=placement.plan_source, measured=manifest.plan),
             **_identity(engine),
         )
 

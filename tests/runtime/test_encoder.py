@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,9 @@ import pytest
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.batch import EncodedBatch
-from runtime.encoder import Encoder
-from runtime.errors import ArtifactError
-from runtime.manifest import CANARY, MODEL
+from runtime.encoder import INT8_CPU_ONLY, Encoder
+from runtime.errors import ArtifactError, DeviceError
+from runtime.manifest import CANARY, MODEL, Precision
 from runtime.packing import pack
 from tests.helpers import random_sequences, rewrite
 
@@ -84,6 +85,26 @@ def test_graph_that_does_not_reproduce_its_canary_is_refused(
     with pytest.raises(ArtifactError, match=f"canary on CPUExecutionProvider .{name} differ") as caught:
         Encoder(artifact)
     assert str(artifact.path / MODEL) in str(caught.value)
+
+
+@pytest.mark.parametrize(("difference", "refused"), [(0.03, False), (0.5, True)])
+def test_canary_of_int8_leaves_room_for_values_that_are_rounded_apart(
+    text_artifact: Artifact, tmp_path: Path, difference: float, refused: bool
+):
+    canary = json.loads(text_artifact.files[CANARY])
+    canary["logits"] = (np.array(canary["logits"]) + difference).tolist()
+    files = {CANARY: json.dumps(canary).encode()}
+    artifact = read_artifact(rewrite(tmp_path / "1", text_artifact, files, precision=Precision(kind="int8")))
+    with pytest.raises(ArtifactError, match="logits differ") if refused else nullcontext():
+        Encoder(artifact)
+
+
+def test_int8_runs_on_the_cpu_and_says_why(text_artifact: Artifact, tmp_path: Path):
+    artifact = read_artifact(rewrite(tmp_path / "1", text_artifact, precision=Precision(kind="int8")))
+    placement = Encoder(artifact, "auto").placement
+    assert (placement.device, placement.reason) == ("cpu", INT8_CPU_ONLY)
+    with pytest.raises(DeviceError, match=r"Device cuda is not possible: .*--precision fp16"):
+        Encoder(artifact, "cuda")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x07"])
