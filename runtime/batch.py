@@ -20,6 +20,8 @@ class EncodedBatch:
         feature_moments: mean and variance of every feature in this batch, one entry per BatchNorm [layers, 2, D].
         lengths: tokens per row [R].
         token_lengths: characters of every valid token's piece of text [N]; 0 for float inputs.
+        classes: the most probable class of every row [R].
+        scores: its probability [R]; NaN where the row overflows the model.
     """
 
     logits: NDArray[np.float32]
@@ -28,6 +30,8 @@ class EncodedBatch:
     feature_moments: NDArray[np.float32]
     lengths: NDArray[np.int64]
     token_lengths: NDArray[np.float32]
+    classes: list[int]
+    scores: list[float]
 
     def split(self, counts: Sequence[int]) -> list["EncodedBatch"]:
         """The answers of consecutive groups of `counts` rows; each keeps the feature moments of the whole batch."""
@@ -47,6 +51,8 @@ class EncodedBatch:
                     self.feature_moments,
                     self.lengths[start:stop],
                     self.token_lengths[first:last],
+                    self.classes[start:stop],
+                    self.scores[start:stop],
                 )
             )
             start, first = stop, last
@@ -62,4 +68,6 @@ def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
         batches[0].feature_moments[:0],
         np.concatenate([batch.lengths for batch in batches]),
         np.concatenate([batch.token_lengths for batch in batches]),
+        [best for batch in batches for best in batch.classes],
+        [score for batch in batches for score in batch.scores],
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
 from runtime.batch import EncodedBatch
@@ -14,6 +15,7 @@ from runtime.errors import ArtifactError, DeviceError
 from runtime.inputs import piece_lengths
 from runtime.manifest import CANARY, MODEL, PrecisionKind
 from runtime.packing import PackedBatch, Tokens, pack
+from runtime.probabilities import best_classes
 from runtime.session import Device, Placement, open_session
 
 GRAPH_INPUTS = ("position_ids", "segment_ids", "pooling")
@@ -64,18 +66,21 @@ class Encoder:
     def run_packed(self, batch: PackedBatch) -> EncodedBatch:
         outputs = dict(zip(self.output_names, self.session.run(None, self.feeds(batch)), strict=True))
         statistics = outputs["norm_statistics"]
-        if self.piece_lengths is None:
-            token_lengths = np.zeros(batch.tokens, dtype=np.float32)
-        else:
-            token_lengths = self.piece_lengths[batch.values.reshape(-1)[batch.token_index]]
         return EncodedBatch(
             outputs["logits"],
             outputs["embedding"],
             statistics.reshape(-1, statistics.shape[-1])[batch.token_index],
             outputs.get("feature_moments", self.no_feature_moments),
             batch.lengths,
-            token_lengths,
+            self.token_lengths(batch),
+            *best_classes(outputs["logits"]),
         )
+
+    def token_lengths(self, batch: PackedBatch) -> NDArray[np.float32]:
+        """Characters of every valid token's piece of text [N]; 0 for float inputs."""
+        if self.piece_lengths is None:
+            return np.zeros(batch.tokens, dtype=np.float32)
+        return self.piece_lengths[batch.values.reshape(-1)[batch.token_index]]
 
     def feeds(self, batch: PackedBatch) -> dict[str, Tokens]:
         return {self.values_name: batch.values} | {name: getattr(batch, name) for name in GRAPH_INPUTS}

@@ -75,8 +75,8 @@ def invalid_request(error: ValidationError | RequestValidationError) -> InvalidI
     return InvalidInput("invalid_request", f"{where} is not usable: {message}.")
 
 
-async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, AddNormError)
+def domain_response(error: AddNormError) -> JSONResponse:
+    """The answer to a request that met a domain error."""
     status = STATUS_BY_CODE.get(error.code) or STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
     response = error_response(status, str(error), error.code)
     if status == HTTPStatus.UNAUTHORIZED:
@@ -86,9 +86,20 @@ async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
+def defect_response(method: str, path: str, error: Exception) -> JSONResponse:
+    """The answer to a request that met a defect of the service, which is logged."""
+    logger.exception("defect while answering %s %s", method, path, exc_info=error)
+    return error_response(500, "The service has a defect; its log has the details.", "internal_error")
+
+
+async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AddNormError)
+    return domain_response(error)
+
+
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return await _on_domain_error(request, invalid_request(error))
+    return domain_response(invalid_request(error))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -105,5 +116,4 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:
-    logger.exception("defect while answering %s %s", request.method, request.url.path, exc_info=error)
-    return error_response(500, "The service has a defect; its log has the details.", "internal_error")
+    return defect_response(request.method, request.url.path, error)

@@ -36,6 +36,8 @@ class PredictRequest(Body):
     inputs: Inputs
     top_k: int = Field(1, ge=1, strict=True)
     """Classes to return for each input, best first; more than there are returns all."""
+    timeout: float | None = Field(None, gt=0, le=3600, strict=True)
+    """Seconds after which no answer is wanted any more; the service's own limit where it is missing."""
     norm_stats: bool = Field(False, strict=True)
     """Whether to add, for every normalization layer, how far this input lies from the validation data."""
 

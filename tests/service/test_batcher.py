@@ -39,7 +39,16 @@ class FakeRun:
         tokens = np.concatenate(sequences)[:, None].astype(np.float32)
         lengths = np.array([len(sequence) for sequence in sequences])
         sums = np.array([[sequence.sum()] for sequence in sequences], dtype=np.float32)
-        return EncodedBatch(sums, sums, tokens, np.empty((0, 2, 1), dtype=np.float32), lengths, tokens[:, 0])
+        return EncodedBatch(
+            sums,
+            sums,
+            tokens,
+            np.empty((0, 2, 1), dtype=np.float32),
+            lengths,
+            tokens[:, 0],
+            [0] * len(sums),
+            [1.0] * len(sums),
+        )
 
 
 class Held(FakeRun):
