@@ -142,10 +142,9 @@ def test_no_flow_of_small_requests_starves_a_large_one(backlog: Backlog, add: Ma
     assert now > MAX_AGE
 
 
-def test_a_long_row_past_its_age_gets_a_batch(backlog: Backlog, add: MakeRequest):
-    large = add(1, 50)
+def test_a_row_longer_than_a_batch_goes_first_past_its_age_too(backlog: Backlog, add: MakeRequest):
+    large, *_ = add(1, 50), add(1, submitted=LONG), add(1, submitted=LONG)
     take(backlog, 1)
-    add(1, submitted=LONG)
     assert take(backlog, 8, now=LONG) == [(large, range(1, 2))]
 
 

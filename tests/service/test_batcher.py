@@ -285,11 +285,14 @@ def test_an_answer_says_how_long_it_waited_and_ran():
 @both
 def test_a_large_request_does_not_hold_up_small_ones(offload: bool):
     async def scenario(batcher: Batcher, run: FakeRun) -> None:
-        large, *small = await submit_all(batcher, [rows(*[[9]] * 50), *[rows([number]) for number in range(4)]])
-        await asyncio.gather(*small)
-        assert len(run.batches) == 1, "they share the first batch"
-        assert not large.done()
-        await large
+        requests = await submit_all(batcher, [rows(*[[9]] * 50), *[rows([number]) for number in range(4)]])
+        answered: list[asyncio.Task[Answer]] = []
+        for request in requests:
+            request.add_done_callback(answered.append)
+        await asyncio.gather(*requests)
+        await asyncio.sleep(0)
+        assert answered == [*requests[1:], requests[0]]
+        assert run.batches[0] == [*[[9]] * 6, [0], [1], [2], [3]], "they share the first batch"
         assert len(run.batches) == 6
 
     play(scenario, tokens=10, offload=offload)
