@@ -12,7 +12,7 @@ import onnxruntime as ort
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.paired import Timing, compare
+from export.paired import Timing, compare
 from runtime.artifact import Artifact, read_artifact
 from runtime.baseline import read_baseline
 from runtime.encoder import Encoder

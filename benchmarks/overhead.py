@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.inference import session, without_statistics
-from benchmarks.paired import summarize
+from export.paired import summarize
 from runtime.artifact import read_artifact
 from runtime.batch import EncodedBatch
 from runtime.encoder import Encoder

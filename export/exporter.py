@@ -12,6 +12,8 @@ import numpy as np
 from export.calibrate import calibrate
 from export.deep import DeepEncoder, to_deep_onnx
 from export.graph import OPSET, ServedEncoder, to_onnx
+from export.measure import with_plan
+from export.precision import lower
 from export.reference import fit_reference
 from export.verify import expect, spread, verify, verify_deep
 from model.checkpoint import Run, load_run
@@ -27,7 +29,18 @@ from runtime.drift import request_features
 from runtime.encoder import Encoder
 from runtime.errors import ArtifactError, DataError, ExportError
 from runtime.inputs import InputEncoder
-from runtime.manifest import BASELINE, CANARY, DEEP, MODEL, TOKENIZER, FeatureInputs, Manifest, NormLayer, TextInputs
+from runtime.manifest import (
+    BASELINE,
+    CANARY,
+    DEEP,
+    MODEL,
+    TOKENIZER,
+    FeatureInputs,
+    Manifest,
+    NormLayer,
+    PrecisionKind,
+    TextInputs,
+)
 from runtime.moments import Moments
 from runtime.packing import Tokens, pack
 from runtime.recorder import NormRecorder
@@ -37,20 +50,27 @@ BATCH = 64
 
 
 def export_run(
-    directory: Path, models: Path, name: str, model_version: str, data: Path, overwrite: bool = False
+    directory: Path,
+    models: Path,
+    name: str,
+    model_version: str,
+    data: Path,
+    overwrite: bool = False,
+    precision: PrecisionKind = "fp32",
 ) -> tuple[Artifact, dict[str, float]]:
     """Exports the best weights of a run as the artifact `models`/`name`/`model_version`.
 
     Args:
         data: folder of the data sets; the baseline is the run's own validation split.
         overwrite: replace an artifact of that name.
+        precision: of the graph that is served; the float32 graph is verified first.
 
     Returns:
         The artifact, and the largest error of each kind between graph and PyTorch.
 
     Raises:
         DataError: the run or its data cannot be read.
-        ExportError: the graph does not agree with PyTorch.
+        ExportError: the graph does not agree with PyTorch, or lower precision costs too much accuracy.
         ArtifactError: the artifact exists already or cannot be written.
     """
     target = models / name / model_version
@@ -64,15 +84,21 @@ def export_run(
     temperature = calibrate(run.model, dataset.validation, inputs)
     served, example = ServedEncoder(run.model), pack(spread(run.info.encoder)[-1])
     files = {MODEL: to_onnx(served, example).SerializeToString()}
-    files[DEEP] = to_deep_onnx(run.model, example, files[MODEL])
     files[CANARY] = make_canary(served, dataset.validation, inputs)
     if run.tokenizer is not None:
         files[TOKENIZER] = run.tokenizer.to_str().encode()
-    manifest = describe_run(run, name, model_version)
-    artifact = Artifact(target, manifest, files)
+    probes = [item.tokens for item in inputs.encode(dataset.validation.inputs[:BATCH])]
+    artifact = with_plan(Artifact(target, describe_run(run, name, model_version), files), probes)
     encoder = Encoder(artifact)
+    errors = verify(encoder, served)
+    if precision != "fp32":
+        artifact = with_plan(lower(artifact, precision, dataset, inputs), probes)
+        encoder = Encoder(artifact)
+        errors = verify(encoder, served)
+    files, manifest = artifact.files, artifact.manifest
+    files[DEEP] = to_deep_onnx(run.model, example, files[MODEL])
     deep = DeepGraph(artifact, encoder)
-    errors = verify(encoder, served) | {"deep": verify_deep(deep, DeepEncoder(run.model))}
+    errors["deep"] = verify_deep(deep, DeepEncoder(run.model))
     baseline = measure_baseline(encoder, deep, dataset.validation, inputs)
     if (baseline.state.moments.count != baseline.state.tokens).any():
         raise ExportError("The validation data give NaN or infinite norm statistics: nothing was written.")

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import cast
 
 import onnx
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from export.attention import merge_heads
 from model.encoder import Encoder
 from runtime.packing import PackedBatch
 
@@ -87,7 +89,7 @@ def to_onnx(served: GraphModule, example: PackedBatch) -> onnx.ModelProto:
         for value in node.outputs:  # an inner value may bear an output's name by chance
             if value.name in served.output_names and value not in outputs:
                 value.name = f"{value.name}_inner"
-    proto = program.model_proto
+    proto = ir.to_proto(merge_heads(program.model, served.encoder.config.num_heads))
     tidy(proto)
     name_dimensions(proto.graph.input, [PACKED, PACKED, PACKED, POOLED])
     name_dimensions(proto.graph.output, list(served.outputs.values()))

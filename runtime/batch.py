@@ -20,6 +20,8 @@ class EncodedBatch:
         feature_moments: mean and variance of every feature in this batch, one entry per BatchNorm [layers, 2, D].
         lengths: tokens per row [R].
         token_lengths: characters of every valid token's piece of text [N]; 0 for float inputs.
+        classes: the most probable class of every row [R].
+        scores: its probability [R]; NaN where the row overflows the model.
     """
 
     logits: NDArray[np.float32]
@@ -28,19 +30,33 @@ class EncodedBatch:
     feature_moments: NDArray[np.float32]
     lengths: NDArray[np.int64]
     token_lengths: NDArray[np.float32]
+    classes: list[int]
+    scores: list[float]
 
-    def rows(self, start: int, stop: int) -> "EncodedBatch":
-        """The answers for some of the rows; feature moments stay those of the whole batch."""
-        ends = np.cumsum(self.lengths)
-        tokens = slice(ends[start] - self.lengths[start], ends[stop - 1])
-        return EncodedBatch(
-            self.logits[start:stop],
-            self.embedding[start:stop],
-            self.norm_statistics[tokens],
-            self.feature_moments,
-            self.lengths[start:stop],
-            self.token_lengths[tokens],
-        )
+    def split(self, counts: Sequence[int]) -> list["EncodedBatch"]:
+        """The answers of consecutive groups of `counts` rows; each keeps the feature moments of the whole batch."""
+        if len(counts) == 1:
+            return [self]
+        ends = np.cumsum(self.lengths).tolist()
+        groups = []
+        start = first = 0
+        for count in counts:
+            stop = start + count
+            last = ends[stop - 1]
+            groups.append(
+                EncodedBatch(
+                    self.logits[start:stop],
+                    self.embedding[start:stop],
+                    self.norm_statistics[first:last],
+                    self.feature_moments,
+                    self.lengths[start:stop],
+                    self.token_lengths[first:last],
+                    self.classes[start:stop],
+                    self.scores[start:stop],
+                )
+            )
+            start, first = stop, last
+        return groups
 
 
 def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
@@ -52,4 +68,6 @@ def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
         batches[0].feature_moments[:0],
         np.concatenate([batch.lengths for batch in batches]),
         np.concatenate([batch.token_lengths for batch in batches]),
+        [best for batch in batches for best in batch.classes],
+        [score for batch in batches for score in batch.scores],
     )

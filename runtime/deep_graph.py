@@ -31,7 +31,9 @@ class DeepGraph:
         self.layers, self.encoder, path = artifact.manifest.layers, encoder, artifact.path / DEEP
         try:
             weights = {MODEL: artifact.files[MODEL]}
-            self.session, _ = open_session(artifact.files[DEEP], encoder.placement.device, threads, weights)
+            self.session, _ = open_session(
+                artifact.files[DEEP], encoder.placement.device, threads, artifact.manifest.plan, weights=weights
+            )
             difference = self.difference(pack(canary_sequences(artifact)))
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise ArtifactError(f"{path} does not run ({first_line(error)}): export the model again.") from error
@@ -49,8 +51,15 @@ class DeepGraph:
         return [output.reshape(batch.segment_ids.size, -1)[batch.token_index] for output in outputs]
 
     def measure(self, batch: PackedBatch) -> DeepState:
+        """The state of a batch; a sequence that overflows the network is not counted."""
         inputs, outputs, adds = self.run(batch)
-        return DeepState.of(batch.rows, inputs, outputs, adds, batch.position_ids.reshape(-1)[batch.token_index] == 0)
+        first = batch.position_ids.reshape(-1)[batch.token_index] == 0
+        finite = np.isfinite(inputs).all(1) & np.isfinite(outputs).all(1)
+        if finite.all():
+            return DeepState.of(batch.rows, inputs, outputs, adds, first)
+        whole = np.logical_and.reduceat(finite, np.cumsum(batch.lengths) - batch.lengths)
+        kept = np.repeat(whole, batch.lengths)
+        return DeepState.of(int(whole.sum()), inputs[kept], outputs[kept], adds[kept], first[kept])
 
     def difference(self, batch: PackedBatch) -> float:
         """The largest difference from the served graph's token means (in sigma) and 1/sigma (relative)."""

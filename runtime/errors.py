@@ -11,6 +11,8 @@ AddNormError
 ├── ListenError          the address is taken, or is not one of this machine
 ├── UnknownLayer         no normalization layer has that name
 ├── Unavailable          the service is stopping, or its model is not loaded
+├── Overloaded           more waits than is accepted; `retry_after` says for how long (seconds)
+├── DeadlineExceeded     a request's time was up before its answer was ready
 └── InvalidInput         a request that cannot be answered; `code` names the reason
 
 None of them knows HTTP; `service.errors` maps them to statuses.
@@ -61,6 +63,25 @@ class UnknownLayer(AddNormError):
 
 class Unavailable(AddNormError):
     code = "unavailable"
+
+
+class Overloaded(AddNormError):
+    """More waits than the service accepts.
+
+    Args:
+        message: one sentence: what is full, when to come back.
+        retry_after: seconds until what waits now will have been answered, as fast as it goes at present.
+    """
+
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(AddNormError):
+    code = "deadline_exceeded"
 
 
 class InvalidInput(AddNormError):

@@ -17,6 +17,8 @@ MODEL, DEEP, TOKENIZER, BASELINE, CANARY, MANIFEST = (
 )
 
 LayerKind = Literal["layer_norm", "rms_norm", "batch_norm", "none"]
+PrecisionKind = Literal["fp32", "int8", "fp16"]
+PlanName = Literal["default", "unfused"]
 
 
 class _Model(BaseModel):
@@ -60,6 +62,38 @@ class FeatureInputs(_Model):
     num_features: int = Field(ge=1)
 
 
+class Precision(_Model):
+    """What lower precision saves and costs: measured at export, on the CPU, against the same network in float32."""
+
+    kind: Literal["int8", "fp16"]
+    accuracy: dict[PrecisionKind, float] = {}
+    """On the validation data, of both."""
+    agreement: float | None = None
+    """Share of the validation data that both give the same label."""
+    mean_deviation: float | None = None
+    """How far a layer's mean moved at most, over the validation data; in standard deviations of its tokens' means."""
+    variance_deviation: float | None = None
+    """How far a layer's variance moved at most, likewise; relative."""
+    packed_against_alone: float | None = None
+    """Largest difference of a logit between validation inputs packed with others and alone."""
+    speed: dict[str, float] = {}
+    """Rows per second over those of float32, by batch size."""
+    size: dict[PrecisionKind, int] = {}
+    """Bytes of the graph, of both."""
+
+
+class Plan(_Model):
+    """The graph plan (runtime/plan.py) that was the fastest where the artifact was exported."""
+
+    name: PlanName
+    onnxruntime: str
+    """The release that it was measured with."""
+    provider: str
+    """The execution provider, likewise."""
+    speed: dict[PlanName, dict[str, float]] = {}
+    """Rows per second over those of the default plan, by plan and batch size."""
+
+
 class Manifest(_Model):
     """Everything a reader needs to serve the graph and to explain its answers."""
 
@@ -80,21 +114,31 @@ class Manifest(_Model):
     """Versions of the libraries that wrote the graph."""
     training: dict[str, Any]
     """Data, recipe, parameters and accuracy, as training reported them."""
+    precision: Precision | None = None
+    """None: float32 throughout."""
+    plan: Plan | None = None
+    """None: none was measured."""
     files: dict[str, str]
     """SHA-256 of every other file of the artifact."""
     digest: str = ""
-    """SHA-256 of this manifest with an empty digest, as canonical JSON."""
+    """SHA-256 of this manifest with an empty digest and without what is None, as canonical JSON."""
 
     @property
     def layer_names(self) -> list[str]:
         return [layer.name for layer in self.layers]
+
+    @property
+    def precision_kind(self) -> PrecisionKind:
+        return self.precision.kind if self.precision else "fp32"
 
     def sealed(self) -> "Manifest":
         """This manifest with its digest filled in."""
         return self.model_copy(update={"digest": self.compute_digest()})
 
     def compute_digest(self) -> str:
-        content = self.model_copy(update={"digest": ""}).model_dump(mode="json")
+        """Leaves out fields that say nothing, so that a field added later spoils no older artifact's digest."""
+        dumped = self.model_copy(update={"digest": ""}).model_dump(mode="json")
+        content = {name: value for name, value in dumped.items() if value is not None}
         return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
 
 

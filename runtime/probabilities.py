@@ -1,4 +1,4 @@
-"""From scores to probabilities."""
+"""From logits to probabilities."""
 
 from typing import Any
 
@@ -11,3 +11,10 @@ def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     exponents: NDArray[np.float64] = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
     exponents /= exponents.sum(1, keepdims=True)
     return exponents
+
+
+def best_classes(logits: NDArray[np.float32]) -> tuple[list[int], list[float]]:
+    """The most probable class of every row of `logits` [R, C], and its probability; NaN for rows that overflow."""
+    with np.errstate(invalid="ignore"):
+        sums = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True)).sum(1)  # the best one's part is 1
+    return logits.argmax(1).tolist(), (1 / sums).tolist()

@@ -14,6 +14,8 @@ from typing import Literal, get_args
 import onnxruntime as ort
 
 from runtime.errors import DeviceError
+from runtime.manifest import Plan, PlanName
+from runtime.plan import PLANS, PlanSource, choose_plan
 
 logger = logging.getLogger("addnorm.session")
 
@@ -24,9 +26,6 @@ _PROVIDERS: dict[Device, str] = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
-# From 1.30 on, the CPU kernel that fuses Add with LayerNormalization is slower than the two kernels apart, by 2 to 6 %
-# of the embedded model's time (docs/benchmarks.md). Before, it was the faster one.
-SLOW_SKIP_LAYER_NORM = (1, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,38 +37,62 @@ class Placement:
         device: the device it runs on.
         provider: ONNX Runtime's name for it.
         reason: why `auto` fell back to the CPU, or empty.
+        plan: the graph plan in use (runtime/plan.py).
+        plan_source: whether export measured it for this provider and release, or a rule chose it.
     """
 
     requested: Device
     device: Device
     provider: str
     reason: str = ""
+    plan: PlanName = "default"
+    plan_source: PlanSource = "rule"
 
 
 def open_session(
-    model: bytes, device: Device, threads: int, weights: dict[str, bytes] | None = None
+    model: bytes,
+    device: Device,
+    threads: int,
+    plan: Plan | None = None,
+    cpu_only: str = "",
+    weights: dict[str, bytes] | None = None,
 ) -> tuple[ort.InferenceSession, Placement]:
     """Opens a session for `model` on `device`.
 
     Args:
         device: `auto` takes CUDA where it works, else the CPU.
         threads: intra-op threads of the CPU provider.
+        plan: what export measured.
+        cpu_only: why the model runs on no GPU; empty where it does.
         weights: content, by file name, of the files in which the model's external data lie.
 
     Raises:
         DeviceError: the device cannot be had; names what is missing.
     """
     check_wheels()
+    if cpu_only and device not in ("auto", "cpu"):
+        raise DeviceError(f"Device {device} is not possible: {cpu_only}; ask for device cpu or auto.")
     if device != "auto":
-        return start(model, device, threads, weights), Placement(device, device, _PROVIDERS[device])
+        return start(model, device, threads, plan, device, weights=weights)
+    if cpu_only:
+        return start(model, "cpu", threads, plan, device, cpu_only, weights)
     try:  # TensorRT only by name: at its first start it builds engines for minutes
-        return start(model, "cuda", threads, weights), Placement(device, "cuda", _PROVIDERS["cuda"])
+        return start(model, "cuda", threads, plan, device, weights=weights)
     except DeviceError as error:
-        return start(model, "cpu", threads, weights), Placement(device, "cpu", _PROVIDERS["cpu"], str(error))
+        return start(model, "cpu", threads, plan, device, str(error), weights)
 
 
-def start(model: bytes, device: Device, threads: int, weights: dict[str, bytes] | None = None) -> ort.InferenceSession:
+def start(
+    model: bytes,
+    device: Device,
+    threads: int,
+    plan: Plan | None,
+    requested: Device,
+    reason: str = "",
+    weights: dict[str, bytes] | None = None,
+) -> tuple[ort.InferenceSession, Placement]:
     provider = _PROVIDERS[device]
+    placement = Placement(requested, device, provider, reason, *choose_plan(provider, ort.__version__, plan))
     if provider not in ort.get_available_providers():
         raise DeviceError(
             f"Device {device} is not available: the installed onnxruntime {ort.__version__} has no {provider}; "
@@ -87,21 +110,13 @@ def start(model: bytes, device: Device, threads: int, weights: dict[str, bytes] 
             list(weights), list(weights.values()), [len(content) for content in weights.values()]
         )
     providers = [provider] if device == "cpu" else [provider, _PROVIDERS["cpu"]]
-    session = ort.InferenceSession(
-        model, options, providers=providers, disabled_optimizers=disabled_optimizers(device, ort.__version__)
-    )
+    session = ort.InferenceSession(model, options, providers=providers, disabled_optimizers=PLANS[placement.plan])
     session.disable_fallback()
     if provider not in session.get_providers():
         raise DeviceError(
             f"Device {device} is not available: {missing_library(provider)}; mend that, or ask for device cpu or auto."
         )
-    return session
-
-
-def disabled_optimizers(device: Device, version: str) -> list[str]:
-    """The graph optimizations that cost speed on this device and ONNX Runtime version."""
-    release = tuple(int(part) for part in version.split(".")[:2])
-    return ["SkipLayerNormFusion"] if device == "cpu" and release >= SLOW_SKIP_LAYER_NORM else []
+    return session, placement
 
 
 def missing_library(provider: str) -> str:

@@ -5,22 +5,24 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
-from fastapi.responses import JSONResponse, RedirectResponse
-from pydantic import ValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from service.collector import Asked
 from service.engine import Engine
-from service.errors import ErrorBody, install_error_handlers, invalid_request
+from service.errors import ErrorBody, install_error_handlers
 from service.keys import ApiKeys
 from service.limits import BodyLimit
-from service.schemas import Live, ModelResponse, PredictRequest, PredictResponse, Ready
+from service.predict import PredictRoute
+from service.schemas import Live, ModelResponse, PlanInUse, PredictRequest, PredictResponse, Ready
 from service.settings import Settings
 from service.statistics_schemas import BaselineResponse, CompareResponse, LayerResponse, NormStatsResponse
 
 INVALID: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The request cannot be answered"},
     413: {"model": ErrorBody, "description": "Too many inputs, or too large a body"},
+    429: {"model": ErrorBody, "description": "Too much waits already; Retry-After says how long to wait"},
     503: {"model": ErrorBody, "description": "The service is stopping"},
+    504: {"model": ErrorBody, "description": "The answer was not ready in time"},
 }
 BAD_WINDOW: dict[int | str, dict[str, Any]] = {400: {"model": ErrorBody, "description": "No such window of time"}}
 GUARDED: dict[int | str, dict[str, Any]] = {401: {"model": ErrorBody, "description": "An API key is needed"}}
@@ -55,8 +57,9 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     engine = engine or Engine(settings)
     app = FastAPI(title="AddNorm", version=engine.manifest.version, lifespan=_lifespan(engine))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(PredictRoute, engine=engine, max_bytes=settings.max_body_bytes)
     install_error_handlers(app)
-    _add_inference(app, engine)
+    _add_inference(app, engine, settings.max_body_bytes)
     _add_statistics(app, engine, ApiKeys.of(settings))
     _add_health(app, engine)
     return app
@@ -72,27 +75,29 @@ def _lifespan(engine: Engine) -> Any:
     return lifespan
 
 
-def _add_inference(app: FastAPI, engine: Engine) -> None:
-    @app.post("/predict", responses=INVALID, openapi_extra=PREDICT_BODY, response_model_exclude_none=True)
-    async def predict(request: Request) -> PredictResponse:
-        """Classifies one or more inputs. The body is read as JSON, whatever its Content-Type."""
-        try:
-            body = PredictRequest.model_validate_json(await request.body())
-        except ValidationError as error:
-            raise invalid_request(error) from None
-        predictions = await engine.predict(body.inputs, body.top_k, body.norm_stats)
-        return PredictResponse(model=engine.manifest.name, version=engine.manifest.version, predictions=predictions)
+def _add_inference(app: FastAPI, engine: Engine, max_bytes: int) -> None:
+    route = PredictRoute(app, engine, max_bytes)
+
+    @app.post("/predict", responses=INVALID, openapi_extra=PREDICT_BODY, response_model=PredictResponse)
+    async def predict(request: Request) -> Response:
+        """Classifies one or more inputs. The body is read as JSON, whatever its Content-Type.
+
+        `Server-Timing` says where the time went: parse, tokenize, queue, infer and serialize.
+        """
+        return await route.respond(request.receive)
 
     @app.get("/model")
     async def model() -> ModelResponse:
         """What is served, how it was made, and where it runs."""
-        manifest = engine.manifest
+        manifest, placement = engine.manifest, engine.placement
         return ModelResponse(
             task=manifest.task,
             labels=manifest.labels,
             inputs=manifest.inputs.model_dump(),
             layers=manifest.layer_names,
             training=manifest.training,
+            precision=manifest.precision.model_dump() if manifest.precision else {"kind": "fp32"},
+            plan=PlanInUse(name=placement.plan, source=placement.plan_source, measured=manifest.plan),
             **_identity(engine),
         )
 

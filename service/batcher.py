@@ -1,97 +1,206 @@
 """Continuous batching: requests join the batch that forms while the previous one runs.
 
-There is no timer and no wait when idle. The graph runs in one worker thread, so that the event loop goes on reading and
-answering; a request that fails inside a batch fails alone.
+There is no timer and no wait when idle: the first request of a batch lets the event loop finish its round, in which all
+that were read with it join, and then it runs. A request that fails inside a batch fails alone.
 """
 
 import asyncio
-from collections import deque
+import math
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from runtime.batch import EncodedBatch
-from runtime.errors import Unavailable
+from runtime.batch import EncodedBatch, join
+from runtime.errors import DeadlineExceeded, Overloaded, Unavailable
 from runtime.packing import Tokens
+from service.backlog import Answer, Backlog, Request
 
 Run = Callable[[Sequence[Tokens]], EncodedBatch]
 
+# Rounds of the event loop between two batches that run in it: one reads the sockets that became ready meanwhile, in the
+# next the tasks of these requests submit, and the batch that forms in the third has them.
+ROUNDS = 3
+RECENT = 0.1  # weight of the newest batch in the drain rate
+
 
 @dataclass(slots=True)
-class _Job:
-    sequences: list[Tokens]
-    tokens: int
-    answer: asyncio.Future[EncodedBatch]
+class Counters:
+    """What the batcher did since it started.
+
+    Attributes:
+        overloaded, expired, abandoned: requests refused, out of time, and given up by their clients.
+    """
+
+    batches: int = 0
+    rows: int = 0
+    tokens: int = 0
+    overloaded: int = 0
+    expired: int = 0
+    abandoned: int = 0
 
 
 class Batcher:
-    """Runs sequences of concurrent requests together.
+    """Runs the rows of concurrent requests together.
 
     Args:
-        run: packs and runs sequences; called in a worker thread, one call at a time.
-        max_tokens: a batch takes further requests while it has fewer tokens.
+        run: packs and runs sequences; one call at a time.
+        max_batch_tokens: most tokens of a batch.
+        max_queue_tokens: most tokens that may wait; a larger request is taken when nothing waits.
+        offload: whether `run` is called in a thread of its own, for a device other than this core; else it is called
+            in the event loop, which costs less than handing over.
+        after: what else is done with sequences that were answered, once their answers are on their way.
+        clock: seconds.
     """
 
-    def __init__(self, run: Run, max_tokens: int) -> None:
-        self.run, self.max_tokens = run, max_tokens
-        self.queue: deque[_Job] = deque()
-        self.worker = ThreadPoolExecutor(1, thread_name_prefix="addnorm-run")
-        self.pump: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        run: Run,
+        *,
+        max_batch_tokens: int,
+        max_queue_tokens: int,
+        offload: bool,
+        after: Callable[[Sequence[Tokens]], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.run, self.after, self.clock = run, after, clock
+        self.max_batch_tokens, self.max_queue_tokens = max_batch_tokens, max_queue_tokens
+        self.backlog = Backlog()
+        self.counters = Counters()
         self.closed = False
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="addnorm-run") if offload else None
+        self._pump: asyncio.Task[None] | None = None
+        self._recent_tokens = self._recent_seconds = 0.0
 
-    async def submit(self, sequences: list[Tokens]) -> EncodedBatch:
-        """Answers for these sequences, however they were batched.
+    async def submit(self, sequences: Sequence[Tokens], timeout: float | None = None) -> Answer:
+        """Answers for R >= 1 sequences, however they were batched. Cancelling it drops what has not run.
+
+        Args:
+            timeout: seconds from now on after which no answer is wanted.
 
         Raises:
             Unavailable: the service is stopping.
+            Overloaded: too much waits already.
+            DeadlineExceeded: the time was up.
         """
-        if self.closed:
-            raise Unavailable("The service is stopping: send the request again later.")
-        answer = asyncio.get_running_loop().create_future()
-        self.queue.append(_Job(sequences, sum(map(len, sequences)), answer))
-        if self.pump is None:
-            self.pump = asyncio.create_task(self._drain())
-        return await answer
+        request = self._admit(sequences, timeout)
+        try:
+            if timeout is None:
+                return await request.answer
+            timer = asyncio.get_running_loop().call_later(timeout, request.expire)
+            try:
+                return await request.answer
+            finally:
+                timer.cancel()
+        except BaseException as error:
+            self.backlog.drop(request)
+            self.counters.abandoned += isinstance(error, asyncio.CancelledError)
+            self.counters.expired += isinstance(error, DeadlineExceeded)
+            raise
 
     async def close(self) -> None:
-        """Answers what was accepted, then stops."""
+        """Refuses what comes from now on, answers what was accepted, then stops."""
         self.closed = True
-        if self.pump is not None:
-            await self.pump
-        self.worker.shutdown()
+        if self._pump is not None:
+            await asyncio.shield(self._pump)
+        if self._worker is not None:
+            self._worker.shutdown()
+
+    @property
+    def drain_rate(self) -> float:
+        """Tokens per second over the recent batches, with what else was done between them; 0 before the first."""
+        return self._recent_tokens / self._recent_seconds if self._recent_seconds else 0.0
+
+    def _admit(self, sequences: Sequence[Tokens], timeout: float | None) -> Request:
+        if self.closed:
+            raise Unavailable("The service is stopping: send the request again later.")
+        tokens = sum(map(len, sequences))
+        if self.backlog.tokens and self.backlog.tokens + tokens > self.max_queue_tokens:
+            self.counters.overloaded += 1
+            raise self._overloaded()
+        loop = asyncio.get_running_loop()
+        request = Request(sequences, loop.create_future(), self.clock())
+        if timeout is not None:
+            request.deadline = request.submitted + timeout
+        self.backlog.add(request, tokens)
+        if self._pump is None:
+            self._pump = loop.create_task(self._drain())
+        return request
+
+    def _overloaded(self) -> Overloaded:
+        waiting = self.backlog.tokens
+        seconds = waiting / self.drain_rate if self.drain_rate else 1.0
+        return Overloaded(
+            f"{waiting:,} of at most {self.max_queue_tokens:,} tokens wait already: "
+            f"send the request again in {math.ceil(seconds)} s.",
+            seconds,
+        )
 
     async def _drain(self) -> None:
+        """Runs batches until nothing waits."""
+        loop = asyncio.get_running_loop()
+        since = self.clock()
         try:
-            while jobs := self._next_batch():
-                await self._answer(jobs)
+            while requests := self.backlog.fill(self.max_batch_tokens, started := self.clock()):
+                shares = [request.sequences[request.start : request.stop] for request in requests]
+                if self._worker is None:
+                    outcomes = self._attempt(shares)
+                else:
+                    outcomes = await loop.run_in_executor(self._worker, self._attempt, shares)
+                ended = self.clock()
+                self._count(shares, ended - since)
+                for request, outcome in zip(requests, outcomes, strict=True):
+                    settle(request, outcome, ended - started, ended)
+                self._follow_up(shares, outcomes)
+                if self._worker is None and self.backlog.tokens:
+                    for _ in range(ROUNDS):
+                        await asyncio.sleep(0)
+                since = ended
         finally:
-            self.pump = None
+            self._pump = None
 
-    def _next_batch(self) -> list[_Job]:
-        """Takes waiting requests, oldest first, until the batch is full; abandoned ones are dropped."""
-        jobs: list[_Job] = []
-        tokens = 0
-        while self.queue and (not jobs or tokens + self.queue[0].tokens <= self.max_tokens):
-            job = self.queue.popleft()
-            if not job.answer.done():
-                jobs.append(job)
-                tokens += job.tokens
-        return jobs
-
-    async def _answer(self, jobs: list[_Job]) -> None:
-        sequences = [sequence for job in jobs for sequence in job.sequences]
-        try:
-            batch = await asyncio.get_running_loop().run_in_executor(self.worker, self.run, sequences)
-        except Exception as error:
-            if len(jobs) > 1:
-                for job in jobs:
-                    await self._answer([job])
-            elif not jobs[0].answer.done():
-                jobs[0].answer.set_exception(error)
+    def _follow_up(self, shares: list[Sequence[Tokens]], outcomes: list[EncodedBatch | Exception]) -> None:
+        """Hands on what was answered; in the event loop it comes after the tasks that the answers have woken."""
+        if self.after is None:
             return
-        start = 0
-        for job in jobs:
-            stop = start + len(job.sequences)
-            if not job.answer.done():
-                job.answer.set_result(batch.rows(start, stop))
-            start = stop
+        pairs = zip(shares, outcomes, strict=True)
+        answered = [s for share, outcome in pairs if not isinstance(outcome, Exception) for s in share]
+        if answered and self._worker is None:
+            asyncio.get_running_loop().call_soon(self.after, answered)
+        elif answered and self._worker is not None:
+            self._worker.submit(self.after, answered)
+
+    def _attempt(self, shares: list[Sequence[Tokens]]) -> list[EncodedBatch | Exception]:
+        """What came of each request's rows; where they fail together they run again apart, and who fails then is it."""
+        try:
+            batch = self.run([sequence for share in shares for sequence in share])
+        except Exception as error:
+            if len(shares) == 1:
+                return [error]
+            return [outcome for share in shares for outcome in self._attempt([share])]
+        return list(batch.split([len(share) for share in shares]))
+
+    def _count(self, shares: list[Sequence[Tokens]], seconds: float) -> None:
+        tokens = sum(len(sequence) for share in shares for sequence in share)
+        self.counters.batches += 1
+        self.counters.rows += sum(map(len, shares))
+        self.counters.tokens += tokens
+        self._recent_tokens += RECENT * (tokens - self._recent_tokens)
+        self._recent_seconds += RECENT * (seconds - self._recent_seconds)
+
+
+def settle(request: Request, outcome: EncodedBatch | Exception, seconds: float, now: float) -> None:
+    """Notes what came of a request's rows in a batch of `seconds`, and answers it if these were the last."""
+    request.start = request.stop
+    request.run_seconds += seconds
+    if request.answer.done():  # its client left, or its time was up
+        return
+    if isinstance(outcome, Exception):
+        request.answer.set_exception(outcome)
+        return
+    if request.waits or request.parts:
+        request.parts.append(outcome)
+    if not request.waits:
+        batch = join(request.parts) if request.parts else outcome
+        queued = now - request.submitted - request.run_seconds
+        request.answer.set_result(Answer(batch, queued, request.run_seconds))

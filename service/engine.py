@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,16 @@ from runtime.probabilities import softmax
 from runtime.statistics import row_means, token_values
 from service.batcher import Batcher
 from service.collector import Collector
-from service.schemas import Candidate, LayerDeviation, Prediction
+from service.schemas import PredictRequest
 from service.settings import Settings
+
+
+class Phases(NamedTuple):
+    """How long the parts of an answer took, in seconds."""
+
+    tokenize: float
+    queue: float
+    infer: float
 
 
 class Engine:
@@ -42,7 +50,14 @@ class Engine:
         self.collector = collector or Collector(artifact, settings)
         self.sampler = make_sampler(artifact, self.encoder, settings)
         self.baseline = read_baseline(artifact)
-        self.batcher = Batcher(self._run, settings.max_batch_tokens)
+        self.timeout = settings.timeout
+        self.batcher = Batcher(
+            self._run,
+            after=self.look_deeper,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_queue_tokens=settings.max_queue_tokens,
+            offload=self.placement.device != "cpu",
+        )
 
     def start(self) -> None:
         """Begins to keep statistics, where the settings ask for it."""
@@ -75,26 +90,44 @@ class Engine:
                 self.collector.observe(batch, 0.0)
         return join(batches)
 
-    async def predict(self, inputs: Any, top_k: int, norm_stats: bool) -> list[Prediction]:
-        """Classifies what a client sent.
-
-        Args:
-            inputs: a text, a list of texts, or a list of float sequences.
-            top_k: classes to return for each input, best first.
-            norm_stats: whether to add how far each layer's input lies from the validation data.
+    async def predict(self, request: PredictRequest) -> tuple[list[dict[str, Any]], Phases]:
+        """Classifies what a client sent; the predictions are as `service.schemas.Prediction` describes them.
 
         Raises:
             InvalidInput: it cannot be answered; says which input and what is allowed.
+            Unavailable, Overloaded, DeadlineExceeded: it cannot be answered now, or in time.
         """
-        encoded = self.inputs.encode(self._as_list(inputs))
-        batch = await self.batcher.submit([item.tokens for item in encoded])
-        self._check_finite(batch)
-        deviations = self._deviations(batch) if norm_stats else [None] * len(encoded)
-        probabilities = softmax(batch.logits)
-        return [
-            self._prediction(item, row, top_k, deviation)
-            for item, row, deviation in zip(encoded, probabilities, deviations, strict=True)
-        ]
+        started = time.perf_counter()
+        encoded = self.inputs.encode(self._as_list(request.inputs))
+        tokenized = time.perf_counter()
+        timeout = request.timeout or self.timeout
+        answer = await self.batcher.submit([item.tokens for item in encoded], timeout)
+        phases = Phases(tokenized - started, answer.queue_seconds, answer.run_seconds)
+        return self._predictions(encoded, answer.batch, request), phases
+
+    def _predictions(
+        self, encoded: list[EncodedInput], batch: EncodedBatch, request: PredictRequest
+    ) -> list[dict[str, Any]]:
+        labels = self.manifest.labels
+        predictions: list[dict[str, Any]] = []
+        for row, (item, best, score) in enumerate(zip(encoded, batch.classes, batch.scores, strict=True)):
+            if score != score:  # NaN
+                raise InvalidInput(
+                    "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
+                )
+            top = {"label": labels[best], "score": score}
+            predictions.append(top | {"tokens": len(item.tokens), "truncated": item.truncated, "top": [top]})
+        if request.top_k > 1:
+            for prediction, probabilities in zip(predictions, softmax(batch.logits), strict=True):
+                prediction["top"] = self._top(probabilities, request.top_k)
+        if request.norm_stats:
+            for prediction, deviations in zip(predictions, self._deviations(batch), strict=True):
+                prediction["norm_stats"] = deviations
+        return predictions
+
+    def _top(self, probabilities: NDArray[np.float64], count: int) -> list[dict[str, Any]]:
+        best = np.argsort(-probabilities, kind="stable")[:count]
+        return [{"label": self.manifest.labels[i], "score": float(probabilities[i])} for i in best]
 
     def _as_list(self, inputs: Any) -> list[Any]:
         rows = [inputs] if isinstance(inputs, str) else inputs
@@ -107,45 +140,20 @@ class Engine:
             raise InvalidInput("too_many_rows", f"inputs has {len(rows)} rows, expected at most {self.max_rows}.")
         return rows
 
-    def _check_finite(self, batch: EncodedBatch) -> None:
-        finite = np.isfinite(batch.logits).all(1)
-        if not finite.all():
-            row = int(finite.argmin())
-            raise InvalidInput(
-                "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
-            )
-
-    def _prediction(
-        self,
-        item: EncodedInput,
-        probabilities: NDArray[np.float64],
-        top_k: int,
-        deviations: list[LayerDeviation] | None,
-    ) -> Prediction:
-        best = np.argsort(-probabilities, kind="stable")[:top_k]
-        top = [Candidate(label=self.manifest.labels[i], score=float(probabilities[i])) for i in best]
-        return Prediction(
-            label=top[0].label,
-            score=top[0].score,
-            tokens=len(item.tokens),
-            truncated=item.truncated,
-            top=top,
-            norm_stats=deviations,
-        )
-
-    def _deviations(self, batch: EncodedBatch) -> list[list[LayerDeviation] | None]:
+    def _deviations(self, batch: EncodedBatch) -> list[list[dict[str, Any]]]:
+        """How far every row's tokens lie from the baseline's requests, as `service.schemas.LayerDeviation` says it."""
         layers = self.manifest.layers
         means = row_means(token_values(batch.norm_statistics, layers), batch.lengths)
         scores = self.baseline.z_scores(means)
         return [
             [
-                LayerDeviation(
-                    name=layer.name,
-                    mean=row[2 * i],
-                    variance=row[2 * i + 1],
-                    mean_z=z[2 * i],
-                    variance_z=z[2 * i + 1],
-                )
+                {
+                    "name": layer.name,
+                    "mean": row[2 * i],
+                    "variance": row[2 * i + 1],
+                    "mean_z": z[2 * i],
+                    "variance_z": z[2 * i + 1],
+                }
                 for i, layer in enumerate(layers)
             ]
             for row, z in zip(means.tolist(), scores.tolist(), strict=True)

@@ -4,6 +4,7 @@ Every error body is {"error": one sentence, "code": machine-readable reason}.
 """
 
 import logging
+import math
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -12,7 +13,16 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from runtime.errors import AddNormError, InvalidInput, StateError, Unauthorized, Unavailable, UnknownLayer
+from runtime.errors import (
+    AddNormError,
+    DeadlineExceeded,
+    InvalidInput,
+    Overloaded,
+    StateError,
+    Unauthorized,
+    Unavailable,
+    UnknownLayer,
+)
 
 logger = logging.getLogger("addnorm.service")
 
@@ -22,6 +32,8 @@ STATUS: dict[type[AddNormError], HTTPStatus] = {
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     StateError: HTTPStatus.NOT_FOUND,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
 }
 STATUS_BY_CODE = {
     "no_live_baseline": HTTPStatus.CONFLICT,
@@ -63,18 +75,31 @@ def invalid_request(error: ValidationError | RequestValidationError) -> InvalidI
     return InvalidInput("invalid_request", f"{where} is not usable: {message}.")
 
 
-async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, AddNormError)
+def domain_response(error: AddNormError) -> JSONResponse:
+    """The answer to a request that met a domain error."""
     status = STATUS_BY_CODE.get(error.code) or STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
     response = error_response(status, str(error), error.code)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Overloaded):
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response
+
+
+def defect_response(method: str, path: str, error: Exception) -> JSONResponse:
+    """The answer to a request that met a defect of the service, which is logged."""
+    logger.exception("defect while answering %s %s", method, path, exc_info=error)
+    return error_response(500, "The service has a defect; its log has the details.", "internal_error")
+
+
+async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AddNormError)
+    return domain_response(error)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return await _on_domain_error(request, invalid_request(error))
+    return domain_response(invalid_request(error))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -91,5 +116,4 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:
-    logger.exception("defect while answering %s %s", request.method, request.url.path, exc_info=error)
-    return error_response(500, "The service has a defect; its log has the details.", "internal_error")
+    return defect_response(request.method, request.url.path, error)

@@ -1,6 +1,7 @@
 """Refuses request bodies that are too large before they are held in memory."""
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import error_response
@@ -8,8 +9,40 @@ from service.errors import error_response
 MAX_DIGITS = 18  # of a length that is worth reading
 
 
-class _TooLarge(Exception):
-    pass
+class TooLarge(Exception):
+    """A body of more than `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
+        self.max_bytes = max_bytes
+
+    def response(self) -> JSONResponse:
+        message = f"The body is larger than the {self.max_bytes} bytes that are allowed: send fewer inputs at once."
+        response = error_response(413, message, "body_too_large")
+        response.headers["Connection"] = "close"  # what is left of the body is not read
+        return response
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """A request's whole body.
+
+    Raises:
+        TooLarge: as soon as more than `max_bytes` came.
+        ClientDisconnect: the client left while it sent.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLarge(max_bytes)
+        if not message.get("more_body", False):
+            return b"".join([*chunks, chunk]) if chunks else chunk
+        chunks.append(chunk)
 
 
 class BodyLimit:
@@ -24,7 +57,7 @@ class BodyLimit:
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and (len(announced) > MAX_DIGITS or int(announced) > self.max_bytes):
-            await self.refuse(scope, receive, send)
+            await TooLarge(self.max_bytes).response()(scope, receive, send)
             return
         received = 0
 
@@ -33,18 +66,12 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.max_bytes:
-                raise _TooLarge
+                raise TooLarge(self.max_bytes)
             return message
 
         try:
             await self.app(scope, limited, send)
-        except _TooLarge:
-            await self.refuse(scope, receive, send)
+        except TooLarge as error:
+            await error.response()(scope, receive, send)
         except ClientDisconnect:
             pass  # nobody is left to answer
-
-    async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = f"The body is larger than the {self.max_bytes} bytes that are allowed: send fewer inputs at once."
-        response = error_response(413, message, "body_too_large")
-        response.headers["Connection"] = "close"  # what is left of the body is not read
-        await response(scope, receive, send)

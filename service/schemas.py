@@ -4,6 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from runtime.manifest import Plan, PlanName
+from runtime.plan import PlanSource
+
 Inputs = Annotated[
     Any,
     WithJsonSchema(
@@ -33,6 +36,8 @@ class PredictRequest(Body):
     inputs: Inputs
     top_k: int = Field(1, ge=1, strict=True)
     """Classes to return for each input, best first; more than there are returns all."""
+    timeout: float | None = Field(None, gt=0, le=3600, strict=True)
+    """Seconds after which no answer is wanted any more; the service's own limit where it is missing."""
     norm_stats: bool = Field(False, strict=True)
     """Whether to add, for every normalization layer, how far this input lies from the validation data."""
 
@@ -76,6 +81,17 @@ class PredictResponse(Body):
     predictions: list[Prediction]
 
 
+class PlanInUse(Body):
+    """Which of ONNX Runtime's graph optimizations the session goes without, and why."""
+
+    name: PlanName
+    """default: all are on; unfused: Add and LayerNormalization stay apart."""
+    source: PlanSource
+    """measured: by export, for this provider and release of ONNX Runtime; rule: by what is known of them."""
+    measured: Plan | None
+    """What export measured."""
+
+
 class ModelResponse(Body):
     """What is served, and where it really runs."""
 
@@ -92,6 +108,9 @@ class ModelResponse(Body):
     fallback_reason: str
     """Why `auto` fell back to the CPU; empty where it did not."""
     training: dict[str, Any]
+    precision: dict[str, Any]
+    """`kind`: fp32, int8 or fp16; of the lower ones, what export measured against float32."""
+    plan: PlanInUse
 
 
 class Live(Body):

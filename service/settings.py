@@ -30,8 +30,12 @@ class Settings(BaseSettings):
     """Most inputs in one request."""
     max_body_bytes: int = Field(1 << 20, ge=1)
     """Largest request body, in bytes."""
-    max_batch_tokens: int = Field(2048, ge=1)
-    """Tokens at which a batch stops taking further requests."""
+    max_batch_tokens: int = Field(1024, ge=1)
+    """Most tokens that run together; on a CPU, more run no faster and keep others waiting."""
+    max_queue_tokens: int = Field(32768, ge=1)
+    """Most tokens that may wait to run; what comes beyond is refused until they are fewer."""
+    timeout: float | None = Field(None, gt=0, le=3600)
+    """Seconds after which a request is given up, where it does not say itself; none waits as long as it takes."""
     state: Path | None = None
     """Directory where statistics are kept over restarts; none keeps them in memory only."""
     deep_budget: float = Field(0.02, ge=0, le=1)

@@ -13,7 +13,14 @@ def pair() -> tuple[EncodedBatch, Expected]:
     logits, statistics = np.ones((2, 3), dtype=np.float32), np.full((3, 4), 0.5, dtype=np.float32)
     moments = np.ones((1, 2, 5), dtype=np.float32)
     found = EncodedBatch(
-        logits, np.zeros((2, 5), np.float32), statistics, moments, np.array([1, 2]), np.zeros(3, np.float32)
+        logits,
+        np.zeros((2, 5), np.float32),
+        statistics,
+        moments,
+        np.array([1, 2]),
+        np.zeros(3, np.float32),
+        [0, 0],
+        [0.5, 0.5],
     )
     return found, Expected(logits, logits.astype(float), statistics.astype(float), moments.astype(float))
 

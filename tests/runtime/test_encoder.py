@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,9 @@ import pytest
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.batch import EncodedBatch
-from runtime.encoder import Encoder
-from runtime.errors import ArtifactError
-from runtime.manifest import CANARY, MODEL
+from runtime.encoder import INT8_CPU_ONLY, Encoder
+from runtime.errors import ArtifactError, DeviceError
+from runtime.manifest import CANARY, MODEL, Precision
 from runtime.packing import pack
 from tests.helpers import random_sequences, rewrite
 
@@ -43,9 +44,9 @@ def test_answers_do_not_change_with_the_pack_width(encoder: Encoder, sequences: 
 
 
 def test_answers_do_not_change_with_their_neighbours(encoder: Encoder, sequences: list[np.ndarray]):
-    together = encoder.run(sequences)
-    for row, sequence in enumerate(sequences):
-        assert_same_answers(together.rows(row, row + 1), encoder.run([sequence]))
+    together = encoder.run(sequences).split([1] * len(sequences))
+    for row, sequence in zip(together, sequences, strict=True):
+        assert_same_answers(row, encoder.run([sequence]))
 
 
 def test_answers_follow_the_order_of_the_rows(encoder: Encoder, sequences: list[np.ndarray]):
@@ -63,9 +64,12 @@ def test_run_has_the_shapes_it_promises(encoder: Encoder, sequences: list[np.nda
     assert batch.lengths.tolist() == [len(sequence) for sequence in sequences]
 
 
-def test_rows_cut_a_batch_without_a_gap(encoder: Encoder, sequences: list[np.ndarray]):
+@pytest.mark.parametrize("counts", [[3, 1, 16], [20], [1] * 20])
+def test_split_cuts_a_batch_without_a_gap(encoder: Encoder, sequences: list[np.ndarray], counts: list[int]):
     batch = encoder.run(sequences)
-    parts = [batch.rows(0, 3), batch.rows(3, 4), batch.rows(4, 20)]
+    parts = batch.split(counts)
+    assert [len(part.lengths) for part in parts] == counts
+    assert [len(part.norm_statistics) for part in parts] == [part.lengths.sum() for part in parts]
     for name in (*ANSWERS, "lengths"):
         np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
 
@@ -81,6 +85,26 @@ def test_graph_that_does_not_reproduce_its_canary_is_refused(
     with pytest.raises(ArtifactError, match=f"canary on CPUExecutionProvider .{name} differ") as caught:
         Encoder(artifact)
     assert str(artifact.path / MODEL) in str(caught.value)
+
+
+@pytest.mark.parametrize(("difference", "refused"), [(0.03, False), (0.5, True)])
+def test_canary_of_int8_leaves_room_for_values_that_are_rounded_apart(
+    text_artifact: Artifact, tmp_path: Path, difference: float, refused: bool
+):
+    canary = json.loads(text_artifact.files[CANARY])
+    canary["logits"] = (np.array(canary["logits"]) + difference).tolist()
+    files = {CANARY: json.dumps(canary).encode()}
+    artifact = read_artifact(rewrite(tmp_path / "1", text_artifact, files, precision=Precision(kind="int8")))
+    with pytest.raises(ArtifactError, match="logits differ") if refused else nullcontext():
+        Encoder(artifact)
+
+
+def test_int8_runs_on_the_cpu_and_says_why(text_artifact: Artifact, tmp_path: Path):
+    artifact = read_artifact(rewrite(tmp_path / "1", text_artifact, precision=Precision(kind="int8")))
+    placement = Encoder(artifact, "auto").placement
+    assert (placement.device, placement.reason) == ("cpu", INT8_CPU_ONLY)
+    with pytest.raises(DeviceError, match=r"Device cuda is not possible: .*--precision fp16"):
+        Encoder(artifact, "cuda")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x07"])

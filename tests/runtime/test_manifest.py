@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from runtime.artifact import Artifact
-from runtime.manifest import Manifest, NormLayer
+from runtime.manifest import Manifest, NormLayer, Plan, Precision
 
 
 @pytest.fixture
@@ -14,7 +14,8 @@ def manifest(text_artifact: Artifact) -> Manifest:
 
 
 def test_digest_is_the_sha256_of_the_canonical_content(manifest: Manifest):
-    content = json.loads(manifest.model_dump_json()) | {"digest": ""}
+    dumped = json.loads(manifest.model_dump_json()) | {"digest": ""}
+    content = {name: value for name, value in dumped.items() if value is not None}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
     assert manifest.digest == sha256(canonical).hexdigest()
 
@@ -28,6 +29,27 @@ def test_sealing_twice_changes_nothing(manifest: Manifest):
 )
 def test_digest_changes_with_every_field(manifest: Manifest, change: dict[str, object]):
     assert manifest.model_copy(update=change).compute_digest() != manifest.digest
+
+
+def test_manifest_from_before_precision_and_plan_keeps_its_digest(manifest: Manifest):
+    old = json.loads(manifest.model_dump_json(exclude={"precision", "plan"})) | {"digest": ""}
+    digest = sha256(json.dumps(old, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    found = Manifest.model_validate(old | {"digest": digest})
+    assert found.compute_digest() == digest
+    assert (found.precision, found.plan, found.precision_kind) == (None, None, "fp32")
+
+
+def test_precision_and_plan_survive_json_and_change_the_digest(manifest: Manifest):
+    speed = {"batch 1": 1.46, "batch 32": 0.1 + 0.2}
+    changes: list[dict[str, object]] = [
+        {"precision": Precision(kind="int8", accuracy={"fp32": 0.93, "int8": 0.92}, size={"fp32": 4, "int8": 1})},
+        {"plan": Plan(name="unfused", onnxruntime="1.32.0", provider="p", speed={"unfused": speed})},
+    ]
+    for change in changes:
+        changed = manifest.model_copy(update=change).sealed()
+        assert changed.digest != manifest.digest
+        found = Manifest.model_validate_json(changed.model_dump_json())
+        assert found == changed and found.compute_digest() == changed.digest
 
 
 def test_digest_survives_json(manifest: Manifest):

@@ -7,8 +7,8 @@ import pytest
 from runtime import session
 from runtime.artifact import Artifact
 from runtime.errors import DeviceError
-from runtime.manifest import MODEL
-from runtime.session import disabled_optimizers, open_session
+from runtime.manifest import MODEL, Plan
+from runtime.session import open_session
 
 
 @pytest.fixture
@@ -117,23 +117,33 @@ def test_one_wheel_is_accepted(monkeypatch: pytest.MonkeyPatch, installed: str):
     session.check_wheels()
 
 
-@pytest.mark.parametrize(
-    ("device", "version", "expected"),
-    [
-        ("cpu", "1.29.9", []),
-        ("cpu", "1.30.0", ["SkipLayerNormFusion"]),
-        ("cpu", "1.32.0", ["SkipLayerNormFusion"]),
-        ("cpu", "2.0.1", ["SkipLayerNormFusion"]),
-        ("cpu", "1.9.0", []),
-        ("cuda", "1.31.1", []),
-        ("tensorrt", "1.32.0", []),
-    ],
-)
-def test_slow_fusion_is_off_on_the_cpu_from_1_30_on(device: Any, version: str, expected: list[str]):
-    assert disabled_optimizers(device, version) == expected
-
-
 def test_session_is_opened_without_the_slow_fusion(gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ort, "__version__", "1.30.0")
     open_session(b"", "cpu", threads=1)
     assert gpu_wheel.opened[0]["disabled_optimizers"] == ["SkipLayerNormFusion"]
+
+
+def test_plan_of_the_manifest_is_used_where_it_was_measured(
+    gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ort, "__version__", "1.32.0")
+    plan = Plan(name="default", onnxruntime="1.32.0", provider="CPUExecutionProvider")
+    _, placement = open_session(b"", "cpu", threads=1, plan=plan)
+    assert gpu_wheel.opened[0]["disabled_optimizers"] == []
+    assert (placement.plan, placement.plan_source) == ("default", "measured")
+    monkeypatch.setattr(ort, "__version__", "1.32.1")
+    _, placement = open_session(b"", "cpu", threads=1, plan=plan)
+    assert gpu_wheel.opened[1]["disabled_optimizers"] == ["SkipLayerNormFusion"]
+    assert (placement.plan, placement.plan_source) == ("unfused", "rule")
+
+
+def test_graph_for_the_cpu_alone_does_not_go_to_a_gpu_that_works(
+    gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu_wheel, "works_on_gpu", True)
+    _, placement = open_session(b"", "auto", threads=1, cpu_only="it is in int8")
+    assert [call["providers"] for call in gpu_wheel.opened] == [["CPUExecutionProvider"]]
+    assert (placement.requested, placement.device, placement.reason) == ("auto", "cpu", "it is in int8")
+    assert open_session(b"", "cpu", threads=1, cpu_only="it is in int8")[1].reason == ""
+    with pytest.raises(DeviceError, match="Device cuda is not possible: it is in int8; ask for device cpu or auto"):
+        open_session(b"", "cuda", threads=1, cpu_only="it is in int8")

@@ -21,7 +21,7 @@ tables = arrays(
 )
 
 
-def state_of(encoder: Encoder, batches: list[list[Tokens]], width: int = 40) -> NormState:
+def state_of(encoder: Encoder, batches: list[list[Tokens]], width: int | None = None) -> NormState:
     """What `encoder` sees of these batches, folded one by one."""
     state = NormState.empty(encoder.manifest.layers)
     for batch in batches:

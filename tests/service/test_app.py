@@ -1,17 +1,20 @@
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import onnxruntime as ort
 import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.encoder import Encoder
+from runtime.manifest import Plan, Precision
 from service.app import create_app
 from service.engine import Engine
 from service.settings import Settings
-from tests.helpers import LABELS, TEXTS, Export, random_sequences
+from tests.helpers import LABELS, TEXTS, Export, random_sequences, rewrite
 
 
 def predict(client: TestClient, **body: Any) -> list[dict[str, Any]]:
@@ -114,6 +117,18 @@ def test_model_says_what_is_served(client: TestClient, text_artifact: Artifact):
     assert (body["provider"], body["device"]) == ("CPUExecutionProvider", "cpu")
 
 
+def test_model_tells_precision_and_graph_plan(client: TestClient, text_artifact: Artifact, tmp_path: Path):
+    body = client.get("/model").json()
+    assert body["precision"] == {"kind": "fp32"}
+    assert body["plan"]["source"] == "rule" and body["plan"]["measured"] is None
+    plan = Plan(name="default", onnxruntime=ort.__version__, provider="CPUExecutionProvider", speed={})
+    precision = Precision(kind="fp16", accuracy={"fp32": 0.9, "fp16": 0.9})
+    path = rewrite(tmp_path / "1", text_artifact, plan=plan, precision=precision)
+    body = TestClient(create_app(Settings(model=path, device="cpu"))).get("/model").json()
+    assert body["precision"] == precision.model_dump()
+    assert body["plan"] == {"name": "default", "source": "measured", "measured": plan.model_dump()}
+
+
 def test_health_says_live_and_ready(client: TestClient):
     assert client.get("/health/live").json() == {"status": "live"}
     assert client.get("/health/ready").json() == {
@@ -157,7 +172,7 @@ def test_openapi_lists_every_path(client: TestClient):
         "/health/ready": {"get"},
     }
     schema = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"inputs", "top_k", "norm_stats"}
+    assert set(schema["properties"]) == {"inputs", "top_k", "timeout", "norm_stats"}
 
 
 def test_shutdown_refuses_what_comes_later(text_artifact: Artifact, text_engine: Engine):

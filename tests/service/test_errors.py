@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from runtime import errors
-from runtime.errors import AddNormError, InvalidInput
+from runtime.errors import AddNormError, InvalidInput, Overloaded
 from service.engine import Engine
 from service.errors import install_error_handlers
 
@@ -152,6 +152,11 @@ def test_defect_is_answered_and_logged_and_the_service_goes_on(
     assert client.post("/predict", json={"inputs": "hi"}).status_code == 200
 
 
+def make_error(error: type[AddNormError]) -> AddNormError:
+    arguments = {InvalidInput: ("teapot", "It is so."), Overloaded: ("It is so.", 1.0)}
+    return error(*arguments.get(error, ("It is so.",)))
+
+
 @pytest.mark.parametrize("error", AddNormError.__subclasses__(), ids=lambda error: error.__name__)
 def test_every_domain_error_has_a_status_and_its_own_code(error: type[AddNormError]):
     app = FastAPI()
@@ -159,13 +164,36 @@ def test_every_domain_error_has_a_status_and_its_own_code(error: type[AddNormErr
 
     @app.get("/fail")
     async def fail() -> None:
-        raise error("teapot", "It is so.") if error is InvalidInput else error("It is so.")
+        raise make_error(error)
 
-    statuses = {"InvalidInput": 400, "Unauthorized": 401, "UnknownLayer": 404, "StateError": 404, "Unavailable": 503}
-    status, code = statuses.get(error.__name__, 500), "teapot" if error is InvalidInput else error.code
+    statuses = {
+        "InvalidInput": 400,
+        "Unauthorized": 401,
+        "UnknownLayer": 404,
+        "StateError": 404,
+        "Overloaded": 429,
+        "Unavailable": 503,
+        "DeadlineExceeded": 504,
+    }
+    status = statuses.get(error.__name__, 500)
+    code = "teapot" if error is InvalidInput else error.code
     response = TestClient(app, raise_server_exceptions=False).get("/fail")
     assert (response.status_code, response.json()) == (status, {"error": "It is so.", "code": code})
     assert f"{error.__name__} " in (errors.__doc__ or "")
+
+
+@pytest.mark.parametrize(("seconds", "header"), [(0.001, "1"), (0.0, "1"), (1.0, "1"), (1.2, "2"), (75.5, "76")])
+def test_overload_says_in_whole_seconds_when_to_come_back(seconds: float, header: str):
+    app = FastAPI()
+    install_error_handlers(app)
+
+    @app.get("/fail")
+    async def fail() -> None:
+        raise Overloaded("It is full.", seconds)
+
+    response = TestClient(app).get("/fail")
+    assert_error(response, 429, "overloaded")
+    assert response.headers["Retry-After"] == header
 
 
 def test_domain_errors_have_different_codes():

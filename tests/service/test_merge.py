@@ -70,22 +70,24 @@ def test_unusable_sources_are_refused(states: list[str], text_artifact: Artifact
 
 
 def test_state_of_a_window_holds_its_traffic_only(client: TestClient, text_engine: Engine):
-    times = iter([1.7e9, 1.7e9 + 7200])
-    text_engine.collector.recorder.clock = lambda: next(times)
+    now = [1.7e9]
+    text_engine.collector.recorder.clock = lambda: now[0]
     client.post("/predict", json={"inputs": TEXTS[:2]})
+    now[0] += 7200
     client.post("/predict", json={"inputs": TEXTS[2]})
-    text_engine.collector.recorder.clock = lambda: 1.7e9 + 7230
+    now[0] += 30
     whole, recent = (client.get("/norm-stats/state", params=p).json() for p in ({}, {"window": "5m"}))
     assert (whole["state"]["requests"], recent["state"]["requests"]) == (3, 1)
     assert json.dumps(recent).count("what is my balance") == 0
 
 
 def test_compare_measures_one_window_against_another(client: TestClient, text_engine: Engine):
-    times = iter([1.7e9, 1.7e9 + 7200])
-    text_engine.collector.recorder.clock = lambda: next(times)
+    now = [1.7e9]
+    text_engine.collector.recorder.clock = lambda: now[0]
     client.post("/predict", json={"inputs": TEXTS})
+    now[0] += 7200
     client.post("/predict", json={"inputs": ["zzzz qqqq xxxx"] * 3})
-    text_engine.collector.recorder.clock = lambda: 1.7e9 + 7230
+    now[0] += 30
     found = client.get("/norm-stats/compare", params={"window": "5m"}).json()
     assert (found["window"]["requests"], found["against"]["requests"]) == (3, 8)
     assert [layer["name"] for layer in found["layers"]] == text_engine.manifest.layer_names

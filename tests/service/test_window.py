@@ -53,11 +53,12 @@ def test_unusable_windows_are_refused(asked: tuple[str | None, ...], words: str)
 
 
 def test_answer_covers_the_window_that_was_asked_for(client: TestClient, text_engine: Engine):
-    times = iter([NOW - 7200, NOW])
-    text_engine.collector.recorder.clock = lambda: next(times)
+    now = [NOW - 7200]
+    text_engine.collector.recorder.clock = lambda: now[0]
     client.post("/predict", json={"inputs": ["what is my balance", "will it rain"]})
+    now[0] = NOW
     client.post("/predict", json={"inputs": "hi"})
-    text_engine.collector.recorder.clock = lambda: NOW + 30
+    now[0] += 30
     recent = client.get("/norm-stats", params={"window": "5m"}).json()
     assert recent["window"]["requests"] == 1 and recent["requests"] == 3
     assert recent["layers"][0]["live"]["tokens"] == recent["window"]["tokens"] < recent["tokens"]

@@ -1,0 +1,127 @@
+"""POST /predict, as lean as it gets: an ASGI callable in front of the web framework.
+
+The framework has the route too, for its documents, and answers through this same code. Going around it halves what a
+request costs beside the graph (docs/benchmarks.md).
+"""
+
+import asyncio
+import logging
+import time
+from types import TracebackType
+from typing import Self
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runtime.errors import AddNormError
+from service.engine import Engine, Phases
+from service.errors import defect_response, domain_response, invalid_request
+from service.limits import TooLarge, read_body
+from service.schemas import PredictRequest
+
+logger = logging.getLogger("addnorm.service")
+
+WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
+
+
+class PredictRoute:
+    """Answers predictions itself, and hands everything else on.
+
+    Args:
+        app: the application that has all other routes.
+        max_bytes: largest body.
+    """
+
+    def __init__(self, app: ASGIApp, engine: Engine, max_bytes: int) -> None:
+        self.app, self.engine, self.max_bytes = app, engine, max_bytes
+        manifest = engine.manifest
+        self.identity = {"model": manifest.name, "version": manifest.version}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/predict" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        try:
+            response = await self.respond(receive)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        await response(scope, receive, send)
+
+    async def respond(self, receive: Receive) -> Response:
+        """The answer to the request whose body `receive` gives; errors are answers too.
+
+        Raises:
+            ClientDisconnect: the client left before.
+        """
+        try:
+            return await self.answer(await read_body(receive, self.max_bytes), receive)
+        except TooLarge as error:
+            return error.response()
+        except ValidationError as error:
+            return domain_response(invalid_request(error))
+        except AddNormError as error:
+            return domain_response(error)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            return defect_response("POST", "/predict", error)
+
+    async def answer(self, body: bytes, receive: Receive) -> Response:
+        started = time.perf_counter()
+        request = PredictRequest.model_validate_json(body)
+        parsed = time.perf_counter()
+        async with Watched(receive):
+            predictions, phases = await self.engine.predict(request)
+        answered = time.perf_counter()
+        content = to_json(self.identity | {"predictions": predictions})
+        timing = server_timing(parsed - started, phases, time.perf_counter() - answered)
+        return JSONBytes(content, headers={"Server-Timing": timing})
+
+
+class JSONBytes(Response):
+    media_type = "application/json"
+
+
+class Watched:
+    """Cancels what runs inside when the client leaves, and raises ClientDisconnect then.
+
+    Most answers are there before watching would begin, and cost no task.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive, self.left = receive, False
+        self.watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self.task = asyncio.current_task()
+        self.loop = asyncio.get_running_loop()
+        self.timer = self.loop.call_later(WATCH_AFTER, self.begin)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.timer.cancel()
+        if self.watcher is not None:
+            self.watcher.cancel()
+        if self.left and kind is asyncio.CancelledError:
+            raise ClientDisconnect from None
+
+    def begin(self) -> None:
+        self.watcher = self.loop.create_task(self.watch())
+
+    async def watch(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        assert self.task is not None
+        self.task.cancel()
+
+
+def server_timing(parse: float, phases: Phases, serialize: float) -> str:
+    """The header that says where an answer's time went: milliseconds, to the microsecond (W3C Server Timing)."""
+    parts = {"parse": parse, **phases._asdict(), "serialize": serialize}
+    return ", ".join(f"{name};dur={1000 * seconds:.3f}" for name, seconds in parts.items())
