@@ -35,7 +35,7 @@ intents: $(VENV)/test.stamp  ## train the embedded model again into runs/intents
 	  --d-model 160 --d-ff 320 --epochs 36 --variants 16
 
 bench: $(VENV)/test.stamp $(PEERS:%=.bench/%.stamp)  ## measure serving beside other servers (needs wrk; QUICK=1: 2 minutes), packing and statistics
-	$(BIN)/python -m benchmarks.serving --data $(DATA) $(if $(QUICK),--quick) $(if $(INT8),--int8 $(INT8))
+	$(BIN)/python -m benchmarks.serving --data $(DATA) $(if $(QUICK),--quick)
 	$(BIN)/python -m benchmarks.inference
 
 profile: $(VENV)/test.stamp .bench/pyspy.stamp  ## show where the service's time goes under load, as .bench/profile.svg (needs wrk)

@@ -5,7 +5,7 @@ set -eu
 python=$1 data=$2 clients=${3:-32} seconds=${4:-10} port=18190 work=.bench
 command -v wrk > /dev/null || { echo "wrk is missing, which generates the load: install the package wrk."; exit 1; }
 "$python" -m benchmarks.artifacts "$data" $work/profile.jsonl
-ADDNORM_DEVICE=cpu taskset -c 0 "$python" -m addnorm serve --model $work/models/serving/1 --port $port \
+ADDNORM_DEVICE=cpu taskset -c 0 "$python" -m addnorm serve --model $work/models/serving-fp32/1 --port $port \
   > $work/profile.log 2>&1 &
 service=$!
 trap 'kill $service' EXIT

@@ -8,8 +8,8 @@ import numpy as np
 from benchmarks.closed_loop import MANY, ONE, ROWS, Sample, Scenario
 from benchmarks.limit import NAME as LIMIT
 from benchmarks.open_loop import Answers
-from benchmarks.paired import Timing, summarize
 from benchmarks.servers import OURS, PEERS, PLAIN
+from export.paired import Timing, summarize
 
 MAIN, EMBEDDED, INT8 = "4 layers, d_model 128", "embedded model", "4 layers, int8"
 

@@ -27,6 +27,7 @@ from benchmarks.processes import LOAD_CORE, SERVICE_CORE, post, preferred
 from benchmarks.results import EMBEDDED, INT8, MAIN, Results
 from benchmarks.servers import OURS, PLAIN, SERVERS, WORK, Server
 from benchmarks.serving_report import write_report
+from runtime.errors import ExportError
 from runtime.options import option_config
 from service.settings import EMBEDDED as EMBEDDED_ARTIFACT
 
@@ -45,8 +46,8 @@ class Serving(BaseSettings):
     """Two minutes: few and short rounds, for a first look."""
     servers: list[str] = [server.name for server in SERVERS]
     """Servers to measure."""
-    int8: Path | None = None
-    """An int8 artifact of the same network (`addnorm export --precision int8`), to measure too."""
+    int8: bool = True
+    """Measures the int8 export of the same network too."""
     rounds: int = Field(0, ge=0)
     """Rounds of closed loops; 0 for 7, or 2 where quick."""
     priority: bool = False
@@ -70,10 +71,18 @@ def check_machine(names: Sequence[str]) -> None:
         raise SystemExit(f"There is no server {min(unknown)!r}, expected some of {known}.")
 
 
-def run(options: Serving, console: Console) -> None:
-    artifacts = {MAIN: serving_artifact(options.data), EMBEDDED: EMBEDDED_ARTIFACT}
+def make_artifacts(options: Serving, console: Console) -> dict[str, Path]:
+    found = {MAIN: serving_artifact(options.data), EMBEDDED: EMBEDDED_ARTIFACT}
     if options.int8:
-        artifacts[INT8] = options.int8
+        try:
+            found[INT8] = serving_artifact(options.data, "int8")
+        except ExportError as error:
+            console.print(f"int8 is not measured: {error}", highlight=False)
+    return found
+
+
+def run(options: Serving, console: Console) -> None:
+    artifacts = make_artifacts(options, console)
     texts = shuffled_texts(options.data)
     rounds = options.rounds or (2 if options.quick else 7)
     os.sched_setaffinity(0, {LOAD_CORE})  # and so wrk, and the open loop
@@ -144,7 +153,7 @@ def check_labels(answers: dict[str, list[str]]) -> None:
 def start_limits(artifacts: dict[str, Path], texts: list[str], stack: ExitStack) -> dict[str, NoServer]:
     path = WORK / "texts.jsonl"
     path.write_text("\n".join(map(json.dumps, texts)) + "\n")
-    found = {name: NoServer(artifact, path) for name, artifact in artifacts.items()}
+    found = {name: NoServer(artifact, path) for name, artifact in artifacts.items() if name != INT8}
     for limit in found.values():
         stack.callback(limit.stop)
     return found
