@@ -53,7 +53,7 @@ def check_wrk() -> None:
         raise SystemExit("wrk is missing, which generates the load: install the package wrk (apt-get install wrk).")
 
 
-def wrk(port: int, path: str, bodies: Path, clients: int, seconds: float) -> dict[str, float]:
+def wrk(port: int, path: str, bodies: Path, clients: int, seconds: int) -> dict[str, float]:
     """What benchmarks/wrk.lua prints of a run from this process's cores.
 
     Raises:

@@ -41,7 +41,7 @@ class NoServer:
             text=True,
         )
 
-    def measure(self, scenario: Scenario, seconds: float) -> Sample:
+    def measure(self, scenario: Scenario, seconds: int) -> Sample:
         """Runs batches of as many texts as is the scenario's limit, sorted by length where there are several."""
         assert self.popen.stdin and self.popen.stdout
         self.popen.stdin.write(f"{scenario.limit} {seconds}\n")

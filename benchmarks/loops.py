@@ -19,6 +19,7 @@ from benchmarks.results import MAIN, Phase, Results
 from benchmarks.servers import OURS, WORK, Server
 
 SETTLE = 0.3  # seconds to answer what is still under way, so that no pause comes into it
+WAKE = 1  # seconds of one client before a measurement: what a server had saved up for quiet times is spent then
 LOADS = (0.5, 1.0, 5.0)
 
 
@@ -45,8 +46,9 @@ class Running:
             time.sleep(SETTLE)
             self.process.pause()
 
-    def measure(self, scenario: Scenario, seconds: float) -> Sample:
+    def measure(self, scenario: Scenario, seconds: int) -> Sample:
         with self.turn():
+            wrk(self.port, self.server.path, self.bodies[1], 1, WAKE)
             before = self.process.cpu_seconds()
             found = wrk(self.port, self.server.path, self.bodies[scenario.rows], scenario.clients, seconds)
             busy = (self.process.cpu_seconds() - before) / found["seconds"]
@@ -54,7 +56,7 @@ class Running:
 
 
 class Measured(Protocol):
-    def measure(self, scenario: Scenario, seconds: float) -> Sample: ...
+    def measure(self, scenario: Scenario, seconds: int) -> Sample: ...
 
 
 def closed_loops(
@@ -62,7 +64,7 @@ def closed_loops(
     limits: dict[str, NoServer],
     results: Results,
     rounds: int,
-    seconds: float,
+    seconds: int,
     progress: Progress,
 ) -> None:
     """Every scenario and variant once a round, the variants of a scenario one right after the other."""
@@ -92,7 +94,7 @@ def write_bodies(server: Server, texts: list[str]) -> dict[int, Path]:
 
 
 def open_loops(
-    ours: Running, texts: list[str], results: Results, rounds: int, seconds: float, progress: Progress
+    ours: Running, texts: list[str], results: Results, rounds: int, seconds: int, progress: Progress
 ) -> None:
     """Half of capacity, capacity and five times that, in every round, against what 32 clients got in it."""
     task = progress.add_task("open loop", total=rounds * len(LOADS))

@@ -43,13 +43,13 @@ class Serving(BaseSettings):
     data: Path = Path("data")
     """Folder of downloaded data sets."""
     quick: bool = False
-    """Two minutes: few and short rounds, for a first look."""
+    """Two minutes: one short round, for a first look."""
     servers: list[str] = [server.name for server in SERVERS]
     """Servers to measure."""
     int8: bool = True
     """Measures the int8 export of the same network too."""
     rounds: int = Field(0, ge=0)
-    """Rounds of closed loops; 0 for 7, or 2 where quick."""
+    """Rounds of closed loops; 0 for 5, or 1 where quick."""
     priority: bool = False
     """Goes before what else the machine has to do meanwhile; needs root, and leaves that little of the first core."""
     out: Path = WORK
@@ -84,7 +84,7 @@ def make_artifacts(options: Serving, console: Console) -> dict[str, Path]:
 def run(options: Serving, console: Console) -> None:
     artifacts = make_artifacts(options, console)
     texts = shuffled_texts(options.data)
-    rounds = options.rounds or (2 if options.quick else 7)
+    rounds = options.rounds or (1 if options.quick else 5)
     os.sched_setaffinity(0, {LOAD_CORE})  # and so wrk, and the open loop
     allow_descriptors(2 * CONNECTIONS)  # for the servers, which inherit it
     results = Results()
@@ -97,7 +97,7 @@ def run(options: Serving, console: Console) -> None:
             results.resident[running.artifact, running.server.name] = (size, count)
         if ours := find(servers, MAIN, OURS):
             open_loops(ours, texts, results, 1 if options.quick else 5, 3 if options.quick else 6, progress)
-            starts(ours, artifacts[MAIN], texts, results, 2 if options.quick else 7)
+            starts(ours, artifacts[MAIN], texts, results, 2 if options.quick else 9)
     how = f"{len(texts):,} texts, {rounds} rounds" + (", with priority" if options.priority else "")
     write_report(results, how, options.out, console)
 
