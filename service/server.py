@@ -9,7 +9,7 @@ import uvicorn
 
 from runtime.errors import ListenError
 from runtime.session import logger as session_logger
-from service.app import create_app
+from service.app import create_front
 from service.engine import Engine
 from service.settings import Settings
 
@@ -43,10 +43,11 @@ def serve(settings: Settings) -> None:
     engine = Engine(settings)
     log_start(engine)
     config = uvicorn.Config(
-        create_app(settings, engine),
+        create_front(settings, engine),
         log_level=settings.log_level,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nobody asks who the client is
         timeout_graceful_shutdown=30,
     )
     listener = listen(settings.host, settings.port)
