@@ -30,14 +30,14 @@ Judge = Callable[[Sequence[Floats], Floats], NDArray[np.bool_]]  # windows [n, K
 
 def column_groups(layers: int, columns: int) -> dict[str, slice]:
     """Which of a request's K numbers come from the norms and which from the output (runtime/drift.py)."""
-    assert columns == 2 * layers + 2, f"{columns} columns of {layers} layers: request_features has changed"
-    return {"norms": slice(0, 2 * layers), "output": slice(2 * layers, columns)}
+    assert columns == 2 * layers + 4, f"{columns} columns of {layers} layers: request_features has changed"
+    return {"input": slice(0, 2), "norms": slice(2, 2 * layers + 2), "output": slice(2 * layers + 2, columns)}
 
 
 def outside_judges(layers: int, columns: int) -> dict[str, Judge]:
     """Every judge that needs nothing installed, by its column in the table."""
     groups = column_groups(layers, columns)
-    return {f"KS, {name}": partial(ks, columns=groups[name]) for name in ("output", "norms")}
+    return {f"KS, {name}": partial(ks, columns=groups[name]) for name in ("output", "norms", "input")}
 
 
 def evidently_judges(columns: int) -> dict[str, Judge]:
