@@ -157,7 +157,8 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
     @app.get("/health/ready")
     def ready() -> Ready:
         """The model is loaded, verified against its canary, and runs on this provider."""
-        return Ready(**_identity(engine), statistics=engine.collector.storage())
+        collector = engine.collector
+        return Ready(**_identity(engine), workers=collector.workers, statistics=collector.storage())
 
 
 def _identity(engine: Engine) -> dict[str, str]:
