@@ -2,165 +2,109 @@
 
     python -m benchmarks.drift DATA [ARTIFACT ...]      DATA: folder with clinc150/ and banking77/
 
-Windows are drawn from clinc150's test split, its out-of-scope queries and banking77; nothing is fitted on them. Prints
-a table in Markdown for each artifact, and draws docs/img/drift.png for the first.
+Prints a table in Markdown for each artifact. With --write it fills docs/drift.md's tables and draws its curves. The
+first call installs Evidently into a folder of its own, .bench/evidently.
 """
 
-import csv
-import json
-import random
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import argparse
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich.progress import track
-from scipy.stats import ks_2samp
 
-from runtime.artifact import read_artifact
-from runtime.baseline import read_baseline
-from runtime.drift import Floats, Reference, request_features
-from runtime.encoder import Encoder
-from runtime.inputs import make_input_encoder
-from runtime.statistics import Traffic
+from benchmarks.curves import draw_out_of_scope, draw_typing_errors
+from benchmarks.document import markdown, write_tables
+from benchmarks.judges import Judge, evidently_judges, outside_judges
+from benchmarks.traffic import Requests, Row, World, draw_windows, load, state_shares, table_rows
+from runtime.drift import Floats
 from service.settings import Settings
 
-WINDOWS, ALARM, SEED = 1000, 0.01, 5
-TOP = 2  # the output's columns are the last two
+WINDOWS, EVIDENTLY_WINDOWS = 1000, 200  # a row; Evidently takes 50 ms a window
+DOCUMENT, IMAGES = Path("docs/drift.md"), Path("docs/img")
+NAMES = {"layer_norm": "LayerNorm", "rms_norm": "RMSNorm", "batch_norm": "BatchNorm", "none": "no norm"}
+
+Rates = dict[str, dict[str, float]]  # by row of the table, then by its column
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
-    """Requests as the service sees them: clipped numbers [R, K], predicted classes [R]."""
-
-    features: Floats
-    classes: np.ndarray
-
-    def __getitem__(self, rows: np.ndarray) -> "Requests":
-        return Requests(self.features[rows], self.classes[rows])
-
-    def __add__(self, other: "Requests") -> "Requests":
-        return Requests(np.concatenate([self.features, other.features]), np.concatenate([self.classes, other.classes]))
-
-
-Draw = Callable[[np.random.Generator], Requests]
-
-
-def main(data: Path, paths: list[Path]) -> None:
-    for number, path in enumerate(paths):
-        reference, traffic, domains = load(path, data)
-        rows = {name: rates(reference, traffic["validation"], draws) for name, draws in cases(traffic, domains).items()}
-        manifest = read_artifact(path).manifest
-        layer = manifest.layers[0]
-        print(f"\n{manifest.name}: {layer.kind}, {layer.placement}\n")
-        print("| window | drift | mix shift | KS, output | KS, norms |\n|---|---|---|---|---|")
-        for name, values in rows.items():
-            print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |", flush=True)
-        if number == 0:
-            draw_curves(reference, traffic, Path("docs/img/drift.png"))
+def main() -> None:
+    options = parse()
+    worlds = [load(path, options.data) for path in options.artifacts]
+    tables, measured = {}, {}
+    for world in worlds:
+        rows = table_rows(world)
+        measured[title(world)] = measure(world, rows, options.evidently)
+        tables[world.name] = full_table(rows, measured[title(world)])
+        print(f"\n{world.manifest.name}: {title(world)}\n\n{tables[world.name]}", flush=True)
+    if len(worlds) > 1:
+        tables["encoders"] = comparison(measured)
+        print(f"\n{tables['encoders']}")
+    if options.write:
+        write_tables(DOCUMENT, tables)
+        draw_out_of_scope(worlds[0], IMAGES / "drift.png")
+        draw_typing_errors({title(world): world for world in worlds}, IMAGES / "typing-errors.png")
 
 
-def load(path: Path, data: Path) -> tuple[Reference, dict[str, Requests], np.ndarray]:
-    """The artifact's reference, every kind of traffic through its graph, and the domain of each test query."""
-    artifact = read_artifact(path)
-    reference = read_baseline(artifact).reference
-    assert reference is not None, f"{path} has no reference"
-    encoder, inputs = Encoder(artifact), make_input_encoder(artifact)
-    raw = json.loads((data / "clinc150" / "data_full.json").read_text())
-    texts = {"validation": "val", "test": "test", "out-of-scope": "oos_test"}
-    kinds = {name: [text for text, _ in raw[key]] for name, key in texts.items()}
-    rng = random.Random(SEED)
-    kinds["typos"] = ["".join(c for c in text if not (c.isalpha() and rng.random() < 0.06)) for text in kinds["test"]]
-    with (data / "banking77" / "test.csv").open(newline="") as file:
-        kinds["banking77"] = [row["text"] for row in csv.DictReader(file)]
-    traffic = {}
-    for name, lines in kinds.items():
-        sequences = [item.tokens for item in inputs.encode([line if line.strip() else "?" for line in lines])]
-        parts = [request_features(encoder.run(sequences[i : i + 128])) for i in range(0, len(sequences), 128)]
-        features, classes = (np.concatenate(part) for part in zip(*parts, strict=True))
-        traffic[name] = Requests(np.clip(features, *reference.bounds), classes)
-    domains = json.loads((data / "clinc150" / "domains.json").read_text())
-    domain_of = {intent: number for number, intents in enumerate(domains.values()) for intent in intents}
-    return reference, traffic, np.array([domain_of[intent] for _, intent in raw["test"]])
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.drift", description="Measures docs/drift.md's tables.")
+    parser.add_argument("data", type=Path, help="folder with clinc150/ and banking77/")
+    parser.add_argument("artifacts", type=Path, nargs="*", default=[Settings().model], help="the embedded model first")
+    parser.add_argument("--write", action="store_true", help="fill the tables and draw the curves of docs/drift.md")
+    parser.add_argument("--no-evidently", dest="evidently", action="store_false", help="leave that judge out")
+    return parser.parse_args()
 
 
-def sample(requests: Requests, count: int) -> Draw:
-    return lambda rng: requests[rng.integers(len(requests.classes), size=count)]
+def title(world: World) -> str:
+    layer = world.manifest.layers[0]
+    return f"{NAMES[layer.kind]}, {layer.placement}"
 
 
-def both(one: Draw, other: Draw) -> Draw:
-    return lambda rng: one(rng) + other(rng)
+def measure(world: World, rows: dict[str, Row], with_evidently: bool) -> Rates:
+    """Share of windows that the service calls drift and mix shift, and that each outside judge alarms at."""
+    windows = {name: draw_windows(row.draws, WINDOWS) for name, row in rows.items()}
+    rates: Rates = {name: {} for name in rows}
+    for name, drawn in windows.items():
+        shares = state_shares(world.reference, drawn)
+        rates[name] |= {"drift": shares["drift"], "mix shift": shares["mix_shift"]}
+    for judge_name, (judge, count) in all_judges(world, with_evidently).items():
+        for name, share in alarm_shares(judge, windows, world.validation, count).items():
+            rates[name][judge_name] = share
+    return rates
 
 
-def cases(traffic: dict[str, Requests], domains: np.ndarray) -> dict[str, list[Draw]]:
-    """What is drawn for each row of the table; several draws are averaged."""
-    test, out = traffic["test"], traffic["out-of-scope"]
-    by_domain = [test[domains == number] for number in range(domains.max() + 1)]
-    return {
-        "50 in-scope": [sample(test, 50)],
-        "200 in-scope": [sample(test, 200)],
-        "1,000 in-scope": [sample(test, 1000)],
-        "50, 20 % out-of-scope": [both(sample(test, 40), sample(out, 10))],
-        "200, 10 % out-of-scope": [both(sample(test, 180), sample(out, 20))],
-        "50, 6 % of letters dropped": [sample(traffic["typos"], 50)],
-        "50 of banking77": [sample(traffic["banking77"], 50)],
-        "50 of one domain": [sample(domain, 50) for domain in by_domain],
-        "200 of one domain": [sample(domain, 200) for domain in by_domain],
-        "1,000 of one domain": [sample(domain, 1000) for domain in by_domain],
-    }
+def all_judges(world: World, with_evidently: bool) -> dict[str, tuple[Judge, int]]:
+    """Every outside judge by its column in the table, and how many windows a row it is given."""
+    columns = world.validation.shape[1]
+    judges = {name: (judge, WINDOWS) for name, judge in outside_judges(len(world.manifest.layers), columns).items()}
+    if with_evidently:
+        judges |= {name: (judge, EVIDENTLY_WINDOWS) for name, judge in evidently_judges(columns).items()}
+    return judges
 
 
-def rates(reference: Reference, validation: Requests, draws: list[Draw]) -> tuple[float, float, float, float]:
-    """Share of windows called drift, called mix shift, and alarmed by KS tests on the output and on the norms."""
-    rng, windows = np.random.default_rng(SEED), WINDOWS // len(draws)
-    hits = []
-    for draw in draws:
-        for _ in track(range(windows), transient=True):
-            window = draw(rng)
-            traffic = Traffic.of(window.features, window.classes, len(reference.counts))
-            state = reference.judge(traffic).state
-            output, norms = (
-                ks_alarm(window, validation, slice(-TOP, None)),
-                ks_alarm(window, validation, slice(0, -TOP)),
-            )
-            hits.append((state == "drift", state == "mix_shift", output, norms))
-    drift, mix, output_rate, norm_rate = np.mean(hits, axis=0).tolist()
-    return drift, mix, output_rate, norm_rate
+def alarm_shares(judge: Judge, windows: dict[str, list[Requests]], validation: Floats, count: int) -> dict[str, float]:
+    """Share of alarms in each row, over `count` of its windows, as many from every draw."""
+    picked = [w.features for drawn in windows.values() for w in drawn[:: len(drawn) // count]]
+    alarms = judge(picked, validation).reshape(len(windows), -1)
+    return dict(zip(windows, np.mean(alarms, axis=1).tolist(), strict=True))
 
 
-def ks_alarm(window: Requests, validation: Requests, columns: slice) -> bool:
-    """Two-sample Kolmogorov-Smirnov tests of each column against validation, Bonferroni over columns."""
-    mine, theirs = window.features[:, columns].T, validation.features[:, columns].T
-    return any(ks_2samp(x, y).pvalue < ALARM / len(mine) for x, y in zip(mine, theirs, strict=True))
+def full_table(rows: dict[str, Row], rates: Rates) -> str:
+    """Every judge's rates on one encoder."""
+    judges = list(next(iter(rates.values())))
+    lines = [[name, *(f"{rate:.3f}" for rate in rates[name].values()), row.aim] for name, row in rows.items()]
+    return markdown(["window", *judges, "aim"], lines)
 
 
-def draw_curves(reference: Reference, traffic: dict[str, Requests], path: Path) -> None:
-    """Drift rate against the share of out-of-scope requests, for three window sizes."""
-    shares = (0, 2, 5, 10, 15, 20, 30)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for size in (50, 200, 1000):
-        found = []
-        for share in shares:
-            out = round(size * share / 100)
-            draw = both(sample(traffic["test"], size - out), sample(traffic["out-of-scope"], out))
-            found.append(drift_rate(reference, draw))
-        axes.plot(shares, found, marker="o", label=f"{size} requests")
-    axes.axhline(ALARM, color="0.6", linewidth=1)
-    axes.set(xlabel="share of out-of-scope requests, %", ylabel="windows called drift")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110)
+def comparison(measured: dict[str, Rates]) -> str:
+    """The service's rates on every encoder: drift, and mix shift where it is meant."""
 
+    def cell(rates: Rates, name: str) -> str:
+        drift, mix = rates[name]["drift"], rates[name]["mix shift"]
+        return f"{drift:.3f} / {mix:.3f}" if "one domain" in name else f"{drift:.3f}"
 
-def drift_rate(reference: Reference, draw: Draw) -> float:
-    rng = np.random.default_rng(SEED)
-    windows = (draw(rng) for _ in range(WINDOWS))
-    traffics = (Traffic.of(window.features, window.classes, len(reference.counts)) for window in windows)
-    return float(np.mean([reference.judge(traffic).state == "drift" for traffic in traffics]))
+    names = next(iter(measured.values()))
+    return markdown(
+        ["window", *measured], [[name, *(cell(rates, name) for rates in measured.values())] for name in names]
+    )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]] or [Settings().model])
+    main()

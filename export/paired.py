@@ -23,6 +23,13 @@ class Timing:
 
 def compare(variants: Mapping[str, Callable[[], object]], rounds: int = 30) -> dict[str, Timing]:
     """Times the variants against the first of them, which is the reference."""
+    times = time_rounds(variants, rounds)
+    reference = times[next(iter(variants))]
+    return {name: summarize(seconds, reference) for name, seconds in times.items()}
+
+
+def time_rounds(variants: Mapping[str, Callable[[], object]], rounds: int = 30) -> dict[str, list[float]]:
+    """Seconds of every variant in every round."""
     for run in variants.values():
         run()  # warm-up
     times: dict[str, list[float]] = {name: [] for name in variants}
@@ -32,8 +39,7 @@ def compare(variants: Mapping[str, Callable[[], object]], rounds: int = 30) -> d
             started = time.perf_counter()
             variants[name]()
             times[name].append(time.perf_counter() - started)
-    reference = times[next(iter(variants))]
-    return {name: summarize(seconds, reference) for name, seconds in times.items()}
+    return times
 
 
 def summarize(seconds: list[float], reference: list[float]) -> Timing:

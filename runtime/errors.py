@@ -15,7 +15,7 @@ AddNormError
 ├── DeadlineExceeded     a request's time was up before its answer was ready
 └── InvalidInput         a request that cannot be answered; `code` names the reason
 
-None of them knows HTTP; `service.errors` maps them to statuses.
+None of them knows HTTP; `service.errors` maps them to statuses. All can be handed from process to process.
 """
 
 
@@ -79,6 +79,9 @@ class Overloaded(AddNormError):
         super().__init__(message)
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[type["Overloaded"], tuple[str, float]]:
+        return type(self), (str(self), self.retry_after)
+
 
 class DeadlineExceeded(AddNormError):
     code = "deadline_exceeded"
@@ -95,3 +98,6 @@ class InvalidInput(AddNormError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple[type["InvalidInput"], tuple[str, str]]:
+        return type(self), (self.code, str(self))

@@ -82,6 +82,11 @@ def open_session(
         return start(model, "cpu", threads, plan, device, str(error), weights)
 
 
+def may_use_gpu(device: Device) -> bool:
+    """Whether `device` may turn out to be a GPU; whether one works, only a session tells."""
+    return device in ("cuda", "tensorrt") or (device == "auto" and _PROVIDERS["cuda"] in ort.get_available_providers())
+
+
 def start(
     model: bytes,
     device: Device,

@@ -59,6 +59,7 @@ class StateStore:
         self.storage: Storage = "disk" if directory else "memory"
         self.newest: dict[str, int] = {}  # of each ring, the newest bucket that is kept
         self._connection: sqlite3.Connection | None = None
+        self._saved: object = None  # what tells whether there is something new to save
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -127,24 +128,29 @@ class StateStore:
             newest = max((bucket.number for bucket in kept.buckets if bucket.ring == ring), default=0)
             connection.execute("DELETE FROM kept WHERE name = ? AND number <= ?", (ring, newest - size))
 
-    def start(self, read: Callable[[dict[str, int]], Kept]) -> None:
-        """Saves what `read` gives, every second in which it changed, until `stop`.
+    def save_changed(self, read: Callable[[dict[str, int]], Kept]) -> None:
+        """Saves what `read` gives, if it changed since the last time.
 
         Args:
             read: what there is to keep, given the newest bucket of each ring that is kept already.
         """
         if self.path is None:
             return
+        kept = read(self.newest)
+        version = kept.document.state.requests, kept.document.deep and kept.document.deep.requests, kept.baselines
+        if version != self._saved or self.storage == "disk_failing":
+            self.save(kept)
+            self._saved = version
+
+    def start(self, read: Callable[[dict[str, int]], Kept]) -> None:
+        """Begins a thread that calls `save_changed` every second, until `stop`."""
+        if self.path is None:
+            return
 
         def run() -> None:
-            saved: object = None
             while True:
                 stopping = self._stop.wait(INTERVAL)
-                kept = read(self.newest)
-                version = (kept.document.state.requests, kept.document.deep and kept.document.deep.requests)
-                if (version, kept.baselines) != saved or self.storage == "disk_failing":
-                    self.save(kept)
-                    saved = version, kept.baselines
+                self.save_changed(read)
                 if stopping:
                     return
 
@@ -152,7 +158,7 @@ class StateStore:
         self._thread.start()
 
     def stop(self) -> None:
-        """Saves a last time, and lets the file go."""
+        """Saves a last time where a thread saves, and lets the file go."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

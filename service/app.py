@@ -57,12 +57,16 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     engine = engine or Engine(settings)
     app = FastAPI(title="AddNorm", version=engine.manifest.version, lifespan=_lifespan(engine))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(PredictRoute, engine=engine, max_bytes=settings.max_body_bytes)
     install_error_handlers(app)
     _add_inference(app, engine, settings.max_body_bytes)
     _add_statistics(app, engine, ApiKeys.of(settings))
     _add_health(app, engine)
     return app
+
+
+def create_front(settings: Settings, engine: Engine) -> PredictRoute:
+    """The application behind its fast route: what a server runs."""
+    return PredictRoute(create_app(settings, engine), engine, settings.max_body_bytes)
 
 
 def _lifespan(engine: Engine) -> Any:
@@ -84,7 +88,10 @@ def _add_inference(app: FastAPI, engine: Engine, max_bytes: int) -> None:
 
         `Server-Timing` says where the time went: parse, tokenize, queue, infer and serialize.
         """
-        return await route.respond(request.receive)
+        answer = await route.respond(request.receive)
+        if isinstance(answer, Response):
+            return answer
+        return Response(answer.content, media_type="application/json", headers={"Server-Timing": answer.timing})
 
     @app.get("/model")
     async def model() -> ModelResponse:
@@ -150,7 +157,8 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
     @app.get("/health/ready")
     def ready() -> Ready:
         """The model is loaded, verified against its canary, and runs on this provider."""
-        return Ready(**_identity(engine), statistics=engine.collector.storage())
+        collector = engine.collector
+        return Ready(**_identity(engine), workers=collector.workers, statistics=collector.storage())
 
 
 def _identity(engine: Engine) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The collector: where every worker hands in what its norms saw, and where the statistics endpoints ask."""
 
 import logging
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from runtime.artifact import Artifact
 from runtime.baseline import Baseline, parse_baseline, read_baseline
@@ -32,6 +32,28 @@ class Asked(NamedTuple):
     end: str | None = None
 
 
+class Statistics(Protocol):
+    """What an engine hands in to and the endpoints ask: a Collector in this process, or in another.
+
+    Attributes:
+        workers: processes that hand in.
+    """
+
+    workers: int
+
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def observe(self, batch: EncodedBatch, seconds: float) -> None: ...
+    def observe_deep(self, state: DeepState, seconds: float) -> None: ...
+    def storage(self) -> Storage: ...
+    def all_layers(self, asked: Asked) -> NormStatsResponse: ...
+    def one_layer(self, asked: Asked, name: str) -> LayerResponse: ...
+    def state(self, asked: Asked) -> dict[str, Any]: ...
+    def compare(self, asked: Asked, against: str) -> CompareResponse: ...
+    def take_baseline(self, asked: Asked) -> BaselineResponse: ...
+    def drop_baseline(self) -> BaselineResponse: ...
+
+
 class Collector:
     """Records what the norms of one artifact see, judges it, and keeps it over restarts.
 
@@ -60,8 +82,12 @@ class Collector:
         """Begins to keep statistics, where the settings ask for it."""
         self.store.start(self._to_keep)
 
+    def keep(self) -> None:
+        """Keeps what changed, for an owner that does so every second itself, in the place of `start`."""
+        self.store.save_changed(self._to_keep)
+
     def close(self) -> None:
-        """Keeps the statistics a last time."""
+        """Keeps the statistics a last time, where `start` was called, and lets their file go."""
         self.store.stop()
 
     def observe(self, batch: EncodedBatch, seconds: float) -> None:

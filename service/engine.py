@@ -19,7 +19,8 @@ from runtime.packing import Tokens
 from runtime.probabilities import softmax
 from runtime.statistics import row_means, token_values
 from service.batcher import Batcher
-from service.collector import Collector
+from service.collector import Collector, Statistics
+from service.scale import scaled
 from service.schemas import PredictRequest
 from service.settings import Settings
 
@@ -35,19 +36,25 @@ class Phases(NamedTuple):
 class Engine:
     """Loads the artifact that the settings name; ready once constructed.
 
+    Args:
+        collector: where it hands in what its norms see; one of its own where it is not given.
+        artifact: the artifact, where it was read already.
+
     Raises:
         ArtifactError: the artifact is missing, half-written or altered.
         DeviceError: the device cannot be had.
     """
 
-    def __init__(self, settings: Settings, collector: Collector | None = None) -> None:
-        artifact = read_artifact(settings.model)
+    def __init__(
+        self, settings: Settings, collector: Statistics | None = None, artifact: Artifact | None = None
+    ) -> None:
+        settings, artifact = scaled(settings), artifact or read_artifact(settings.model)
         self.manifest = artifact.manifest
         self.max_rows = settings.max_rows
         self.inputs = make_input_encoder(artifact)
         self.encoder = Encoder(artifact, settings.device, settings.threads)
         self.placement = self.encoder.placement
-        self.collector = collector or Collector(artifact, settings)
+        self.collector: Statistics = collector or Collector(artifact, settings)
         self.sampler = make_sampler(artifact, self.encoder, settings)
         self.baseline = read_baseline(artifact)
         self.timeout = settings.timeout

@@ -127,5 +127,7 @@ class Ready(Body):
     device: str
     requested_device: str
     fallback_reason: str
+    workers: int
+    """Processes that answer on this port; the statistics are of all of them."""
     statistics: Literal["memory", "disk", "disk_failing"]
     """disk_failing: they cannot be written, and stay in memory until they can."""

@@ -1,33 +1,23 @@
-"""`addnorm serve`: the application in uvicorn, with a word on how to use it."""
+"""`addnorm serve`: one process or several that answer, with a word on how to use them."""
 
+import gc
 import logging
 import os
-import signal
 import socket
 
-import uvicorn
-
-from runtime.errors import ListenError
+from runtime.artifact import read_artifact
+from runtime.manifest import Manifest
+from runtime.session import Placement
 from runtime.session import logger as session_logger
-from service.app import create_app
+from service.collector import Collector
 from service.engine import Engine
+from service.listeners import listen, listen_shared
+from service.process import Process
+from service.scale import scaled
 from service.settings import Settings
+from service.workers import Supervisor
 
 logger = logging.getLogger("addnorm.service")
-
-BACKLOG = 2048  # connections that may wait to be accepted
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that says what to try once it listens."""
-
-    example: str
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            print(welcome(browsable(host, port), self.example), flush=True)
 
 
 def serve(settings: Settings) -> None:
@@ -37,47 +27,56 @@ def serve(settings: Settings) -> None:
         ArtifactError: the artifact cannot be served.
         DeviceError: the device cannot be had.
         ListenError: the address cannot be listened on.
+        SettingError: a setting names what cannot be used.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would compete with the graph's
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    settings = scaled(settings)
+    if settings.workers == 1:
+        serve_alone(settings)
+    else:
+        serve_together(settings)
+
+
+def serve_alone(settings: Settings) -> None:
+    """Everything in this process."""
     engine = Engine(settings)
-    log_start(engine)
-    config = uvicorn.Config(
-        create_app(settings, engine),
-        log_level=settings.log_level,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=30,
-    )
+    log_start(engine.manifest, engine.placement)
     listener = listen(settings.host, settings.port)
-    server = _Server(config)
-    server.example = example_body(engine)
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, signal.SIG_IGN)  # uvicorn raises it again once it has stopped: that is no failure
-    server.run(sockets=[listener])
+    Process(settings, engine, listener, lambda: greet(listener, engine.manifest)).run()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket on the address, or a ListenError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ListenError(f"{host} port {port} cannot be listened on ({error.strerror}): choose another.") from error
+def serve_together(settings: Settings) -> None:
+    """Workers that answer, and this process that counts for them."""
+    artifact = read_artifact(settings.model)
+    collector = Collector(artifact, settings, settings.workers)
+    listeners = listen_shared(settings.host, settings.port, settings.workers)
+
+    def announce(placement: Placement) -> None:
+        log_start(artifact.manifest, placement)
+        greet(listeners[0], artifact.manifest)
+
+    gc.freeze()  # what was loaded by now stays shared: the workers' garbage collectors need not touch it
+    Supervisor(settings, artifact, collector, listeners, announce).run()
 
 
-def log_start(engine: Engine) -> None:
-    manifest, placement = engine.manifest, engine.placement
+def log_start(manifest: Manifest, placement: Placement) -> None:
     logger.info("%s version %s on %s", manifest.name, manifest.version, placement.provider)
     if placement.reason:
         session_logger.info("no GPU, running on the CPU: %s", placement.reason)
 
 
-def example_body(engine: Engine) -> str:
+def greet(listener: socket.socket, manifest: Manifest) -> None:
+    """Says where to ask, and what."""
+    host, port = listener.getsockname()[:2]
+    print(welcome(browsable(host, port), example_body(manifest)), flush=True)
+
+
+def example_body(manifest: Manifest) -> str:
     """A request body that the served model understands."""
-    if engine.manifest.inputs.kind == "text":
+    if manifest.inputs.kind == "text":
         return '{"inputs": "what is my account balance"}'
-    return '{"inputs": [[[' + ", ".join(["0"] * engine.manifest.inputs.num_features) + "]]]}"
+    return '{"inputs": [[[' + ", ".join(["0"] * manifest.inputs.num_features) + "]]]}"
 
 
 def browsable(host: str, port: int) -> str:

@@ -24,8 +24,10 @@ class Settings(BaseSettings):
     """Directory of the artifact to serve."""
     device: Device = "auto"
     """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU, and says so."""
-    threads: int = Field(1, ge=1)
-    """Threads of one run of the graph on the CPU."""
+    workers: int = Field(0, ge=0)
+    """Processes that answer; 0 is one per CPU that the service may use, at most 8, and one where a GPU may be had."""
+    threads: int = Field(0, ge=0)
+    """Threads of one run of the graph on the CPU; 0 shares out the CPUs among the workers, at least 1 each."""
     max_rows: int = Field(128, ge=1)
     """Most inputs in one request."""
     max_body_bytes: int = Field(1 << 20, ge=1)

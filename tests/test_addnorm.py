@@ -65,7 +65,7 @@ def test_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]):
         (["serve", "--port", "x"], "port"),
         (["serve", "--port", "70000"], "65535"),
         (["serve", "--device", "tpu"], "'cuda'"),
-        (["serve", "--threads", "0"], "threads"),
+        (["serve", "--threads", "-1"], "threads"),
         (["serve", "--log-level", "loud"], "log_level"),
         (["stats", "--timeout", "soon"], "timeout"),
     ],

@@ -18,7 +18,8 @@ from runtime.artifact import Artifact
 from runtime.errors import ListenError, StateError
 from runtime.state_store import read_kept
 from service.engine import Engine
-from service.server import browsable, example_body, listen, log_start, serve
+from service.listeners import listen
+from service.server import browsable, example_body, log_start, serve
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -73,22 +74,19 @@ def test_examples_are_answered(
     text_engine: Engine, feature_engine: Engine, client: TestClient, feature_client: TestClient
 ):
     for engine, service in (text_engine, client), (feature_engine, feature_client):
-        assert service.post("/predict", content=example_body(engine)).status_code == 200
+        assert service.post("/predict", content=example_body(engine.manifest)).status_code == 200
 
 
 def test_start_says_what_is_served_and_where(text_engine: Engine, caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO"):
-        log_start(text_engine)
+        log_start(text_engine.manifest, text_engine.placement)
     assert "texts version 1 on CPUExecutionProvider" in caplog.text
 
 
-def test_start_on_auto_says_why_there_is_no_gpu(
-    text_engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
+def test_start_on_auto_says_why_there_is_no_gpu(text_engine: Engine, caplog: pytest.LogCaptureFixture):
     placement = type(text_engine.placement)("auto", "cpu", "CPUExecutionProvider", "no such library")
-    monkeypatch.setattr(text_engine, "placement", placement)
     with caplog.at_level("INFO"):
-        log_start(text_engine)
+        log_start(text_engine.manifest, placement)
     assert "no such library" in caplog.text
 
 

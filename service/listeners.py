@@ -1,0 +1,35 @@
+"""Sockets to accept connections on: one, or several that share a port."""
+
+import socket
+import sys
+
+from runtime.errors import ListenError
+
+BACKLOG = 2048  # connections that may wait to be accepted
+
+
+def listen(host: str, port: int, shared: bool = False) -> socket.socket:
+    """A listening socket on the address, or a ListenError.
+
+    Args:
+        shared: whether other sockets of this user may listen there too; the kernel deals connections out among them.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=shared)
+    except OSError as error:
+        raise ListenError(f"{host} port {port} cannot be listened on ({error.strerror}): choose another.") from error
+
+
+def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
+    """A listening socket for each of `count` processes, all on one port; one for all where the kernel cannot deal out.
+
+    Raises:
+        ListenError: the address cannot be listened on, or another service does already.
+    """
+    if sys.platform != "linux":
+        return [listen(host, port)] * count
+    if port:
+        listen(host, port).close()  # sharing is among our own: a port that another service shares out is taken
+    first = listen(host, port, shared=True)
+    return [first] + [listen(host, first.getsockname()[1], shared=True) for _ in range(count - 1)]

@@ -1,0 +1,60 @@
+"""One process that answers HTTP: uvicorn over an engine's application."""
+
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from service.app import create_front
+from service.engine import Engine
+from service.settings import Settings
+from service.signals import STOPS
+
+GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
+
+
+class Process:
+    """A uvicorn server that says when it listens.
+
+    Args:
+        started: called once connections are accepted.
+
+    Raises:
+        SettingError: a setting names what cannot be used.
+    """
+
+    def __init__(
+        self, settings: Settings, engine: Engine, listener: socket.socket, started: Callable[[], None]
+    ) -> None:
+        config = uvicorn.Config(
+            create_front(settings, engine),
+            log_level=settings.log_level,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # nobody asks who the client is
+            timeout_graceful_shutdown=GRACE,
+        )
+        self.listener = listener
+        self.server = _Server(config)
+        self.server.on_started = started
+
+    def run(self, signals: tuple[signal.Signals, ...] = STOPS) -> None:
+        """Answers until one of `signals` ends it; requests that were accepted are answered first."""
+        for stop in signals:
+            signal.signal(stop, self._stop)
+        self.server.run(sockets=[self.listener])
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        """Before uvicorn handles signals itself, and when it raises them again at its end: that is no failure."""
+        self.server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    on_started: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.on_started()

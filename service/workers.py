@@ -1,0 +1,219 @@
+"""Several worker processes on one port, and the parent that starts them, counts for all of them and looks after them.
+
+The parent runs no graph and has no threads, so that it can fork at any time. It owns the one Collector
+(service/remote.py), and keeps the listening sockets open: what connects while a worker starts again waits for it.
+"""
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from runtime.artifact import Artifact
+from runtime.errors import AddNormError, Unavailable
+from runtime.session import Placement
+from runtime.state_store import INTERVAL
+from service.collector import Collector
+from service.forking import STEADY, Worker, ended, fork, pause
+from service.process import GRACE
+from service.remote import Link
+from service.settings import Settings
+from service.signals import woken_by_signals
+from service.worker import FAILED, READY, work
+
+logger = logging.getLogger("addnorm.service")
+
+GATHER = 0.01  # seconds in which observations gather in their pipes, to be counted at once
+
+
+class Supervisor:
+    """Runs a worker for every listener, until a signal.
+
+    SIGTERM or SIGINT lets them answer what they accepted, a second SIGINT does not; SIGHUP puts new workers in the
+    place of the old ones, one after the other.
+
+    Args:
+        announce: called once, when all are ready, with where they run.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        artifact: Artifact,
+        collector: Collector,
+        listeners: list[socket.socket],
+        announce: Callable[[Placement], None],
+    ) -> None:
+        self.settings, self.artifact, self.collector = settings, artifact, collector
+        self.listeners, self.announce = listeners, announce
+        self.workers: list[Worker] = []
+        self.announced = self.stopping = False
+        self.failure: AddNormError | None = None
+        self.falls: defaultdict[int, int] = defaultdict(int)  # in a row, by slot
+        self.restarts: dict[int, float] = {}  # slot -> when, on the monotonic clock
+        self.rolling: list[int] = []  # slots that are to get a new worker
+        self.deadline = float("inf")
+        self.next_save = time.monotonic() + INTERVAL
+        self.lifeline, self._lifeline_end = os.pipe()  # the workers read the first; the parent's death closes the other
+        self.everything, self.urgent = selectors.DefaultSelector(), selectors.DefaultSelector()
+
+    def run(self) -> None:
+        """Returns when a signal has ended the workers, and what they saw is kept.
+
+        Raises:
+            AddNormError: a worker could not be made ready at the start.
+        """
+        with woken_by_signals() as (alarm, number):
+            self._watch(alarm, lambda: self._on_signal(number()))
+            for slot in range(len(self.listeners)):
+                self._start(slot)
+            while self.workers or not self.stopping:
+                self._turn()
+        self.collector.keep()
+        self.collector.close()
+        if self.failure is not None:
+            raise self.failure
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        for slot in [slot for slot, due in self.restarts.items() if due <= now]:
+            del self.restarts[slot]
+            self._start(slot)
+        if now >= self.next_save:
+            self.collector.keep()
+            self.next_save = time.monotonic() + INTERVAL
+        if now >= self.deadline:
+            self._kill()
+        until = min(self.next_save, self.deadline, *self.restarts.values())
+        for key, _ in self.everything.select(max(0.0, until - time.monotonic())):
+            key.data()
+        self.urgent.select(GATHER)
+
+    def _start(self, slot: int) -> None:
+        inherited = [link.close_ours for link in (worker.link for worker in self.workers)]
+        inherited += [listener.close for listener in self.listeners if listener is not self.listeners[slot]]
+        inherited.append(partial(os.close, self._lifeline_end))
+        link = Link(len(self.listeners))
+        body = partial(work, self.settings, self.artifact, link.remote, self.listeners[slot], self.lifeline)
+        worker = Worker(slot, fork(body, [link.close_ours, *inherited]), link, time.monotonic())
+        link.close_theirs()
+        self.workers.append(worker)
+        self._watch(worker.process.sentinel, partial(self._on_end, worker))
+        self._watch(link.asks.fileno(), partial(self._on_question, worker))
+        self.everything.register(link.inbox.fd, selectors.EVENT_READ, partial(self._on_observations, worker))
+
+    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
+        for selector in (self.everything, self.urgent):
+            selector.register(fd, selectors.EVENT_READ, callback)
+
+    def _unwatch(self, fd: int) -> None:
+        for selector in (self.everything, self.urgent):
+            if fd in selector.get_map():
+                selector.unregister(fd)
+
+    def _on_observations(self, worker: Worker) -> None:
+        if worker not in self.workers:
+            return
+        worker.link.hand_in(self.collector)
+        if worker.link.inbox.ended:
+            self._unwatch(worker.link.inbox.fd)
+
+    def _on_question(self, worker: Worker) -> None:
+        if worker not in self.workers:
+            return
+        said = worker.link.question()
+        if said is None:
+            self._unwatch(worker.link.asks.fileno())
+        elif said[0] == READY:
+            self._on_ready(worker, *said[1])
+        elif said[0] == FAILED:
+            self._on_failure(worker, *said[1])
+        else:
+            self._answer(worker, *said)
+
+    def _answer(self, worker: Worker, method: str, arguments: tuple[Any, ...]) -> None:
+        for other in self.workers:
+            other.link.hand_in(self.collector)
+        try:
+            worker.link.answer(self.collector, method, arguments)
+        except OSError as error:
+            logger.warning("worker %d does not read its answer (%s) and is ended", worker.process.pid, error)
+            self._unwatch(worker.link.asks.fileno())
+            worker.process.kill()
+
+    def _on_ready(self, worker: Worker, placement: Placement) -> None:
+        worker.ready = True
+        for other in self.workers:
+            if other.slot == worker.slot and other is not worker:
+                other.retiring = True
+                other.process.terminate()
+        if not self.announced and sum(worker.ready for worker in self.workers) == len(self.listeners):
+            self.announced = True
+            self.announce(placement)
+        elif self.rolling and self.rolling[0] == worker.slot:
+            self._roll(self.rolling[1:])
+
+    def _on_failure(self, worker: Worker, error: AddNormError) -> None:
+        if self.announced:
+            logger.error("worker %d cannot start: %s", worker.process.pid, error)
+        else:
+            self.failure = self.failure or error
+
+    def _on_end(self, worker: Worker) -> None:
+        worker.process.join()
+        worker.link.hand_in(self.collector)
+        link = worker.link
+        for fd in (worker.process.sentinel, link.asks.fileno(), link.inbox.fd):
+            self._unwatch(fd)
+        link.close_ours()
+        self.workers.remove(worker)
+        if self.stopping or worker.retiring:
+            return
+        how = ended(worker.process.exitcode)
+        if not self.announced:
+            self.failure = self.failure or Unavailable(f"A worker ended before it was ready ({how}): see its log.")
+            self._stop()
+            return
+        fell = not worker.ready or time.monotonic() - worker.started < STEADY
+        self.falls[worker.slot] = self.falls[worker.slot] + 1 if fell else 0
+        if any(other.slot == worker.slot for other in self.workers):  # the one that it was to relieve, or its relief
+            self.rolling = self.rolling if worker.ready else []
+            return
+        seconds = pause(self.falls[worker.slot])
+        logger.error("worker %d ended (%s): another starts in %g s", worker.process.pid, how, seconds)
+        self.restarts[worker.slot] = time.monotonic() + seconds
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            if self.announced and not self.stopping and not self.rolling:
+                logger.info("new workers take the place of the old ones")
+                self._roll(list(range(len(self.listeners))))
+        elif not self.stopping:
+            self._stop()
+        elif number == signal.SIGINT:
+            self._kill()
+
+    def _roll(self, slots: list[int]) -> None:
+        self.rolling = slots
+        if slots:
+            self._start(slots[0])
+
+    def _stop(self) -> None:
+        self.stopping, self.deadline = True, time.monotonic() + GRACE + 3
+        self.restarts.clear()
+        for listener in self.listeners:
+            listener.close()
+        for worker in self.workers:
+            worker.process.terminate()
+
+    def _kill(self) -> None:
+        self.deadline = float("inf")
+        for worker in self.workers:
+            logger.warning("worker %d does not end and is killed", worker.process.pid)
+            worker.process.kill()
