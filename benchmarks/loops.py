@@ -1,6 +1,5 @@
 """The rounds of the serving benchmark: closed loops, open loops, starts."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from benchmarks.processes import Process
 from benchmarks.results import MAIN, Phase, Results
 from benchmarks.servers import OURS, WORK, Server
 
-SETTLE = 0.3  # seconds to answer what is still under way, so that no pause comes into it
 WAKE = 1  # seconds of one client before a measurement: what a server had saved up for quiet times is spent then
 LOADS = (0.5, 1.0, 5.0)
 
@@ -43,7 +41,7 @@ class Running:
         try:
             yield
         finally:
-            time.sleep(SETTLE)
+            self.process.wait_until_quiet()
             self.process.pause()
 
     def measure(self, scenario: Scenario, seconds: int) -> Sample:

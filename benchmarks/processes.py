@@ -12,6 +12,7 @@ from pathlib import Path
 SERVICE_CORE, LOAD_CORE = 0, 1
 AUTOGROUP = "/proc/{pid}/autogroup"  # priority of a process's session, where Linux groups processes by session
 TICK = os.sysconf("SC_CLK_TCK")
+QUIET_TIME, QUIET_SHARE, MOST_QUIET_TIMES = 0.3, 0.2, 100  # seconds; share of a core; polling servers use a little
 POLL = 0.002  # seconds between tries of a server that starts
 
 
@@ -66,6 +67,14 @@ class Process:
             if own is not None and session_priority(pid) != own:
                 Path(AUTOGROUP.format(pid=pid)).write_text(own)
 
+    def wait_until_quiet(self) -> None:
+        """Lets it answer what is still under way, as far as it does in time: what comes next must not pay for it."""
+        for _ in range(MOST_QUIET_TIMES):
+            before = self.cpu_seconds()
+            time.sleep(QUIET_TIME)
+            if self.cpu_seconds() - before < QUIET_SHARE * QUIET_TIME:
+                return
+
     def stop(self) -> None:
         pids = self.pids()
         self.resume()
@@ -80,9 +89,9 @@ class Process:
         """User and system time of all its processes so far."""
         return sum(sum(map(int, stat(pid)[11:13])) for pid in self.pids()) / TICK
 
-    def resident_bytes(self) -> int:
-        """Resident memory, summed over its processes."""
-        return sum(int(stat(pid)[21]) for pid in self.pids()) * os.sysconf("SC_PAGE_SIZE")
+    def resident_bytes(self) -> list[int]:
+        """Resident memory of each of its processes; what they share is in every one's."""
+        return [int(stat(pid)[21]) * os.sysconf("SC_PAGE_SIZE") for pid in self.pids()]
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self.pids():

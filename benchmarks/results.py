@@ -37,13 +37,13 @@ class Results:
 
     Attributes:
         first_answer: seconds from exec to the first answer, every start, by artifact and server.
-        resident: bytes after the closed loops, and processes.
+        resident: bytes of every process after the closed loops.
     """
 
     samples: dict[Key, list[Sample]] = field(default_factory=dict)
     phases: list[Phase] = field(default_factory=list)
     first_answer: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    resident: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    resident: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
     def median(self, key: Key, number: Callable[[Sample], float]) -> float:
         return float(np.median([number(sample) for sample in self.samples[key]]))
@@ -150,9 +150,8 @@ def percentile(phase: Phase, percent: float, status: int = 200) -> float:
 
 def cost_targets(results: Results) -> list[Target]:
     found = []
-    if (MAIN, OURS) in results.resident:
-        size, processes = results.resident[MAIN, OURS]
-        found.append(Target("resident memory per worker, MB", size / processes / 1e6, 130, False))
+    if sizes := results.resident.get((MAIN, OURS)):
+        found.append(Target("resident memory per worker, MB", max(sizes) / 1e6, 130, False))
     if starts := results.first_answer.get((MAIN, OURS)):
         found.append(Target("exec to first answer, s", float(np.median(starts)), 1.0, False))
     return found

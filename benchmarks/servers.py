@@ -64,6 +64,7 @@ class Server:
             MODEL_VARIABLE: str(artifact),
             PORT_VARIABLE: str(port),
             "ADDNORM_DEVICE": "cpu",
+            "ADDNORM_WORKERS": "1",
             "PYTHONPATH": str(ROOT),
             "TOKENIZERS_PARALLELISM": "false",
             "BENTOML_HOME": str(WORK / "bentoml-home"),

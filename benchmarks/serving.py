@@ -52,6 +52,8 @@ class Serving(BaseSettings):
     """Rounds of closed loops; 0 for 5, or 1 where quick."""
     priority: bool = False
     """Goes before what else the machine has to do meanwhile; needs root, and leaves that little of the first core."""
+    write: bool = False
+    """Fills the tables of docs/benchmarks.md, and draws its chart."""
     out: Path = WORK
     """Folder for serving.md, serving.png and serving.json."""
 
@@ -93,13 +95,12 @@ def run(options: Serving, console: Console) -> None:
         limits = start_limits(artifacts, texts, stack)
         closed_loops(servers, limits, results, rounds, 1 if options.quick else 2, progress)
         for running in servers:
-            size, count = running.process.resident_bytes(), len(running.process.pids())
-            results.resident[running.artifact, running.server.name] = (size, count)
+            results.resident[running.artifact, running.server.name] = running.process.resident_bytes()
         if ours := find(servers, MAIN, OURS):
             open_loops(ours, texts, results, 1 if options.quick else 5, 3 if options.quick else 6, progress)
             starts(ours, artifacts[MAIN], texts, results, 2 if options.quick else 9)
     how = f"{len(texts):,} texts, {rounds} rounds" + (", with priority" if options.priority else "")
-    write_report(results, how, options.out, console)
+    write_report(results, how, options.out, options.write, console)
 
 
 def find(servers: list[Running], artifact: str, name: str) -> Running | None:

@@ -11,26 +11,35 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.closed_loop import MANY, ONE, ROWS, SCENARIOS
+from benchmarks.document import markdown, write_tables
 from benchmarks.limit import NAME as LIMIT
 from benchmarks.results import MAIN, Phase, Results, median_latency, percentile, rate, targets
-from benchmarks.servers import OURS
+from benchmarks.servers import OURS, ROOT
 
+DOCUMENT, CHART = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "img" / "serving.png"
 SHOWN = {MANY: "single texts, 32 clients", ROWS: "requests of 32 texts"}
 
 
-def write_report(results: Results, how: str, folder: Path, console: Console) -> None:
-    """Prints the tables, and writes them with the chart and every sample into `folder`."""
+def write_report(results: Results, how: str, folder: Path, document: bool, console: Console) -> None:
+    """Prints the tables, and writes them with the chart and every sample into `folder`, and into the document."""
+    tables = {
+        "serving": f"{machine(how)}\n\n{servers_table(results)}",
+        "serving targets": targets_table(results),
+        "serving load": load_table(results),
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [machine(how), servers_table(results), targets_table(results), overload_table(results)]
-    report = "\n\n".join(part for part in parts if part)
-    (folder / "serving.md").write_text(report + "\n")
+    (folder / "serving.md").write_text("\n\n".join(tables.values()) + "\n")
     (folder / "serving.json").write_text(json.dumps(raw(results), indent=1) + "\n")
     draw(results, folder / "serving.png")
-    console.print(report, markup=False, highlight=False, soft_wrap=True)
+    console.print("\n\n".join(tables.values()), markup=False, highlight=False, soft_wrap=True)
     console.print(f"\nWritten to {folder}: serving.md, serving.json, serving.png", highlight=False)
+    if document:
+        write_tables(DOCUMENT, tables)
+        draw(results, CHART)
 
 
 def machine(how: str) -> str:
@@ -41,11 +50,6 @@ def machine(how: str) -> str:
     return f"{cores}, Python {platform.python_version()}, {packages}; {how}, {datetime.now(UTC):%Y-%m-%d}."
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
-
-
 def servers_table(results: Results) -> str:
     """Texts/s of every server in every scenario, and what it costs."""
     header = ["", *(f"{s.name}, texts/s" for s in SCENARIOS), "1 client, p50 ms", "had of its core", "MB", "start, s"]
@@ -54,12 +58,12 @@ def servers_table(results: Results) -> str:
         numbers = [f"{results.median((artifact, scenario, name), rate):,.0f}" for scenario in SCENARIOS]
         latency = 1e3 * results.median((artifact, ONE, name), median_latency)
         busy = results.median((artifact, MANY, name), lambda sample: sample.busy)
-        size, processes = results.resident.get((artifact, name), (0, 0))
-        memory = f"{size / 1e6:.0f}" + (f" ({processes} processes)" if processes > 1 else "")
+        sizes = results.resident.get((artifact, name), [])
+        memory = f"{sum(sizes) / 1e6:.0f}" + (f" in {len(sizes)} processes" if len(sizes) > 1 else "")
         start = np.median(results.first_answer.get((artifact, name), [math.nan]))
-        cost = [memory, f"{start:.2f}"] if size else ["", ""]
+        cost = [memory, f"{start:.2f}"] if sizes else ["", ""]
         rows.append([f"{name}, {artifact}", *numbers, f"{latency:.2f}", f"{busy:.2f}", *cost])
-    return table(header, rows)
+    return markdown(header, rows)
 
 
 def targets_table(results: Results) -> str:
@@ -69,17 +73,17 @@ def targets_table(results: Results) -> str:
         in_cpu = "" if math.isnan(target.in_cpu_time) else f"{target.in_cpu_time:.2f}"
         limit = f"{'at least' if target.at_least else 'at most'} {target.limit:g}"
         rows.append([target.name, f"{target.measured:.2f}{spread}", in_cpu, limit, "yes" if target.met else "**no**"])
-    return table(["", "measured", "in CPU time", "target", "met"], rows)
+    return markdown(["", "measured", "in CPU time", "target", "met"], rows)
 
 
-def overload_table(results: Results) -> str:
+def load_table(results: Results) -> str:
     """What became of requests that came at random times: medians over the rounds."""
     header = ["offered", "requests/s", "answered/s", "p50 ms", "p99 ms", "429", "429: p50 ms", "p99 ms", "unanswered"]
     header.append("sent late, p99 ms")
     rows = []
     for load in sorted({phase.load for phase in results.phases}):
         columns = np.array([numbers(phase) for phase in results.phases if phase.load == load])
-        offered, answered, p50, p99, refused, p50_429, p99_429, unanswered, late = np.median(columns, axis=0).tolist()
+        offered, answered, p50, p99, refused, p50_429, p99_429, unanswered, late = map(middle, columns.T)
         refusals = [f"{1e3 * p50_429:.1f}", f"{1e3 * p99_429:.1f}"] if refused else ["", ""]
         rows.append(
             [
@@ -94,7 +98,13 @@ def overload_table(results: Results) -> str:
                 f"{1e3 * late:.2f}",
             ]
         )
-    return table(header, rows)
+    return markdown(header, rows)
+
+
+def middle(column: NDArray[np.float64]) -> float:
+    """The median of what is a number; nan where nothing is."""
+    found = column[~np.isnan(column)]
+    return float(np.median(found)) if len(found) else math.nan
 
 
 def numbers(phase: Phase) -> list[float]:
