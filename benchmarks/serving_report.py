@@ -164,4 +164,5 @@ def draw(results: Results, path: Path) -> None:
     curve.legend(fontsize=8)
     for axes in (bars, curve):
         axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
     figure.savefig(path, dpi=110)
