@@ -70,7 +70,7 @@ def test_every_worker_answers_for_all(
             assert layer.live.tokens == other.live.tokens
             assert layer.live.mean.model_dump() == pytest.approx(other.live.mean.model_dump())
             assert layer.live.variance.model_dump() == pytest.approx(other.live.variance.model_dump())
-        assert ask(link, "state", Asked())["requests"] == 30
+        assert ask(link, "state", Asked())["state"]["requests"] == 30
         name = expected.layers[1].name
         assert ask(link, "one_layer", Asked(), name).layer == found.layers[1]
         for end in (link.remote.outbox, link.remote.asks):
