@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= $(or $(ADDNORM_DATA),data)
+PEERS := mlserver litserve bentoml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test train export intents bench lock clean
+.PHONY: help run install test train export intents bench profile lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -33,14 +34,18 @@ intents: $(VENV)/test.stamp  ## train the embedded model again into runs/intents
 	$(BIN)/python -m addnorm train clinc150 --data $(DATA) --out runs/intents \
 	  --d-model 160 --d-ff 320 --epochs 36 --variants 16
 
-bench: $(VENV)/test.stamp  ## measure what the statistics and the packing cost and save
+bench: $(VENV)/test.stamp $(PEERS:%=.bench/%.stamp)  ## measure serving beside other servers (needs wrk; QUICK=1: 2 minutes), packing and statistics
+	$(BIN)/python -m benchmarks.serving --data $(DATA) $(if $(QUICK),--quick)
 	$(BIN)/python -m benchmarks.inference
+
+profile: $(VENV)/test.stamp .bench/pyspy.stamp  ## show where the service's time goes under load, as .bench/profile.svg (needs wrk)
+	sh benchmarks/profile_service.sh $(BIN)/python $(DATA)
 
 lock:  ## resolve pyproject.toml into requirements/*.txt again (needs uv and pip-tools)
 	sh requirements/lock.sh
 
-clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+clean:  ## remove the virtual environments and caches
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -56,4 +61,10 @@ $(VENV)/serve.stamp: requirements/serve.txt pyproject.toml | $(BIN)/python
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/serve.stamp | $(BIN)/python
 	@echo "Installing the training and test dependencies into $(VENV) ..."
 	$(PIP) -r requirements/test.txt
+	@touch $@
+
+.bench/%.stamp: requirements/bench-%.txt | $(BIN)/python
+	@echo "Installing $* into .bench/$* ..."
+	$(PYTHON) -m venv .bench/$*
+	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
