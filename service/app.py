@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 
 from service.collector import Asked
 from service.engine import Engine
@@ -42,6 +42,12 @@ AskedWindow = Annotated[Asked, Depends(_asked)]
 PREDICT_BODY = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
 }
+
+
+class JSONBytes(Response):
+    """JSON that is written already."""
+
+    media_type = "application/json"
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
@@ -91,7 +97,7 @@ def _add_inference(app: FastAPI, engine: Engine, max_bytes: int) -> None:
         answer = await route.respond(request.receive)
         if isinstance(answer, Response):
             return answer
-        return Response(answer.content, media_type="application/json", headers={"Server-Timing": answer.timing})
+        return JSONBytes(answer.content, headers={"Server-Timing": answer.timing})
 
     @app.get("/model")
     async def model() -> ModelResponse:
@@ -113,35 +119,41 @@ def _add_statistics(app: FastAPI, engine: Engine, keys: ApiKeys) -> None:
     """The routes are plain functions: they run in threads, beside the event loop that answers predictions."""
     collector = engine.collector
 
-    @app.get("/norm-stats", responses=BAD_WINDOW, response_model_exclude_unset=True)
-    def norm_stats_of_all_layers(asked: AskedWindow) -> NormStatsResponse:
+    @app.get("/norm-stats", responses=BAD_WINDOW, response_model=NormStatsResponse)
+    def norm_stats_of_all_layers(asked: AskedWindow) -> Response:
         """What flowed into every normalization layer, beside the baseline, and whether it looks as it did there."""
-        return collector.all_layers(asked)
+        return JSONBytes(collector.all_layers(asked))
 
     @app.get("/norm-stats/state", responses=BAD_WINDOW)
-    def norm_stats_state(asked: AskedWindow) -> JSONResponse:
+    def norm_stats_state(asked: AskedWindow) -> Response:
         """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
-        return JSONResponse(collector.state(asked))
+        return JSONBytes(collector.state(asked))
 
-    @app.get("/norm-stats/compare", responses=BAD_WINDOW)
-    def norm_stats_compare(asked: AskedWindow, against: Against = "24h") -> CompareResponse:
+    @app.get("/norm-stats/compare", responses=BAD_WINDOW, response_model=CompareResponse)
+    def norm_stats_compare(asked: AskedWindow, against: Against = "24h") -> Response:
         """Effect sizes of a window of traffic against another, or against what another version saw."""
-        return collector.compare(asked, against)
+        return JSONBytes(collector.compare(asked, against))
 
-    @app.post("/norm-stats/baseline", responses=BAD_WINDOW | GUARDED, dependencies=[Depends(keys)])
-    def take_baseline(asked: AskedWindow) -> BaselineResponse:
+    guard = [Depends(keys)]
+
+    @app.post(
+        "/norm-stats/baseline", responses=BAD_WINDOW | GUARDED, dependencies=guard, response_model=BaselineResponse
+    )
+    def take_baseline(asked: AskedWindow) -> Response:
         """Makes a window of live traffic the baseline; the one before is kept, and DELETE goes back to it."""
-        return collector.take_baseline(asked)
+        return JSONBytes(collector.take_baseline(asked))
 
-    @app.delete("/norm-stats/baseline", responses=GUARDED | CONFLICT, dependencies=[Depends(keys)])
-    def drop_baseline() -> BaselineResponse:
+    @app.delete(
+        "/norm-stats/baseline", responses=GUARDED | CONFLICT, dependencies=guard, response_model=BaselineResponse
+    )
+    def drop_baseline() -> Response:
         """Goes back to the baseline before."""
-        return collector.drop_baseline()
+        return JSONBytes(collector.drop_baseline())
 
-    @app.get("/norm-stats/{layer}", responses=BAD_WINDOW | UNKNOWN, response_model_exclude_unset=True)
-    def norm_stats_of_one_layer(layer: str, asked: AskedWindow) -> LayerResponse:
+    @app.get("/norm-stats/{layer}", responses=BAD_WINDOW | UNKNOWN, response_model=LayerResponse)
+    def norm_stats_of_one_layer(layer: str, asked: AskedWindow) -> Response:
         """The same for one layer, by its name."""
-        return collector.one_layer(asked, layer)
+        return JSONBytes(collector.one_layer(asked, layer))
 
 
 def _add_health(app: FastAPI, engine: Engine) -> None:

@@ -1,7 +1,9 @@
 """The collector: where every worker hands in what its norms saw, and where the statistics endpoints ask."""
 
 import logging
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
+
+from pydantic_core import to_json
 
 from runtime.artifact import Artifact
 from runtime.baseline import Baseline, parse_baseline, read_baseline
@@ -14,8 +16,9 @@ from runtime.state_store import Kept, StateStore, Storage, kept_version
 from runtime.windows import Span
 from service import norm_stats
 from service.norm_stats import Seen
+from service.schemas import Body
 from service.settings import Settings
-from service.statistics_schemas import BaselineResponse, CompareResponse, LayerResponse, NormStatsResponse, Overhead
+from service.statistics_schemas import BaselineResponse, Overhead
 from service.window import parse_window
 
 logger = logging.getLogger("addnorm.statistics")
@@ -32,8 +35,14 @@ class Asked(NamedTuple):
     end: str | None = None
 
 
+def as_json(body: Body) -> bytes:
+    return body.model_dump_json(exclude_unset=True).encode()
+
+
 class Statistics(Protocol):
     """What an engine hands in to and the endpoints ask: a Collector in this process, or in another.
+
+    Answers are JSON, so that they cross from process to process and out to the client as they are.
 
     Attributes:
         workers: processes that hand in.
@@ -46,12 +55,12 @@ class Statistics(Protocol):
     def observe(self, batch: EncodedBatch, seconds: float) -> None: ...
     def observe_deep(self, state: DeepState, seconds: float) -> None: ...
     def storage(self) -> Storage: ...
-    def all_layers(self, asked: Asked) -> NormStatsResponse: ...
-    def one_layer(self, asked: Asked, name: str) -> LayerResponse: ...
-    def state(self, asked: Asked) -> dict[str, Any]: ...
-    def compare(self, asked: Asked, against: str) -> CompareResponse: ...
-    def take_baseline(self, asked: Asked) -> BaselineResponse: ...
-    def drop_baseline(self) -> BaselineResponse: ...
+    def all_layers(self, asked: Asked) -> bytes: ...
+    def one_layer(self, asked: Asked, name: str) -> bytes: ...
+    def state(self, asked: Asked) -> bytes: ...
+    def compare(self, asked: Asked, against: str) -> bytes: ...
+    def take_baseline(self, asked: Asked) -> bytes: ...
+    def drop_baseline(self) -> bytes: ...
 
 
 class Collector:
@@ -101,26 +110,26 @@ class Collector:
     def storage(self) -> Storage:
         return self.store.storage
 
-    def all_layers(self, asked: Asked) -> NormStatsResponse:
-        return norm_stats.all_layers(self, self._seen(self._span(asked)))
+    def all_layers(self, asked: Asked) -> bytes:
+        return as_json(norm_stats.all_layers(self, self._seen(self._span(asked))))
 
-    def one_layer(self, asked: Asked, name: str) -> LayerResponse:
-        return norm_stats.one_layer(self, name, self._seen(self._span(asked)))
+    def one_layer(self, asked: Asked, name: str) -> bytes:
+        return as_json(norm_stats.one_layer(self, name, self._seen(self._span(asked))))
 
-    def state(self, asked: Asked) -> dict[str, Any]:
-        """The mergeable state of a window, as JSON."""
+    def state(self, asked: Asked) -> bytes:
+        """The mergeable state of a window."""
         recorded = self.recorder.window(self._span(asked))
-        return StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep).to_dict()
+        return to_json(StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep).to_dict())
 
-    def compare(self, asked: Asked, against: str) -> CompareResponse:
+    def compare(self, asked: Asked, against: str) -> bytes:
         """A window against another one, or against what another version of the model saw."""
         seen = self._seen(self._span(asked))
         if against.startswith(VERSION):
             other = kept_version(self.store.directory, self.manifest, against.removeprefix(VERSION))
-            return norm_stats.compare(self, seen, Seen.of_document(other), other.version, other.layers)
-        return norm_stats.compare(self, seen, self._seen(self._span(Asked(against), "against")))
+            return as_json(norm_stats.compare(self, seen, Seen.of_document(other), other.version, other.layers))
+        return as_json(norm_stats.compare(self, seen, self._seen(self._span(Asked(against), "against"))))
 
-    def take_baseline(self, asked: Asked) -> BaselineResponse:
+    def take_baseline(self, asked: Asked) -> bytes:
         """Makes a window of live traffic the new baseline, beside the old ones.
 
         Raises:
@@ -137,7 +146,7 @@ class Collector:
         self.taken.append(self.baseline.to_json())
         return self._baseline_in_force()
 
-    def drop_baseline(self) -> BaselineResponse:
+    def drop_baseline(self) -> bytes:
         """Goes back to the baseline before.
 
         Raises:
@@ -158,13 +167,15 @@ class Collector:
             always_on=costs.recording / busy if busy else 0.0, deep=costs.deep / elapsed, deep_budget=self.deep_budget
         )
 
-    def _baseline_in_force(self) -> BaselineResponse:
+    def _baseline_in_force(self) -> bytes:
         self.recorder.reference = self.baseline.reference
-        return BaselineResponse(
-            model=self.manifest.name,
-            version=self.manifest.version,
-            baseline=norm_stats.baseline_source(self.baseline),
-            kept=len(self.taken),
+        return as_json(
+            BaselineResponse(
+                model=self.manifest.name,
+                version=self.manifest.version,
+                baseline=norm_stats.baseline_source(self.baseline),
+                kept=len(self.taken),
+            )
         )
 
     def _span(self, asked: Asked, name: str = "window") -> Span | None:

@@ -21,7 +21,6 @@ from runtime.errors import AddNormError, Unavailable
 from runtime.state_store import Storage
 from service.collector import Asked, Collector
 from service.pipes import Outbox, open_pipe
-from service.statistics_schemas import BaselineResponse, CompareResponse, LayerResponse, NormStatsResponse
 
 logger = logging.getLogger("addnorm.service")
 
@@ -64,22 +63,22 @@ class RemoteCollector:
     def storage(self) -> Storage:
         return self._ask("storage")  # type: ignore[no-any-return]
 
-    def all_layers(self, asked: Asked) -> NormStatsResponse:
+    def all_layers(self, asked: Asked) -> bytes:
         return self._ask("all_layers", asked)  # type: ignore[no-any-return]
 
-    def one_layer(self, asked: Asked, name: str) -> LayerResponse:
+    def one_layer(self, asked: Asked, name: str) -> bytes:
         return self._ask("one_layer", asked, name)  # type: ignore[no-any-return]
 
-    def state(self, asked: Asked) -> dict[str, Any]:
+    def state(self, asked: Asked) -> bytes:
         return self._ask("state", asked)  # type: ignore[no-any-return]
 
-    def compare(self, asked: Asked, against: str) -> CompareResponse:
+    def compare(self, asked: Asked, against: str) -> bytes:
         return self._ask("compare", asked, against)  # type: ignore[no-any-return]
 
-    def take_baseline(self, asked: Asked) -> BaselineResponse:
+    def take_baseline(self, asked: Asked) -> bytes:
         return self._ask("take_baseline", asked)  # type: ignore[no-any-return]
 
-    def drop_baseline(self) -> BaselineResponse:
+    def drop_baseline(self) -> bytes:
         return self._ask("drop_baseline")  # type: ignore[no-any-return]
 
     def _hand_in(self, method: str, *arguments: object) -> None:

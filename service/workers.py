@@ -149,6 +149,8 @@ class Supervisor:
 
     def _on_ready(self, worker: Worker, placement: Placement) -> None:
         worker.ready = True
+        if self.stopping:
+            return
         for other in self.workers:
             if other.slot == worker.slot and other is not worker:
                 other.retiring = True

@@ -139,6 +139,7 @@ def test_health_says_live_and_ready(client: TestClient):
         "device": "cpu",
         "requested_device": "cpu",
         "fallback_reason": "",
+        "workers": 1,
         "statistics": "memory",
     }
 
