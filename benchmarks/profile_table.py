@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 SHOWN = 25
+WAITING = "Condition.wait (threading.py)"  # py-spy takes a thread that waits so for a busy one
 
 
 def main(path: Path) -> None:
@@ -31,6 +32,8 @@ def count(lines: list[str]) -> tuple[Counter[str], Counter[str]]:
     for line in lines:
         stack, _, samples = line.rpartition(" ")
         frames = [re.sub(r":\d+\)$", ")", frame) for frame in stack.split(";")]  # lines of a function together
+        if frames[-1] == WAITING:
+            continue
         alone[frames[-1]] += int(samples)
         within.update(dict.fromkeys(frames, int(samples)))
     return alone, within
