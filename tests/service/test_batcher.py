@@ -48,6 +48,7 @@ class FakeRun:
             tokens[:, 0],
             [0] * len(sums),
             [1.0] * len(sums),
+            [0.0] * len(sums),
         )
 
 
