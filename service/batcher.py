@@ -166,11 +166,11 @@ class Batcher:
         """What came of each request's rows; where they fail together they run again apart, and who fails then is it."""
         try:
             batch = self.run([sequence for share in shares for sequence in share])
+            return list(batch.split([len(share) for share in shares]))
         except Exception as error:
             if len(shares) == 1:
                 return [error]
             return [outcome for share in shares for outcome in self._attempt([share])]
-        return list(batch.split([len(share) for share in shares]))
 
     def _count(self, shares: list[Sequence[Tokens]], seconds: float) -> None:
         tokens = sum(len(sequence) for share in shares for sequence in share)
