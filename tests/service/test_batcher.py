@@ -15,7 +15,7 @@ from runtime.batch import EncodedBatch
 from runtime.errors import DeadlineExceeded, Overloaded, Unavailable
 from runtime.inputs import Tokens
 from service.backlog import MAX_AGE, Answer
-from service.batcher import Batcher
+from service.batcher import ROUNDS, Batcher
 
 POISON = -1
 both = pytest.mark.parametrize("offload", [False, True], ids=["in the loop", "in a thread"])
@@ -175,20 +175,41 @@ def test_requests_that_reach_their_sockets_while_a_batch_runs_in_the_loop_join_t
     assert run.batches == [[[1] * 20], [[1], *[[2]] * 8]]
 
 
-def test_requests_read_together_run_together_and_at_once():
-    """On an idle batcher there is neither a timer nor a wait: the batch runs in the loop's next round."""
-
+def test_an_idle_batcher_waits_for_no_timer_and_only_a_few_rounds_of_the_loop():
     async def scenario(batcher: Batcher, run: FakeRun) -> None:
         loop = asyncio.get_running_loop()
         loop.call_at = loop.call_later = None  # a timer would fail
-        tasks = await submit_all(batcher, [rows([number]) for number in range(5)])
-        assert run.batches == []
-        await asyncio.sleep(0)
-        assert run.batches == [[[0], [1], [2], [3], [4]]]
+        (task,) = await submit_all(batcher, [rows([1])])
+        for _ in range(1 + ROUNDS):
+            assert run.batches == []
+            await asyncio.sleep(0)
+        assert run.batches == [[[1]]]
         del loop.call_at, loop.call_later
-        await asyncio.gather(*tasks)
+        await task
 
     play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("offload", "batches"),
+    [(False, [[[0], [1], [2]]]), (True, [[[0]], [[1], [2]]])],
+    ids=["in the loop", "a device of its own does not wait for the loop"],
+)
+def test_requests_that_come_within_these_rounds_run_together(offload: bool, batches: list[list[list[int]]]):
+    go = threading.Event()
+
+    async def scenario(batcher: Batcher, run: FakeRun) -> None:
+        async def come(late: int) -> None:
+            for _ in range(late):
+                await asyncio.sleep(0)
+            if late == 2:
+                asyncio.get_running_loop().call_soon(go.set)
+            await batcher.submit(rows([late]))
+
+        await asyncio.gather(*map(come, range(3)))
+        assert run.batches == batches
+
+    play(scenario, FakeRun(during=lambda: offload and go.wait(10)), offload=offload)
 
 
 def test_the_event_loop_goes_on_between_batches():
@@ -523,9 +544,11 @@ def test_retry_after_is_what_waits_over_the_rate_at_which_it_drains():
     clock = Clock()
 
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
+        (first,) = await submit_all(batcher, [rows([1] * 60)])
         with pytest.raises(Overloaded) as caught:
-            await asyncio.gather(batcher.submit(rows([1] * 60)), batcher.submit(rows([1] * 60)))
+            await batcher.submit(rows([1] * 60))
         assert caught.value.retry_after == 1, "nothing is known before the first batch"
+        await first
         assert batcher.drain_rate == pytest.approx(60 / 3)
         tasks = await submit_all(batcher, [rows([1] * 40), rows([1] * 30)])
         with pytest.raises(Overloaded, match=r"again in 4 s") as caught:
