@@ -27,8 +27,9 @@ from model.encoder import Encoder as Network
 from runtime.artifact import Artifact, read_artifact
 from runtime.baseline import read_baseline
 from runtime.encoder import Encoder
+from runtime.held import TOKENS as FOLD_TOKENS
 from runtime.packing import Tokens, pack
-from runtime.recorder import FOLD_TOKENS, NormRecorder
+from runtime.recorder import NormRecorder
 from service.settings import Settings
 
 BATCHES = (1, 8, 32)

@@ -82,30 +82,37 @@ def export_run(
         raise DataError(f"{run.info.dataset} is not what it was when {directory} was trained: train it again.")
     inputs = make_encoder(dataset, run.tokenizer, run.info.encoder.max_tokens)
     temperature = calibrate(run.model, dataset.validation, inputs)
+    described = Artifact(target, describe_run(run, name, model_version), {})
+    artifact, encoder, errors = make_graphs(run, described, precision, dataset, inputs)
+    deep = DeepGraph(artifact, encoder)
+    errors["deep"] = verify_deep(deep, DeepEncoder(run.model))
+    baseline = measure_baseline(encoder, deep, dataset.validation, inputs)
+    if (baseline.state.moments.count != baseline.state.tokens).any():
+        raise ExportError("The validation data give NaN or infinite norm statistics: nothing was written.")
+    facts = training_facts(run, dataset, encoder, inputs) | {"temperature": temperature}
+    manifest = artifact.manifest.model_copy(update={"training": facts})
+    return write_artifact(target, manifest, artifact.files | {BASELINE: baseline.to_json()}, overwrite), errors
+
+
+def make_graphs(
+    run: Run, artifact: Artifact, precision: PrecisionKind, dataset: Dataset, inputs: InputEncoder
+) -> tuple[Artifact, Encoder, dict[str, float]]:
+    """`artifact` with its graphs, canary and tokenizer, verified; its encoder; the errors that were met."""
     served, example = ServedEncoder(run.model), pack(spread(run.info.encoder)[-1])
-    files = {MODEL: to_onnx(served, example).SerializeToString()}
-    files[CANARY] = make_canary(served, dataset.validation, inputs)
+    artifact.files[MODEL] = to_onnx(served, example).SerializeToString()
+    artifact.files[CANARY] = make_canary(served, dataset.validation, inputs)
     if run.tokenizer is not None:
-        files[TOKENIZER] = run.tokenizer.to_str().encode()
+        artifact.files[TOKENIZER] = run.tokenizer.to_str().encode()
     probes = [item.tokens for item in inputs.encode(dataset.validation.inputs[:BATCH])]
-    artifact = with_plan(Artifact(target, describe_run(run, name, model_version), files), probes)
+    artifact = with_plan(artifact, probes)
     encoder = Encoder(artifact)
     errors = verify(encoder, served)
     if precision != "fp32":
         artifact = with_plan(lower(artifact, precision, dataset, inputs), probes)
         encoder = Encoder(artifact)
         errors = verify(encoder, served)
-    files, manifest = artifact.files, artifact.manifest
-    files[DEEP] = to_deep_onnx(run.model, example, files[MODEL])
-    deep = DeepGraph(artifact, encoder)
-    errors["deep"] = verify_deep(deep, DeepEncoder(run.model))
-    baseline = measure_baseline(encoder, deep, dataset.validation, inputs)
-    if (baseline.state.moments.count != baseline.state.tokens).any():
-        raise ExportError("The validation data give NaN or infinite norm statistics: nothing was written.")
-    files[BASELINE] = baseline.to_json()
-    facts = training_facts(run, dataset, encoder, inputs) | {"temperature": temperature}
-    manifest = manifest.model_copy(update={"training": facts})
-    return write_artifact(target, manifest, files, overwrite), errors
+    artifact.files[DEEP] = to_deep_onnx(run.model, example, artifact.files[MODEL])
+    return artifact, encoder, errors
 
 
 def describe_run(run: Run, name: str, model_version: str) -> Manifest:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost each request a microsecond or two
 class EncodedBatch:
-    """What one run of the graph gives.
+    """What one run of the graph gives; nobody changes it.
 
     Attributes:
         logits: [R, C].
@@ -22,6 +22,7 @@ class EncodedBatch:
         token_lengths: characters of every valid token's piece of text [N]; 0 for float inputs.
         classes: the most probable class of every row [R].
         scores: its probability [R]; NaN where the row overflows the model.
+        tops: its logit [R].
     """
 
     logits: NDArray[np.float32]
@@ -32,6 +33,7 @@ class EncodedBatch:
     token_lengths: NDArray[np.float32]
     classes: list[int]
     scores: list[float]
+    tops: list[float]
 
     def split(self, counts: Sequence[int]) -> list["EncodedBatch"]:
         """The answers of consecutive groups of `counts` rows; each keeps the feature moments of the whole batch."""
@@ -53,6 +55,7 @@ class EncodedBatch:
                     self.token_lengths[first:last],
                     self.classes[start:stop],
                     self.scores[start:stop],
+                    self.tops[start:stop],
                 )
             )
             start, first = stop, last
@@ -70,4 +73,5 @@ def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
         np.concatenate([batch.token_lengths for batch in batches]),
         [best for batch in batches for best in batch.classes],
         [score for batch in batches for score in batch.scores],
+        [top for batch in batches for top in batch.tops],
     )

@@ -35,13 +35,11 @@ def request_features(batch: EncodedBatch) -> tuple[Floats, NDArray[np.int64]]:
     """The K numbers of every request [R, K], and its predicted class [R]."""
     tokens = batch.norm_statistics.astype(np.float64)
     tokens[:, 1::2] **= 2
-    logits = batch.logits.astype(np.float64)
-    top = logits.max(1)
-    surprise = np.log(np.exp(logits - top[:, None]).sum(1))  # -log of the top probability
+    surprise = -np.log(batch.scores)  # log-sum-exp of the logits less the top one
     token_length = row_means(batch.token_lengths.astype(np.float64)[:, None], batch.lengths)
     layers = row_means(tokens, batch.lengths)
-    features = np.column_stack([np.log(batch.lengths), token_length, layers, surprise, top + surprise])
-    return features, logits.argmax(1)
+    features = np.column_stack([np.log(batch.lengths), token_length, layers, surprise, surprise + batch.tops])
+    return features, np.array(batch.classes, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)

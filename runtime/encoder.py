@@ -64,23 +64,24 @@ class Encoder:
         return self.run_packed(batch)
 
     def run_packed(self, batch: PackedBatch) -> EncodedBatch:
-        outputs = dict(zip(self.output_names, self.session.run(None, self.feeds(batch)), strict=True))
-        statistics = outputs["norm_statistics"]
+        logits, embedding, statistics, *feature_moments = self.session.run(self.output_names, self.feeds(batch))
+        per_token = statistics.reshape(-1, statistics.shape[-1])
         return EncodedBatch(
-            outputs["logits"],
-            outputs["embedding"],
-            statistics.reshape(-1, statistics.shape[-1])[batch.token_index],
-            outputs.get("feature_moments", self.no_feature_moments),
+            logits,
+            embedding,
+            per_token if batch.rows == 1 else per_token[batch.token_index],  # a single row has no padding
+            feature_moments[0] if feature_moments else self.no_feature_moments,
             batch.lengths,
             self.token_lengths(batch),
-            *best_classes(outputs["logits"]),
+            *best_classes(logits),
         )
 
     def token_lengths(self, batch: PackedBatch) -> NDArray[np.float32]:
         """Characters of every valid token's piece of text [N]; 0 for float inputs."""
         if self.piece_lengths is None:
             return np.zeros(batch.tokens, dtype=np.float32)
-        return self.piece_lengths[batch.values.reshape(-1)[batch.token_index]]
+        ids = batch.values.reshape(-1)
+        return self.piece_lengths[ids if batch.rows == 1 else ids[batch.token_index]]
 
     def feeds(self, batch: PackedBatch) -> dict[str, Tokens]:
         return {self.values_name: batch.values} | {name: getattr(batch, name) for name in GRAPH_INPUTS}

@@ -13,8 +13,12 @@ def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return exponents
 
 
-def best_classes(logits: NDArray[np.float32]) -> tuple[list[int], list[float]]:
-    """The most probable class of every row of `logits` [R, C], and its probability; NaN for rows that overflow."""
+def best_classes(logits: NDArray[np.float32]) -> tuple[list[int], list[float], list[float]]:
+    """The most probable class of every row of `logits` [R, C], its probability, and its logit.
+
+    A row that overflows has a probability of NaN.
+    """
+    top = logits.max(1)
     with np.errstate(invalid="ignore"):
-        sums = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True)).sum(1)  # the best one's part is 1
-    return logits.argmax(1).tolist(), (1 / sums).tolist()
+        sums = np.exp(logits.astype(np.float64) - top[:, None]).sum(1)  # the best one's part is 1
+    return logits.argmax(1).tolist(), (1 / sums).tolist(), top.tolist()

@@ -4,17 +4,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 
-from runtime.batch import EncodedBatch, join
+from runtime.batch import EncodedBatch
 from runtime.deep import DeepState
 from runtime.drift import Reference, State, standing_since
+from runtime.held import HeldTokens, add_features
 from runtime.manifest import NormLayer
 from runtime.moments import Moments
-from runtime.statistics import NormState, Traffic, feature_state, token_values
+from runtime.statistics import NormState, Traffic, token_values
 from runtime.windows import Bucket, Span, Windows
-
-FOLD_TOKENS = 4096  # folding many tokens at once costs a tenth of folding every batch
 
 
 def steady_clock() -> Callable[[], float]:
@@ -57,7 +55,8 @@ class Recorded:
 class NormRecorder:
     """Adds batches to a state of all traffic and to time windows. Several threads may observe while others read.
 
-    Batches are held as they come and folded every few thousand tokens, when a time bucket ends, and when read.
+    Batches are copied as they come (runtime/held.py) and folded every few thousand tokens, when a time bucket ends, and
+    when read.
 
     Args:
         reference: what drift is judged by; without one, traffic is not summed up for it.
@@ -73,8 +72,7 @@ class NormRecorder:
         self.since = self.clock()
         self.costs = Costs(self.since)
         self._folded, self._deep = NormState.empty(layers), DeepState.empty(layers)
-        self._held: list[EncodedBatch] = []
-        self._held_tokens = 0
+        self._held = HeldTokens(2 * len(layers), self.batch_norms)
         self._held_since = self.since
         self._lock = threading.Lock()
 
@@ -82,15 +80,7 @@ class NormRecorder:
         """Counts every request and every valid token of `batch`, which took `seconds` to run."""
         started = time.perf_counter()
         with self._lock:
-            now = self.clock()
-            if self._held and now // self.windows.resolution != self._held_since // self.windows.resolution:
-                self._fold()
-            if not self._held:
-                self._held_since = now
-            self._held.append(batch)
-            self._held_tokens += len(batch.norm_statistics)
-            if self._held_tokens >= FOLD_TOKENS:
-                self._fold()
+            self._hold(batch, self.clock())
             self.costs.serving += seconds
             self.costs.recording += time.perf_counter() - started
 
@@ -136,23 +126,25 @@ class NormRecorder:
             history = self.windows.traffic(self.clock())
         return standing_since(self.reference, history, state) if self.reference else None
 
-    def _fold(self) -> None:
-        if not self._held:
-            return
-        held = join(self._held)
-        values = token_values(held.norm_statistics, self.layers)
-        traffic = self.reference.traffic(held) if self.reference else Traffic.nothing()
-        state = NormState.of(len(held.lengths), values, self._features(), traffic)
-        self._folded = self._folded.merge(state)
-        self.windows.add(state, self._held_since)
-        self._held, self._held_tokens = [], 0
+    def _hold(self, batch: EncodedBatch, now: float) -> None:
+        resolution = self.windows.resolution
+        if not self._held.has_room(batch) or now // resolution != self._held_since // resolution:
+            self._fold()
+        if self._held.has_room(batch):
+            self._held_since = self._held_since if self._held.tokens else now
+            self._held.add(batch)
+        else:  # more tokens at once than are ever held
+            features: dict[int, Moments] = {}
+            add_features(features, batch, self.batch_norms)
+            self._count(batch, features, now)
 
-    def _features(self) -> dict[int, Moments]:
-        """BatchNorm layers: the held batches' moments of every feature, by layer index."""
-        return {
-            index: reduce(
-                Moments.merge,
-                (feature_state(batch.feature_moments[place], len(batch.norm_statistics)) for batch in self._held),
-            )
-            for place, index in enumerate(self.batch_norms)
-        }
+    def _fold(self) -> None:
+        if self._held.tokens:
+            self._count(*self._held.take(), self._held_since)
+
+    def _count(self, batch: EncodedBatch, features: dict[int, Moments], when: float) -> None:
+        values = token_values(batch.norm_statistics, self.layers)
+        traffic = self.reference.traffic(batch) if self.reference else Traffic.nothing()
+        state = NormState.of(len(batch.lengths), values, features, traffic)
+        self._folded = self._folded.merge(state)
+        self.windows.add(state, when)

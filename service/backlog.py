@@ -1,8 +1,8 @@
 """What waits to run: the rows of requests, shared out fairly and counted in tokens.
 
 Rows are the unit. A batch takes one row of every waiting request in turn until it is full, so that a request of many
-rows gets what the others leave, and never more than its turn before them. One that has waited for longer than MAX_AGE
-goes first, in up to half of each batch: it comes to its end under any load, and the others still move.
+rows fills what the others leave and holds up none of them. One that has waited for longer than MAX_AGE goes first, in
+up to half of each batch: it comes to its end under any load, and the others still move.
 
 Rows are not sorted by length: packing leaves hardly any padding to save (docs/architecture.md).
 """
@@ -18,7 +18,7 @@ from runtime.batch import EncodedBatch
 from runtime.errors import DeadlineExceeded
 from runtime.packing import Tokens
 
-MAX_AGE = 0.1  # seconds; a request of 128 short rows alone takes a tenth of it
+MAX_AGE = 0.1  # seconds; the embedded model takes a tenth of it for a request of 128 rows alone
 
 
 class Answer(NamedTuple):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from math import isnan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,7 @@ class Engine:
     def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
         started = time.perf_counter()
         batch = self.encoder.run(sequences)
-        if not np.isfinite(batch.logits).all():
+        if isnan(sum(batch.scores)):
             return self._run_apart(sequences)
         self.collector.observe(batch, time.perf_counter() - started)
         return batch
@@ -93,7 +94,7 @@ class Engine:
         """Runs every sequence alone: one that overflows must not reach its neighbours, and is not counted."""
         batches = [self.encoder.run([sequence]) for sequence in sequences]
         for batch in batches:
-            if np.isfinite(batch.logits).all():
+            if not isnan(batch.scores[0]):
                 self.collector.observe(batch, 0.0)
         return join(batches)
 
@@ -118,7 +119,7 @@ class Engine:
         labels = self.manifest.labels
         predictions: list[dict[str, Any]] = []
         for row, (item, best, score) in enumerate(zip(encoded, batch.classes, batch.scores, strict=True)):
-            if score != score:  # NaN
+            if isnan(score):
                 raise InvalidInput(
                     "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
                 )

@@ -21,6 +21,7 @@ def pair() -> tuple[EncodedBatch, Expected]:
         np.zeros(3, np.float32),
         [0, 0],
         [0.5, 0.5],
+        [1.0, 1.0],
     )
     return found, Expected(logits, logits.astype(float), statistics.astype(float), moments.astype(float))
 

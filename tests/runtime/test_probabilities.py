@@ -15,7 +15,8 @@ def test_softmax_of_large_logits_does_not_overflow():
 
 def test_best_classes_are_those_of_the_softmax():
     logits = np.random.default_rng(1).normal(0, 5, (20, 7)).astype(np.float32)
-    classes, scores = best_classes(logits)
+    classes, scores, tops = best_classes(logits)
+    assert tops == logits.max(1).tolist()
     assert classes == logits.argmax(1).tolist()
     assert scores == softmax(logits).max(1).tolist()
 

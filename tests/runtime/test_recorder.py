@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from runtime import recorder
+from runtime import held, recorder
 from runtime.batch import EncodedBatch
 from runtime.encoder import Encoder
 from runtime.recorder import NormRecorder
@@ -46,8 +46,8 @@ def test_folding_at_the_threshold_equals_not_folding(
     encoder: Encoder, batches: list[EncodedBatch], monkeypatch: pytest.MonkeyPatch
 ):
     states = []
-    for threshold in (1, 50, 10**9):
-        monkeypatch.setattr(recorder, "FOLD_TOKENS", threshold)
+    for threshold in (1, 50, 100_000):
+        monkeypatch.setattr(held, "TOKENS", threshold)
         states.append(record(encoder, batches))
     assert states[0].requests == sum(range(1, 13))
     assert states[0].tokens == sum(len(batch.norm_statistics) for batch in batches)
@@ -89,7 +89,7 @@ def test_feature_moments_are_those_of_all_tokens_together(feature_encoder: Encod
 def test_threads_that_observe_and_read_lose_nothing(
     encoder: Encoder, batches: list[EncodedBatch], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(recorder, "FOLD_TOKENS", 40)
+    monkeypatch.setattr(held, "TOKENS", 40)
     seen, start = NormRecorder(encoder.manifest.layers), threading.Barrier(6)
 
     def write() -> None:

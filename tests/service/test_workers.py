@@ -20,6 +20,7 @@ import pytest
 from runtime.artifact import Artifact
 from runtime.state_store import read_kept
 
+ESTABLISHED = "01"  # of /proc/net/tcp, proc(5)
 ROOT = Path(__file__).parents[2]
 ROWS = ["what is my balance", "will it rain", "hi"]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
@@ -64,7 +65,7 @@ class Service:
         """The worker at the other end."""
         ends = f":{self.port:04X}", f":{connection.sock.getsockname()[1]:04X}"
         lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
-        (inode,) = [line[9] for line in lines if (line[1][-5:], line[2][-5:]) == ends]
+        (inode,) = [line[9] for line in lines if (line[1][-5:], line[2][-5:], line[3]) == (*ends, ESTABLISHED)]
         (pid,) = [pid for pid in self.workers if f"socket:[{inode}]" in open_files(pid)]
         return pid
 
