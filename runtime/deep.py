@@ -20,6 +20,10 @@ from runtime.moments import Moments
 from runtime.packing import PackedBatch, Tokens, pack
 
 ROWS = 4  # requests of one look; short texts fill about a pack
+# What a look costs the service for each second that it takes itself: it is merged, too, and leaves the caches without
+# the served graph's weights. Measured over HTTP as 3.8 (docs/benchmarks.md).
+TOLL = 4.0
+GUESS = 0.01  # seconds that a look is taken to cost before the first
 BURST = 10.0  # seconds of budget that a quiet time can save up
 FIRST, OTHERS = 0, 1  # position classes: a request's first token, and all others
 
@@ -110,9 +114,9 @@ class DeepSampler:
     ) -> None:
         self.measure, self.budget, self.clock = measure, budget, clock
         self.random = Random(seed)
-        self.spent = 0.0  # seconds
+        self.spent = 0.0  # seconds, what looks cost beside their own time included
         self.started = self.accrued = clock()
-        self.credit = self.cost = 0.0
+        self.credit, self.cost = 0.0, GUESS
 
     @property
     def due(self) -> bool:
@@ -126,8 +130,8 @@ class DeepSampler:
         """Measures a random few of `sequences`."""
         started = self.clock()
         state = self.measure(pack(self.random.sample(sequences, min(ROWS, len(sequences)))))
-        cost = self.clock() - started
+        cost = TOLL * (self.clock() - started)
         self.spent += cost
         self.credit -= cost
-        self.cost = cost if not self.cost else 0.9 * self.cost + 0.1 * cost
+        self.cost += 0.1 * (cost - self.cost)
         return state

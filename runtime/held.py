@@ -14,7 +14,7 @@ from runtime.batch import EncodedBatch
 from runtime.moments import Moments
 from runtime.statistics import feature_state
 
-TOKENS = 4096  # folding many tokens at once costs a tenth of folding every batch
+TOKENS = 8192  # folding many tokens at once costs a tenth of folding every batch
 
 
 class HeldTokens:

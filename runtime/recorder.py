@@ -55,8 +55,8 @@ class Recorded:
 class NormRecorder:
     """Adds batches to a state of all traffic and to time windows. Several threads may observe while others read.
 
-    Batches are copied as they come (runtime/held.py) and folded every few thousand tokens, when a time bucket ends, and
-    when read.
+    Batches are copied as they come (runtime/held.py), folded every few thousand tokens, and added to the windows when a
+    time bucket ends and when read.
 
     Args:
         reference: what drift is judged by; without one, traffic is not summed up for it.
@@ -73,7 +73,8 @@ class NormRecorder:
         self.costs = Costs(self.since)
         self._folded, self._deep = NormState.empty(layers), DeepState.empty(layers)
         self._held = HeldTokens(2 * len(layers), self.batch_norms)
-        self._held_since = self.since
+        self._recent: NormState | None = None  # of the time bucket that is filling, folded but in no window yet
+        self._begun = self.since  # when what is held and recent began
         self._lock = threading.Lock()
 
     def observe(self, batch: EncodedBatch, seconds: float = 0.0) -> None:
@@ -106,7 +107,7 @@ class NormRecorder:
     def window(self, span: Span | None) -> Recorded:
         """What was recorded in the time buckets that overlap `span`; None for everything."""
         with self._lock:
-            self._fold()
+            self._settle()
             now = self.clock()
             if span is None:
                 return Recorded(Span(self.since, now), self._folded, self._deep, self._folded)
@@ -116,35 +117,46 @@ class NormRecorder:
     def buckets(self, since: dict[str, int]) -> list[Bucket]:
         """The time buckets that may have changed, given the newest of each ring that the reader has."""
         with self._lock:
-            self._fold()
+            self._settle()
             return self.windows.buckets(since)
 
     def standing_since(self, state: State) -> float | None:
         """Since when (Unix seconds) traffic is judged to be in `state`; None where it is not now."""
         with self._lock:
-            self._fold()
+            self._settle()
             history = self.windows.traffic(self.clock())
         return standing_since(self.reference, history, state) if self.reference else None
 
     def _hold(self, batch: EncodedBatch, now: float) -> None:
         resolution = self.windows.resolution
-        if not self._held.has_room(batch) or now // resolution != self._held_since // resolution:
+        if now // resolution != self._begun // resolution:
+            self._settle()
+        if not self._held.has_room(batch):
             self._fold()
+        if not self._held.tokens and self._recent is None:
+            self._begun = now
         if self._held.has_room(batch):
-            self._held_since = self._held_since if self._held.tokens else now
             self._held.add(batch)
         else:  # more tokens at once than are ever held
             features: dict[int, Moments] = {}
             add_features(features, batch, self.batch_norms)
-            self._count(batch, features, now)
+            self._count(batch, features)
 
     def _fold(self) -> None:
+        """Adds what is held to the state of the time bucket that is filling."""
         if self._held.tokens:
-            self._count(*self._held.take(), self._held_since)
+            self._count(*self._held.take())
 
-    def _count(self, batch: EncodedBatch, features: dict[int, Moments], when: float) -> None:
+    def _settle(self) -> None:
+        """Adds the bucket that is filling to the windows and to everything: merging is what costs, so it is rare."""
+        self._fold()
+        if self._recent is not None:
+            self._folded = self._folded.merge(self._recent)
+            self.windows.add(self._recent, self._begun)
+            self._recent = None
+
+    def _count(self, batch: EncodedBatch, features: dict[int, Moments]) -> None:
         values = token_values(batch.norm_statistics, self.layers)
         traffic = self.reference.traffic(batch) if self.reference else Traffic.nothing()
         state = NormState.of(len(batch.lengths), values, features, traffic)
-        self._folded = self._folded.merge(state)
-        self.windows.add(state, when)
+        self._recent = state if self._recent is None else self._recent.merge(state)
