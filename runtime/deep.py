@@ -21,10 +21,10 @@ from runtime.packing import PackedBatch, Tokens, pack
 
 ROWS = 4  # requests of one look; short texts fill about a pack
 # What a look costs the service for each second that it takes itself: it is merged, too, and leaves the caches without
-# the served graph's weights. Measured over HTTP as 3.8 (docs/benchmarks.md).
-TOLL = 4.0
-GUESS = 0.01  # seconds that a look is taken to cost before the first
-BURST = 10.0  # seconds of budget that a quiet time can save up
+# the served graph's weights. Measured over HTTP, between 1.3 and 2.7 (docs/benchmarks.md).
+TOLL = 2.0
+GUESS = 0.004  # seconds that a look is taken to cost before the first
+BURST = 0.5  # seconds of budget that a quiet time can save up: a pause must not make the load after it dearer
 FIRST, OTHERS = 0, 1  # position classes: a request's first token, and all others
 
 
@@ -96,8 +96,8 @@ class DeepState:
 class DeepSampler:
     """Looks deeply at as many requests as a budget of time allows.
 
-    Time for it accrues as the clock runs, at most BURST seconds' worth, and is spent by looking: so under load the
-    share of time that goes into it is the budget, and in quiet times nearly every request is seen.
+    Time for it accrues as the clock runs, at most BURST seconds' worth or two looks', and is spent by looking: so under
+    load the share of time that goes into it is the budget, and in quiet times nearly every request is seen.
 
     Args:
         measure: runs the deep graph on packed sequences and sums up what it says.
@@ -122,7 +122,8 @@ class DeepSampler:
     def due(self) -> bool:
         """Whether there is time for a look."""
         now = self.clock()
-        self.credit = min(self.credit + (now - self.accrued) * self.budget, BURST * self.budget)
+        most = max(BURST * self.budget, 2 * self.cost)
+        self.credit = min(self.credit + (now - self.accrued) * self.budget, most)
         self.accrued = now
         return self.budget > 0 and self.credit > self.cost
 
