@@ -21,8 +21,8 @@ from runtime.packing import PackedBatch, Tokens, pack
 
 ROWS = 4  # requests of one look; short texts fill about a pack
 # What a look costs the service for each second that it takes itself: it is merged, too, and leaves the caches without
-# the served graph's weights. Measured over HTTP, between 1.3 and 2.7 (docs/benchmarks.md).
-TOLL = 2.0
+# the served graph's weights. Measured over HTTP, between 1.8 and 3.3 (docs/benchmarks.md).
+TOLL = 3.0
 GUESS = 0.004  # seconds that a look is taken to cost before the first
 BURST = 0.5  # seconds of budget that a quiet time can save up: a pause must not make the load after it dearer
 FIRST, OTHERS = 0, 1  # position classes: a request's first token, and all others

@@ -39,12 +39,11 @@ class HeldTokens:
         self._tops: list[float] = []
         self._features: dict[int, Moments] = {}
 
-    def has_room(self, batch: EncodedBatch) -> bool:
-        return self.tokens + len(batch.norm_statistics) <= self.capacity
-
-    def add(self, batch: EncodedBatch) -> None:
-        """Copies what is needed of a batch for which there is room."""
+    def add(self, batch: EncodedBatch) -> bool:
+        """Copies what is needed of a batch; False, and nothing happened, where there is no room for it."""
         end = self.tokens + len(batch.norm_statistics)
+        if end > self.capacity:
+            return False
         self._statistics[self.tokens : end] = batch.norm_statistics
         self._token_lengths[self.tokens : end] = batch.token_lengths
         self._lengths += batch.lengths.tolist()
@@ -54,6 +53,7 @@ class HeldTokens:
         if self.batch_norms:
             add_features(self._features, batch, self.batch_norms)
         self.tokens = end
+        return True
 
     def take(self) -> tuple[EncodedBatch, dict[int, Moments]]:
         """All of it as one batch without logits and embeddings, and the BatchNorms' features; then nothing is held.

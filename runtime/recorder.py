@@ -74,7 +74,7 @@ class NormRecorder:
         self._folded, self._deep = NormState.empty(layers), DeepState.empty(layers)
         self._held = HeldTokens(2 * len(layers), self.batch_norms)
         self._recent: NormState | None = None  # of the time bucket that is filling, folded but in no window yet
-        self._begun = self.since  # when what is held and recent began
+        self._begin(self.since)
         self._lock = threading.Lock()
 
     def observe(self, batch: EncodedBatch, seconds: float = 0.0) -> None:
@@ -128,19 +128,21 @@ class NormRecorder:
         return standing_since(self.reference, history, state) if self.reference else None
 
     def _hold(self, batch: EncodedBatch, now: float) -> None:
-        resolution = self.windows.resolution
-        if now // resolution != self._begun // resolution:
+        if not self._begun <= now < self._ends:
             self._settle()
-        if not self._held.has_room(batch):
-            self._fold()
-        if not self._held.tokens and self._recent is None:
-            self._begun = now
-        if self._held.has_room(batch):
-            self._held.add(batch)
-        else:  # more tokens at once than are ever held
+            self._begin(now)
+        if self._held.add(batch):
+            return
+        self._fold()
+        if not self._held.add(batch):  # more tokens at once than are ever held
             features: dict[int, Moments] = {}
             add_features(features, batch, self.batch_norms)
             self._count(batch, features)
+
+    def _begin(self, now: float) -> None:
+        """Starts the time bucket of `now`."""
+        self._begun = now
+        self._ends = (now // self.windows.resolution + 1) * self.windows.resolution
 
     def _fold(self) -> None:
         """Adds what is held to the state of the time bucket that is filling."""
