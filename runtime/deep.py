@@ -92,6 +92,17 @@ class DeepState:
             self.adds.merge(other.adds),
         )
 
+    @classmethod
+    def merge_all(cls, parts: Sequence[Self]) -> Self:
+        """Many parts (at least one) together, in one step."""
+        return cls(
+            sum(part.requests for part in parts),
+            sum(part.tokens for part in parts),
+            Moments.merge_all([part.outputs for part in parts]),
+            np.max([part.largest for part in parts], axis=0),
+            Moments.merge_all([part.adds for part in parts]),
+        )
+
 
 class DeepSampler:
     """Looks deeply at as many requests as a budget of time allows.

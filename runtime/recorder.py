@@ -74,6 +74,7 @@ class NormRecorder:
         self._folded, self._deep = NormState.empty(layers), DeepState.empty(layers)
         self._held = HeldTokens(2 * len(layers), self.batch_norms)
         self._recent: NormState | None = None  # of the time bucket that is filling, folded but in no window yet
+        self._standing: tuple[tuple[State, int, float], float] | None = None  # the last question, and its answer
         self._begin(self.since)
         self._lock = threading.Lock()
 
@@ -121,11 +122,22 @@ class NormRecorder:
             return self.windows.buckets(since)
 
     def standing_since(self, state: State) -> float | None:
-        """Since when (Unix seconds) traffic is judged to be in `state`; None where it is not now."""
+        """Since when (Unix seconds) traffic is judged to be in `state`; None where it is not now.
+
+        Looked up anew once in a time bucket: going through a day of traffic takes some milliseconds.
+        """
+        if self.reference is None:
+            return None
         with self._lock:
             self._settle()
-            history = self.windows.traffic(self.clock())
-        return standing_since(self.reference, history, state) if self.reference else None
+            now = self.clock()
+            history = self.windows.traffic(now)
+        asked = (state, id(self.reference), now // self.windows.resolution)
+        if self._standing is None or self._standing[0] != asked:
+            since = standing_since(self.reference, history, state)
+            self._standing = (asked, since) if since is not None else None
+            return since
+        return self._standing[1]
 
     def _hold(self, batch: EncodedBatch, now: float) -> None:
         if not self._begun <= now < self._ends:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,5 +54,5 @@ def merge_sealed(parts: Sequence[SealedState], layers: list[NormLayer]) -> NormS
         Moments.merge_all([part.moments for part in parts]),
         empty.histograms,
         features,
-        reduce(Traffic.merge, (part.traffic for part in parts)),
+        Traffic.merge_all([part.traffic for part in parts]),
     )

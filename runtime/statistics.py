@@ -6,6 +6,7 @@ each number and how to read it.
 
 # N valid tokens, L norm layers, B buckets, D d_model
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -44,6 +45,14 @@ class Traffic:
         if not len(self.counts):
             return other
         return type(self)(self.counts + other.counts, self.totals + other.totals)
+
+    @classmethod
+    def merge_all(cls, parts: Sequence[Self]) -> Self:
+        """Many parts together, in one step."""
+        some = [part for part in parts if len(part.counts)]
+        if not some:
+            return cls.nothing()
+        return cls(np.sum([part.counts for part in some], axis=0), np.sum([part.totals for part in some], axis=0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ is answered in whole buckets, and the answer says from when to when.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from runtime.deep import DeepState
@@ -178,4 +177,4 @@ class Windows:
         """What was looked at deeply in `span`, in whole buckets."""
         _, sealed, filling = finest(self.deep_rings, span.start, now).window(span)
         parts = [*sealed, *([filling] if filling is not None else [])]
-        return reduce(DeepState.merge, parts, DeepState.empty(self.layers))
+        return DeepState.merge_all(parts) if parts else DeepState.empty(self.layers)
