@@ -25,7 +25,6 @@ ROWS = 4  # requests of one look; short texts fill about a pack
 TOLL = 3.0
 GUESS = 0.004  # seconds that a look is taken to cost before the first
 BURST = 0.5  # seconds of budget that a quiet time can save up: a pause must not make the load after it dearer
-FIRST, OTHERS = 0, 1  # position classes: a request's first token, and all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ class DeepSampler:
         self.measure, self.budget, self.clock = measure, budget, clock
         self.random = Random(seed)
         self.spent = 0.0  # seconds, what looks cost beside their own time included
-        self.started = self.accrued = clock()
+        self.accrued = clock()
         self.credit, self.cost = 0.0, GUESS
 
     @property

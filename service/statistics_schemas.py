@@ -97,7 +97,7 @@ class Overhead(Body):
     """Time spent adding up what the graph says of every request / time spent serving. The graph's own share is not in
     it: docs/benchmarks.md."""
     deep: float
-    """Time spent looking deeply at a sample / time passed, over all workers."""
+    """What looking deeply at a sample cost / time passed, over all workers; a look is charged thrice its own time."""
     deep_budget: float
     """The most that `deep` may be."""
 
