@@ -34,6 +34,7 @@ from runtime.packing import PackedBatch, Tokens
 from runtime.probabilities import best_classes
 from service.app import create_front
 from service.engine import Engine
+from service.models import Models
 from service.settings import Settings
 
 PORTS = {"off": 8191, "always-on": 8192, "deep": 8193}
@@ -82,7 +83,7 @@ def serve(statistics: str) -> None:
     budget = Settings.model_fields["deep_budget"].default if statistics == "deep" else 0.0
     settings = Settings(device="cpu", port=PORTS[statistics], deep_budget=budget)
     engine = BareEngine(settings) if statistics == "off" else Engine(settings)
-    app = create_front(settings, engine)
+    app = create_front(settings, Models(engine))
     uvicorn.run(app, port=settings.port, log_level="warning", access_log=False, proxy_headers=False)
 
 

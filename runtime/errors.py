@@ -10,6 +10,7 @@ AddNormError
 ├── Unauthorized         an API key is needed, and none that is known was shown
 ├── ListenError          the address is taken, or is not one of this machine
 ├── UnknownLayer         no normalization layer has that name
+├── UnknownModel         no model of that name or version is loaded
 ├── Unavailable          the service is stopping, or its model is not loaded
 ├── Overloaded           more waits than is accepted; `retry_after` says for how long (seconds)
 ├── DeadlineExceeded     a request's time was up before its answer was ready
@@ -59,6 +60,10 @@ class ListenError(AddNormError):
 
 class UnknownLayer(AddNormError):
     code = "unknown_layer"
+
+
+class UnknownModel(AddNormError):
+    code = "unknown_model"
 
 
 class Unavailable(AddNormError):

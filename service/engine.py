@@ -19,6 +19,7 @@ from runtime.inputs import EncodedInput, describe, make_input_encoder
 from runtime.packing import Tokens
 from runtime.probabilities import softmax
 from runtime.statistics import row_means, token_values
+from service.backlog import Answer
 from service.batcher import Batcher
 from service.collector import Collector, Statistics
 from service.scale import scaled
@@ -51,6 +52,7 @@ class Engine:
     ) -> None:
         settings, artifact = scaled(settings), artifact or read_artifact(settings.model)
         self.manifest = artifact.manifest
+        self.identity = {"model": self.manifest.name, "version": self.manifest.version}
         self.max_rows = settings.max_rows
         self.inputs = make_input_encoder(artifact)
         self.encoder = Encoder(artifact, settings.device, settings.threads)
@@ -101,35 +103,46 @@ class Engine:
     async def predict(self, request: PredictRequest) -> tuple[list[dict[str, Any]], Phases]:
         """Classifies what a client sent; the predictions are as `service.schemas.Prediction` describes them.
 
-        Raises:
-            InvalidInput: it cannot be answered; says which input and what is allowed.
-            Unavailable, Overloaded, DeadlineExceeded: it cannot be answered now, or in time.
+        Raises: as `infer`.
         """
         started = time.perf_counter()
-        encoded = self.inputs.encode(self._as_list(request.inputs))
+        encoded = self.inputs.encode(self.as_list(request.inputs))
         tokenized = time.perf_counter()
-        timeout = request.timeout or self.timeout
-        answer = await self.batcher.submit([item.tokens for item in encoded], timeout)
+        answer = await self.infer(encoded, request.timeout)
         phases = Phases(tokenized - started, answer.queue_seconds, answer.run_seconds)
         return self._predictions(encoded, answer.batch, request), phases
+
+    async def infer(self, encoded: list[EncodedInput], timeout: float | None = None) -> Answer:
+        """Runs R >= 1 encoded inputs, with whatever else waits; rows of the answer's batch are in their order.
+
+        Args:
+            timeout: seconds after which no answer is wanted; the service's own limit where it is not given.
+
+        Raises:
+            InvalidInput: an input overflows the model; says which.
+            Unavailable, Overloaded, DeadlineExceeded: it cannot be answered now, or in time.
+        """
+        answer = await self.batcher.submit([item.tokens for item in encoded], timeout or self.timeout)
+        if isnan(sum(answer.batch.scores)):
+            row = [isnan(score) for score in answer.batch.scores].index(True)
+            raise InvalidInput(
+                "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
+            )
+        return answer
 
     def _predictions(
         self, encoded: list[EncodedInput], batch: EncodedBatch, request: PredictRequest
     ) -> list[dict[str, Any]]:
         labels = self.manifest.labels
         predictions: list[dict[str, Any]] = []
-        for row, (item, best, score) in enumerate(zip(encoded, batch.classes, batch.scores, strict=True)):
-            if isnan(score):
-                raise InvalidInput(
-                    "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
-                )
+        for item, best, score in zip(encoded, batch.classes, batch.scores, strict=True):
             top = {"label": labels[best], "score": score}
             predictions.append(top | {"tokens": len(item.tokens), "truncated": item.truncated, "top": [top]})
         if request.top_k > 1:
             for prediction, probabilities in zip(predictions, softmax(batch.logits), strict=True):
                 prediction["top"] = self._top(probabilities, request.top_k)
         if request.norm_stats:
-            for prediction, deviations in zip(predictions, self._deviations(batch), strict=True):
+            for prediction, deviations in zip(predictions, self.deviations(batch), strict=True):
                 prediction["norm_stats"] = deviations
         return predictions
 
@@ -137,7 +150,8 @@ class Engine:
         best = np.argsort(-probabilities, kind="stable")[:count]
         return [{"label": self.manifest.labels[i], "score": float(probabilities[i])} for i in best]
 
-    def _as_list(self, inputs: Any) -> list[Any]:
+    def as_list(self, inputs: Any) -> list[Any]:
+        """What a client sent as a list of 1 to max_rows inputs, or raises InvalidInput."""
         rows = [inputs] if isinstance(inputs, str) else inputs
         if not isinstance(rows, list):
             kind = "a text or a list of texts" if self.manifest.inputs.kind == "text" else "a list of sequences"
@@ -148,7 +162,7 @@ class Engine:
             raise InvalidInput("too_many_rows", f"inputs has {len(rows)} rows, expected at most {self.max_rows}.")
         return rows
 
-    def _deviations(self, batch: EncodedBatch) -> list[list[dict[str, Any]]]:
+    def deviations(self, batch: EncodedBatch) -> list[list[dict[str, Any]]]:
         """How far every row's tokens lie from the baseline's requests, as `service.schemas.LayerDeviation` says it."""
         layers = self.manifest.layers
         means = row_means(token_values(batch.norm_statistics, layers), batch.lengths)

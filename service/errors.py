@@ -22,6 +22,7 @@ from runtime.errors import (
     Unauthorized,
     Unavailable,
     UnknownLayer,
+    UnknownModel,
 )
 
 logger = logging.getLogger("addnorm.service")
@@ -29,6 +30,7 @@ logger = logging.getLogger("addnorm.service")
 STATUS: dict[type[AddNormError], HTTPStatus] = {
     InvalidInput: HTTPStatus.BAD_REQUEST,
     UnknownLayer: HTTPStatus.NOT_FOUND,
+    UnknownModel: HTTPStatus.NOT_FOUND,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     StateError: HTTPStatus.NOT_FOUND,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,

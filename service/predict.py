@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.errors import AddNormError
-from service.engine import Engine, Phases
+from service.engine import Phases
 from service.errors import defect_response, domain_response, invalid_request
 from service.limits import TooLarge, read_body
+from service.models import Models
 from service.schemas import PredictRequest
 
 WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
@@ -39,10 +40,8 @@ class PredictRoute:
         max_bytes: largest body.
     """
 
-    def __init__(self, app: ASGIApp, engine: Engine, max_bytes: int) -> None:
-        self.app, self.engine, self.max_bytes = app, engine, max_bytes
-        manifest = engine.manifest
-        self.identity = {"model": manifest.name, "version": manifest.version}
+    def __init__(self, app: ASGIApp, models: Models, max_bytes: int) -> None:
+        self.app, self.models, self.max_bytes = app, models, max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != "/predict" or scope["method"] != "POST":
@@ -85,11 +84,12 @@ class PredictRoute:
     async def answer(self, body: bytes, receive: Receive) -> Answer:
         started = time.perf_counter()
         request = PredictRequest.model_validate_json(body)
+        engine = self.models.default
         parsed = time.perf_counter()
         async with Watched(receive):
-            predictions, phases = await self.engine.predict(request)
+            predictions, phases = await engine.predict(request)
         answered = time.perf_counter()
-        content = to_json(self.identity | {"predictions": predictions})
+        content = to_json(engine.identity | {"predictions": predictions})
         return Answer(content, server_timing(parsed - started, phases, time.perf_counter() - answered))
 
 

@@ -1,4 +1,4 @@
-"""One process that answers HTTP: uvicorn over an engine's application."""
+"""One process that answers HTTP: uvicorn over the application."""
 
 import signal
 import socket
@@ -8,7 +8,7 @@ from types import FrameType
 import uvicorn
 
 from service.app import create_front
-from service.engine import Engine
+from service.models import Models
 from service.settings import Settings
 from service.signals import STOPS
 
@@ -26,10 +26,10 @@ class Process:
     """
 
     def __init__(
-        self, settings: Settings, engine: Engine, listener: socket.socket, started: Callable[[], None]
+        self, settings: Settings, models: Models, listener: socket.socket, started: Callable[[], None]
     ) -> None:
         config = uvicorn.Config(
-            create_front(settings, engine),
+            create_front(settings, models),
             log_level=settings.log_level,
             log_config=None,
             access_log=False,

@@ -12,6 +12,7 @@ from runtime.session import logger as session_logger
 from service.collector import Collector
 from service.engine import Engine
 from service.listeners import listen, listen_shared
+from service.models import Models
 from service.process import Process
 from service.scale import scaled
 from service.settings import Settings
@@ -43,7 +44,7 @@ def serve_alone(settings: Settings) -> None:
     engine = Engine(settings)
     log_start(engine.manifest, engine.placement)
     listener = listen(settings.host, settings.port)
-    Process(settings, engine, listener, lambda: greet(listener, engine.manifest)).run()
+    Process(settings, Models(engine), listener, lambda: greet(listener, engine.manifest)).run()
 
 
 def serve_together(settings: Settings) -> None:

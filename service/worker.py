@@ -11,6 +11,7 @@ import time
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError
 from service.engine import Engine
+from service.models import Models
 from service.process import Process
 from service.remote import RemoteCollector
 from service.settings import Settings
@@ -36,7 +37,7 @@ def work(
     threading.Thread(target=follow, args=(lifeline,), name="addnorm-lifeline", daemon=True).start()
     try:
         engine = Engine(settings, collector, artifact)
-        process = Process(settings, engine, listener, lambda: collector.asks.send((READY, (engine.placement,))))
+        process = Process(settings, Models(engine), listener, lambda: collector.asks.send((READY, (engine.placement,))))
     except AddNormError as error:
         collector.asks.send((FAILED, (error,)))
         sys.exit(2)

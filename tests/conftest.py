@@ -10,6 +10,7 @@ from runtime.artifact import Artifact
 from runtime.encoder import Encoder
 from service.app import create_app
 from service.engine import Engine
+from service.models import Models
 from service.settings import Settings
 from tests.helpers import Export, make_feature_artifact, make_text_artifact
 
@@ -82,5 +83,5 @@ def settings_for(artifact: Artifact) -> Settings:
 
 
 def serve(settings: Settings, engine: Engine) -> Iterator[TestClient]:
-    with TestClient(create_app(settings, engine), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings, Models(engine)), raise_server_exceptions=False) as client:
         yield client

@@ -170,6 +170,7 @@ def test_every_domain_error_has_a_status_and_its_own_code(error: type[AddNormErr
         "InvalidInput": 400,
         "Unauthorized": 401,
         "UnknownLayer": 404,
+        "UnknownModel": 404,
         "StateError": 404,
         "Overloaded": 429,
         "Unavailable": 503,

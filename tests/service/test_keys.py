@@ -8,12 +8,13 @@ from runtime.errors import SettingError
 from service.app import create_app
 from service.engine import Engine
 from service.keys import ApiKeys
+from service.models import Models
 from service.settings import Settings
 from tests.conftest import settings_for
 
 
 def client_with(artifact: Artifact, engine: Engine, **changes: object) -> TestClient:
-    return TestClient(create_app(settings_for(artifact).model_copy(update=changes), engine))
+    return TestClient(create_app(settings_for(artifact).model_copy(update=changes), Models(engine)))
 
 
 def status(client: TestClient, **headers: str) -> tuple[int, str]:

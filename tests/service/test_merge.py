@@ -11,6 +11,7 @@ from runtime.artifact import Artifact
 from runtime.errors import StateError
 from service.app import create_app
 from service.engine import Engine
+from service.models import Models
 from service.settings import Settings
 from service.stats_table import print_merged
 
@@ -23,7 +24,7 @@ def states(text_artifact: Artifact, tmp_path: Path) -> list[str]:
     paths = []
     for name, texts in (("a.json", TEXTS[:2]), ("b.json", TEXTS[2:])):
         settings = Settings(model=text_artifact.path, device="cpu")
-        with TestClient(create_app(settings, Engine(settings))) as client:
+        with TestClient(create_app(settings, Models(Engine(settings)))) as client:
             client.post("/predict", json={"inputs": texts})
             path = tmp_path / name
             path.write_bytes(client.get("/norm-stats/state").content)

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app, create_front
 from service.engine import Engine
+from service.models import Models
 from service.settings import Settings
 from tests.conftest import settings_for
 
@@ -33,8 +34,8 @@ def settings(text_artifact: Any) -> Settings:
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body[:40].decode())
 def test_both_routes_give_the_same_answer(settings: Settings, text_engine: Engine, body: bytes):
     with (
-        TestClient(create_front(settings, text_engine)) as front,
-        TestClient(create_app(settings, text_engine)) as framework,
+        TestClient(create_front(settings, Models(text_engine))) as front,
+        TestClient(create_app(settings, Models(text_engine))) as framework,
     ):
         fast, slow = front.post("/predict", content=body), framework.post("/predict", content=body)
     assert (fast.status_code, fast.json()) == (slow.status_code, slow.json())
@@ -43,7 +44,7 @@ def test_both_routes_give_the_same_answer(settings: Settings, text_engine: Engin
 
 
 def test_front_hands_on_what_is_no_prediction(settings: Settings, text_engine: Engine):
-    with TestClient(create_front(settings, text_engine)) as client:
+    with TestClient(create_front(settings, Models(text_engine))) as client:
         assert client.get("/norm-stats").json()["model"] == "texts"
         assert client.get("/predict").status_code == 405
         assert client.post("/predict/", content=BODIES[0], follow_redirects=False).status_code in (307, 404)
@@ -58,15 +59,15 @@ def test_server_timing_says_where_the_time_went(client: TestClient):
 
 def test_deadline_of_a_request_is_kept(settings: Settings):
     engine = Engine(settings)
-    with TestClient(create_front(settings, engine)) as client:
+    with TestClient(create_front(settings, Models(engine))) as client:
         response = client.post("/predict", json={"inputs": "hi", "timeout": 1e-9})
     assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
 
 
 def test_overload_is_told_with_when_to_come_back(text_artifact: Any):
     settings = settings_for(text_artifact).model_copy(update={"max_queue_tokens": 1})
-    with TestClient(create_front(settings, Engine(settings))) as client:
-        engine: Engine = client.app.engine  # type: ignore[attr-defined]
+    with TestClient(create_front(settings, Models(Engine(settings)))) as client:
+        engine: Engine = client.app.models.default  # type: ignore[attr-defined]
         engine.batcher.backlog.tokens = 5
         response = client.post("/predict", json={"inputs": "hi"})
         engine.batcher.backlog.tokens = 0
@@ -83,7 +84,7 @@ def test_request_of_a_client_that_left_is_dropped(
 ):
     """Its rows do not run, nothing is sent, and the next one is answered."""
     monkeypatch.setattr("service.predict.WATCH_AFTER", 0.0)
-    front, sent, left = create_front(settings, text_engine), [], asyncio.Event()
+    front, sent, left = create_front(settings, Models(text_engine)), [], asyncio.Event()
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)

@@ -1,0 +1,1 @@
+"""The service's own HTTP routes, a module for each subject."""

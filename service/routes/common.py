@@ -1,0 +1,42 @@
+"""What routes share: answers that are JSON already, error answers for the documents, who is being asked."""
+
+from typing import Any
+
+from fastapi.responses import Response
+
+from service.engine import Engine
+from service.errors import ErrorBody
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def error(status: int, description: str) -> Responses:
+    """An error answer, for the documents."""
+    return {status: {"model": ErrorBody, "description": description}}
+
+
+INVALID = error(400, "The request cannot be answered")
+GUARDED = error(401, "An API key is needed")
+TOO_LARGE = error(413, "Too many inputs, or too large a body")
+OVERLOADED = error(429, "Too much waits already; Retry-After says how long to wait")
+STOPPING = error(503, "The service is stopping")
+LATE = error(504, "The answer was not ready in time")
+INFERENCE = INVALID | TOO_LARGE | OVERLOADED | STOPPING | LATE
+
+
+class JSONBytes(Response):
+    """JSON that is written already."""
+
+    media_type = "application/json"
+
+
+def identity(engine: Engine) -> dict[str, str]:
+    placement = engine.placement
+    return {
+        "model": engine.manifest.name,
+        "version": engine.manifest.version,
+        "provider": placement.provider,
+        "device": placement.device,
+        "requested_device": placement.requested,
+        "fallback_reason": placement.reason,
+    }

@@ -1,0 +1,26 @@
+"""Whether the service lives, and is ready."""
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from service.models import Models
+from service.routes.common import identity
+from service.schemas import Live, Ready
+
+
+def add_health(app: FastAPI, models: Models) -> None:
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    @app.get("/health/live")
+    async def live() -> Live:
+        """The process answers."""
+        return Live()
+
+    @app.get("/health/ready")
+    def ready() -> Ready:
+        """The model is loaded, verified against its canary, and runs on this provider."""
+        engine = models.default
+        collector = engine.collector
+        return Ready(**identity(engine), workers=collector.workers, statistics=collector.storage())
