@@ -11,7 +11,6 @@ from service.errors import install_error_handlers
 from service.keys import ApiKeys
 from service.limits import BodyLimit
 from service.models import Models
-from service.predict import PredictRoute
 from service.routes.health import add_health
 from service.routes.inference import add_inference
 from service.routes.statistics import add_statistics
@@ -36,11 +35,6 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     add_statistics(app, models, ApiKeys.of(settings))
     add_health(app, models)
     return app
-
-
-def create_front(settings: Settings, models: Models) -> PredictRoute:
-    """The application behind its fast route: what a server runs."""
-    return PredictRoute(create_app(settings, models), models, settings.max_body_bytes)
 
 
 def _lifespan(models: Models) -> Any:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from math import isnan
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +19,12 @@ from runtime.inputs import EncodedInput, describe, make_input_encoder
 from runtime.packing import Tokens
 from runtime.probabilities import softmax
 from runtime.statistics import row_means, token_values
-from service.backlog import Answer
+from service.backlog import Answer, Receiver, Request
 from service.batcher import Batcher
 from service.collector import Collector, Statistics
 from service.scale import scaled
 from service.schemas import PredictRequest
 from service.settings import Settings
-
-
-class Phases(NamedTuple):
-    """How long the parts of an answer took, in seconds."""
-
-    tokenize: float
-    queue: float
-    infer: float
 
 
 class Engine:
@@ -100,39 +92,46 @@ class Engine:
                 self.collector.observe(batch, 0.0)
         return join(batches)
 
-    async def predict(self, request: PredictRequest) -> tuple[list[dict[str, Any]], Phases]:
-        """Classifies what a client sent; the predictions are as `service.schemas.Prediction` describes them.
+    def encode(self, inputs: Any) -> list[EncodedInput]:
+        """What a client sent, 1 to max_rows inputs or a single text, ready to run.
 
-        Raises: as `infer`.
+        Raises:
+            InvalidInput: it cannot be answered; says which input and what is allowed.
         """
-        started = time.perf_counter()
-        encoded = self.inputs.encode(self.as_list(request.inputs))
-        tokenized = time.perf_counter()
-        answer = await self.infer(encoded, request.timeout)
-        phases = Phases(tokenized - started, answer.queue_seconds, answer.run_seconds)
-        return self._predictions(encoded, answer.batch, request), phases
+        return self.inputs.encode(self._as_list(inputs))
 
-    async def infer(self, encoded: list[EncodedInput], timeout: float | None = None) -> Answer:
-        """Runs R >= 1 encoded inputs, with whatever else waits; rows of the answer's batch are in their order.
+    def submit(self, encoded: list[EncodedInput], receiver: Receiver, timeout: float | None = None) -> Request:
+        """Lets R >= 1 encoded inputs run with whatever else waits; rows of the answer's batch are in their order.
 
         Args:
+            receiver: gets the answer; `checked` says whether it can be used.
             timeout: seconds after which no answer is wanted; the service's own limit where it is not given.
+
+        Raises:
+            Unavailable, Overloaded: it cannot be answered now.
+        """
+        return self.batcher.admit([item.tokens for item in encoded], receiver, timeout or self.timeout)
+
+    async def infer(self, encoded: list[EncodedInput], timeout: float | None = None) -> Answer:
+        """The same for who can wait.
 
         Raises:
             InvalidInput: an input overflows the model; says which.
             Unavailable, Overloaded, DeadlineExceeded: it cannot be answered now, or in time.
         """
         answer = await self.batcher.submit([item.tokens for item in encoded], timeout or self.timeout)
-        if isnan(sum(answer.batch.scores)):
-            row = [isnan(score) for score in answer.batch.scores].index(True)
-            raise InvalidInput(
-                "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
-            )
+        check_finite(answer.batch)
         return answer
 
-    def _predictions(
+    def predictions(
         self, encoded: list[EncodedInput], batch: EncodedBatch, request: PredictRequest
     ) -> list[dict[str, Any]]:
+        """The answer to a request, as `service.schemas.Prediction` describes it.
+
+        Raises:
+            InvalidInput: an input overflows the model; says which.
+        """
+        check_finite(batch)
         labels = self.manifest.labels
         predictions: list[dict[str, Any]] = []
         for item, best, score in zip(encoded, batch.classes, batch.scores, strict=True):
@@ -150,8 +149,7 @@ class Engine:
         best = np.argsort(-probabilities, kind="stable")[:count]
         return [{"label": self.manifest.labels[i], "score": float(probabilities[i])} for i in best]
 
-    def as_list(self, inputs: Any) -> list[Any]:
-        """What a client sent as a list of 1 to max_rows inputs, or raises InvalidInput."""
+    def _as_list(self, inputs: Any) -> list[Any]:
         rows = [inputs] if isinstance(inputs, str) else inputs
         if not isinstance(rows, list):
             kind = "a text or a list of texts" if self.manifest.inputs.kind == "text" else "a list of sequences"
@@ -180,6 +178,15 @@ class Engine:
             ]
             for row, z in zip(means.tolist(), scores.tolist(), strict=True)
         ]
+
+
+def check_finite(batch: EncodedBatch) -> None:
+    """Raises InvalidInput where a row overflowed the model."""
+    if isnan(sum(batch.scores)):
+        row = [isnan(score) for score in batch.scores].index(True)
+        raise InvalidInput(
+            "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
+        )
 
 
 def make_sampler(artifact: Artifact, encoder: Encoder, settings: Settings) -> DeepSampler | None:

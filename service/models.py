@@ -42,6 +42,11 @@ class Models:
             raise UnknownModel(f"There is no version {version!r} of {name} here, there is {', '.join(versions)}.")
         return self._engines[name][version]
 
+    @property
+    def full(self) -> bool:
+        """Whether whatever was asked would be refused."""
+        return self.default.batcher.full
+
     def start(self) -> None:
         """Begins to keep statistics, where the settings ask for it."""
         for engine in self:

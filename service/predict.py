@@ -1,8 +1,4 @@
-"""POST /predict, as lean as it gets: an ASGI callable in front of the web framework.
-
-The framework has the route too, for its documents, and answers through this same code. Going around it halves what a
-request costs beside the graph (docs/benchmarks.md).
-"""
+"""POST /predict: from a body to an answer, whichever way the body came (service/protocol.py, service/routes)."""
 
 import asyncio
 import time
@@ -13,10 +9,12 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive
 
 from runtime.errors import AddNormError
-from service.engine import Phases
+from runtime.inputs import EncodedInput
+from service.backlog import Answer, Receiver, Request
+from service.engine import Engine
 from service.errors import defect_response, domain_response, invalid_request
 from service.limits import TooLarge, read_body
 from service.models import Models
@@ -25,72 +23,80 @@ from service.schemas import PredictRequest
 WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
 
 
-class Answer(NamedTuple):
+class Content(NamedTuple):
     """A prediction's answer: JSON, and the value of its Server-Timing header."""
 
-    content: bytes
+    body: bytes
     timing: str
 
 
-class PredictRoute:
-    """Answers predictions itself, and hands everything else on.
+class Prediction:
+    """A request that waits for its rows to run.
 
     Args:
-        app: the application that has all other routes.
-        max_bytes: largest body.
+        body: what the client sent.
+        receiver: gets the batcher's answer; `content` makes the client's of it.
+
+    Raises:
+        ValidationError: the body is not a PredictRequest.
+        AddNormError: it cannot be answered.
     """
 
-    def __init__(self, app: ASGIApp, models: Models, max_bytes: int) -> None:
-        self.app, self.models, self.max_bytes = app, models, max_bytes
+    __slots__ = ("encoded", "engine", "parse", "request", "tokenize", "waiting")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/predict" or scope["method"] != "POST":
-            await self.app(scope, receive, send)
-            return
-        try:
-            answer = await self.respond(receive)
-        except ClientDisconnect:
-            return  # nobody is left to answer
-        if isinstance(answer, Response):
-            await answer(scope, receive, send)
-            return
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(answer.content)),
-            (b"server-timing", answer.timing.encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.content})
-
-    async def respond(self, receive: Receive) -> Answer | Response:
-        """The answer to the request whose body `receive` gives, or the response that says why there is none.
-
-        Raises:
-            ClientDisconnect: the client left before.
-        """
-        try:
-            return await self.answer(await read_body(receive, self.max_bytes), receive)
-        except TooLarge as error:
-            return error.response()
-        except ValidationError as error:
-            return domain_response(invalid_request(error))
-        except AddNormError as error:
-            return domain_response(error)
-        except ClientDisconnect:
-            raise
-        except Exception as error:
-            return defect_response("POST", "/predict", error)
-
-    async def answer(self, body: bytes, receive: Receive) -> Answer:
+    def __init__(self, models: Models, body: bytes, receiver: Receiver) -> None:
         started = time.perf_counter()
-        request = PredictRequest.model_validate_json(body)
-        engine = self.models.default
+        self.request = PredictRequest.model_validate_json(body)
+        self.engine: Engine = models.default
         parsed = time.perf_counter()
-        async with Watched(receive):
-            predictions, phases = await engine.predict(request)
-        answered = time.perf_counter()
-        content = to_json(engine.identity | {"predictions": predictions})
-        return Answer(content, server_timing(parsed - started, phases, time.perf_counter() - answered))
+        self.encoded: list[EncodedInput] = self.engine.encode(self.request.inputs)
+        self.parse, self.tokenize = parsed - started, time.perf_counter() - parsed
+        self.waiting: Request = self.engine.submit(self.encoded, receiver, self.request.timeout)
+
+    def content(self, answer: Answer) -> Content:
+        """Raises InvalidInput where an input overflows the model."""
+        started = time.perf_counter()
+        predictions = self.engine.predictions(self.encoded, answer.batch, self.request)
+        body = to_json(self.engine.identity | {"predictions": predictions})
+        serialize = time.perf_counter() - started
+        return Content(body, server_timing(self.parse, self.tokenize, answer, serialize))
+
+    def abandon(self) -> None:
+        """Drops what has not run: the client left."""
+        self.engine.batcher.abandon(self.waiting)
+
+
+async def respond(models: Models, receive: Receive, max_bytes: int) -> Content | Response:
+    """The answer to the request whose body `receive` gives, or the response that says why there is none.
+
+    Raises:
+        ClientDisconnect: the client left before.
+    """
+    try:
+        body = await read_body(receive, max_bytes)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        prediction = Prediction(models, body, answer)
+        try:
+            async with Watched(receive):
+                return prediction.content(await answer)
+        except BaseException:
+            prediction.abandon()
+            raise
+    except ClientDisconnect:
+        raise
+    except Exception as error:
+        return failure(error)
+
+
+def failure(error: Exception) -> Response:
+    """The response that says why there is no prediction."""
+    if isinstance(error, TooLarge):
+        return error.response()
+    if isinstance(error, ValidationError):
+        return domain_response(invalid_request(error))
+    if isinstance(error, AddNormError):
+        return domain_response(error)
+    return defect_response("POST", "/predict", error)
 
 
 class Watched:
@@ -129,9 +135,9 @@ class Watched:
         self.task.cancel()
 
 
-def server_timing(parse: float, phases: Phases, serialize: float) -> str:
+def server_timing(parse: float, tokenize: float, answer: Answer, serialize: float) -> str:
     """The header that says where an answer's time went: milliseconds, to the microsecond (W3C Server Timing)."""
     return (
-        f"parse;dur={1e3 * parse:.3f}, tokenize;dur={1e3 * phases.tokenize:.3f}, queue;dur={1e3 * phases.queue:.3f}, "
-        f"infer;dur={1e3 * phases.infer:.3f}, serialize;dur={1e3 * serialize:.3f}"
+        f"parse;dur={1e3 * parse:.3f}, tokenize;dur={1e3 * tokenize:.3f}, queue;dur={1e3 * answer.queue_seconds:.3f}, "
+        f"infer;dur={1e3 * answer.run_seconds:.3f}, serialize;dur={1e3 * serialize:.3f}"
     )

@@ -4,7 +4,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from service.models import Models
-from service.predict import PredictRoute
+from service.predict import respond
 from service.routes.common import INFERENCE, JSONBytes, identity
 from service.schemas import ModelResponse, PlanInUse, PredictRequest, PredictResponse
 from service.settings import Settings
@@ -15,18 +15,16 @@ PREDICT_BODY = {
 
 
 def add_inference(app: FastAPI, models: Models, settings: Settings) -> None:
-    route = PredictRoute(app, models, settings.max_body_bytes)
-
     @app.post("/predict", responses=INFERENCE, openapi_extra=PREDICT_BODY, response_model=PredictResponse)
     async def predict(request: Request) -> Response:
         """Classifies one or more inputs. The body is read as JSON, whatever its Content-Type.
 
         `Server-Timing` says where the time went: parse, tokenize, queue, infer and serialize.
         """
-        answer = await route.respond(request.receive)
+        answer = await respond(models, request.receive, settings.max_body_bytes)
         if isinstance(answer, Response):
             return answer
-        return JSONBytes(answer.content, headers={"Server-Timing": answer.timing})
+        return JSONBytes(answer.body, headers={"Server-Timing": answer.timing})
 
     @app.get("/model")
     async def model() -> ModelResponse:
