@@ -4,25 +4,19 @@ The framework has the route too, for its documents, and answers through this sam
 request costs beside the graph (docs/benchmarks.md).
 """
 
-import asyncio
 import time
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime.errors import AddNormError
+from service.answering import Watched, answered
 from service.engine import Phases
-from service.errors import defect_response, domain_response, invalid_request
-from service.limits import TooLarge, read_body
+from service.limits import read_body
 from service.models import Models
 from service.schemas import PredictRequest
-
-WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
 
 
 class Answer(NamedTuple):
@@ -68,65 +62,27 @@ class PredictRoute:
         Raises:
             ClientDisconnect: the client left before.
         """
-        try:
-            return await self.answer(await read_body(receive, self.max_bytes), receive)
-        except TooLarge as error:
-            return error.response()
-        except ValidationError as error:
-            return domain_response(invalid_request(error))
-        except AddNormError as error:
-            return domain_response(error)
-        except ClientDisconnect:
-            raise
-        except Exception as error:
-            return defect_response("POST", "/predict", error)
+        return await answered(self.answer(receive), "/predict")
 
-    async def answer(self, body: bytes, receive: Receive) -> Answer:
+    async def answer(self, receive: Receive) -> Answer:
+        body = await read_body(receive, self.max_bytes)
         started = time.perf_counter()
         request = PredictRequest.model_validate_json(body)
-        engine = self.models.default
+        named = request.model is not None or request.version is not None
+        engine = self.models.find(request.model, request.version) if named else self.models.default
         parsed = time.perf_counter()
-        async with Watched(receive):
-            predictions, phases = await engine.predict(request)
-        answered = time.perf_counter()
-        content = to_json(engine.identity | {"predictions": predictions})
-        return Answer(content, server_timing(parsed - started, phases, time.perf_counter() - answered))
-
-
-class Watched:
-    """Cancels what runs inside when the client leaves, and raises ClientDisconnect then.
-
-    Most answers are there before watching would begin, and cost no task.
-    """
-
-    def __init__(self, receive: Receive) -> None:
-        self.receive, self.left = receive, False
-        self.watcher: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self.task = asyncio.current_task()
-        self.loop = asyncio.get_running_loop()
-        self.timer = self.loop.call_later(WATCH_AFTER, self.begin)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.timer.cancel()
-        if self.watcher is not None:
-            self.watcher.cancel()
-        if self.left and kind is asyncio.CancelledError:
-            raise ClientDisconnect from None
-
-    def begin(self) -> None:
-        self.watcher = self.loop.create_task(self.watch())
-
-    async def watch(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        self.left = True
-        assert self.task is not None
-        self.task.cancel()
+        try:
+            async with Watched(receive):
+                predictions, phases = await engine.predict(request)
+            ran = time.perf_counter()
+            content = to_json(engine.identity | {"predictions": predictions})
+        except BaseException:
+            engine.counts.fail(time.perf_counter() - started)
+            raise
+        ended = time.perf_counter()
+        read = parsed - started + phases.tokenize
+        engine.counts.answer(len(predictions), ended - started, read, phases.queue, phases.infer, ended - ran)
+        return Answer(content, server_timing(parsed - started, phases, ended - ran))
 
 
 def server_timing(parse: float, phases: Phases, serialize: float) -> str:

@@ -40,6 +40,10 @@ class PredictRequest(Body):
     """Seconds after which no answer is wanted any more; the service's own limit where it is missing."""
     norm_stats: bool = Field(False, strict=True)
     """Whether to add, for every normalization layer, how far this input lies from the validation data."""
+    model: str | None = None
+    """Its name; the default model where it is missing."""
+    version: str | None = None
+    """The highest where it is missing."""
 
 
 class Candidate(Body):

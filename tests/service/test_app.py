@@ -174,7 +174,7 @@ def test_openapi_lists_every_path(client: TestClient):
         "/health/ready": {"get"},
     }
     schema = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"inputs", "top_k", "timeout", "norm_stats"}
+    assert set(schema["properties"]) == {"inputs", "top_k", "timeout", "norm_stats", "model", "version"}
 
 
 def test_shutdown_refuses_what_comes_later(text_artifact: Artifact, text_engine: Engine):
