@@ -112,7 +112,9 @@ class InvalidInput(AddNormError):
     def about(self, name: str) -> "InvalidInput":
         """The same about what this client calls `name`, and the encoders call inputs."""
         message = str(self)
-        return InvalidInput(self.code, name + message.removeprefix("inputs") if message.startswith("inputs") else message)
+        return InvalidInput(
+            self.code, name + message.removeprefix("inputs") if message.startswith("inputs") else message
+        )
 
     def __reduce__(self) -> tuple[type["InvalidInput"], tuple[str, str]]:
         return type(self), (self.code, str(self))

@@ -70,7 +70,9 @@ class TextEncoder:
         if known.min() < 0 or known.max() >= self.vocabulary:
             strange = [(row, ids[(ids < 0) | (ids >= self.vocabulary)]) for row, ids in enumerate(rows)]
             row, token = next((row, some[0]) for row, some in strange if len(some))
-            raise InvalidInput("unknown_token", f"inputs[{row}] has token {token}, expected 0 to {self.vocabulary - 1}.")
+            raise InvalidInput(
+                "unknown_token", f"inputs[{row}] has token {token}, expected 0 to {self.vocabulary - 1}."
+            )
         return [EncodedInput(ids, False) for ids in rows]
 
     def _cut(self, row: int, ids: list[int], shortened: bool) -> EncodedInput:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from runtime.batch import EncodedBatch
-from runtime.errors import AddNormError
+from runtime.errors import AddNormError, InvalidInput
 from runtime.inputs import EncodedInput
 from service.engine import Engine
 from service.errors import defect_response, domain_response, invalid_request
@@ -45,6 +45,7 @@ async def answered(work: Awaitable[T], path: str) -> T | Response:
 
 async def run_counted(
     engine: Engine,
+    name: str,
     started: float,
     encode: Callable[[], list[EncodedInput]],
     write: Callable[[list[EncodedInput], EncodedBatch], T],
@@ -54,6 +55,7 @@ async def run_counted(
     """Encodes, runs and writes one request, and counts it.
 
     Args:
+        name: what its client calls the inputs.
         started: when its body was there (`time.perf_counter`).
         receive: tells when the client leaves; nothing is run for it then.
         timeout: seconds; the service's own limit where it is not given.
@@ -68,8 +70,10 @@ async def run_counted(
             answer = await engine.infer(encoded, timeout)
         ran = clock()
         written = write(encoded, answer.batch)
-    except BaseException:
+    except BaseException as error:
         engine.counts.fail(clock() - started)
+        if isinstance(error, InvalidInput):
+            raise error.about(name) from None
         raise
     ended = clock()
     engine.counts.answer(len(encoded), ended - started, read, answer.queue_seconds, answer.run_seconds, ended - ran)

@@ -1,6 +1,7 @@
 """From what went wrong to what the client reads: the one place that maps errors to HTTP statuses.
 
-Every error body is {"error": one sentence, "code": machine-readable reason}; below /v1 it is as OpenAI's clients read it.
+Every error body is {"error": one sentence, "code": machine-readable reason}; below /v1 it is {"error": {"message",
+"type", "param", "code"}}, as OpenAI's clients read it.
 """
 
 import logging
@@ -80,9 +81,7 @@ def error_response(status: int, message: str, code: str, path: str = "") -> JSON
     if not path.startswith(OPENAI_PATHS):
         return JSONResponse({"error": message, "code": code}, status_code=status)
     kind = OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return JSONResponse(
-        {"error": {"message": message, "type": kind, "param": None, "code": code}}, status_code=status
-    )
+    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": code}}, status_code=status)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -165,7 +164,9 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
         return error_response(404, f"There is no {path}; /docs lists what there is.", "not_found", path)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "another method")
-        response = error_response(405, f"{path} does not take {method}, it takes {allowed}.", "method_not_allowed", path)
+        response = error_response(
+            405, f"{path} does not take {method}, it takes {allowed}.", "method_not_allowed", path
+        )
         response.headers["Allow"] = allowed
         return response
     return error_response(error.status_code, str(error.detail), "http_error", path)
