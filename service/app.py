@@ -14,6 +14,7 @@ from service.models import Models
 from service.oip.infer import InferRoute
 from service.oip.routes import add_oip
 from service.predict import PredictRoute
+from service.routes.embeddings import add_embeddings
 from service.routes.health import add_health
 from service.routes.inference import add_inference
 from service.routes.statistics import add_statistics
@@ -36,6 +37,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     install_error_handlers(app)
     add_inference(app, models, settings)
     add_statistics(app, models, ApiKeys.of(settings))
+    add_embeddings(app, models, settings)
     add_oip(app, models, settings)
     add_health(app, models)
     return app

@@ -85,6 +85,36 @@ class PredictResponse(Body):
     predictions: list[Prediction]
 
 
+class EmbedRequest(Body):
+    """What to embed."""
+
+    inputs: Inputs
+    model: str | None = None
+    """Its name; the default model where it is missing."""
+    version: str | None = None
+    """The highest where it is missing."""
+    normalize: bool = Field(True, strict=True)
+    """Whether they have length 1, so that their dot products are cosines; else they are as the graph gives them."""
+    timeout: float | None = Field(None, gt=0, le=3600, strict=True)
+    """Seconds after which no answer is wanted any more; the service's own limit where it is missing."""
+
+
+class Embedded(Body):
+    """The answer for one input."""
+
+    embedding: list[float]
+    tokens: int
+    """Tokens that were read."""
+    truncated: bool
+    """Whether the input was longer than the model reads."""
+
+
+class EmbedResponse(Body):
+    model: str
+    version: str
+    embeddings: list[Embedded]
+
+
 class PlanInUse(Body):
     """Which of ONNX Runtime's graph optimizations the session goes without, and why."""
 

@@ -22,6 +22,7 @@ TOO_LARGE = error(413, "Too many inputs, or too large a body")
 OVERLOADED = error(429, "Too much waits already; Retry-After says how long to wait")
 STOPPING = error(503, "The service is stopping")
 LATE = error(504, "The answer was not ready in time")
+UNKNOWN_MODEL = error(404, "No such model or version")
 INFERENCE = INVALID | TOO_LARGE | OVERLOADED | STOPPING | LATE
 
 

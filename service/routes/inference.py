@@ -5,11 +5,9 @@ from fastapi.responses import Response
 
 from service.models import Models
 from service.predict import PredictRoute
-from service.routes.common import INFERENCE, JSONBytes, error, identity, json_body
+from service.routes.common import INFERENCE, UNKNOWN_MODEL, JSONBytes, identity, json_body
 from service.schemas import ModelResponse, PlanInUse, PredictRequest, PredictResponse
 from service.settings import Settings
-
-UNKNOWN = error(404, "No such model or version")
 
 
 def add_inference(app: FastAPI, models: Models, settings: Settings) -> None:
@@ -17,7 +15,7 @@ def add_inference(app: FastAPI, models: Models, settings: Settings) -> None:
 
     @app.post(
         "/predict",
-        responses=INFERENCE | UNKNOWN,
+        responses=INFERENCE | UNKNOWN_MODEL,
         openapi_extra=json_body(PredictRequest),
         response_model=PredictResponse,
     )
