@@ -3,8 +3,6 @@
 import time
 from dataclasses import dataclass, field
 
-NS = 1_000_000_000
-
 
 @dataclass(slots=True)
 class BatchCounts:
@@ -64,17 +62,17 @@ class InferenceCounts:
         """Counts an answered request; times in seconds."""
         self.requests += 1
         self.rows += rows
-        self.total_ns += int(total * NS)
-        self.input_ns += int(read * NS)
-        self.queue_ns += int(queue * NS)
-        self.infer_ns += int(infer * NS)
-        self.output_ns += int(written * NS)
+        self.total_ns += int(total * 1e9)
+        self.input_ns += int(read * 1e9)
+        self.queue_ns += int(queue * 1e9)
+        self.infer_ns += int(infer * 1e9)
+        self.output_ns += int(written * 1e9)
         self.last_ms = int(time.time() * 1000)
 
     def fail(self, total: float) -> None:
         """Counts a request that was not answered; seconds."""
         self.failed += 1
-        self.failed_ns += int(total * NS)
+        self.failed_ns += int(total * 1e9)
 
     def run(self, rows: int, pack: float, infer: float, record: float) -> None:
         """Counts a batch that ran; times in seconds."""
@@ -82,9 +80,9 @@ class InferenceCounts:
         if batch is None:
             batch = self.batches[rows] = BatchCounts()
         batch.executions += 1
-        batch.pack_ns += int(pack * NS)
-        batch.infer_ns += int(infer * NS)
-        batch.record_ns += int(record * NS)
+        batch.pack_ns += int(pack * 1e9)
+        batch.infer_ns += int(infer * 1e9)
+        batch.record_ns += int(record * 1e9)
 
     def merge(self, other: "InferenceCounts") -> "InferenceCounts":
         """What both counted together."""

@@ -91,9 +91,9 @@ class InferRoute:
 def target_of(path: str) -> Target | None:
     """The model that an inference path names; None of another path."""
     match path.split("/"):
-        case ["", "v2", "models", name, "infer"]:
+        case ["", "v2", "models", name, "infer"] if name:
             return Target(name, None)
-        case ["", "v2", "models", name, "versions", version, "infer"]:
+        case ["", "v2", "models", name, "versions", version, "infer"] if name:
             return Target(name, version)
     return None
 
