@@ -11,6 +11,9 @@ from service.errors import install_error_handlers
 from service.keys import ApiKeys
 from service.limits import BodyLimit
 from service.models import Models
+from service.oip.infer import InferRoute
+from service.oip.routes import add_oip
+from service.routes.embeddings import add_embeddings
 from service.routes.health import add_health
 from service.routes.inference import add_inference
 from service.routes.statistics import add_statistics
@@ -33,8 +36,15 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     install_error_handlers(app)
     add_inference(app, models, settings)
     add_statistics(app, models, ApiKeys.of(settings))
+    add_embeddings(app, models, settings)
+    add_oip(app, models, settings)
     add_health(app, models)
     return app
+
+
+def create_front(settings: Settings, models: Models) -> InferRoute:
+    """The application behind its fast route: what a server runs."""
+    return InferRoute(create_app(settings, models), models, settings.max_body_bytes)
 
 
 def _lifespan(models: Models) -> Any:

@@ -22,6 +22,7 @@ from runtime.statistics import row_means, token_values
 from service.backlog import Answer, Receiver, Request
 from service.batcher import Batcher
 from service.collector import Collector, Statistics
+from service.inference_counts import InferenceCounts
 from service.scale import scaled
 from service.schemas import PredictRequest
 from service.settings import Settings
@@ -29,6 +30,9 @@ from service.settings import Settings
 
 class Engine:
     """Loads the artifact that the settings name; ready once constructed.
+
+    Attributes:
+        counts: what this process answered with it.
 
     Args:
         collector: where it hands in what its norms see; one of its own where it is not given.
@@ -53,6 +57,7 @@ class Engine:
         self.sampler = make_sampler(artifact, self.encoder, settings)
         self.baseline = read_baseline(artifact)
         self.timeout = settings.timeout
+        self.counts = InferenceCounts()
         self.batcher = Batcher(
             self._run,
             after=self.look_deeper,
@@ -73,10 +78,16 @@ class Engine:
     def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
         started = time.perf_counter()
         batch = self.encoder.run(sequences)
-        if isnan(sum(batch.scores)):
-            return self._run_apart(sequences)
-        self.collector.observe(batch, time.perf_counter() - started)
-        return batch
+        ran = time.perf_counter()
+        finite = not isnan(sum(batch.scores))
+        if finite:
+            self.collector.observe(batch, ran - started)
+        packing = self.encoder.pack_seconds
+        self.counts.run(len(sequences), packing, ran - started - packing, time.perf_counter() - ran)
+        if finite or len(sequences) == 1:
+            return batch
+        # One that overflows must not reach its neighbours, and is not recorded.
+        return join([self._run([sequence]) for sequence in sequences])
 
     def look_deeper(self, sequences: Sequence[Tokens]) -> None:
         """Looks deeply at a few of the sequences that were answered, if there is time for it."""
@@ -84,21 +95,13 @@ class Engine:
             spent = self.sampler.spent
             self.collector.observe_deep(self.sampler.look(sequences), self.sampler.spent - spent)
 
-    def _run_apart(self, sequences: Sequence[Tokens]) -> EncodedBatch:
-        """Runs every sequence alone: one that overflows must not reach its neighbours, and is not counted."""
-        batches = [self.encoder.run([sequence]) for sequence in sequences]
-        for batch in batches:
-            if not isnan(batch.scores[0]):
-                self.collector.observe(batch, 0.0)
-        return join(batches)
-
     def encode(self, inputs: Any) -> list[EncodedInput]:
         """What a client sent, 1 to max_rows inputs or a single text, ready to run.
 
         Raises:
             InvalidInput: it cannot be answered; says which input and what is allowed.
         """
-        return self.inputs.encode(self._as_list(inputs))
+        return self.inputs.encode(self.as_list(inputs))
 
     def submit(self, encoded: list[EncodedInput], receiver: Receiver, timeout: float | None = None) -> Request:
         """Lets R >= 1 encoded inputs run with whatever else waits; rows of the answer's batch are in their order.
@@ -149,21 +152,30 @@ class Engine:
         best = np.argsort(-probabilities, kind="stable")[:count]
         return [{"label": self.manifest.labels[i], "score": float(probabilities[i])} for i in best]
 
-    def _as_list(self, inputs: Any) -> list[Any]:
+    def as_list(self, inputs: Any) -> list[Any]:
+        """What a client sent as a list of 1 to max_rows inputs, or raises InvalidInput."""
         rows = [inputs] if isinstance(inputs, str) else inputs
         if not isinstance(rows, list):
             kind = "a text or a list of texts" if self.manifest.inputs.kind == "text" else "a list of sequences"
             raise InvalidInput("invalid_inputs", f"inputs is {describe(inputs)}, expected {kind}.")
+        self.check_rows(len(rows))
+        return rows
+
+    def check_rows(self, rows: int) -> None:
+        """Raises InvalidInput unless a request may have so many inputs."""
         if not rows:
             raise InvalidInput("no_inputs", f"inputs is empty, expected 1 to {self.max_rows} of them.")
-        if len(rows) > self.max_rows:
-            raise InvalidInput("too_many_rows", f"inputs has {len(rows)} rows, expected at most {self.max_rows}.")
-        return rows
+        if rows > self.max_rows:
+            raise InvalidInput("too_many_rows", f"inputs has {rows} rows, expected at most {self.max_rows}.")
+
+    def norm_means(self, batch: EncodedBatch) -> NDArray[np.float64]:
+        """Mean and variance at every norm, averaged over each row's tokens [R, 2L]."""
+        return row_means(token_values(batch.norm_statistics, self.manifest.layers), batch.lengths)
 
     def deviations(self, batch: EncodedBatch) -> list[list[dict[str, Any]]]:
         """How far every row's tokens lie from the baseline's requests, as `service.schemas.LayerDeviation` says it."""
         layers = self.manifest.layers
-        means = row_means(token_values(batch.norm_statistics, layers), batch.lengths)
+        means = self.norm_means(batch)
         scores = self.baseline.z_scores(means)
         return [
             [

@@ -2,25 +2,21 @@
 
 import asyncio
 import time
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive
 
-from runtime.errors import AddNormError
-from runtime.inputs import EncodedInput
-from service.backlog import Answer, Receiver, Request
+from service.answering import Watched, answered
+from service.backlog import Answer, Receiver
 from service.engine import Engine
-from service.errors import defect_response, domain_response, invalid_request
-from service.limits import TooLarge, read_body
+from service.limits import read_body
 from service.models import Models
 from service.schemas import PredictRequest
 
-WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
+PREDICT = "/predict"
 
 
 class Content(NamedTuple):
@@ -42,27 +38,46 @@ class Prediction:
         AddNormError: it cannot be answered.
     """
 
-    __slots__ = ("encoded", "engine", "parse", "request", "tokenize", "waiting")
+    __slots__ = ("encoded", "engine", "parse", "request", "started", "tokenize", "waiting")
 
     def __init__(self, models: Models, body: bytes, receiver: Receiver) -> None:
-        started = time.perf_counter()
-        self.request = PredictRequest.model_validate_json(body)
-        self.engine: Engine = models.default
+        self.started = time.perf_counter()
+        self.request = request = PredictRequest.model_validate_json(body)
+        named = request.model is not None or request.version is not None
+        self.engine: Engine = models.find(request.model, request.version) if named else models.default
         parsed = time.perf_counter()
-        self.encoded: list[EncodedInput] = self.engine.encode(self.request.inputs)
-        self.parse, self.tokenize = parsed - started, time.perf_counter() - parsed
-        self.waiting: Request = self.engine.submit(self.encoded, receiver, self.request.timeout)
+        self.parse = parsed - self.started
+        try:
+            self.encoded = self.engine.encode(request.inputs)
+            self.tokenize = time.perf_counter() - parsed
+            self.waiting = self.engine.submit(self.encoded, receiver, request.timeout)
+        except Exception:
+            self.fail()
+            raise
 
     def content(self, answer: Answer) -> Content:
         """Raises InvalidInput where an input overflows the model."""
-        started = time.perf_counter()
+        ran = time.perf_counter()
         predictions = self.engine.predictions(self.encoded, answer.batch, self.request)
         body = to_json(self.engine.identity | {"predictions": predictions})
-        serialize = time.perf_counter() - started
+        ended = time.perf_counter()
+        total, read, queue, infer, serialize = (
+            ended - self.started,
+            self.parse + self.tokenize,
+            answer.queue_seconds,
+            answer.run_seconds,
+            ended - ran,
+        )
+        self.engine.counts.answer(len(predictions), total, read, queue, infer, serialize)
         return Content(body, server_timing(self.parse, self.tokenize, answer, serialize))
+
+    def fail(self) -> None:
+        """Counts that it was understood, and is not answered."""
+        self.engine.counts.fail(time.perf_counter() - self.started)
 
     def abandon(self) -> None:
         """Drops what has not run: the client left."""
+        self.fail()
         self.engine.batcher.abandon(self.waiting)
 
 
@@ -72,67 +87,22 @@ async def respond(models: Models, receive: Receive, max_bytes: int) -> Content |
     Raises:
         ClientDisconnect: the client left before.
     """
+    return await answered(_content(models, receive, max_bytes), PREDICT)
+
+
+async def _content(models: Models, receive: Receive, max_bytes: int) -> Content:
+    body = await read_body(receive, max_bytes)
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    prediction = Prediction(models, body, answer)
     try:
-        body = await read_body(receive, max_bytes)
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        prediction = Prediction(models, body, answer)
-        try:
-            async with Watched(receive):
-                return prediction.content(await answer)
-        except BaseException:
-            prediction.abandon()
-            raise
-    except ClientDisconnect:
+        async with Watched(receive):
+            return prediction.content(await answer)
+    except (ClientDisconnect, asyncio.CancelledError):
+        prediction.abandon()
         raise
-    except Exception as error:
-        return failure(error)
-
-
-def failure(error: Exception) -> Response:
-    """The response that says why there is no prediction."""
-    if isinstance(error, TooLarge):
-        return error.response()
-    if isinstance(error, ValidationError):
-        return domain_response(invalid_request(error))
-    if isinstance(error, AddNormError):
-        return domain_response(error)
-    return defect_response("POST", "/predict", error)
-
-
-class Watched:
-    """Cancels what runs inside when the client leaves, and raises ClientDisconnect then.
-
-    Most answers are there before watching would begin, and cost no task.
-    """
-
-    def __init__(self, receive: Receive) -> None:
-        self.receive, self.left = receive, False
-        self.watcher: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self.task = asyncio.current_task()
-        self.loop = asyncio.get_running_loop()
-        self.timer = self.loop.call_later(WATCH_AFTER, self.begin)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.timer.cancel()
-        if self.watcher is not None:
-            self.watcher.cancel()
-        if self.left and kind is asyncio.CancelledError:
-            raise ClientDisconnect from None
-
-    def begin(self) -> None:
-        self.watcher = self.loop.create_task(self.watch())
-
-    async def watch(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        self.left = True
-        assert self.task is not None
-        self.task.cancel()
+    except Exception:
+        prediction.fail()
+        raise
 
 
 def server_timing(parse: float, tokenize: float, answer: Answer, serialize: float) -> str:

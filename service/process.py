@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from service.app import create_app
+from service.app import create_front
 from service.models import Models
 from service.protocol import Protocol
 from service.settings import Settings
@@ -28,7 +28,7 @@ def server_config(settings: Settings, models: Models) -> uvicorn.Config:
         SettingError: a setting names what cannot be used.
     """
     return uvicorn.Config(
-        create_app(settings, models),
+        create_front(settings, models),
         http=partial(Protocol, models, settings.max_body_bytes),  # type: ignore[arg-type]
         log_level=settings.log_level,
         log_config=None,

@@ -11,10 +11,11 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.answering import failure
 from service.backlog import Answer
 from service.limits import TooLarge
 from service.models import Models
-from service.predict import Content, Prediction, failure
+from service.predict import PREDICT, Content, Prediction
 
 UNUSUAL = frozenset({b"expect", b"origin", b"traceparent", b"upgrade"})  # headers that the application answers to
 START = b"POST /predict HTTP/1.1\r\n"
@@ -67,7 +68,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         """Answers a request that came whole, unread."""
-        refusal = failure(self.models.default.batcher.refuse())
+        refusal = failure(self.models.default.batcher.refuse(), PREDICT)
         self.transport.write(message(self, refusal.status_code, lines(refusal.raw_headers), bytes(refusal.body)))
         self.on_response_complete()
 
@@ -144,7 +145,9 @@ class Exchange:
             self._send(200, headers_of(content), content.body)
 
     def set_exception(self, error: Exception) -> None:
-        response = failure(error)
+        if self.prediction is not None:
+            self.prediction.fail()
+        response = failure(error, PREDICT)
         self._send(response.status_code, lines(response.raw_headers), bytes(response.body))
 
     def _send(self, status: int, headers: bytes, body: bytes) -> None:

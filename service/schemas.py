@@ -40,6 +40,10 @@ class PredictRequest(Body):
     """Seconds after which no answer is wanted any more; the service's own limit where it is missing."""
     norm_stats: bool = Field(False, strict=True)
     """Whether to add, for every normalization layer, how far this input lies from the validation data."""
+    model: str | None = None
+    """Its name; the default model where it is missing."""
+    version: str | None = None
+    """The highest where it is missing."""
 
 
 class Candidate(Body):
@@ -79,6 +83,36 @@ class PredictResponse(Body):
     model: str
     version: str
     predictions: list[Prediction]
+
+
+class EmbedRequest(Body):
+    """What to embed."""
+
+    inputs: Inputs
+    model: str | None = None
+    """Its name; the default model where it is missing."""
+    version: str | None = None
+    """The highest where it is missing."""
+    normalize: bool = Field(True, strict=True)
+    """Whether they have length 1, so that their dot products are cosines; else they are as the graph gives them."""
+    timeout: float | None = Field(None, gt=0, le=3600, strict=True)
+    """Seconds after which no answer is wanted any more; the service's own limit where it is missing."""
+
+
+class Embedded(Body):
+    """The answer for one input."""
+
+    embedding: list[float]
+    tokens: int
+    """Tokens that were read."""
+    truncated: bool
+    """Whether the input was longer than the model reads."""
+
+
+class EmbedResponse(Body):
+    model: str
+    version: str
+    embeddings: list[Embedded]
 
 
 class PlanInUse(Body):

@@ -5,17 +5,18 @@ from fastapi.responses import Response
 
 from service.models import Models
 from service.predict import respond
-from service.routes.common import INFERENCE, JSONBytes, identity
+from service.routes.common import INFERENCE, UNKNOWN_MODEL, JSONBytes, identity, json_body
 from service.schemas import ModelResponse, PlanInUse, PredictRequest, PredictResponse
 from service.settings import Settings
 
-PREDICT_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
-}
-
 
 def add_inference(app: FastAPI, models: Models, settings: Settings) -> None:
-    @app.post("/predict", responses=INFERENCE, openapi_extra=PREDICT_BODY, response_model=PredictResponse)
+    @app.post(
+        "/predict",
+        responses=INFERENCE | UNKNOWN_MODEL,
+        openapi_extra=json_body(PredictRequest),
+        response_model=PredictResponse,
+    )
     async def predict(request: Request) -> Response:
         """Classifies one or more inputs. The body is read as JSON, whatever its Content-Type.
 

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +173,34 @@ def test_openapi_lists_every_path(client: TestClient):
         "/norm-stats/{layer}": {"get"},
         "/health/live": {"get"},
         "/health/ready": {"get"},
+        "/embed": {"post"},
+        "/v1/embeddings": {"post"},
+        "/v1/models": {"get"},
+        "/v1/models/{model}": {"get"},
+        "/v2": {"get"},
+        "/v2/health/live": {"get"},
+        "/v2/health/ready": {"get"},
+        "/v2/models/stats": {"get"},
+        **{
+            f"/v2/models/{{model}}{version}{end}": {"post" if end == "/infer" else "get"}
+            for version in ("", "/versions/{version}")
+            for end in ("", "/ready", "/config", "/stats", "/infer", "/norm-stats", "/norm-stats/{layer}")
+        },
     }
     schema = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"inputs", "top_k", "timeout", "norm_stats"}
+    assert set(schema["properties"]) == {"inputs", "top_k", "timeout", "norm_stats", "model", "version"}
+    body = document["paths"]["/v2/models/{model}/infer"]["post"]["requestBody"]["content"]
+    assert body["application/octet-stream"] == {"schema": {"type": "string", "format": "binary"}}
+    tensor = body["application/json"]["schema"]["properties"]["inputs"]["items"]
+    assert set(tensor["properties"]) == {"name", "shape", "datatype", "parameters", "data"}
+    assert "$defs" not in str(body)
+
+
+def test_openapi_parameters_are_those_of_the_path(client: TestClient):
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for operation in methods.values():
+            named = {item["name"] for item in operation.get("parameters", []) if item["in"] == "path"}
+            assert named == set(re.findall(r"{(\w+)}", path)), path
 
 
 def test_shutdown_refuses_what_comes_later(text_artifact: Artifact, text_engine: Engine):

@@ -38,7 +38,7 @@ def test_request_of_a_client_that_left_is_dropped(
     settings: Settings, text_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     """Its rows do not run, nothing is sent, and the next one is answered."""
-    monkeypatch.setattr("service.predict.WATCH_AFTER", 0.0)
+    monkeypatch.setattr("service.answering.WATCH_AFTER", 0.0)
     app, sent, left = create_app(settings, Models(text_engine)), [], asyncio.Event()
 
     async def send(message: dict[str, Any]) -> None:
