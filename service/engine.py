@@ -1,7 +1,6 @@
 """The engine: one loaded artifact that answers requests and records what its norms see."""
 
 import time
-from collections.abc import Sequence
 from math import isnan
 from typing import Any, NamedTuple
 
@@ -10,18 +9,18 @@ from numpy.typing import NDArray
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.baseline import read_baseline
-from runtime.batch import EncodedBatch, join
+from runtime.batch import EncodedBatch
 from runtime.deep import DeepSampler
 from runtime.deep_graph import DeepGraph
 from runtime.encoder import Encoder
 from runtime.errors import InvalidInput
 from runtime.inputs import EncodedInput, describe, make_input_encoder
-from runtime.packing import Tokens
 from runtime.probabilities import softmax
 from runtime.statistics import row_means, token_values
 from service.backlog import Answer
 from service.batcher import Batcher
 from service.collector import Collector, Statistics
+from service.runner import Runner
 from service.scale import scaled
 from service.schemas import PredictRequest
 from service.settings import Settings
@@ -61,9 +60,10 @@ class Engine:
         self.sampler = make_sampler(artifact, self.encoder, settings)
         self.baseline = read_baseline(artifact)
         self.timeout = settings.timeout
+        runner = Runner(self.encoder, self.collector, self.sampler)
         self.batcher = Batcher(
-            self._run,
-            after=self.look_deeper,
+            runner.run,
+            after=runner.look_deeper,
             max_batch_tokens=settings.max_batch_tokens,
             max_queue_tokens=settings.max_queue_tokens,
             offload=self.placement.device != "cpu",
@@ -77,28 +77,6 @@ class Engine:
         """Answers what was accepted, and keeps the statistics a last time."""
         await self.batcher.close()
         self.collector.close()
-
-    def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
-        started = time.perf_counter()
-        batch = self.encoder.run(sequences)
-        if isnan(sum(batch.scores)):
-            return self._run_apart(sequences)
-        self.collector.observe(batch, time.perf_counter() - started)
-        return batch
-
-    def look_deeper(self, sequences: Sequence[Tokens]) -> None:
-        """Looks deeply at a few of the sequences that were answered, if there is time for it."""
-        if self.sampler is not None and self.sampler.due:
-            spent = self.sampler.spent
-            self.collector.observe_deep(self.sampler.look(sequences), self.sampler.spent - spent)
-
-    def _run_apart(self, sequences: Sequence[Tokens]) -> EncodedBatch:
-        """Runs every sequence alone: one that overflows must not reach its neighbours, and is not counted."""
-        batches = [self.encoder.run([sequence]) for sequence in sequences]
-        for batch in batches:
-            if not isnan(batch.scores[0]):
-                self.collector.observe(batch, 0.0)
-        return join(batches)
 
     async def predict(self, request: PredictRequest) -> tuple[list[dict[str, Any]], Phases]:
         """Classifies what a client sent; the predictions are as `service.schemas.Prediction` describes them.
