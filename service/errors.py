@@ -15,7 +15,9 @@ from starlette.exceptions import HTTPException
 
 from runtime.errors import (
     AddNormError,
+    ArtifactError,
     DeadlineExceeded,
+    DeviceError,
     InvalidInput,
     Overloaded,
     StateError,
@@ -31,6 +33,8 @@ STATUS: dict[type[AddNormError], HTTPStatus] = {
     InvalidInput: HTTPStatus.BAD_REQUEST,
     UnknownLayer: HTTPStatus.NOT_FOUND,
     UnknownModel: HTTPStatus.NOT_FOUND,
+    ArtifactError: HTTPStatus.CONFLICT,
+    DeviceError: HTTPStatus.CONFLICT,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     StateError: HTTPStatus.NOT_FOUND,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,

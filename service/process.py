@@ -8,6 +8,7 @@ from types import FrameType
 import uvicorn
 
 from service.app import create_front
+from service.control import Control
 from service.models import Models
 from service.settings import Settings
 from service.signals import STOPS
@@ -26,10 +27,15 @@ class Process:
     """
 
     def __init__(
-        self, settings: Settings, models: Models, listener: socket.socket, started: Callable[[], None]
+        self,
+        settings: Settings,
+        models: Models,
+        control: Control,
+        listener: socket.socket,
+        started: Callable[[], None],
     ) -> None:
         config = uvicorn.Config(
-            create_front(settings, models),
+            create_front(settings, models, control),
             log_level=settings.log_level,
             log_config=None,
             access_log=False,

@@ -5,7 +5,15 @@ from fastapi.responses import Response
 
 from service.models import Models
 from service.predict import PredictRoute
-from service.routes.common import INFERENCE, JSONBytes, identity
+from service.routes.common import (
+    INFERENCE,
+    NOT_LOADED,
+    UNKNOWN_MODEL,
+    JSONBytes,
+    ModelName,
+    ModelVersion,
+    identity,
+)
 from service.schemas import ModelResponse, PlanInUse, PredictRequest, PredictResponse
 from service.settings import Settings
 
@@ -28,10 +36,10 @@ def add_inference(app: FastAPI, models: Models, settings: Settings) -> None:
             return answer
         return JSONBytes(answer.content, headers={"Server-Timing": answer.timing})
 
-    @app.get("/model")
-    async def model() -> ModelResponse:
+    @app.get("/model", responses=UNKNOWN_MODEL | NOT_LOADED)
+    async def model(name: ModelName = None, version: ModelVersion = None) -> ModelResponse:
         """What is served, how it was made, and where it runs."""
-        engine = models.default
+        engine = models.find(name, version)
         manifest, placement = engine.manifest, engine.placement
         return ModelResponse(
             task=manifest.task,

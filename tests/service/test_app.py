@@ -142,6 +142,7 @@ def test_health_says_live_and_ready(client: TestClient):
         "fallback_reason": "",
         "workers": 1,
         "statistics": "memory",
+        "models": {"texts": ["1"]},
     }
 
 
@@ -172,6 +173,9 @@ def test_openapi_lists_every_path(client: TestClient):
         "/norm-stats/{layer}": {"get"},
         "/health/live": {"get"},
         "/health/ready": {"get"},
+        "/v2/repository/index": {"post"},
+        "/v2/repository/models/{name}/load": {"post"},
+        "/v2/repository/models/{name}/unload": {"post"},
     }
     schema = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert set(schema["properties"]) == {"inputs", "top_k", "timeout", "norm_stats"}

@@ -79,14 +79,14 @@ def test_examples_are_answered(
 
 def test_start_says_what_is_served_and_where(text_engine: Engine, caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO"):
-        log_start(text_engine.manifest, text_engine.placement)
+        log_start("texts", "1", text_engine.placement)
     assert "texts version 1 on CPUExecutionProvider" in caplog.text
 
 
 def test_start_on_auto_says_why_there_is_no_gpu(text_engine: Engine, caplog: pytest.LogCaptureFixture):
     placement = type(text_engine.placement)("auto", "cpu", "CPUExecutionProvider", "no such library")
     with caplog.at_level("INFO"):
-        log_start(text_engine.manifest, placement)
+        log_start("texts", "1", placement)
     assert "no such library" in caplog.text
 
 

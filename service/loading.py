@@ -1,0 +1,173 @@
+"""Loads and unloads models in this process, while it answers: a new engine is built in a thread, then takes over."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+
+from runtime.artifact import Artifact
+from runtime.errors import AddNormError, ArtifactError, Unavailable
+from service.catalog import Catalog, Change
+from service.collectors import Collectors
+from service.engine import Engine
+from service.models import Models
+from service.settings import Settings
+
+logger = logging.getLogger("addnorm.service")
+
+Engines = dict[str, Engine]  # by their artifact's digest
+Makers = Mapping[str, Callable[[], Engine]]  # the same, before they are made
+
+
+class Loader:
+    """The model repository of a service of one process (a service.control.Control).
+
+    Args:
+        models: what answers now: all that the catalog says is served.
+        collectors: have a collector for each of them.
+    """
+
+    def __init__(self, settings: Settings, catalog: Catalog, models: Models, collectors: Collectors) -> None:
+        self.settings, self.catalog, self.models, self.collectors = settings, catalog, models, collectors
+        self._lock = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self.settings.watch and self.catalog.watch:
+            self._watching = asyncio.create_task(self._follow(self.settings.watch))
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+        await asyncio.to_thread(self.collectors.close)
+
+    async def index(self, ready: bool) -> list[dict[str, str]]:
+        return await asyncio.to_thread(self.catalog.index, ready)
+
+    async def load(self, name: str, version: str | None = None) -> None:
+        async with self._lock:
+            change, fresh = await asyncio.to_thread(self._prepare, name, version)
+            await self._make_so(change, fresh)
+
+    async def unload(self, name: str) -> None:
+        async with self._lock:
+            await self._make_so(await asyncio.to_thread(self.catalog.unload, name), {})
+
+    def _prepare(self, name: str, version: str | None) -> tuple[Change, Engines]:
+        while True:
+            change = self.catalog.load(name, version)
+            fresh, failures = build(makers(change.fresh, self._make))
+            if not failures:
+                return change, fresh
+            self.catalog.reject(change, failures)
+
+    def _make(self, artifact: Artifact) -> Engine:
+        return Engine(self.settings, self.collectors.open(artifact), artifact)
+
+    async def _make_so(self, change: Change, fresh: Engines) -> None:
+        for engine in fresh.values():
+            engine.start()
+        engines = by_digest(self.models) | fresh
+        self.models.replace(change.name, [engines[each.manifest.digest] for each in change.artifacts.values()])
+        self.catalog.commit(change)
+        self.catalog.let_go()
+        log_change(change)
+        digests = {artifact.manifest.digest for artifact in self.catalog.artifacts()}
+        await asyncio.to_thread(self.collectors.retain, digests)
+
+    async def _follow(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            for what, name in await asyncio.to_thread(self.catalog.due):
+                try:
+                    await (self.load(name) if what == "load" else self.unload(name))
+                except AddNormError as error:
+                    log_failure(name, error)
+
+
+def open_all(settings: Settings) -> tuple[Catalog, Collectors]:
+    """What the settings name, read and verified, and a collector for each artifact.
+
+    Raises:
+        ArtifactError: nothing can be served; says why.
+        SettingError: a setting names what cannot be used.
+    """
+    catalog, collectors = Catalog.open(settings), Collectors(settings, settings.workers)
+    opened: set[str] = set()
+    while missing := [each for each in catalog.artifacts() if each.manifest.digest not in opened]:
+        for artifact in missing:
+            opened.add(artifact.manifest.digest)
+            try:
+                collectors.open(artifact)
+            except ArtifactError as error:
+                replan(catalog, artifact, error)
+    return catalog, collectors
+
+
+def load_all(settings: Settings) -> Loader:
+    """Everything that the settings name, ready to answer.
+
+    Raises:
+        ArtifactError, DeviceError: nothing can be served; says why.
+        SettingError: a setting names what cannot be used.
+    """
+    (catalog, collectors), engines = open_all(settings), Engines()
+
+    def make(artifact: Artifact) -> Engine:
+        return Engine(settings, collectors.open(artifact), artifact)
+
+    while missing := [each for each in catalog.artifacts() if each.manifest.digest not in engines]:
+        built, failures = build(makers(missing, make))
+        engines |= built
+        for artifact in missing:
+            if (error := failures.get(artifact.manifest.digest)) is not None:
+                replan(catalog, artifact, error)
+    served = [engines[artifact.manifest.digest] for artifact in catalog.artifacts()]
+    catalog.let_go()
+    catalog.settle()
+    return Loader(settings, catalog, Models(*served, default_name=catalog.default_name), collectors)
+
+
+def replan(catalog: Catalog, artifact: Artifact, error: AddNormError) -> None:
+    """Leaves an artifact out that cannot run, for what else there is of its model; raises the error if nothing is."""
+    name, digest = artifact.manifest.name, artifact.manifest.digest
+    catalog.reject(Change(name, {}, [artifact]), {digest: error})
+    catalog.commit(catalog.mend(name))
+    if not catalog.served:
+        raise error
+
+
+def makers(artifacts: Iterable[Artifact], make: Callable[[Artifact], Engine]) -> Makers:
+    return {artifact.manifest.digest: partial(make, artifact) for artifact in artifacts}
+
+
+def build(makers: Makers) -> tuple[Engines, dict[str, AddNormError]]:
+    """The engines, and why there is none of the others; by digest."""
+    engines, failures = Engines(), dict[str, AddNormError]()
+    for digest, make in makers.items():
+        try:
+            engines[digest] = make()
+        except AddNormError as error:
+            failures[digest] = error
+        except Exception:  # it concerns one model: the others go on
+            logger.exception("defect while loading a model")
+            failures[digest] = Unavailable("The service has a defect that this model shows; its log has the details.")
+    return engines, failures
+
+
+def by_digest(models: Models) -> Engines:
+    return {engine.manifest.digest: engine for engine in models}
+
+
+def log_change(change: Change) -> None:
+    if change.artifacts:
+        logger.info("model %s is served in version %s", change.name, ", ".join(sorted(change.artifacts)))
+    else:
+        logger.info("model %s is not served any more", change.name)
+
+
+def log_failure(name: str, error: AddNormError) -> None:
+    logger.error("model %s stays as it was: %s", name, error)
