@@ -1,4 +1,7 @@
-"""Real services whose models are swapped while they answer: nobody notices, but by the version in the answer."""
+"""Real services whose models are swapped while they answer: nobody notices, but by the version in the answer.
+
+tests/service/test_loading.py has the same for one process, without a server.
+"""
 
 import json
 import os
@@ -24,7 +27,6 @@ from tests.helpers import publish
 from tests.service.processes import Service, ask, serving, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
-BOTH = pytest.mark.parametrize("workers", ["1", "2"])
 BODY = json.dumps({"inputs": ["what is my balance", "will it rain"]})
 
 
@@ -89,7 +91,7 @@ class Clients:
             connection.close()
 
 
-@BOTH
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_request_is_dropped_while_versions_are_swapped(text_artifact: Artifact, tmp_path: Path, workers: str):
     publish(tmp_path, "texts", "1", text_artifact)
     with serving("--workers", workers, "--models", str(tmp_path)) as service:
@@ -110,13 +112,10 @@ def test_no_request_is_dropped_while_versions_are_swapped(text_artifact: Artifac
         connection.close()
 
 
-@BOTH
-def test_every_process_answers_with_the_new_version_once_it_is_loaded(
-    text_artifact: Artifact, tmp_path: Path, workers: str
-):
+def test_every_process_answers_with_the_new_version_once_it_is_loaded(text_artifact: Artifact, tmp_path: Path):
     publish(tmp_path, "texts", "1", text_artifact)
-    with serving("--workers", workers, "--models", str(tmp_path)) as service:
-        connections = list(service.connect_to_each().values()) if workers == "2" else [service.connect()]
+    with serving("--workers", "2", "--models", str(tmp_path)) as service:
+        connections = list(service.connect_to_each().values())
         publish(tmp_path, "texts", "2", text_artifact)
         assert load(connections[0], "texts") == (200, {})
         for connection in connections:
@@ -148,26 +147,24 @@ def spoil(path: Path, how: str, artifact: Artifact) -> None:
 REASONS = {"hash": "its SHA-256 does not match", "missing": "cannot be read", "canary": "does not reproduce its canary"}
 
 
-@BOTH
-@pytest.mark.parametrize("how", REASONS)
-def test_broken_version_changes_nothing(text_artifact: Artifact, tmp_path: Path, workers: str, how: str):
+def test_broken_version_changes_nothing(text_artifact: Artifact, tmp_path: Path):
     publish(tmp_path, "texts", "1", text_artifact)
-    spoil(publish(tmp_path, "texts", "2", text_artifact), how, text_artifact)
-    with serving("--workers", workers, "--models", str(tmp_path)) as service:
+    with serving("--workers", "2", "--models", str(tmp_path)) as service:
         connection = service.connect()
         with Clients(service, 2) as clients:
-            for _ in range(2):
+            for version, (how, reason) in enumerate(REASONS.items(), 2):
+                spoil(publish(tmp_path, "texts", str(version), text_artifact), how, text_artifact)
                 status, answer = load(connection, "texts")
-                assert (status, answer["code"]) == (409, "artifact_error") and REASONS[how] in answer["error"]
-            assert index(connection) == {("texts", "1"): "READY", ("texts", "2"): "UNAVAILABLE"}
-            (entry,) = [each for each in post(connection, "/v2/repository/index")[1] if each["version"] == "2"]
-            assert REASONS[how] in entry["reason"]
-            clients.wait_for(5)
-            publish(tmp_path, "texts", "3", text_artifact)
-            assert load(connection, "texts") == (200, {})  # in spite of version 2
-            clients.wait_for(5, "3")
-        assert clients.failures == [] and clients.versions.keys() == {"1", "3"}
-        assert index(connection) == {("texts", "1"): "READY", ("texts", "2"): "UNAVAILABLE", ("texts", "3"): "READY"}
+                assert (status, answer["code"]) == (409, "artifact_error") and reason in answer["error"]
+                entry = post(connection, "/v2/repository/index")[1][-1]
+                assert (entry["version"], entry["state"]) == (str(version), "UNAVAILABLE") and reason in entry["reason"]
+                clients.wait_for(5)
+            publish(tmp_path, "texts", "9", text_artifact)
+            assert load(connection, "texts") == (200, {})  # in spite of those below
+            clients.wait_for(5, "9")
+        assert clients.failures == [] and clients.versions.keys() == {"1", "9"}
+        ready = {version for (_, version), state in index(connection).items() if state == "READY"}
+        assert ready == {"1", "9"}
         connection.close()
 
 
@@ -222,10 +219,9 @@ def test_worker_that_is_killed_or_stopped_while_it_prepares_hangs_nothing(text_a
             each.close()
 
 
-@BOTH
-def test_watched_directory_is_followed(text_artifact: Artifact, tmp_path: Path, workers: str):
+def test_watched_directory_is_followed(text_artifact: Artifact, tmp_path: Path):
     publish(tmp_path, "texts", "1", text_artifact)
-    with serving("--workers", workers, "--models", str(tmp_path), "--watch", "0.05") as service:
+    with serving("--workers", "2", "--models", str(tmp_path), "--watch", "0.05") as service:
         connection = service.connect()
         with Clients(service, 2) as clients:
             publish(tmp_path, "texts", "2", text_artifact)
@@ -244,12 +240,11 @@ def test_watched_directory_is_followed(text_artifact: Artifact, tmp_path: Path, 
         connection.close()
 
 
-@BOTH
-def test_statistics_of_an_unloaded_version_are_kept_and_resumed(text_artifact: Artifact, tmp_path: Path, workers: str):
+def test_statistics_of_an_unloaded_version_are_kept_and_resumed(text_artifact: Artifact, tmp_path: Path):
     models, state = tmp_path / "models", tmp_path / "state"
     for version in "12":
         publish(models, "texts", version, text_artifact)
-    options = ("--workers", workers, "--models", str(models), "--state", str(state))
+    options = ("--workers", "2", "--models", str(models), "--state", str(state))
     with serving(*options) as service:
         connection = service.connect()
         post(connection, "/predict", BODY)
@@ -271,8 +266,7 @@ def kept(path: Path) -> str:
     return read_kept(path).document.version
 
 
-@BOTH
-def test_start_goes_without_what_is_broken(text_artifact: Artifact, tmp_path: Path, workers: str):
+def test_start_goes_without_what_is_broken(text_artifact: Artifact, tmp_path: Path):
     """A canary that is wrong shows where the graph runs: in the workers, where there are several."""
     for version in ("1", "2", "3"):
         publish(tmp_path, "texts", version, text_artifact)
@@ -280,7 +274,7 @@ def test_start_goes_without_what_is_broken(text_artifact: Artifact, tmp_path: Pa
     publish(tmp_path, "broken", "1", text_artifact)
     spoil(tmp_path / "broken" / "1", "hash", text_artifact)
     publish(tmp_path, "signals", "7", text_artifact)
-    with serving("--workers", workers, "--models", str(tmp_path), "--default-model", "texts") as service:
+    with serving("--workers", "2", "--models", str(tmp_path), "--default-model", "texts") as service:
         connection = service.connect()
         assert ask(connection, "/health/ready")["models"] == {"signals": ["7"], "texts": ["1", "2"]}
         assert post(connection, "/predict", BODY)[1]["version"] == "2"
@@ -289,11 +283,10 @@ def test_start_goes_without_what_is_broken(text_artifact: Artifact, tmp_path: Pa
         connection.close()
 
 
-@BOTH
-def test_triton_client_lists_loads_and_unloads(text_artifact: Artifact, tmp_path: Path, workers: str):
+def test_triton_client_lists_loads_and_unloads(text_artifact: Artifact, tmp_path: Path):
     publish(tmp_path, "texts", "1", text_artifact)
     publish(tmp_path, "others", "1", text_artifact)
-    with serving("--workers", workers, "--models", str(tmp_path), api_keys="secret") as service:
+    with serving("--workers", "2", "--models", str(tmp_path), api_keys="secret") as service:
         client = triton.InferenceServerClient(f"127.0.0.1:{service.port}")
         assert [entry["name"] for entry in client.get_model_repository_index()] == ["others", "texts"]
         keys = {"X-API-Key": "secret"}
