@@ -3,9 +3,10 @@
 They go by the artifact's digest: an artifact that was exported anew under its version is another one.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from runtime.artifact import Artifact
+from runtime.errors import ArtifactError
 from service.collector import Collector
 from service.settings import Settings
 
@@ -41,6 +42,16 @@ class Collectors:
             collector.siblings = self._siblings
             self._open = self._open | {digest: collector}
         return collector
+
+    def open_all(self, artifacts: Iterable[Artifact]) -> dict[str, ArtifactError]:
+        """Has a collector for each; gives why there is none, by the artifact's digest."""
+        failures = {}
+        for artifact in artifacts:
+            try:
+                self.open(artifact)
+            except ArtifactError as error:
+                failures[artifact.manifest.digest] = error
+        return failures
 
     def retain(self, digests: Collection[str]) -> None:
         """Lets all go but these and the last few; what they saw is kept where the settings say so."""

@@ -1,6 +1,8 @@
 """A worker's part in loading and unloading: it prepares what its parent orders, and serves it once that is decided."""
 
 import asyncio
+import logging
+import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -16,6 +18,8 @@ from service.orders import DROP, PREPARE, PREPARED, SERVE, SERVED
 from service.remote import PARENT, Line, RemoteCollector
 from service.settings import Settings
 
+logger = logging.getLogger("addnorm.service")
+
 Order = Callable[..., Awaitable[None]]
 POLL = 0.02  # seconds between two questions whether what was asked for is done
 
@@ -26,10 +30,11 @@ class Follower:
     def __init__(self, settings: Settings, line: Line, models: Models) -> None:
         self.settings, self.line, self.models = settings, line, models
         self._prepared: Engines = {}
-        self._orders: asyncio.Queue[tuple[str, tuple[Any, ...]]] = asyncio.Queue()
+        self._orders: asyncio.Queue[tuple[str, tuple[Any, ...]]]
         self._working: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        self._orders = asyncio.Queue()
         asyncio.get_running_loop().add_reader(self.line.orders.fd, self._read)
         self._working = asyncio.create_task(self._work())
 
@@ -62,11 +67,15 @@ class Follower:
             asyncio.get_running_loop().remove_reader(self.line.orders.fd)
 
     async def _work(self) -> None:
-        """Does what is ordered, one after the other."""
+        """Does what is ordered, one after the other; a worker that cannot ends, for one that starts with all of it."""
         orders: dict[str, Order] = {PREPARE: self._prepare, SERVE: self._serve, DROP: self._drop}
         while True:
             what, arguments = await self._orders.get()
-            await orders[what](*arguments)
+            try:
+                await orders[what](*arguments)
+            except Exception:
+                logger.exception("defect while following the order to %s", what)
+                signal.raise_signal(signal.SIGTERM)
 
     async def _prepare(self, number: int, wanted: list[tuple[Path, str]]) -> None:
         known = by_digest(self.models) | self._prepared

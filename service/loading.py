@@ -7,8 +7,8 @@ from contextlib import suppress
 from functools import partial
 
 from runtime.artifact import Artifact
-from runtime.errors import AddNormError, ArtifactError, Unavailable
-from service.catalog import Catalog, Change
+from runtime.errors import AddNormError, Unavailable
+from service.catalog import Catalog, Change, Failures
 from service.collectors import Collectors
 from service.engine import Engine
 from service.models import Models
@@ -96,14 +96,8 @@ def open_all(settings: Settings) -> tuple[Catalog, Collectors]:
         SettingError: a setting names what cannot be used.
     """
     catalog, collectors = Catalog.open(settings), Collectors(settings, settings.workers)
-    opened: set[str] = set()
-    while missing := [each for each in catalog.artifacts() if each.manifest.digest not in opened]:
-        for artifact in missing:
-            opened.add(artifact.manifest.digest)
-            try:
-                collectors.open(artifact)
-            except ArtifactError as error:
-                replan(catalog, artifact, error)
+    while failures := collectors.open_all(catalog.artifacts()):
+        replan(catalog, catalog.artifacts(), failures)
     return catalog, collectors
 
 
@@ -122,22 +116,21 @@ def load_all(settings: Settings) -> Loader:
     while missing := [each for each in catalog.artifacts() if each.manifest.digest not in engines]:
         built, failures = build(makers(missing, make))
         engines |= built
-        for artifact in missing:
-            if (error := failures.get(artifact.manifest.digest)) is not None:
-                replan(catalog, artifact, error)
+        replan(catalog, missing, failures)
     served = [engines[artifact.manifest.digest] for artifact in catalog.artifacts()]
     catalog.let_go()
     catalog.settle()
     return Loader(settings, catalog, Models(*served, default_name=catalog.default_name), collectors)
 
 
-def replan(catalog: Catalog, artifact: Artifact, error: AddNormError) -> None:
-    """Leaves an artifact out that cannot run, for what else there is of its model; raises the error if nothing is."""
-    name, digest = artifact.manifest.name, artifact.manifest.digest
-    catalog.reject(Change(name, {}, [artifact]), {digest: error})
-    catalog.commit(catalog.mend(name))
+def replan(catalog: Catalog, artifacts: Iterable[Artifact], failures: Failures) -> None:
+    """Leaves out those that cannot run, for what else there is of their models; raises why if nothing is left."""
+    for artifact in artifacts:
+        if artifact.manifest.digest in failures:
+            catalog.reject(Change(artifact.manifest.name, {}, [artifact]), failures)
+            catalog.commit(catalog.mend(artifact.manifest.name))
     if not catalog.served:
-        raise error
+        raise next(iter(failures.values()))
 
 
 def makers(artifacts: Iterable[Artifact], make: Callable[[Artifact], Engine]) -> Makers:
@@ -153,9 +146,14 @@ def build(makers: Makers) -> tuple[Engines, dict[str, AddNormError]]:
         except AddNormError as error:
             failures[digest] = error
         except Exception:  # it concerns one model: the others go on
-            logger.exception("defect while loading a model")
-            failures[digest] = Unavailable("The service has a defect that this model shows; its log has the details.")
+            failures[digest] = defect(digest)
     return engines, failures
+
+
+def defect(what: str) -> Unavailable:
+    """For one who asked for what met a defect of the service, which is logged."""
+    logger.exception("defect while loading %s", what)
+    return Unavailable("The service has a defect that this model shows; its log has the details.")
 
 
 def by_digest(models: Models) -> Engines:

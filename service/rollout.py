@@ -10,46 +10,19 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import inf
-from typing import Literal
 
-from runtime.artifact import Artifact
 from runtime.errors import AddNormError, Unavailable
 from service.catalog import Catalog, Change
 from service.collectors import Collectors
 from service.forking import Worker
-from service.loading import log_change, log_failure
+from service.loading import defect, log_change, log_failure
+from service.operations import Operation, Outcomes, What
 from service.orders import DROP, PREPARE, SERVE
 
 logger = logging.getLogger("addnorm.service")
 
 PATIENCE = 120.0  # seconds that all workers have together to prepare, and to confirm
-OUTCOMES = 64  # results that are kept for those who asked
-
-
-@dataclass(eq=False, slots=True)
-class Operation:
-    """A change that was asked for.
-
-    Attributes:
-        asked: whether somebody waits to hear how it ended.
-        round: tells what workers say about it from what they say about another; None before it begins.
-        waiting: workers that have not prepared yet, or, once it is decided, not confirmed.
-        deadline: until when they have time, on the monotonic clock.
-    """
-
-    number: int
-    what: Literal["load", "unload", "mend"]
-    name: str
-    version: str | None = None
-    asked: bool = False
-    round: int | None = None
-    change: Change | None = None
-    decided: bool = False
-    failures: dict[str, AddNormError] = field(default_factory=dict)
-    waiting: set[Worker] = field(default_factory=set)
-    deadline: float = inf
 
 
 class Rollout:
@@ -64,7 +37,7 @@ class Rollout:
         self.members: set[Worker] = set()  # workers that are not about to end
         self.queue: deque[Operation] = deque()
         self.current: Operation | None = None
-        self.outcomes: dict[int, AddNormError | None] = {}  # of what is over, until it is asked for
+        self.outcomes = Outcomes()
         self.next_look = time.monotonic() + watch if watch else inf
         self._numbers = itertools.count(1)
 
@@ -80,13 +53,10 @@ class Rollout:
 
     def outcome(self, number: int) -> bool:
         """Whether it is done; raises the error if it was not possible."""
-        if number in self.outcomes:
-            if (error := self.outcomes.pop(number)) is not None:
-                raise error
-            return True
-        if number not in {operation.number for operation in (*self.queue, self.current) if operation}:
-            raise Unavailable("What became of it is not known any more: ask for the index.")
-        return False
+        if number in {operation.number for operation in (*self.queue, self.current) if operation}:
+            return False
+        self.outcomes.take(number)
+        return True
 
     def index(self, ready: bool) -> list[dict[str, str]]:
         return self.catalog.index(ready)
@@ -161,9 +131,7 @@ class Rollout:
 
     # How an operation goes
 
-    def _add(
-        self, what: Literal["load", "unload", "mend"], name: str, version: str | None = None, asked: bool = False
-    ) -> int:
+    def _add(self, what: What, name: str, version: str | None = None, asked: bool = False) -> int:
         operation = Operation(next(self._numbers), what, name, version, asked)
         self.queue.append(operation)
         return operation.number
@@ -175,10 +143,7 @@ class Rollout:
             self._end(operation, error)
             return
         except Exception:  # the parent serves all workers
-            logger.exception("defect while loading model %s", operation.name)
-            self._end(
-                operation, Unavailable("The service has a defect that this model shows; its log has the details.")
-            )
+            self._end(operation, defect(operation.name))
             return
         operation.round, operation.failures, operation.waiting = next(self._numbers), {}, set()
         operation.deadline = time.monotonic() + PATIENCE
@@ -186,8 +151,9 @@ class Rollout:
             self._decide(operation, change)
         elif not self.members:
             self._fail(operation, Unavailable("No worker answers at present, nothing was changed: try again later."))
-        for worker in list(self.members) if change.fresh else []:
-            self._order_to_prepare(operation, worker)
+        else:
+            for worker in self.members:
+                self._order_to_prepare(operation, worker)
 
     def _plan(self, operation: Operation) -> Change:
         while True:
@@ -197,20 +163,10 @@ class Rollout:
                 change = self.catalog.mend(operation.name)
             else:
                 change = self.catalog.unload(operation.name)
-            failures = {}
-            for artifact in change.fresh:
-                if (error := self._open(artifact)) is not None:
-                    failures[artifact.manifest.digest] = error
+            failures = self.collectors.open_all(change.fresh)
             if not failures:
                 return change
             self.catalog.reject(change, failures)
-
-    def _open(self, artifact: Artifact) -> AddNormError | None:
-        try:
-            self.collectors.open(artifact)
-        except AddNormError as error:
-            return error
-        return None
 
     def _order_to_prepare(self, operation: Operation, worker: Worker) -> None:
         assert operation.change is not None
@@ -269,8 +225,6 @@ class Rollout:
     def _end(self, operation: Operation, error: AddNormError | None) -> None:
         self.current = None
         if operation.asked:
-            self.outcomes[operation.number] = error
-            for old in list(self.outcomes)[:-OUTCOMES]:
-                del self.outcomes[old]
+            self.outcomes.add(operation.number, error)
         elif error is not None:
             log_failure(operation.name, error)
