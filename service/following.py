@@ -12,7 +12,7 @@ from typing import Any
 from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError
 from service.engine import Engine
-from service.loading import Engines, build, by_digest
+from service.loading import Engines, build, by_digest, one_thread
 from service.models import Models
 from service.orders import DROP, PREPARE, PREPARED, SERVE, SERVED
 from service.remote import PARENT, Line, RemoteCollector
@@ -30,6 +30,7 @@ class Follower:
     def __init__(self, settings: Settings, line: Line, models: Models) -> None:
         self.settings, self.line, self.models = settings, line, models
         self._prepared: Engines = {}
+        self._builder = one_thread()
         self._orders: asyncio.Queue[tuple[str, tuple[Any, ...]]]
         self._working: asyncio.Task[None] | None = None
 
@@ -80,7 +81,8 @@ class Follower:
     async def _prepare(self, number: int, wanted: list[tuple[Path, str]]) -> None:
         known = by_digest(self.models) | self._prepared
         makers = {digest: partial(self._make, path, digest) for path, digest in wanted if digest not in known}
-        engines, failures = await asyncio.to_thread(build, makers)
+        loop = asyncio.get_running_loop()
+        engines, failures = await loop.run_in_executor(self._builder, build, makers)
         self._prepared |= engines
         await asyncio.to_thread(self.line.say, PREPARED, number, failures)
 

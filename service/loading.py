@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
@@ -31,6 +32,7 @@ class Loader:
     def __init__(self, settings: Settings, catalog: Catalog, models: Models, collectors: Collectors) -> None:
         self.settings, self.catalog, self.models, self.collectors = settings, catalog, models, collectors
         self._lock = asyncio.Lock()
+        self._builder = one_thread()
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -49,7 +51,8 @@ class Loader:
 
     async def load(self, name: str, version: str | None = None) -> None:
         async with self._lock:
-            change, fresh = await asyncio.to_thread(self._prepare, name, version)
+            loop = asyncio.get_running_loop()
+            change, fresh = await loop.run_in_executor(self._builder, self._prepare, name, version)
             await self._make_so(change, fresh)
 
     async def unload(self, name: str) -> None:
@@ -154,6 +157,11 @@ def defect(what: str) -> Unavailable:
     """For one who asked for what met a defect of the service, which is logged."""
     logger.exception("defect while loading %s", what)
     return Unavailable("The service has a defect that this model shows; its log has the details.")
+
+
+def one_thread() -> ThreadPoolExecutor:
+    """Where sessions are built: in one thread all of them, for every thread that does keeps memory of its own."""
+    return ThreadPoolExecutor(1, thread_name_prefix="addnorm-load")
 
 
 def by_digest(models: Models) -> Engines:

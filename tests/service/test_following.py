@@ -19,6 +19,7 @@ from tests.helpers import publish
 
 @pytest.fixture
 def link() -> Iterator[Link]:
+    """To the worker."""
     link = Link(2)
     yield link
     link.close_ours()

@@ -102,6 +102,15 @@ def test_values_that_cannot_be_are_refused(field: str, value: str, monkeypatch: 
     assert caught.value.errors()[0]["loc"] == (field,)
 
 
+def test_artifact_and_repository_exclude_each_other(monkeypatch: pytest.MonkeyPatch):
+    assert Settings(models=Path("models")).model == Settings().model
+    with pytest.raises(ValidationError, match="leave one of them out"):
+        Settings(models=Path("models"), model=Path("models/a/1"))
+    monkeypatch.setenv("ADDNORM_MODEL", "models/a/1")
+    with pytest.raises(ValidationError, match="leave one of them out"):
+        Settings(models=Path("models"))
+
+
 def test_empty_variable_is_no_variable(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ADDNORM_PORT", "")
     assert Settings().port == 8000
