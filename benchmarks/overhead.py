@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from runtime.artifact import read_artifact
 from runtime.batch import EncodedBatch
 from runtime.encoder import Encoder
 from runtime.manifest import MODEL
-from runtime.packing import PackedBatch, Tokens
+from runtime.packing import PackedBatch
 from runtime.probabilities import best_classes
 from service.engine import Engine
 from service.listeners import listen
@@ -71,9 +70,7 @@ class BareEngine(Engine):
         super().__init__(settings)
         self.encoder.session = session(without_statistics(read_artifact(settings.model).files[MODEL]))
         self.encoder.__class__ = BareEncoder
-
-    def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
-        return self.encoder.run(sequences)
+        self.batcher.run = self.encoder.run
 
 
 def serve(statistics: str) -> None:

@@ -53,7 +53,7 @@ class Batcher:
         self.backlog = Backlog()
         self.counters = self.backlog.counters
         self.closed = False
-        self.pump: Pump = ThreadPump(self) if offload else LoopPump(self)
+        self.pump: Pump = ThreadPump() if offload else LoopPump()
         self._tokens = self._seconds = self._running = 0.0  # recent batches: tokens, seconds in all, seconds they ran
 
     async def submit(self, sequences: Sequence[Tokens], timeout: float | None = None) -> Answer:
@@ -79,7 +79,7 @@ class Batcher:
             Unavailable: the service is stopping.
             Overloaded: too much waits already.
         """
-        self.pump.press()
+        self.pump.press(self)
         if self.closed:
             raise Unavailable("The service is stopping: send the request again later.")
         tokens = sum(map(len, sequences))
@@ -91,7 +91,7 @@ class Batcher:
             request.deadline = request.submitted + timeout
             request.timer = loop.call_later(timeout, self.backlog.expire, request)
         self.backlog.add(request, tokens)
-        self.pump.wake()
+        self.pump.wake(self)
         return request
 
     @property
@@ -112,7 +112,7 @@ class Batcher:
 
     def refuse(self) -> Overloaded:
         """What a request is told that came while it was `full`."""
-        self.pump.press()
+        self.pump.press(self)
         return self._overloaded()
 
     def _overloaded(self) -> Overloaded:

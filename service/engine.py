@@ -1,7 +1,5 @@
 """The engine: one loaded artifact that answers requests and records what its norms see."""
 
-import time
-from collections.abc import Sequence
 from math import isnan
 from typing import Any
 
@@ -10,19 +8,19 @@ from numpy.typing import NDArray
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.baseline import read_baseline
-from runtime.batch import EncodedBatch, join
+from runtime.batch import EncodedBatch
 from runtime.deep import DeepSampler
 from runtime.deep_graph import DeepGraph
 from runtime.encoder import Encoder
 from runtime.errors import InvalidInput
 from runtime.inputs import EncodedInput, describe, make_input_encoder
-from runtime.packing import Tokens
 from runtime.probabilities import softmax
 from runtime.statistics import row_means, token_values
 from service.backlog import Answer, Receiver, Request
 from service.batcher import Batcher
 from service.collector import Collector, Statistics
 from service.inference_counts import InferenceCounts
+from service.runner import Runner
 from service.scale import scaled
 from service.schemas import PredictRequest
 from service.settings import Settings
@@ -58,9 +56,10 @@ class Engine:
         self.baseline = read_baseline(artifact)
         self.timeout = settings.timeout
         self.counts = InferenceCounts()
+        runner = Runner(self.encoder, self.collector, self.sampler, self.counts)
         self.batcher = Batcher(
-            self._run,
-            after=self.look_deeper,
+            runner.run,
+            after=runner.look_deeper,
             max_batch_tokens=settings.max_batch_tokens,
             max_queue_tokens=settings.max_queue_tokens,
             offload=self.placement.device != "cpu",
@@ -74,26 +73,6 @@ class Engine:
         """Answers what was accepted, and keeps the statistics a last time."""
         await self.batcher.close()
         self.collector.close()
-
-    def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
-        started = time.perf_counter()
-        batch = self.encoder.run(sequences)
-        ran = time.perf_counter()
-        finite = not isnan(sum(batch.scores))
-        if finite:
-            self.collector.observe(batch, ran - started)
-        packing = self.encoder.pack_seconds
-        self.counts.run(len(sequences), packing, ran - started - packing, time.perf_counter() - ran)
-        if finite or len(sequences) == 1:
-            return batch
-        # One that overflows must not reach its neighbours, and is not recorded.
-        return join([self._run([sequence]) for sequence in sequences])
-
-    def look_deeper(self, sequences: Sequence[Tokens]) -> None:
-        """Looks deeply at a few of the sequences that were answered, if there is time for it."""
-        if self.sampler is not None and self.sampler.due:
-            spent = self.sampler.spent
-            self.collector.observe_deep(self.sampler.look(sequences), self.sampler.spent - spent)
 
     def encode(self, inputs: Any) -> list[EncodedInput]:
         """What a client sent, 1 to max_rows inputs or a single text, ready to run.

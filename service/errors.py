@@ -17,7 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.errors import (
     AddNormError,
+    ArtifactError,
     DeadlineExceeded,
+    DeviceError,
     InvalidInput,
     Overloaded,
     StateError,
@@ -34,6 +36,8 @@ STATUS: dict[type[AddNormError], HTTPStatus] = {
     InvalidInput: HTTPStatus.BAD_REQUEST,
     UnknownLayer: HTTPStatus.NOT_FOUND,
     UnknownModel: HTTPStatus.NOT_FOUND,
+    ArtifactError: HTTPStatus.CONFLICT,
+    DeviceError: HTTPStatus.CONFLICT,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     StateError: HTTPStatus.NOT_FOUND,
     Unsupported: HTTPStatus.NOT_IMPLEMENTED,

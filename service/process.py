@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from service.app import create_front
+from service.control import Control
 from service.models import Models
 from service.protocol import Protocol
 from service.settings import Settings
@@ -21,14 +22,14 @@ YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
 
 
-def server_config(settings: Settings, models: Models) -> uvicorn.Config:
+def server_config(settings: Settings, models: Models, control: Control | None = None) -> uvicorn.Config:
     """What uvicorn runs: the application, and the short way to predictions.
 
     Raises:
         SettingError: a setting names what cannot be used.
     """
     return uvicorn.Config(
-        create_front(settings, models),
+        create_front(settings, models, control),
         http=partial(Protocol, models, settings.max_body_bytes),  # type: ignore[arg-type]
         log_level=settings.log_level,
         log_config=None,
@@ -49,10 +50,15 @@ class Process:
     """
 
     def __init__(
-        self, settings: Settings, models: Models, listener: socket.socket, started: Callable[[], None]
+        self,
+        settings: Settings,
+        models: Models,
+        control: Control,
+        listener: socket.socket,
+        started: Callable[[], None],
     ) -> None:
         self.listener = listener
-        self.server = _Server(server_config(settings, models))
+        self.server = _Server(server_config(settings, models, control))
         self.server.on_started = started
 
     def run(self, signals: tuple[signal.Signals, ...] = STOPS) -> None:

@@ -20,12 +20,12 @@ READING = 0.002
 
 
 class Pump(Protocol):
-    """Runs batches while something waits."""
+    """Runs a batcher's batches while something waits; it does not keep the batcher, which goes with its model."""
 
-    def press(self) -> None:
+    def press(self, batcher: "Batcher") -> None:
         """Something comes, and may be refused: a batch that is overdue runs before."""
 
-    def wake(self) -> None:
+    def wake(self, batcher: "Batcher") -> None:
         """A request waits."""
 
     async def close(self) -> None:
@@ -35,52 +35,50 @@ class Pump(Protocol):
 class LoopPump:
     """Runs batches in the event loop, which costs less than handing over where one core does both."""
 
-    def __init__(self, batcher: "Batcher") -> None:
-        self.batcher = batcher
+    def __init__(self) -> None:
         self.active = False
         self.pressed = self.seen = self.still = 0
         self.since = self.due = self.ran = 0.0
         self.idle = asyncio.Event()
         self.idle.set()
 
-    def press(self) -> None:
+    def press(self, batcher: "Batcher") -> None:
         self.pressed += 1
-        if self.active and self.batcher.clock() > self.due:
-            self._turn()
+        if self.active and batcher.clock() > self.due:
+            self._turn(batcher)
 
-    def wake(self) -> None:
+    def wake(self, batcher: "Batcher") -> None:
         if not self.active:
             self.active = True
             self.idle.clear()
-            self.since = self.batcher.clock()
-            self._read_on(READING)
+            self.since = batcher.clock()
+            self._read_on(batcher, READING)
 
     async def close(self) -> None:
         await self.idle.wait()
 
-    def _read_on(self, seconds: float) -> None:
-        self.due = self.batcher.clock() + seconds
+    def _read_on(self, batcher: "Batcher", seconds: float) -> None:
+        self.due = batcher.clock() + seconds
         self.seen, self.still = self.pressed, 0
-        asyncio.get_running_loop().call_soon(self._round)
+        asyncio.get_running_loop().call_soon(self._round, batcher)
 
-    def _round(self) -> None:
+    def _round(self, batcher: "Batcher") -> None:
         """A round of the event loop has passed."""
         self.still = self.still + 1 if self.seen == self.pressed else 0
         self.seen = self.pressed
-        if self.still < STILL_ROUNDS and self.batcher.clock() < self.due:
-            asyncio.get_running_loop().call_soon(self._round)
+        if self.still < STILL_ROUNDS and batcher.clock() < self.due:
+            asyncio.get_running_loop().call_soon(self._round, batcher)
             return
         try:
-            self._turn()
+            self._turn(batcher)
         finally:
-            if self.batcher.backlog.requests:
-                self._read_on(max(READING, self.ran))
+            if batcher.backlog.requests:
+                self._read_on(batcher, max(READING, self.ran))
             else:
                 self.active = False
                 self.idle.set()
 
-    def _turn(self) -> None:
-        batcher = self.batcher
+    def _turn(self, batcher: "Batcher") -> None:
         started = batcher.clock()
         if requests := batcher.next_batch():
             rows = shares(requests)
@@ -97,25 +95,24 @@ class LoopPump:
 class ThreadPump:
     """Runs batches in a thread of its own, for a device other than this core."""
 
-    def __init__(self, batcher: "Batcher") -> None:
-        self.batcher = batcher
+    def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="addnorm-run")
         self.task: asyncio.Task[None] | None = None
 
-    def press(self) -> None:
+    def press(self, batcher: "Batcher") -> None:
         """The thread needs no turn of the event loop's."""
 
-    def wake(self) -> None:
+    def wake(self, batcher: "Batcher") -> None:
         if self.task is None:
-            self.task = asyncio.get_running_loop().create_task(self._drain())
+            self.task = asyncio.get_running_loop().create_task(self._drain(batcher))
 
     async def close(self) -> None:
         if self.task is not None:
             await asyncio.shield(self.task)
         self.thread.shutdown()
 
-    async def _drain(self) -> None:
-        batcher, loop = self.batcher, asyncio.get_running_loop()
+    async def _drain(self, batcher: "Batcher") -> None:
+        loop = asyncio.get_running_loop()
         since = batcher.clock()
         try:
             while requests := batcher.next_batch():

@@ -1,8 +1,9 @@
 """Settings of the service: `ADDNORM_*` variables and the same-named options of `addnorm serve`."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings
 
 from runtime.options import option_config
@@ -22,6 +23,14 @@ class Settings(BaseSettings):
     """TCP port to listen on; 0 takes a free one."""
     model: Path = EMBEDDED
     """Directory of the artifact to serve."""
+    models: Path | None = None
+    """Directory of a model repository, NAME/VERSION/ below it; all its models are served, in the place of `model`."""
+    default_model: str | None = None
+    """Model of the repository that answers requests that name none; else the first by name."""
+    keep_versions: int = Field(2, ge=0)
+    """How many of a model's highest versions are served, of a repository; 0 serves all."""
+    watch: float | None = Field(None, gt=0, le=3600)
+    """Seconds between two looks at the repository, to load what was put there; none loads when asked to."""
     device: Device = "auto"
     """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU, and says so."""
     workers: int = Field(0, ge=0)
@@ -48,3 +57,9 @@ class Settings(BaseSettings):
     """A file with further such keys, one a line."""
     log_level: str = Field("info", pattern="^(critical|error|warning|info|debug)$")
     """critical, error, warning, info or debug."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.models is not None and "model" in self.model_fields_set:
+            raise ValueError("Model names one artifact and models a directory of many: leave one of them out")
+        return self

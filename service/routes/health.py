@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from service.models import Models
-from service.routes.common import identity
+from service.routes.common import NOT_LOADED, identity
 from service.schemas import Live, Ready
 
 
@@ -18,9 +18,10 @@ def add_health(app: FastAPI, models: Models) -> None:
         """The process answers."""
         return Live()
 
-    @app.get("/health/ready")
+    @app.get("/health/ready", responses=NOT_LOADED)
     def ready() -> Ready:
-        """The model is loaded, verified against its canary, and runs on this provider."""
+        """The default model is loaded, verified against its canary, and runs on this provider."""
         engine = models.default
         collector = engine.collector
-        return Ready(**identity(engine), workers=collector.workers, statistics=collector.storage())
+        versions = {name: models.versions(name) for name in models.names()}
+        return Ready(**identity(engine), workers=collector.workers, statistics=collector.storage(), models=versions)

@@ -5,7 +5,16 @@ from fastapi.responses import Response
 
 from service.models import Models
 from service.predict import respond
-from service.routes.common import INFERENCE, UNKNOWN_MODEL, JSONBytes, identity, json_body
+from service.routes.common import (
+    INFERENCE,
+    NOT_LOADED,
+    UNKNOWN_MODEL,
+    JSONBytes,
+    ModelName,
+    ModelVersion,
+    identity,
+    json_body,
+)
 from service.schemas import ModelResponse, PlanInUse, PredictRequest, PredictResponse
 from service.settings import Settings
 
@@ -27,10 +36,10 @@ def add_inference(app: FastAPI, models: Models, settings: Settings) -> None:
             return answer
         return JSONBytes(answer.body, headers={"Server-Timing": answer.timing})
 
-    @app.get("/model")
-    async def model() -> ModelResponse:
+    @app.get("/model", responses=UNKNOWN_MODEL | NOT_LOADED)
+    async def model(name: ModelName = None, version: ModelVersion = None) -> ModelResponse:
         """What is served, how it was made, and where it runs."""
-        engine = models.default
+        engine = models.find(name, version)
         manifest, placement = engine.manifest, engine.placement
         return ModelResponse(
             task=manifest.task,

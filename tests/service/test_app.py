@@ -143,6 +143,7 @@ def test_health_says_live_and_ready(client: TestClient):
         "fallback_reason": "",
         "workers": 1,
         "statistics": "memory",
+        "models": {"texts": ["1"]},
     }
 
 
@@ -186,6 +187,9 @@ def test_openapi_lists_every_path(client: TestClient):
             for version in ("", "/versions/{version}")
             for end in ("", "/ready", "/config", "/stats", "/infer", "/norm-stats", "/norm-stats/{layer}")
         },
+        "/v2/repository/index": {"post"},
+        "/v2/repository/models/{name}/load": {"post"},
+        "/v2/repository/models/{name}/unload": {"post"},
     }
     schema = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert set(schema["properties"]) == {"inputs", "top_k", "timeout", "norm_stats", "model", "version"}

@@ -174,6 +174,8 @@ def test_every_domain_error_has_a_status_and_its_own_code(error: type[AddNormErr
         "StateError": 404,
         "Overloaded": 429,
         "Unsupported": 501,
+        "ArtifactError": 409,
+        "DeviceError": 409,
         "Unavailable": 503,
         "DeadlineExceeded": 504,
     }

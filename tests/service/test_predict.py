@@ -59,7 +59,7 @@ def test_request_of_a_client_that_left_is_dropped(
 
     async def main() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(text_engine.batcher.pump, "wake", lambda: None)
+            patch.setattr(text_engine.batcher.pump, "wake", lambda _: None)
             async with asyncio.timeout(10):
                 await app(scope(), receiver(BODY, leaves=True), send)
         assert left.is_set() and not sent and not text_engine.batcher.backlog.requests

@@ -180,7 +180,7 @@ def test_request_of_a_client_that_left_is_dropped(
 
     async def scenario(connect: Connect, _: uvicorn.Server) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(batcher.pump, "wake", lambda: None)
+            patch.setattr(batcher.pump, "wake", lambda _: None)
             client = await connect()
             client.writer.write(request(TEXT))
             while not batcher.backlog.requests:
@@ -238,13 +238,13 @@ def test_accepted_requests_are_answered_when_the_service_stops(
     async def scenario(connect: Connect, server: uvicorn.Server) -> None:
         client, wake = await connect(), batcher.pump.wake
         with monkeypatch.context() as patch:
-            patch.setattr(batcher.pump, "wake", lambda: None)
+            patch.setattr(batcher.pump, "wake", lambda _: None)
             client.writer.write(request(TEXT))
             while not batcher.backlog.requests:
                 await asyncio.sleep(0.001)
             server.should_exit = True
             await asyncio.sleep(0.15)  # uvicorn looks every 0.1 s
-        wake()
+        wake(batcher)
         status, headers, _ = await client.answer()
         assert (status, headers["connection"]) == (200, "close")
 
