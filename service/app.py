@@ -5,21 +5,23 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
-from service.counted import Counted
 from service.engine import Engine
 from service.errors import install_error_handlers
+from service.journal import Journal
 from service.keys import ApiKeys
 from service.ledger import Ledger, Owner, Reporter
 from service.limits import BodyLimit
 from service.models import Models
+from service.noted import Noted
 from service.predict import PredictRoute
 from service.routes.health import add_health
 from service.routes.inference import add_inference
 from service.routes.statistics import add_statistics
 from service.routes.traffic import add_traffic
 from service.settings import Settings
-from service.traffic import Traffic
+from service.tracing import make_tracing
 
 
 def create_app(settings: Settings, models: Models | None = None, reporter: Reporter | None = None) -> FastAPI:
@@ -34,12 +36,12 @@ def create_app(settings: Settings, models: Models | None = None, reporter: Repor
         DeviceError: the device cannot be had.
     """
     models = models or Models(Engine(settings))
-    reporter = reporter or create_reporter(models, None)
+    reporter = reporter or create_reporter(settings, models, None)
     app = FastAPI(title="AddNorm", version=models.default.manifest.version, lifespan=_lifespan(models, reporter))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Counted, traffic=reporter.counted)
+    app.add_middleware(Noted, journal=reporter.journal)
     install_error_handlers(app)
-    add_inference(app, models, settings, reporter.counted)
+    add_inference(app, models, settings, reporter.journal)
     add_statistics(app, models, ApiKeys.of(settings))
     add_health(app, models)
     add_traffic(app, models, reporter)
@@ -52,12 +54,13 @@ def create_front(settings: Settings, models: Models, owner: Owner | None = None)
     Args:
         owner: where this process hands in what it answers; a ledger of its own where it is not given.
     """
-    reporter = create_reporter(models, owner)
-    return PredictRoute(create_app(settings, models, reporter), models, settings.max_body_bytes, reporter.counted)
+    reporter = create_reporter(settings, models, owner)
+    return PredictRoute(create_app(settings, models, reporter), models, settings.max_body_bytes, reporter.journal)
 
 
-def create_reporter(models: Models, owner: Owner | None) -> Reporter:
-    return Reporter(Traffic(), owner or Ledger().open(), lambda: (engine.batcher for engine in models))
+def create_reporter(settings: Settings, models: Models, owner: Owner | None) -> Reporter:
+    journal = Journal(settings, make_tracing(settings))
+    return Reporter(journal, owner or Ledger().open(), lambda: (engine.batcher for engine in models))
 
 
 def _lifespan(models: Models, reporter: Reporter) -> Any:
@@ -68,5 +71,6 @@ def _lifespan(models: Models, reporter: Reporter) -> Any:
         yield
         await models.close()
         reporter.stop()
+        await run_in_threadpool(reporter.journal.close)
 
     return lifespan

@@ -18,19 +18,29 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runtime.errors import AddNormError
 from service.engine import Phases
 from service.errors import defect_response, domain_response, invalid_request
+from service.journal import REQUEST_ID_HEADER, Journal
 from service.limits import TooLarge, read_body
 from service.models import Models
 from service.schemas import PredictRequest
-from service.traffic import LEFT, PREDICT, Traffic
+from service.traffic import LEFT, PREDICT
 
 WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
 
 
 class Answer(NamedTuple):
-    """A prediction's answer: JSON, and the value of its Server-Timing header."""
+    """A prediction's answer: JSON, and the value of its Server-Timing header.
+
+    Attributes:
+        started: when its body was there (seconds of `time.perf_counter`).
+        parse, serialize: how long these phases took, beside those of the engine.
+    """
 
     content: bytes
     timing: str
+    started: float
+    parse: float
+    phases: Phases
+    serialize: float
 
 
 class PredictRoute:
@@ -39,17 +49,20 @@ class PredictRoute:
     Args:
         app: the application that has all other routes.
         max_bytes: largest body.
-        traffic: where answers are counted.
+        journal: where answers are noted.
     """
 
-    def __init__(self, app: ASGIApp, models: Models, max_bytes: int, traffic: Traffic) -> None:
-        self.app, self.models, self.max_bytes, self.traffic = app, models, max_bytes, traffic
+    def __init__(self, app: ASGIApp, models: Models, max_bytes: int, journal: Journal) -> None:
+        self.app, self.models, self.max_bytes, self.journal = app, models, max_bytes, journal
+        self.traffic = journal.traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != PREDICT or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        traffic, status = self.traffic, LEFT
+        traffic, status, answer = self.traffic, LEFT, None
+        request_id = self.journal.identify(scope["headers"])
+        started = time.perf_counter()
         traffic.in_flight += 1
         try:
             answer = await self.respond(receive)
@@ -59,13 +72,18 @@ class PredictRoute:
         finally:
             traffic.in_flight -= 1
             traffic.requests[PREDICT, status] += 1
+            if self.journal.writes:
+                seconds = time.perf_counter() - started
+                self.journal.write(scope, PREDICT, status, seconds, answer if isinstance(answer, Answer) else None)
         if isinstance(answer, Response):
+            answer.headers["X-Request-ID"] = request_id.decode()
             await answer(scope, receive, send)
             return
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(answer.content)),
             (b"server-timing", answer.timing.encode()),
+            (REQUEST_ID_HEADER, request_id),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content})
@@ -101,7 +119,7 @@ class PredictRoute:
         ended = time.perf_counter()
         parse, serialize = parsed - started, ended - answered
         self.traffic.answered(parse, phases.tokenize, phases.queue, phases.infer, serialize, ended - started)
-        return Answer(content, server_timing(parse, phases, serialize))
+        return Answer(content, server_timing(parse, phases, serialize), started, parse, phases, serialize)
 
 
 class Watched:

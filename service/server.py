@@ -12,6 +12,7 @@ from runtime.session import logger as session_logger
 from service.collector import Collector
 from service.engine import Engine
 from service.listeners import listen, listen_shared
+from service.logs import configure_logging
 from service.models import Models
 from service.process import Process
 from service.scale import scaled
@@ -31,7 +32,7 @@ def serve(settings: Settings) -> None:
         SettingError: a setting names what cannot be used.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would compete with the graph's
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    configure_logging(settings)
     settings = scaled(settings)
     if settings.workers == 1:
         serve_alone(settings)

@@ -1,6 +1,7 @@
 """Settings of the service: `ADDNORM_*` variables and the same-named options of `addnorm serve`."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
@@ -48,3 +49,11 @@ class Settings(BaseSettings):
     """A file with further such keys, one a line."""
     log_level: str = Field("info", pattern="^(critical|error|warning|info|debug)$")
     """critical, error, warning, info or debug."""
+    log_format: Literal["text", "json"] = "text"
+    """text or json: one line, or one object a line, for every message."""
+    access_log: bool = False
+    """Whether every request is logged, with its route, status and time; never what it says."""
+    slow_request: float | None = Field(None, gt=0)
+    """Seconds from which on a request is logged as slow; none logs none."""
+    otel_endpoint: str | None = Field(None, pattern="^https?://")
+    """URL of an OpenTelemetry collector that takes traces over HTTP; none leaves it to the OTEL_* variables."""

@@ -26,6 +26,10 @@ EXAMPLES = {
     "api_keys": ("one,two", "three"),
     "api_keys_file": (Path("keys.txt"), Path("other.txt")),
     "log_level": ("debug", "error"),
+    "log_format": ("json", "json"),
+    "access_log": (True, True),
+    "slow_request": (0.5, 2.0),
+    "otel_endpoint": ("http://here:4318", "https://there:4318"),
 }
 
 
@@ -65,7 +69,7 @@ def test_option_and_variable_both_work_and_the_option_wins(
     monkeypatch.setenv(variable(field), str(by_variable))
     assert getattr(Settings(), field) == by_variable
     CliApp.run(Serve, cli_args=[])
-    CliApp.run(Serve, cli_args=[option(field), str(by_option)])
+    CliApp.run(Serve, cli_args=[option(field)] if by_option is True else [option(field), str(by_option)])
     assert [getattr(settings, field) for settings in served] == [by_variable, by_option]
 
 
@@ -87,6 +91,9 @@ def test_option_and_variable_both_work_and_the_option_wins(
         ("timeout", "nan"),
         ("timeout", "inf"),
         ("log_level", "loud"),
+        ("log_format", "xml"),
+        ("slow_request", "0"),
+        ("otel_endpoint", "localhost:4318"),
     ],
 )
 def test_values_that_cannot_be_are_refused(field: str, value: str, monkeypatch: pytest.MonkeyPatch):
