@@ -6,7 +6,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
+from service.admission import Admission, Admitted
 from service.engine import Engine
 from service.errors import install_error_handlers
 from service.journal import Journal
@@ -38,24 +41,41 @@ def create_app(settings: Settings, models: Models | None = None, reporter: Repor
     models = models or Models(Engine(settings))
     reporter = reporter or create_reporter(settings, models, None)
     app = FastAPI(title="AddNorm", version=models.default.manifest.version, lifespan=_lifespan(models, reporter))
+    keys = ApiKeys.of(settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    if (admission := Admission.of(settings, keys, reporter.journal.traffic)) is not None:
+        app.add_middleware(Admitted, admission=admission)
     app.add_middleware(Noted, journal=reporter.journal)
     install_error_handlers(app)
     add_inference(app, models, settings, reporter.journal)
-    add_statistics(app, models, ApiKeys.of(settings))
-    add_health(app, models)
+    add_statistics(app, models, keys)
+    add_health(app, models, reporter.owner)
     add_traffic(app, models, reporter)
     return app
 
 
-def create_front(settings: Settings, models: Models, owner: Owner | None = None) -> PredictRoute:
+def create_front(settings: Settings, models: Models, owner: Owner | None = None) -> ASGIApp:
     """The application behind its fast route: what a server runs.
 
     Args:
         owner: where this process hands in what it answers; a ledger of its own where it is not given.
     """
     reporter = create_reporter(settings, models, owner)
-    return PredictRoute(create_app(settings, models, reporter), models, settings.max_body_bytes, reporter.journal)
+    app, journal = create_app(settings, models, reporter), reporter.journal
+    admission = Admission.of(settings, ApiKeys.of(settings), journal.traffic)
+    front = PredictRoute(app, models, settings.max_body_bytes, journal, admission)
+    return with_cors(front, settings.cors_origins) if settings.cors_origins else front
+
+
+def with_cors(app: ASGIApp, origins: str) -> ASGIApp:
+    """Lets pages of these origins, separated by commas, ask from a browser."""
+    return CORSMiddleware(
+        app,
+        allow_origins=[origin.strip() for origin in origins.split(",")],
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["Server-Timing", "X-Request-ID", "Retry-After"],
+    )
 
 
 def create_reporter(settings: Settings, models: Models, owner: Owner | None) -> Reporter:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.errors import AddNormError
+from service.admission import Admission
 from service.engine import Phases
 from service.errors import defect_response, domain_response, invalid_request
 from service.journal import REQUEST_ID_HEADER, Journal
@@ -50,31 +51,24 @@ class PredictRoute:
         app: the application that has all other routes.
         max_bytes: largest body.
         journal: where answers are noted.
+        admission: who is let in; None where all are.
     """
 
-    def __init__(self, app: ASGIApp, models: Models, max_bytes: int, journal: Journal) -> None:
+    def __init__(
+        self, app: ASGIApp, models: Models, max_bytes: int, journal: Journal, admission: Admission | None = None
+    ) -> None:
         self.app, self.models, self.max_bytes, self.journal = app, models, max_bytes, journal
+        self.admission = admission
         self.traffic = journal.traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != PREDICT or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        traffic, status, answer = self.traffic, LEFT, None
         request_id = self.journal.identify(scope["headers"])
-        started = time.perf_counter()
-        traffic.in_flight += 1
-        try:
-            answer = await self.respond(receive)
-            status = answer.status_code if isinstance(answer, Response) else 200
-        except ClientDisconnect:
-            return  # nobody is left to answer
-        finally:
-            traffic.in_flight -= 1
-            traffic.requests[PREDICT, status] += 1
-            if self.journal.writes:
-                seconds = time.perf_counter() - started
-                self.journal.write(scope, PREDICT, status, seconds, answer if isinstance(answer, Answer) else None)
+        answer = await self.noted(scope, receive)
+        if answer is None:
+            return
         if isinstance(answer, Response):
             answer.headers["X-Request-ID"] = request_id.decode()
             await answer(scope, receive, send)
@@ -87,6 +81,26 @@ class PredictRoute:
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content})
+
+    async def noted(self, scope: Scope, receive: Receive) -> Answer | Response | None:
+        """The answer, or the response that says why there is none, counted; None where nobody is left to take it."""
+        traffic, started, status = self.traffic, time.perf_counter(), LEFT
+        answer: Answer | Response | None = None
+        traffic.in_flight += 1
+        try:
+            if self.admission is not None:
+                answer = self.admission.refusal("inference", scope["headers"])
+            answer = answer or await self.respond(receive)
+            status = answer.status_code if isinstance(answer, Response) else 200
+        except ClientDisconnect:
+            pass
+        finally:
+            traffic.in_flight -= 1
+            traffic.requests[PREDICT, status] += 1
+            if self.journal.writes:
+                seconds = time.perf_counter() - started
+                self.journal.write(scope, PREDICT, status, seconds, answer if isinstance(answer, Answer) else None)
+        return answer
 
     async def respond(self, receive: Receive) -> Answer | Response:
         """The answer to the request whose body `receive` gives, or the response that says why there is none.
