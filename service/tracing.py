@@ -6,6 +6,7 @@ and the SDK is not even imported.
 
 import logging
 import os
+import threading
 import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ logger = logging.getLogger("addnorm.service")
 
 VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 TRACES = "/v1/traces"
+CLOSING = 2.0  # seconds that the last export may take
 NEEDS = "needs the otel extra: install opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http, or leave it out"
 
 
@@ -127,8 +129,10 @@ class Tracing:
             span.end(int(1e9 * at))
 
     def close(self) -> None:
-        """Exports what is left, for as long as the exporter's timeout allows."""
-        self.provider.shutdown()
+        """Exports what is left; a collector that does not answer cannot keep the process from its end."""
+        last = threading.Thread(target=self.provider.shutdown, name="addnorm-traces", daemon=True)
+        last.start()
+        last.join(CLOSING)
 
 
 def carrier(scope: Scope) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -157,3 +158,14 @@ def test_spans_arrive_at_a_collector_over_http(text_artifact: Artifact, text_eng
     assert services == {"addnorm"}
     assert sorted(names) == sorted(3 * ["POST /predict", *PHASES])
     assert not any(b"xyzzy" in body for _, body in received)
+
+
+def test_collector_that_does_not_answer_delays_the_end_by_a_moment_only(exporter: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tracing, "CLOSING", 0.1)
+    traced, answers = Tracing(make_provider(exporter)), threading.Event()
+    traced.provider.shutdown()
+    monkeypatch.setattr(traced.provider, "shutdown", answers.wait)
+    ending = time.monotonic()
+    traced.close()
+    assert 0.1 <= time.monotonic() - ending < 2.0
+    answers.set()
