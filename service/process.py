@@ -1,5 +1,6 @@
 """One process that answers HTTP: uvicorn over the application."""
 
+import gc
 import signal
 import socket
 import time
@@ -58,6 +59,8 @@ class Process:
         """Answers until one of `signals` ends it; requests that were accepted are answered first."""
         for stop in signals:
             signal.signal(stop, self._stop)
+        gc.collect()
+        gc.freeze()  # what was loaded by now stays: looking through it again and again would hold up answers
         self.server.run(sockets=[self.listener])
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
