@@ -23,7 +23,7 @@ T = TypeVar("T")
 WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
 
 
-async def answered(work: Awaitable[T], path: str) -> T | Response:
+async def answered(work: Awaitable[T], path: str, route: str) -> T | Response:
     """What `work` gives, or the response that says why there is nothing.
 
     Raises:
@@ -34,18 +34,18 @@ async def answered(work: Awaitable[T], path: str) -> T | Response:
     except ClientDisconnect:
         raise
     except Exception as error:
-        return failure(error, path)
+        return failure(error, path, route)
 
 
-def failure(error: Exception, path: str) -> Response:
-    """The response that says why there is nothing else."""
+def failure(error: Exception, path: str, route: str) -> Response:
+    """The response that says why there is nothing else; logs call `path` by its route."""
     if isinstance(error, TooLarge):
         return error.response(path)
     if isinstance(error, ValidationError):
         return domain_response(invalid_request(error), path)
     if isinstance(error, AddNormError):
         return domain_response(error, path)
-    return defect_response("POST", path, error)
+    return defect_response("POST", route, error, path)
 
 
 async def run_counted(

@@ -18,6 +18,7 @@ from runtime.batch import EncodedBatch
 from runtime.errors import DeadlineExceeded
 from runtime.packing import Tokens
 
+ROW_BOUNDS = tuple(2**power for power in range(10))  # most rows of the batches that are counted together
 MAX_AGE = 0.1  # seconds; the embedded model takes a tenth of it for a request of 128 rows alone
 
 
@@ -74,12 +75,16 @@ class Counters:
     """What a batcher did since it started.
 
     Attributes:
+        computed_tokens: tokens that ran, and the padding between them.
+        batch_rows: batches by their rows: up to each of ROW_BOUNDS, and more.
         overloaded, expired, abandoned: requests refused, out of time, and given up by their clients.
     """
 
     batches: int = 0
     rows: int = 0
     tokens: int = 0
+    computed_tokens: int = 0
+    batch_rows: list[int] = field(default_factory=lambda: [0] * (len(ROW_BOUNDS) + 1))
     overloaded: int = 0
     expired: int = 0
     abandoned: int = 0

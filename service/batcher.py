@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from runtime.batch import EncodedBatch, join
 from runtime.errors import Overloaded, Unavailable
 from runtime.packing import Tokens
-from service.backlog import Answer, Backlog, Receiver, Request
+from service.backlog import ROW_BOUNDS, Answer, Backlog, Receiver, Request
 from service.pump import LoopPump, Pump, ThreadPump
 
 logger = logging.getLogger("addnorm.service")
@@ -163,6 +163,7 @@ class Batcher:
         """What came of each request's rows; where they fail together they run again apart, and who fails then is it."""
         try:
             batch = self.run([sequence for share in shares for sequence in share])
+            self.counters.computed_tokens += batch.computed_tokens
             return list(batch.split([len(share) for share in shares]))
         except Exception as error:
             if len(shares) == 1:
@@ -174,6 +175,7 @@ class Batcher:
         tokens = sum(map(len, rows))
         self.counters.batches += 1
         self.counters.rows += len(rows)
+        self.counters.batch_rows[min((len(rows) - 1).bit_length(), len(ROW_BOUNDS))] += 1
         self.counters.tokens += tokens
         self._tokens += RECENT * (tokens - self._tokens)
         self._seconds += RECENT * (seconds - self._seconds)

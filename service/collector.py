@@ -16,6 +16,7 @@ from runtime.state_document import StateDocument
 from runtime.state_store import Kept, StateStore, Storage, kept_version
 from runtime.windows import Span
 from service import norm_stats
+from service.glance import WINDOW, Glance, glance
 from service.norm_stats import Seen
 from service.schemas import Body
 from service.settings import Settings
@@ -62,6 +63,8 @@ class Statistics(Protocol):
     def compare(self, asked: Asked, against: str) -> bytes: ...
     def take_baseline(self, asked: Asked) -> bytes: ...
     def drop_baseline(self) -> bytes: ...
+    def overhead(self) -> Overhead: ...
+    def glance(self) -> Glance: ...
 
 
 class Collector:
@@ -180,6 +183,11 @@ class Collector:
         """What was recorded since counting began."""
         recorded = self.recorder.window(None)
         return StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep)
+
+    def glance(self) -> Glance:
+        """The few numbers of the last hour that are worth watching all the time."""
+        state = self.recorder.window(self._span(Asked(WINDOW))).state
+        return glance(self.manifest, self.baseline, state, self.overhead())
 
     def _baseline_in_force(self) -> bytes:
         self.recorder.reference = self.baseline.reference

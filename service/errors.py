@@ -29,6 +29,7 @@ from runtime.errors import (
     UnknownModel,
     Unsupported,
 )
+from service.traffic import route_of
 
 logger = logging.getLogger("addnorm.service")
 
@@ -119,7 +120,7 @@ class DefectsAnswered:
         except Exception as error:
             if scope["type"] != "http" or started:
                 raise
-            await defect_response(scope["method"], scope["path"], error)(scope, receive, send)
+            await defect_response(scope["method"], route_of(scope), error, scope["path"])(scope, receive, send)
 
 
 def invalid_request(error: ValidationError | RequestValidationError) -> InvalidInput:
@@ -145,9 +146,9 @@ def domain_response(error: AddNormError, path: str = "") -> JSONResponse:
     return response
 
 
-def defect_response(method: str, path: str, error: Exception) -> JSONResponse:
+def defect_response(method: str, route: str, error: Exception, path: str = "") -> JSONResponse:
     """The answer to a request that met a defect of the service, which is logged."""
-    logger.exception("defect while answering %s %s", method, path, exc_info=error)
+    logger.exception("defect while answering %s %s", method, route, exc_info=error)
     return error_response(500, "The service has a defect; its log has the details.", "internal_error", path)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -11,9 +12,11 @@ from typing import Any
 
 import uvicorn
 
-from service.app import create_front
+from service.app import create_app, create_reporter
 from service.control import Control
+from service.ledger import Ledger, Owner
 from service.models import Models
+from service.predict import Desk
 from service.protocol import Protocol
 from service.settings import Settings
 from service.signals import STOPS
@@ -22,20 +25,29 @@ YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
 
 
-def server_config(settings: Settings, models: Models, control: Control | None = None) -> uvicorn.Config:
+def server_config(
+    settings: Settings, models: Models, control: Control | None = None, owner: Owner | None = None
+) -> uvicorn.Config:
     """What uvicorn runs: the application, and the short way to predictions.
+
+    Args:
+        owner: where this process hands in what it answers; a ledger of its own where it is not given.
 
     Raises:
         SettingError: a setting names what cannot be used.
     """
+    reporter = create_reporter(settings, models, owner)
+    desk = Desk.of(settings, models, reporter.journal)
     return uvicorn.Config(
-        create_front(settings, models, control),
-        http=partial(Protocol, models, settings.max_body_bytes),  # type: ignore[arg-type]
+        create_app(settings, models, control, reporter),
+        http=partial(Protocol, desk),  # type: ignore[arg-type]
         log_level=settings.log_level,
         log_config=None,
         access_log=False,
         proxy_headers=False,  # nobody asks who the client is
         timeout_graceful_shutdown=GRACE,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
 
 
@@ -44,6 +56,7 @@ class Process:
 
     Args:
         started: called once connections are accepted.
+        owner: where it hands in what it answers; a ledger of its own where it is not given.
 
     Raises:
         SettingError: a setting names what cannot be used.
@@ -56,10 +69,15 @@ class Process:
         control: Control,
         listener: socket.socket,
         started: Callable[[], None],
+        owner: Owner | None = None,
     ) -> None:
+        self.ledger = Ledger() if owner is None else None
+        owner = self.ledger.open() if self.ledger else owner
         self.listener = listener
-        self.server = _Server(server_config(settings, models, control))
-        self.server.on_started = started
+        self.server = _Server(server_config(settings, models, control, owner))
+        self.server.on_started, self.server.on_stop = started, self._begin_to_stop
+        # of several processes, the parent waits before it stops them
+        self.server.drain_delay = settings.drain_delay if self.ledger is not None else 0.0
 
     def run(self, signals: tuple[signal.Signals, ...] = STOPS) -> None:
         """Answers until one of `signals` ends it; requests that were accepted are answered first."""
@@ -74,11 +92,18 @@ class Process:
         """Before uvicorn handles signals itself, and when it raises them again at its end: that is no failure."""
         self.server.should_exit = True
 
+    def _begin_to_stop(self) -> None:
+        if self.ledger is not None:
+            self.ledger.stopping = True
+
 
 class _Server(uvicorn.Server):
     """Accepts as many connections as wait: uvloop takes one in a round of its loop, and batches come in between."""
 
     on_started: Callable[[], None]
+    on_stop: Callable[[], None]
+    drain_delay = 0.0  # seconds between the first signal and the stop
+    stop_at = float("inf")  # on the monotonic clock
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -116,3 +141,15 @@ class _Server(uvicorn.Server):
         return self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On the first signal the service is no longer ready, and goes on for `drain_delay`; the next ends that."""
+        self.on_stop()
+        if self.drain_delay and self.stop_at == float("inf"):
+            self.stop_at = time.monotonic() + self.drain_delay
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit = self.should_exit or time.monotonic() >= self.stop_at
+        return await super().on_tick(counter)

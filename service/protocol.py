@@ -7,17 +7,20 @@ whatever is unusual about a prediction, goes uvicorn's way to the application, w
 """
 
 import re
+import time
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.answering import failure
 from service.backlog import Answer
+from service.journal import REQUEST_ID_HEADER
 from service.limits import TooLarge
-from service.models import Models
-from service.predict import PREDICT, Content, Prediction
+from service.logs import REQUEST_ID
+from service.predict import Content, Desk, Prediction, server_timing
+from service.traffic import LEFT, PREDICT
 
-UNUSUAL = frozenset({b"expect", b"origin", b"traceparent", b"upgrade"})  # headers that the application answers to
+UNUSUAL = frozenset({b"expect", b"origin", b"upgrade"})  # headers that the application answers to
 START = b"POST /predict HTTP/1.1\r\n"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n", re.IGNORECASE)
 NOT_PLAIN = re.compile(
@@ -29,16 +32,15 @@ class Protocol(HttpToolsProtocol):
     """One connection.
 
     Args:
-        models: what answers.
-        max_bytes: largest body.
+        desk: what answers, and whom.
     """
 
-    def __init__(self, models: Models, max_bytes: int, **uvicorns: Any) -> None:
+    def __init__(self, desk: Desk, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
-        self.models, self.max_bytes = models, max_bytes
+        self.desk = desk
 
     def data_received(self, data: bytes) -> None:
-        if self.models.full and (self.cycle is None or self.cycle.response_complete) and is_whole_prediction(data):
+        if self.desk.models.full and (self.cycle is None or self.cycle.response_complete) and is_whole_prediction(data):
             self._refuse()
         else:
             super().data_received(data)
@@ -67,9 +69,12 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _refuse(self) -> None:
-        """Answers a request that came whole, unread."""
-        refusal = failure(self.models.default.batcher.refuse(), PREDICT)
-        self.transport.write(message(self, refusal.status_code, lines(refusal.raw_headers), bytes(refusal.body)))
+        """Answers a request that came whole, unread; its id is ours, whatever its client called it."""
+        desk = self.desk
+        refusal = failure(desk.models.default.batcher.refuse(), PREDICT, PREDICT)
+        headers = lines([*refusal.raw_headers, (REQUEST_ID_HEADER, desk.journal.identify([]))])
+        self.transport.write(message(self, refusal.status_code, headers, bytes(refusal.body)))
+        desk.journal.traffic.requests[PREDICT, refusal.status_code] += 1
         self.on_response_complete()
 
     def _is_plain(self) -> bool:
@@ -93,35 +98,50 @@ class _NoEvent:
 class Exchange:
     """A plain prediction, in the place of uvicorn's RequestResponseCycle; the batcher's receiver of its answer."""
 
-    __slots__ = ("chunks", "disconnected", "keep_alive", "prediction", "protocol", "response_complete", "size")
+    __slots__ = (
+        "chunks",
+        "disconnected",
+        "keep_alive",
+        "prediction",
+        "protocol",
+        "request_id",
+        "response_complete",
+        "size",
+        "started",
+    )
     message_event = _NoEvent()
 
     def __init__(self, protocol: Protocol) -> None:
-        self.protocol = protocol
+        self.protocol, self.started = protocol, time.perf_counter()
         self.keep_alive: bool = protocol.parser.should_keep_alive()
         self.disconnected = self.response_complete = False
         self.chunks: list[bytes] = []
         self.size = 0
         self.prediction: Prediction | None = None
+        journal = protocol.desk.journal
+        self.request_id = journal.identify(protocol.headers)
+        journal.traffic.in_flight += 1
 
     def take(self, chunk: bytes) -> None:
         """Holds a part of the body, up to the size that is allowed."""
         self.size += len(chunk)
-        if self.size <= self.protocol.max_bytes:
+        if self.size <= self.protocol.desk.max_bytes:
             self.chunks.append(chunk)
         elif not self.response_complete:
             self.keep_alive = False  # what is left of the body is not read
-            self.set_exception(TooLarge(self.protocol.max_bytes))
+            self.set_exception(TooLarge(self.protocol.desk.max_bytes))
 
     def begin(self) -> None:
         """Hands the whole body on, unless there is no room for it: then it is refused before it costs anything."""
         if self.response_complete:
             return
-        models = self.protocol.models
+        desk = self.protocol.desk
         try:
-            if models.full:
-                raise models.default.batcher.refuse()
-            self.prediction = Prediction(models, b"".join(self.chunks), self)
+            if desk.admission is not None:
+                desk.admission.check("inference", self.protocol.headers)
+            if desk.models.full:
+                raise desk.models.default.batcher.refuse()
+            self.prediction = Prediction(desk, b"".join(self.chunks), self)
         except Exception as error:
             self.set_exception(error)
 
@@ -131,6 +151,7 @@ class Exchange:
             self.disconnected = self.response_complete = True
             if self.prediction is not None:
                 self.prediction.abandon()
+            self._note(LEFT, None)
 
     def done(self) -> bool:
         return self.response_complete
@@ -143,15 +164,19 @@ class Exchange:
             self.set_exception(error)
         else:
             self._send(200, headers_of(content), content.body)
+            self._note(200, content)
 
     def set_exception(self, error: Exception) -> None:
+        REQUEST_ID.set(self.request_id)  # for the log: others have run meanwhile
         if self.prediction is not None:
             self.prediction.fail()
-        response = failure(error, PREDICT)
+        response = failure(error, PREDICT, PREDICT)
         self._send(response.status_code, lines(response.raw_headers), bytes(response.body))
+        self._note(response.status_code, None)
 
     def _send(self, status: int, headers: bytes, body: bytes) -> None:
         protocol = self.protocol
+        headers += b"x-request-id: %s\r\n" % self.request_id
         if not self.keep_alive:
             headers += b"connection: close\r\n"
         protocol.transport.write(message(protocol, status, headers, body))
@@ -160,6 +185,15 @@ class Exchange:
         if not self.keep_alive:
             protocol.transport.close()
         protocol.on_response_complete()
+
+    def _note(self, status: int, content: Content | None) -> None:
+        journal = self.protocol.desk.journal
+        journal.traffic.in_flight -= 1
+        journal.traffic.requests[PREDICT, status] += 1
+        if journal.writes:
+            REQUEST_ID.set(self.request_id)
+            scope = {"method": "POST", "path": PREDICT, "headers": self.protocol.headers}
+            journal.write(scope, PREDICT, status, time.perf_counter() - self.started, content and content.phases)
 
 
 def is_whole_prediction(data: bytes) -> bool:
@@ -180,7 +214,7 @@ def message(protocol: Protocol, status: int, headers: bytes, body: bytes) -> byt
 def headers_of(content: Content) -> bytes:
     return b"content-type: application/json\r\ncontent-length: %d\r\nserver-timing: %s\r\n" % (
         len(content.body),
-        content.timing.encode(),
+        server_timing(content.phases).encode(),
     )
 
 

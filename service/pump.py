@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import TYPE_CHECKING, Protocol
 
 from runtime.packing import Tokens
@@ -39,6 +40,7 @@ class LoopPump:
         self.active = False
         self.pressed = self.seen = self.still = 0
         self.since = self.due = self.ran = 0.0
+        self.context = Context()  # of no request's own
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -60,14 +62,14 @@ class LoopPump:
     def _read_on(self, batcher: "Batcher", seconds: float) -> None:
         self.due = batcher.clock() + seconds
         self.seen, self.still = self.pressed, 0
-        asyncio.get_running_loop().call_soon(self._round, batcher)
+        asyncio.get_running_loop().call_soon(self._round, batcher, context=self.context)
 
     def _round(self, batcher: "Batcher") -> None:
         """A round of the event loop has passed."""
         self.still = self.still + 1 if self.seen == self.pressed else 0
         self.seen = self.pressed
         if self.still < STILL_ROUNDS and batcher.clock() < self.due:
-            asyncio.get_running_loop().call_soon(self._round, batcher)
+            asyncio.get_running_loop().call_soon(self._round, batcher, context=self.context)
             return
         try:
             self._turn(batcher)
@@ -104,7 +106,7 @@ class ThreadPump:
 
     def wake(self, batcher: "Batcher") -> None:
         if self.task is None:
-            self.task = asyncio.get_running_loop().create_task(self._drain(batcher))
+            self.task = asyncio.get_running_loop().create_task(self._drain(batcher), context=Context())
 
     async def close(self) -> None:
         if self.task is not None:

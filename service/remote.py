@@ -22,13 +22,18 @@ from runtime.errors import AddNormError, Unavailable, UnknownModel
 from runtime.state_store import Storage
 from service.collector import Asked, Collector
 from service.collectors import Collectors
+from service.glance import Glance
+from service.ledger import Ledger, Report
 from service.pipes import Inbox, Outbox, open_pipe
+from service.statistics_schemas import Overhead
+from service.traffic import Gauges, Tally
 
 logger = logging.getLogger("addnorm.service")
 
 HAND_IN = ("observe", "observe_deep")
-ASK = ("storage", "all_layers", "one_layer", "state", "compare", "take_baseline", "drop_baseline")
+ASK = ("storage", "all_layers", "one_layer", "state", "compare", "take_baseline", "drop_baseline", "overhead", "glance")
 ASK_PARENT = ("begin_load", "begin_unload", "outcome", "index")
+COUNT, ASK_LEDGER = ("count",), ("traffic", "check_ready")  # the same, of the ledger
 PARENT = ""  # whom a worker asks that asks no collector
 PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
 
@@ -130,6 +135,12 @@ class RemoteCollector:
     def drop_baseline(self) -> bytes:
         return self._ask("drop_baseline")  # type: ignore[no-any-return]
 
+    def overhead(self) -> Overhead:
+        return self._ask("overhead")  # type: ignore[no-any-return]
+
+    def glance(self) -> Glance:
+        return self._ask("glance")  # type: ignore[no-any-return]
+
     def _hand_in(self, method: str, *arguments: object) -> None:
         self.line.hand_in(method, self.of, *arguments)
 
@@ -137,10 +148,33 @@ class RemoteCollector:
         return self.line.ask(method, self.of, *arguments)
 
 
-class Link:
-    """The parent's ends of the pipes to one worker, and the worker's ends of them, as a Line."""
+class RemoteAccount:
+    """The ledger's account of this process (a service.ledger.Owner), in its parent."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, line: Line) -> None:
+        self.line = line
+
+    def count(self, tally: Tally, gauges: Gauges) -> None:
+        """Hands in all that this process answered by now."""
+        self.line.hand_in("count", PARENT, tally, gauges)
+
+    def traffic(self) -> Report:
+        return self.line.ask("traffic", PARENT)  # type: ignore[no-any-return]
+
+    def check_ready(self) -> None:
+        self.line.ask("check_ready", PARENT)
+
+
+class Link:
+    """The parent's ends of the pipes to one worker, and the worker's ends of them, as a Line.
+
+
+    Args:
+        ledger: where the worker's traffic is counted.
+    """
+
+    def __init__(self, workers: int, ledger: Ledger | None = None) -> None:
+        self.account = (ledger or Ledger()).open()
         self.inbox, outbox = open_pipe()
         orders, self.orders = open_pipe()
         ours, theirs = socket.socketpair()
@@ -151,12 +185,13 @@ class Link:
     def hand_in(self, collectors: Collectors) -> None:
         """Counts what the worker handed over by now."""
         for method, of, arguments in self.inbox.receive():
-            assert method in HAND_IN
-            if (collector := collectors.get(of)) is None:
+            assert method in HAND_IN + COUNT
+            taker = self.account if method in COUNT else collectors.get(of)
+            if taker is None:
                 logger.warning("what a worker saw of an artifact that was let go is not counted")
                 continue
             try:
-                getattr(collector, method)(*arguments)
+                getattr(taker, method)(*arguments)
             except Exception:  # the collector serves the other workers too
                 logger.exception("defect while counting what a worker saw")
 
@@ -179,7 +214,10 @@ class Link:
         if asked is None:
             self.asks.send(UnknownModel("The model was unloaded, and its statistics with it: ask for another version."))
             return
-        assert method in (ASK if isinstance(asked, Collector) else ASK_PARENT)
+        if method in ASK_LEDGER:
+            asked = self.account
+        else:
+            assert method in (ASK if isinstance(asked, Collector) else ASK_PARENT)
         self.asks.send(attempt(getattr(asked, method), *arguments))
 
     def order(self, what: str, *arguments: object) -> None:
@@ -188,6 +226,7 @@ class Link:
             self.orders.send((what, arguments))
 
     def close_ours(self) -> None:
+        self.account.close()
         self.inbox.close()
         self.asks.close()
         self.orders.close()

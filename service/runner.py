@@ -37,8 +37,8 @@ class Runner:
         finite = not isnan(sum(batch.scores))
         if finite:
             self.collector.observe(batch, ran - started)
-        packing = self.encoder.pack_seconds
-        self.counts.run(len(sequences), packing, ran - started - packing, time.perf_counter() - ran)
+        packing, batch.stats_seconds = self.encoder.pack_seconds, time.perf_counter() - ran
+        self.counts.run(len(sequences), packing, ran - started - packing, batch.stats_seconds)
         if finite or len(sequences) == 1:
             return batch
         # One that overflows must not reach its neighbours, and is not recorded.

@@ -12,10 +12,12 @@ from runtime.session import logger as session_logger
 from service.catalog import Catalog
 from service.listeners import listen, listen_shared
 from service.loading import load_all, open_all
+from service.logs import configure_logging
 from service.models import version_order
 from service.process import Process
 from service.scale import scaled
 from service.settings import Settings
+from service.tls import check_tls
 from service.worker import Placements
 from service.workers import Supervisor
 
@@ -32,7 +34,8 @@ def serve(settings: Settings) -> None:
         SettingError: a setting names what cannot be used.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would compete with the graph's
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    configure_logging(settings)
+    check_tls(settings)
     settings = scaled(settings)
     if settings.workers == 1:
         serve_alone(settings)
@@ -46,7 +49,7 @@ def serve_alone(settings: Settings) -> None:
     for engine in control.models:
         log_start(engine.manifest.name, engine.manifest.version, engine.placement)
     listener = listen(settings.host, settings.port)
-    Process(settings, control.models, control, listener, lambda: greet(listener, control.catalog)).run()
+    Process(settings, control.models, control, listener, lambda: greet(listener, control.catalog, settings)).run()
 
 
 def serve_together(settings: Settings) -> None:
@@ -59,7 +62,7 @@ def serve_together(settings: Settings) -> None:
             name, version = artifact.manifest.name, artifact.manifest.version
             if (name, version) in placements:
                 log_start(name, version, placements[name, version])
-        greet(listeners[0], catalog)
+        greet(listeners[0], catalog, settings)
 
     gc.freeze()  # what was loaded by now stays shared: the workers' garbage collectors need not touch it
     Supervisor(settings, catalog, collectors, listeners, announce).run()
@@ -71,12 +74,13 @@ def log_start(name: str, version: str, placement: Placement) -> None:
         session_logger.info("no GPU, running on the CPU: %s", placement.reason)
 
 
-def greet(listener: socket.socket, catalog: Catalog) -> None:
+def greet(listener: socket.socket, catalog: Catalog, settings: Settings) -> None:
     """Says where to ask, and what."""
     host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.tls_cert else "http"
     served = catalog.served
     default = next(iter(served.get(catalog.default_name, {}).values()), catalog.artifacts()[0]).manifest
-    print(welcome(browsable(host, port), example_body(default), describe(served)), flush=True)
+    print(welcome(browsable(host, port, scheme), example_body(default), describe(served)), flush=True)
 
 
 def describe(served: Mapping[str, Iterable[str]]) -> str:
@@ -92,11 +96,11 @@ def example_body(manifest: Manifest) -> str:
     return '{"inputs": [[[' + ", ".join(["0"] * manifest.inputs.num_features) + "]]]}"
 
 
-def browsable(host: str, port: int) -> str:
+def browsable(host: str, port: int, scheme: str = "http") -> str:
     """A URL that a browser on this machine can open."""
     if host in ("0.0.0.0", "::"):
         host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def welcome(url: str, body: str, models: str) -> str:

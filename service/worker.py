@@ -18,7 +18,7 @@ from service.loading import build, makers
 from service.models import Models
 from service.orders import FAILED, READY
 from service.process import Process
-from service.remote import Line
+from service.remote import Line, RemoteAccount
 from service.settings import Settings
 from service.signals import SIGNALS
 
@@ -60,7 +60,8 @@ def work(settings: Settings, share: Share, line: Line, listener: socket.socket, 
         models = Models(*engines.values(), default_name=share.default_name)
         placements = {(engine.manifest.name, engine.manifest.version): engine.placement for engine in models}
         control = Follower(settings, line, models)
-        process = Process(settings, models, control, listener, lambda: line.say(READY, placements, failures))
+        started = partial(line.say, READY, placements, failures)
+        process = Process(settings, models, control, listener, started, RemoteAccount(line))
     except AddNormError as error:
         line.say(FAILED, error)
         sys.exit(2)

@@ -20,6 +20,7 @@ from runtime.state_store import INTERVAL
 from service.catalog import Catalog, Failures
 from service.collectors import Collectors
 from service.forking import STEADY, Worker, ended, fork, pause
+from service.ledger import Ledger
 from service.orders import FAILED, PREPARED, READY, SERVED
 from service.process import GRACE
 from service.remote import PARENT, Link
@@ -35,7 +36,8 @@ logger = logging.getLogger("addnorm.service")
 class Supervisor:
     """Runs a worker for every listener, until a signal.
 
-    SIGTERM or SIGINT lets them answer what they accepted, a second SIGINT does not; SIGHUP puts new workers in the
+    SIGTERM or SIGINT lets them answer what they accepted, once the drain delay is over; another signal ends that delay,
+    a further SIGINT everything. SIGHUP puts new workers in the
     place of the old ones, one after the other.
 
     Args:
@@ -52,7 +54,7 @@ class Supervisor:
         announce: Callable[[Placements], None],
     ) -> None:
         self.settings, self.catalog, self.collectors = settings, catalog, collectors
-        self.listeners, self.announce = listeners, announce
+        self.listeners, self.announce, self.ledger = listeners, announce, Ledger()
         self.rollout = Rollout(catalog, collectors, settings.watch)
         self.placements: Placements = {}
         self.workers: list[Worker] = []
@@ -61,7 +63,7 @@ class Supervisor:
         self.falls: defaultdict[int, int] = defaultdict(int)  # in a row, by slot
         self.restarts: dict[int, float] = {}  # slot -> when, on the monotonic clock
         self.rolling: list[int] = []  # slots that are to get a new worker
-        self.deadline = float("inf")
+        self.leave_at = self.deadline = float("inf")
         self.next_save = time.monotonic() + INTERVAL
         self.lifeline, self._lifeline_end = os.pipe()  # the workers read the first; the parent's death closes the other
         self.watched = Watched()
@@ -90,18 +92,20 @@ class Supervisor:
         if now >= self.next_save:
             self.collectors.keep()
             self.next_save = time.monotonic() + INTERVAL
+        if now >= self.leave_at:
+            self._leave()
         if now >= self.deadline:
             self._kill()
         self.rollout.turn(now)
         self._announce_once()
-        until = min(self.next_save, self.deadline, self.rollout.due, *self.restarts.values())
+        until = min(self.next_save, self.leave_at, self.deadline, self.rollout.due, *self.restarts.values())
         self.watched.turn(until - time.monotonic())
 
     def _start(self, slot: int) -> None:
         inherited = [link.close_ours for link in (worker.link for worker in self.workers)]
         inherited += [listener.close for listener in self.listeners if listener is not self.listeners[slot]]
         inherited += [partial(os.close, self._lifeline_end), self.catalog.let_go]
-        link = Link(len(self.listeners))
+        link = Link(len(self.listeners), self.ledger)
         share = Share(self.catalog.artifacts(), self.catalog.default_name, whole=self.announced)
         body = partial(work, self.settings, share, link.line, self.listeners[slot], self.lifeline)
         worker = Worker(slot, fork(body, [link.close_ours, *inherited]), link, time.monotonic())
@@ -209,7 +213,9 @@ class Supervisor:
                 logger.info("new workers take the place of the old ones")
                 self._roll(list(range(len(self.listeners))))
         elif not self.stopping:
-            self._stop()
+            self._stop(self.settings.drain_delay)
+        elif self.leave_at < float("inf"):
+            self._leave()
         elif number == signal.SIGINT:
             self._kill()
 
@@ -218,9 +224,16 @@ class Supervisor:
         if slots:
             self._start(slots[0])
 
-    def _stop(self) -> None:
-        self.stopping, self.deadline = True, time.monotonic() + GRACE + 3
+    def _stop(self, delay: float = 0.0) -> None:
+        """Tells whoever asks that the service is not ready any more, and ends it after `delay` seconds."""
+        self.stopping = self.ledger.stopping = True
         self.restarts.clear()
+        self.leave_at = time.monotonic() + delay
+        if not delay:
+            self._leave()
+
+    def _leave(self) -> None:
+        self.leave_at, self.deadline = float("inf"), time.monotonic() + GRACE + 3
         for listener in self.listeners:
             listener.close()
         for worker in self.workers:

@@ -35,8 +35,17 @@ class Reply(NamedTuple):
     headers: Headers
 
 
+class NamedRoute(NamedTuple):
+    """What counts and logs call the requests that are answered here."""
+
+    path: str
+
+
+ROUTE = NamedRoute("/v2/models/{model}/infer")
+
+
 class InferRoute:
-    """Answers inference requests itself, and hands everything else on.
+    """ASGI middleware: answers inference requests itself, and hands everything else on.
 
     Args:
         app: the application that has all other routes.
@@ -52,6 +61,7 @@ class InferRoute:
         if target is None:
             await self.app(scope, receive, send)
             return
+        scope["route"] = ROUTE
         try:
             reply = await self.respond(target, scope, receive)
         except ClientDisconnect:
@@ -68,7 +78,7 @@ class InferRoute:
         Raises:
             ClientDisconnect: the client left before.
         """
-        return await answered(self.answer(target, dict(scope["headers"]), receive), scope["path"])
+        return await answered(self.answer(target, dict(scope["headers"]), receive), scope["path"], ROUTE.path)
 
     async def answer(self, target: Target, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
         engine = self.models.find(*target)

@@ -29,7 +29,7 @@ def add_embeddings(app: FastAPI, models: Models, settings: Settings) -> None:
     )
     async def embed_inputs(request: Request) -> Response:
         """The embedding of every input, of length 1. The body is read as JSON, whatever its Content-Type."""
-        return as_response(await answered(embed(models, request.receive, max_bytes), request.url.path))
+        return as_response(await answered(embed(models, request.receive, max_bytes), "/embed", "/embed"))
 
     @app.post(
         "/v1/embeddings",
@@ -39,7 +39,8 @@ def add_embeddings(app: FastAPI, models: Models, settings: Settings) -> None:
     )
     async def v1_embeddings(request: Request) -> Response:
         """Embeddings of length 1, as OpenAI's clients ask for them."""
-        return as_response(await answered(openai_embeddings(models, request.receive, max_bytes), request.url.path))
+        work = openai_embeddings(models, request.receive, max_bytes)
+        return as_response(await answered(work, "/v1/embeddings", "/v1/embeddings"))
 
     @app.get("/v1/models")
     async def v1_models() -> ModelsResponse:

@@ -3,12 +3,13 @@
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
+from service.ledger import Owner
 from service.models import Models
 from service.routes.common import NOT_LOADED, identity
 from service.schemas import Live, Ready
 
 
-def add_health(app: FastAPI, models: Models) -> None:
+def add_health(app: FastAPI, models: Models, owner: Owner) -> None:
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse("/docs")
@@ -20,7 +21,8 @@ def add_health(app: FastAPI, models: Models) -> None:
 
     @app.get("/health/ready", responses=NOT_LOADED)
     def ready() -> Ready:
-        """The default model is loaded, verified against its canary, and runs on this provider."""
+        """The default model is loaded, verified against its canary, and runs on this provider; 503 when stopping."""
+        owner.check_ready()
         engine = models.default
         collector = engine.collector
         versions = {name: models.versions(name) for name in models.names()}

@@ -4,7 +4,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from service.models import Models
-from service.predict import respond
+from service.noted import PHASES
+from service.predict import Desk, respond, server_timing
 from service.routes.common import (
     INFERENCE,
     NOT_LOADED,
@@ -16,10 +17,9 @@ from service.routes.common import (
     json_body,
 )
 from service.schemas import ModelResponse, PlanInUse, PredictRequest, PredictResponse
-from service.settings import Settings
 
 
-def add_inference(app: FastAPI, models: Models, settings: Settings) -> None:
+def add_inference(app: FastAPI, models: Models, desk: Desk) -> None:
     @app.post(
         "/predict",
         responses=INFERENCE | UNKNOWN_MODEL,
@@ -31,10 +31,11 @@ def add_inference(app: FastAPI, models: Models, settings: Settings) -> None:
 
         `Server-Timing` says where the time went: parse, tokenize, queue, infer and serialize.
         """
-        answer = await respond(models, request.receive, settings.max_body_bytes)
+        answer = await respond(desk, request.receive)
         if isinstance(answer, Response):
             return answer
-        return JSONBytes(answer.body, headers={"Server-Timing": answer.timing})
+        request.scope[PHASES] = answer.phases
+        return JSONBytes(answer.body, headers={"Server-Timing": server_timing(answer.phases)})
 
     @app.get("/model", responses=UNKNOWN_MODEL | NOT_LOADED)
     async def model(name: ModelName = None, version: ModelVersion = None) -> ModelResponse:

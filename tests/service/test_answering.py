@@ -30,13 +30,13 @@ async def failing(error: BaseException) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_errors_become_answers(error: Exception, status: int):
-    answer = asyncio.run(answered(failing(error), "/v2/models/a/infer"))
+    answer = asyncio.run(answered(failing(error), "/v2/models/a/infer", "/v2/models/{model}/infer"))
     assert isinstance(answer, Response) and answer.status_code == status
 
 
 def test_client_that_left_gets_no_answer():
     with pytest.raises(ClientDisconnect):
-        asyncio.run(answered(failing(ClientDisconnect()), "/embed"))
+        asyncio.run(answered(failing(ClientDisconnect()), "/embed", "/embed"))
 
 
 async def run(engine: Engine, encode: Any, write: Any) -> Any:

@@ -11,9 +11,12 @@ from runtime.encoder import Encoder
 from runtime.errors import AddNormError, InvalidInput, Overloaded, Unavailable, UnknownLayer
 from service.collector import Asked, Collector
 from service.collectors import Collectors
-from service.remote import ASK, ASK_PARENT, HAND_IN, Link, RemoteCollector
+from service.engine import Engine
+from service.ledger import Account, Ledger
+from service.remote import ASK, ASK_LEDGER, ASK_PARENT, COUNT, HAND_IN, Link, RemoteAccount, RemoteCollector
 from service.rollout import Rollout
 from service.settings import Settings
+from service.traffic import Traffic
 from tests.helpers import TEXTS, random_sequences
 
 Ask = Callable[..., Any]
@@ -158,6 +161,47 @@ def test_every_method_that_crosses_over_is_one_of_the_collector():
     for method in (*HAND_IN, *ASK):
         assert callable(getattr(Collector, method)) and callable(getattr(RemoteCollector, method))
     assert all(callable(getattr(Rollout, method)) for method in ASK_PARENT)
+    for method in (*COUNT, *ASK_LEDGER):
+        assert callable(getattr(Account, method)) and callable(getattr(RemoteAccount, method))
+
+
+def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collectors: Collectors, text_engine: Engine):
+    ledger = Ledger()
+    links = [Link(2, ledger) for _ in range(2)]
+    for requests, link in enumerate(links, start=1):
+        traffic = Traffic()
+        traffic.requests["/predict", 200] += requests
+        RemoteAccount(link.line).count(*traffic.snapshot([text_engine.batcher]))
+        link.hand_in(collectors)
+        link.close_theirs()
+    assert (ledger.report().total.requests["/predict", 200], ledger.report().workers) == (3, 2)
+    links[1].close_ours()
+    assert (ledger.report().total.requests["/predict", 200], ledger.report().workers) == (3, 1)
+    links[0].close_ours()
+
+
+def test_worker_learns_that_the_service_stops():
+    ledger = Ledger()
+    link = Link(1, ledger)
+
+    def ask() -> None:
+        def answer() -> None:
+            method, _, arguments = link.question() or ("", "", ())
+            link.answer(object(), method, arguments)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            RemoteAccount(link.line).check_ready()
+        finally:
+            thread.join()
+
+    ask()
+    ledger.stopping = True
+    with pytest.raises(Unavailable, match="is stopping"):
+        ask()
+    link.close_theirs()
+    link.close_ours()
 
 
 def subclasses(kind: type[AddNormError]) -> list[type[AddNormError]]:

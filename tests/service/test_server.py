@@ -106,7 +106,8 @@ def test_welcome_names_the_models_and_asks_the_default_one(
         publish(tmp_path, "texts", version, text_artifact)
     publish(tmp_path, "signals", "7", feature_artifact)
     with listen("127.0.0.1", 0) as listener:
-        greet(listener, Catalog.open(Settings(models=tmp_path, default_model="texts")))
+        settings = Settings(models=tmp_path, default_model="texts")
+        greet(listener, Catalog.open(settings), settings)
     said = capsys.readouterr().out
     assert ": signals (version 7), texts (version 9, 10). Try:" in said
     assert """-d '{"inputs": "what is my account balance"}'""" in said

@@ -1,15 +1,14 @@
-"""Inference in front of the framework and behind it, and what is refused before the body is read."""
+"""Inference in front of the framework's routes, and what is refused before the body is read."""
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_app, create_front
+from service.app import create_app
 from service.engine import Engine
 from service.models import Models
 from tests.conftest import settings_for
@@ -17,36 +16,16 @@ from tests.service.oip.asking import FEATURES, INFER, ask, tensor, text
 from tests.service.test_errors import assert_error
 
 
-@pytest.fixture
-def front(text_artifact: Artifact, text_engine: Engine) -> Iterator[TestClient]:
-    """What a server runs: the fast route in front of the framework."""
-    with TestClient(create_front(settings_for(text_artifact), Models(text_engine))) as client:
-        yield client
-
-
-def test_fast_route_and_framework_answer_alike(front: TestClient, client: TestClient):
-    for path in (INFER, "/v2/models/texts/versions/1/infer"):
-        for body in ({"inputs": [text("hi")]}, {"inputs": [text("")]}, {"inputs": []}):
-            fast, slow = front.post(path, json=body), client.post(path, json=body)
-            assert (fast.status_code, fast.headers["content-type"]) == (slow.status_code, slow.headers["content-type"])
-            assert json.loads(fast.content).keys() == json.loads(slow.content).keys()
-    assert front.get("/v2/models/texts").json() == client.get("/v2/models/texts").json()
-
-
-@pytest.mark.parametrize("route", ["front", "client"])
 def test_defect_is_answered_and_the_next_request_too(
-    route: str, request: pytest.FixtureRequest, text_engine: Engine, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, text_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ):
-    client = request.getfixturevalue(route)
     with monkeypatch.context() as patch:
         patch.setattr(text_engine.encoder, "run", lambda _: 1 / 0)
         assert_error(ask(client, INFER, text("hi")), 500, "internal_error", "log")
     assert ask(client, INFER, text("hi")).status_code == 200
 
 
-@pytest.mark.parametrize("route", ["front", "client"])
-def test_body_that_is_too_large_is_refused_early(route: str, request: pytest.FixtureRequest, text_engine: Engine):
-    client = request.getfixturevalue(route)
+def test_body_that_is_too_large_is_refused_early(client: TestClient, text_engine: Engine):
     large = json.dumps({"inputs": [text("a" * 20_000)]}).encode()
     for content in (large, iter([large[:10_000], large[10_000:]])):
         assert_error(client.post(INFER, content=content), 413, "body_too_large", "20000")
@@ -55,7 +34,7 @@ def test_body_that_is_too_large_is_refused_early(route: str, request: pytest.Fix
 
 
 def test_announced_size_is_refused_before_a_byte_is_read(text_artifact: Artifact, text_engine: Engine):
-    app = create_front(settings_for(text_artifact), Models(text_engine))
+    app = create_app(settings_for(text_artifact), Models(text_engine))
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_front
+from service.app import create_app
 from service.engine import Engine
 from service.models import Models
 from tests.conftest import settings_for
@@ -48,7 +48,7 @@ REQUESTS = st.fixed_dictionaries(
 def front(text_artifact: Artifact, feature_artifact: Artifact) -> Iterator[TestClient]:
     chosen = settings_for(text_artifact)
     engines = [Engine(chosen), Engine(chosen.model_copy(update={"model": feature_artifact.path}))]
-    with TestClient(create_front(chosen, Models(*engines))) as client:
+    with TestClient(create_app(chosen, Models(*engines))) as client:
         yield client
 
 
