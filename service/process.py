@@ -11,6 +11,7 @@ from service.app import create_front
 from service.models import Models
 from service.settings import Settings
 from service.signals import STOPS
+from service.summary import make_feed
 
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
 
@@ -28,8 +29,9 @@ class Process:
     def __init__(
         self, settings: Settings, models: Models, listener: socket.socket, started: Callable[[], None]
     ) -> None:
+        feed = make_feed(models)
         config = uvicorn.Config(
-            create_front(settings, models),
+            create_front(settings, models, feed),
             log_level=settings.log_level,
             log_config=None,
             access_log=False,
@@ -38,7 +40,7 @@ class Process:
         )
         self.listener = listener
         self.server = _Server(config)
-        self.server.on_started = started
+        self.server.on_started, self.server.on_stopping = started, feed.close
 
     def run(self, signals: tuple[signal.Signals, ...] = STOPS) -> None:
         """Answers until one of `signals` ends it; requests that were accepted are answered first."""
@@ -53,8 +55,13 @@ class Process:
 
 class _Server(uvicorn.Server):
     on_started: Callable[[], None]
+    on_stopping: Callable[[], None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self.on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.on_stopping()  # streams that never end by themselves would be waited for
+        await super().shutdown(sockets)

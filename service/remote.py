@@ -25,7 +25,7 @@ from service.pipes import Outbox, open_pipe
 logger = logging.getLogger("addnorm.service")
 
 HAND_IN = ("observe", "observe_deep")
-ASK = ("storage", "all_layers", "one_layer", "state", "compare", "take_baseline", "drop_baseline")
+ASK = ("storage", "all_layers", "one_layer", "state", "history", "compare", "take_baseline", "drop_baseline")
 PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
 
 
@@ -71,6 +71,9 @@ class RemoteCollector:
 
     def state(self, asked: Asked) -> bytes:
         return self._ask("state", asked)  # type: ignore[no-any-return]
+
+    def history(self, asked: Asked) -> bytes:
+        return self._ask("history", asked)  # type: ignore[no-any-return]
 
     def compare(self, asked: Asked, against: str) -> bytes:
         return self._ask("compare", asked, against)  # type: ignore[no-any-return]

@@ -62,6 +62,23 @@ class LayerDrift(Body):
     """Population stability index over baseline deciles."""
 
 
+class Distribution(Body):
+    """Shares of tokens in bins of equal width that leave out the outermost 0.2 % at each end."""
+
+    edges: list[float]
+    """One more than there are bins."""
+    live: list[float] | None
+    """Withheld (null) below 30 requests."""
+    baseline: list[float]
+
+
+class Distributions(Body):
+    """Of the tokens' means and variances."""
+
+    mean: Distribution
+    variance: Distribution
+
+
 class LayerStatistics(Body):
     """One normalization layer, live and as it was on the validation data."""
 
@@ -77,6 +94,8 @@ class LayerStatistics(Body):
     """BatchNorm only: the moments it normalizes with."""
     deep: DeepStatistics | None = None
     """None where the artifact has no deep graph."""
+    distributions: Distributions | None = None
+    """Where one layer is asked for."""
 
 
 class BaselineSource(Body):
@@ -212,6 +231,35 @@ class CompareResponse(Body):
     against: Window
     layers: list[LayerComparison]
     """In network order, those that both have; null where one of the windows saw no token."""
+
+
+class Slice(Body):
+    """The requests of a slice of time, judged by themselves."""
+
+    start: str = Field(alias="from")
+    """UTC, ISO 8601."""
+    requests: int
+    state: Literal["ok", "mix_shift", "drift", "insufficient_data"]
+    departures: list[float] | None
+    """Score / threshold of every row: above 1 it departs. Null where there are too few requests to judge."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+
+class HistoryResponse(Body):
+    """A window of traffic slice by slice, in slices as short as its traffic can be judged in, at most 60."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    model: str
+    version: str
+    start: str = Field(alias="from")
+    end: str = Field(alias="to")
+    slice_seconds: int
+    rows: list[str]
+    """input, the layers, output, and all layers together."""
+    slices: list[Slice]
+    """Oldest first; those without traffic are left out."""
 
 
 class BaselineResponse(Body):

@@ -9,7 +9,13 @@ from service.collector import Asked
 from service.keys import ApiKeys
 from service.models import Models
 from service.routes.common import GUARDED, JSONBytes, error
-from service.statistics_schemas import BaselineResponse, CompareResponse, LayerResponse, NormStatsResponse
+from service.statistics_schemas import (
+    BaselineResponse,
+    CompareResponse,
+    HistoryResponse,
+    LayerResponse,
+    NormStatsResponse,
+)
 
 BAD_WINDOW = error(400, "No such window of time")
 CONFLICT = error(409, "There is nothing to undo")
@@ -44,6 +50,11 @@ def add_statistics(app: FastAPI, models: Models, keys: ApiKeys) -> None:
     def norm_stats_compare(asked: AskedWindow, against: Against = "24h") -> Response:
         """Effect sizes of a window of traffic against another, or against what another version saw."""
         return JSONBytes(models.default.collector.compare(asked, against))
+
+    @app.get("/norm-stats/history", responses=BAD_WINDOW, response_model=HistoryResponse)
+    def norm_stats_history(asked: AskedWindow) -> Response:
+        """A window slice by slice: how far the input, every layer and the output depart in each."""
+        return JSONBytes(models.default.collector.history(asked))
 
     guard = [Depends(keys)]
 

@@ -1,0 +1,36 @@
+"""One live summary for the page: the verdict, and every layer in a line."""
+
+import json
+from typing import Any
+
+from pydantic_core import to_json
+
+from runtime.drift import MIN_REQUESTS
+from service.collector import Asked, Statistics
+from service.feed import Feed
+from service.models import Models
+
+HEAD = ("model", "version", "requests", "since", "baseline", "window", "verdict", "overhead_ratio")
+
+
+def summary(collector: Statistics, window: str) -> bytes:
+    """JSON: what every answer about statistics begins with, and each layer's drift."""
+    answer = json.loads(collector.all_layers(Asked(window)))
+    ends = {name: answer[name] for name in ("input", "output") if answer[name] is not None}
+    return to_json(
+        {name: answer[name] for name in HEAD}
+        | {"needed": MIN_REQUESTS, "asked": window}
+        | {name: line(layer) for name, layer in ends.items()}
+        | {"layers": [line(layer) | {"not_finite": layer["live"]["not_finite"]} for layer in answer["layers"]]}
+    )
+
+
+def line(layer: dict[str, Any]) -> dict[str, Any]:
+    return {"name": layer["name"]} | {
+        name: layer["drift"].get(name) for name in ("state", "score", "threshold", "effect")
+    }
+
+
+def make_feed(models: Models) -> Feed:
+    """Live summaries of the default model's traffic."""
+    return Feed(lambda window: summary(models.default.collector, window))
