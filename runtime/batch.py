@@ -23,6 +23,8 @@ class EncodedBatch:
         classes: the most probable class of every row [R].
         scores: its probability [R]; NaN where the row overflows the model.
         tops: its logit [R].
+        computed_tokens: tokens that the run computed, padding among them; of a group of rows, those of the whole batch.
+        stats_seconds: how long it took to hand in what the norms saw.
     """
 
     logits: NDArray[np.float32]
@@ -34,6 +36,8 @@ class EncodedBatch:
     classes: list[int]
     scores: list[float]
     tops: list[float]
+    computed_tokens: int = 0
+    stats_seconds: float = 0.0
 
     def split(self, counts: Sequence[int]) -> list["EncodedBatch"]:
         """The answers of consecutive groups of `counts` rows; each keeps the feature moments of the whole batch."""
@@ -56,6 +60,8 @@ class EncodedBatch:
                     self.classes[start:stop],
                     self.scores[start:stop],
                     self.tops[start:stop],
+                    self.computed_tokens,
+                    self.stats_seconds,
                 )
             )
             start, first = stop, last
@@ -74,4 +80,6 @@ def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
         [best for batch in batches for best in batch.classes],
         [score for batch in batches for score in batch.scores],
         [top for batch in batches for top in batch.tops],
+        sum(batch.computed_tokens for batch in batches),
+        sum(batch.stats_seconds for batch in batches),
     )

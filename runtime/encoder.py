@@ -74,6 +74,7 @@ class Encoder:
             batch.lengths,
             self.token_lengths(batch),
             *best_classes(logits),
+            batch.segment_ids.size,
         )
 
     def token_lengths(self, batch: PackedBatch) -> NDArray[np.float32]:

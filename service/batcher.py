@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime.batch import EncodedBatch, join
 from runtime.errors import DeadlineExceeded, Overloaded, Unavailable
@@ -23,6 +23,7 @@ Run = Callable[[Sequence[Tokens]], EncodedBatch]
 # round takes 1 to 2 us; without them batches are half as large.
 ROUNDS = 3
 RECENT = 0.1  # weight of the newest batch in the drain rate
+ROW_BOUNDS = tuple(2**power for power in range(10))  # most rows of the batches that are counted together
 
 
 @dataclass(slots=True)
@@ -30,12 +31,16 @@ class Counters:
     """What the batcher did since it started.
 
     Attributes:
+        computed_tokens: tokens that ran, and the padding between them.
+        batch_rows: batches by their rows: up to each of ROW_BOUNDS, and more.
         overloaded, expired, abandoned: requests refused, out of time, and given up by their clients.
     """
 
     batches: int = 0
     rows: int = 0
     tokens: int = 0
+    computed_tokens: int = 0
+    batch_rows: list[int] = field(default_factory=lambda: [0] * (len(ROW_BOUNDS) + 1))
     overloaded: int = 0
     expired: int = 0
     abandoned: int = 0
@@ -180,6 +185,7 @@ class Batcher:
         """What came of each request's rows; where they fail together they run again apart, and who fails then is it."""
         try:
             batch = self.run([sequence for share in shares for sequence in share])
+            self.counters.computed_tokens += batch.computed_tokens
             return list(batch.split([len(share) for share in shares]))
         except Exception as error:
             if len(shares) == 1:
@@ -188,8 +194,10 @@ class Batcher:
 
     def _count(self, shares: list[Sequence[Tokens]], seconds: float) -> None:
         tokens = sum(len(sequence) for share in shares for sequence in share)
+        rows = sum(map(len, shares))
         self.counters.batches += 1
-        self.counters.rows += sum(map(len, shares))
+        self.counters.rows += rows
+        self.counters.batch_rows[min((rows - 1).bit_length(), len(ROW_BOUNDS))] += 1
         self.counters.tokens += tokens
         self._recent_tokens += RECENT * (tokens - self._recent_tokens)
         self._recent_seconds += RECENT * (seconds - self._recent_seconds)

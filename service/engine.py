@@ -28,11 +28,12 @@ from service.settings import Settings
 
 
 class Phases(NamedTuple):
-    """How long the parts of an answer took, in seconds."""
+    """How long the parts of an answer took, in seconds; `stats` is within `infer`."""
 
     tokenize: float
     queue: float
     infer: float
+    stats: float = 0.0
 
 
 class Engine:
@@ -83,7 +84,9 @@ class Engine:
         batch = self.encoder.run(sequences)
         if isnan(sum(batch.scores)):
             return self._run_apart(sequences)
-        self.collector.observe(batch, time.perf_counter() - started)
+        ended = time.perf_counter()
+        self.collector.observe(batch, ended - started)
+        batch.stats_seconds = time.perf_counter() - ended
         return batch
 
     def look_deeper(self, sequences: Sequence[Tokens]) -> None:
@@ -109,7 +112,7 @@ class Engine:
         encoded = self.inputs.encode(self.as_list(request.inputs))
         tokenized = time.perf_counter()
         answer = await self.infer(encoded, request.timeout)
-        phases = Phases(tokenized - started, answer.queue_seconds, answer.run_seconds)
+        phases = Phases(tokenized - started, answer.queue_seconds, answer.run_seconds, answer.batch.stats_seconds)
         return self._predictions(encoded, answer.batch, request), phases
 
     async def infer(self, encoded: list[EncodedInput], timeout: float | None = None) -> Answer:

@@ -21,6 +21,7 @@ from service.errors import defect_response, domain_response, invalid_request
 from service.limits import TooLarge, read_body
 from service.models import Models
 from service.schemas import PredictRequest
+from service.traffic import LEFT, PREDICT, Traffic
 
 WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
 
@@ -38,19 +39,26 @@ class PredictRoute:
     Args:
         app: the application that has all other routes.
         max_bytes: largest body.
+        traffic: where answers are counted.
     """
 
-    def __init__(self, app: ASGIApp, models: Models, max_bytes: int) -> None:
-        self.app, self.models, self.max_bytes = app, models, max_bytes
+    def __init__(self, app: ASGIApp, models: Models, max_bytes: int, traffic: Traffic) -> None:
+        self.app, self.models, self.max_bytes, self.traffic = app, models, max_bytes, traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/predict" or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["path"] != PREDICT or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
+        traffic, status = self.traffic, LEFT
+        traffic.in_flight += 1
         try:
             answer = await self.respond(receive)
+            status = answer.status_code if isinstance(answer, Response) else 200
         except ClientDisconnect:
             return  # nobody is left to answer
+        finally:
+            traffic.in_flight -= 1
+            traffic.requests[PREDICT, status] += 1
         if isinstance(answer, Response):
             await answer(scope, receive, send)
             return
@@ -90,7 +98,10 @@ class PredictRoute:
             predictions, phases = await engine.predict(request)
         answered = time.perf_counter()
         content = to_json(engine.identity | {"predictions": predictions})
-        return Answer(content, server_timing(parsed - started, phases, time.perf_counter() - answered))
+        ended = time.perf_counter()
+        parse, serialize = parsed - started, ended - answered
+        self.traffic.answered(parse, phases.tokenize, phases.queue, phases.infer, serialize, ended - started)
+        return Answer(content, server_timing(parse, phases, serialize))
 
 
 class Watched:

@@ -8,6 +8,7 @@ from types import FrameType
 import uvicorn
 
 from service.app import create_front
+from service.ledger import Ledger, Owner
 from service.models import Models
 from service.settings import Settings
 from service.signals import STOPS
@@ -21,17 +22,24 @@ class Process:
 
     Args:
         started: called once connections are accepted.
+        owner: where it hands in what it answers; a ledger of its own where it is not given.
 
     Raises:
         SettingError: a setting names what cannot be used.
     """
 
     def __init__(
-        self, settings: Settings, models: Models, listener: socket.socket, started: Callable[[], None]
+        self,
+        settings: Settings,
+        models: Models,
+        listener: socket.socket,
+        started: Callable[[], None],
+        owner: Owner | None = None,
     ) -> None:
-        feed = make_feed(models)
+        owner = owner or Ledger().open()
+        feed = make_feed(models, owner)
         config = uvicorn.Config(
-            create_front(settings, models, feed),
+            create_front(settings, models, owner, feed),
             log_level=settings.log_level,
             log_config=None,
             access_log=False,

@@ -20,12 +20,26 @@ from runtime.deep import DeepState
 from runtime.errors import AddNormError, Unavailable
 from runtime.state_store import Storage
 from service.collector import Asked, Collector
+from service.ledger import Ledger, Report
 from service.pipes import Outbox, open_pipe
+from service.statistics_schemas import Overhead
+from service.traffic import Gauges, Tally
 
 logger = logging.getLogger("addnorm.service")
 
 HAND_IN = ("observe", "observe_deep")
-ASK = ("storage", "all_layers", "one_layer", "state", "history", "compare", "take_baseline", "drop_baseline")
+ASK = (
+    "storage",
+    "all_layers",
+    "one_layer",
+    "state",
+    "history",
+    "compare",
+    "take_baseline",
+    "drop_baseline",
+    "overhead",
+)
+COUNT, ASK_LEDGER = ("count",), ("traffic", "check_ready")  # the same, of the ledger
 PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
 
 
@@ -84,6 +98,19 @@ class RemoteCollector:
     def drop_baseline(self) -> bytes:
         return self._ask("drop_baseline")  # type: ignore[no-any-return]
 
+    def overhead(self) -> Overhead:
+        return self._ask("overhead")  # type: ignore[no-any-return]
+
+    def count(self, tally: Tally, gauges: Gauges) -> None:
+        """Hands in all that this process answered by now."""
+        self._hand_in("count", tally, gauges)
+
+    def traffic(self) -> Report:
+        return self._ask("traffic")  # type: ignore[no-any-return]
+
+    def check_ready(self) -> None:
+        self._ask("check_ready")
+
     def _hand_in(self, method: str, *arguments: object) -> None:
         try:
             self.outbox.send((method, arguments))
@@ -103,9 +130,14 @@ class RemoteCollector:
 
 
 class Link:
-    """The collector's ends of the two pipes to one worker, and the worker's ends of them, as a RemoteCollector."""
+    """The collector's ends of the two pipes to one worker, and the worker's ends of them, as a RemoteCollector.
 
-    def __init__(self, workers: int) -> None:
+    Args:
+        ledger: where the worker's traffic is counted.
+    """
+
+    def __init__(self, workers: int, ledger: Ledger | None = None) -> None:
+        self.account = (ledger or Ledger()).open()
         self.inbox, outbox = open_pipe()
         ours, theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
@@ -115,9 +147,9 @@ class Link:
     def hand_in(self, collector: Collector) -> None:
         """Counts what the worker handed over by now."""
         for method, arguments in self.inbox.receive():
-            assert method in HAND_IN
+            assert method in HAND_IN + COUNT
             try:
-                getattr(collector, method)(*arguments)
+                getattr(self.account if method in COUNT else collector, method)(*arguments)
             except Exception:  # the collector serves the other workers too
                 logger.exception("defect while counting what a worker saw")
 
@@ -134,10 +166,12 @@ class Link:
         Raises:
             OSError: the worker is gone, or does not read.
         """
-        assert method in ASK
-        self.asks.send(attempt(getattr(collector, method), *arguments))
+        assert method in ASK + ASK_LEDGER
+        asked = self.account if method in ASK_LEDGER else collector
+        self.asks.send(attempt(getattr(asked, method), *arguments))
 
     def close_ours(self) -> None:
+        self.account.close()
         self.inbox.close()
         self.asks.close()
 

@@ -8,18 +8,20 @@ from pydantic_core import to_json
 from runtime.drift import MIN_REQUESTS
 from service.collector import Asked, Statistics
 from service.feed import Feed
+from service.ledger import Owner, Report
 from service.models import Models
+from service.traffic_report import recent
 
 HEAD = ("model", "version", "requests", "since", "baseline", "window", "verdict", "overhead_ratio")
 
 
-def summary(collector: Statistics, window: str) -> bytes:
-    """JSON: what every answer about statistics begins with, and each layer's drift."""
+def summary(collector: Statistics, report: Report, window: str) -> bytes:
+    """JSON: what every answer about statistics begins with, each layer's drift, and how traffic goes now."""
     answer = json.loads(collector.all_layers(Asked(window)))
     ends = {name: answer[name] for name in ("input", "output") if answer[name] is not None}
     return to_json(
         {name: answer[name] for name in HEAD}
-        | {"needed": MIN_REQUESTS, "asked": window}
+        | {"needed": MIN_REQUESTS, "asked": window, "traffic": traffic_now(report)}
         | {name: line(layer) for name, layer in ends.items()}
         | {"layers": [line(layer) | {"not_finite": layer["live"]["not_finite"]} for layer in answer["layers"]]}
     )
@@ -31,6 +33,16 @@ def line(layer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def make_feed(models: Models) -> Feed:
-    """Live summaries of the default model's traffic."""
-    return Feed(lambda window: summary(models.default.collector, window))
+def traffic_now(report: Report) -> dict[str, Any]:
+    """What GET /traffic says of this moment and of the last ten seconds."""
+    lately = recent(report.recent[10])
+    return {"workers": report.workers, "now": report.now._asdict(), "last_10s": lately.model_dump()}
+
+
+def make_feed(models: Models, owner: Owner) -> Feed:
+    """Live summaries of the default model's traffic.
+
+    Args:
+        owner: who knows what all processes answer.
+    """
+    return Feed(lambda window: summary(models.default.collector, owner.traffic(), window))

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError
@@ -37,7 +38,8 @@ def work(
     threading.Thread(target=follow, args=(lifeline,), name="addnorm-lifeline", daemon=True).start()
     try:
         engine = Engine(settings, collector, artifact)
-        process = Process(settings, Models(engine), listener, lambda: collector.asks.send((READY, (engine.placement,))))
+        started = partial(collector.asks.send, (READY, (engine.placement,)))
+        process = Process(settings, Models(engine), listener, started, collector)
     except AddNormError as error:
         collector.asks.send((FAILED, (error,)))
         sys.exit(2)

@@ -21,6 +21,7 @@ from runtime.session import Placement
 from runtime.state_store import INTERVAL
 from service.collector import Collector
 from service.forking import STEADY, Worker, ended, fork, pause
+from service.ledger import Ledger
 from service.process import GRACE
 from service.remote import Link
 from service.settings import Settings
@@ -51,7 +52,7 @@ class Supervisor:
         announce: Callable[[Placement], None],
     ) -> None:
         self.settings, self.artifact, self.collector = settings, artifact, collector
-        self.listeners, self.announce = listeners, announce
+        self.listeners, self.announce, self.ledger = listeners, announce, Ledger()
         self.workers: list[Worker] = []
         self.announced = self.stopping = False
         self.failure: AddNormError | None = None
@@ -99,7 +100,7 @@ class Supervisor:
         inherited = [link.close_ours for link in (worker.link for worker in self.workers)]
         inherited += [listener.close for listener in self.listeners if listener is not self.listeners[slot]]
         inherited.append(partial(os.close, self._lifeline_end))
-        link = Link(len(self.listeners))
+        link = Link(len(self.listeners), self.ledger)
         body = partial(work, self.settings, self.artifact, link.remote, self.listeners[slot], self.lifeline)
         worker = Worker(slot, fork(body, [link.close_ours, *inherited]), link, time.monotonic())
         link.close_theirs()

@@ -8,14 +8,15 @@ from service.predict import PredictRoute
 from service.routes.common import INFERENCE, JSONBytes, identity
 from service.schemas import ModelResponse, PlanInUse, PredictRequest, PredictResponse
 from service.settings import Settings
+from service.traffic import Traffic
 
 PREDICT_BODY = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
 }
 
 
-def add_inference(app: FastAPI, models: Models, settings: Settings) -> None:
-    route = PredictRoute(app, models, settings.max_body_bytes)
+def add_inference(app: FastAPI, models: Models, settings: Settings, traffic: Traffic) -> None:
+    route = PredictRoute(app, models, settings.max_body_bytes, traffic)
 
     @app.post("/predict", responses=INFERENCE, openapi_extra=PREDICT_BODY, response_model=PredictResponse)
     async def predict(request: Request) -> Response:

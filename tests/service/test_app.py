@@ -170,6 +170,7 @@ def test_openapi_lists_every_path(client: TestClient):
         "/norm-stats/compare": {"get"},
         "/norm-stats/state": {"get"},
         "/norm-stats/{layer}": {"get"},
+        "/traffic": {"get"},
         "/health/live": {"get"},
         "/health/ready": {"get"},
     }

@@ -10,8 +10,11 @@ from runtime.artifact import Artifact
 from runtime.encoder import Encoder
 from runtime.errors import AddNormError, InvalidInput, Overloaded, Unavailable, UnknownLayer
 from service.collector import Asked, Collector
-from service.remote import ASK, HAND_IN, Link, RemoteCollector
+from service.engine import Engine
+from service.ledger import Account, Ledger
+from service.remote import ASK, ASK_LEDGER, COUNT, HAND_IN, Link, RemoteCollector
 from service.settings import Settings
+from service.traffic import Traffic
 from tests.helpers import TEXTS, random_sequences
 
 Ask = Callable[..., Any]
@@ -134,6 +137,43 @@ def test_worker_that_is_gone_asks_nothing(links: list[Link], collector: Collecto
 def test_every_method_that_crosses_over_is_one_of_the_collector():
     for method in (*HAND_IN, *ASK):
         assert callable(getattr(Collector, method)) and callable(getattr(RemoteCollector, method))
+    for method in (*COUNT, *ASK_LEDGER):
+        assert callable(getattr(Account, method)) and callable(getattr(RemoteCollector, method))
+
+
+def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collector: Collector, text_engine: Engine):
+    ledger = Ledger()
+    links = [Link(2, ledger) for _ in range(2)]
+    for requests, link in enumerate(links, start=1):
+        traffic = Traffic()
+        traffic.requests["/predict", 200] += requests
+        link.remote.count(*traffic.snapshot([text_engine.batcher]))
+        link.hand_in(collector)
+        link.close_theirs()
+    assert (ledger.report().total.requests["/predict", 200], ledger.report().workers) == (3, 2)
+    links[1].close_ours()
+    assert (ledger.report().total.requests["/predict", 200], ledger.report().workers) == (3, 1)
+    links[0].close_ours()
+
+
+def test_worker_learns_that_the_service_stops(collector: Collector):
+    ledger = Ledger()
+    link = Link(1, ledger)
+
+    def ask() -> None:
+        thread = threading.Thread(target=lambda: link.answer(collector, *(link.question() or ("", ()))))
+        thread.start()
+        try:
+            link.remote.check_ready()
+        finally:
+            thread.join()
+
+    ask()
+    ledger.stopping = True
+    with pytest.raises(Unavailable, match="is stopping"):
+        ask()
+    link.close_theirs()
+    link.close_ours()
 
 
 def subclasses(kind: type[AddNormError]) -> list[type[AddNormError]]:

@@ -1,0 +1,172 @@
+"""Traffic: what one process answered, counted on the way at the least possible cost.
+
+A process counts in plain lists. Four times a second it hands a snapshot of all it ever counted to the ledger
+(service/ledger.py), which adds up processes; so nothing is counted twice, and a lost snapshot costs nothing.
+"""
+
+import os
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batcher import ROW_BOUNDS, Batcher, Counters
+
+PHASES = ("parse", "tokenize", "queue", "infer", "serialize", "total")
+# upper bounds of the latency buckets in seconds, each 1.6 times the one before; above the last lies another bucket
+BOUNDS = (*(float(f"{digits}e{power}") for power in range(-5, 1) for digits in (1, 1.6, 2.5, 4, 6.3)), 10.0)
+LEFT = 499  # stands for a status where a client left before its answer
+OTHER = "other"  # the route of what is no route
+PREDICT = "/predict"
+REASONS = {
+    400: "invalid",
+    401: "unauthorized",
+    413: "too_large",
+    422: "invalid",
+    429: "overloaded",
+    499: "abandoned",
+    500: "defect",
+    503: "unavailable",
+    504: "deadline",
+}
+STATM = Path("/proc/self/statm")
+
+
+@dataclass(slots=True)
+class Tally:
+    """All that was counted up to some moment; tallies of several processes add up.
+
+    Attributes:
+        requests: by route and status.
+        latencies: answered predictions by phase and bucket [PHASES, BOUNDS + 1].
+        seconds: sum of each phase [PHASES].
+        batch_rows: batches by their rows [ROW_BOUNDS + 1].
+        rows, tokens: that ran.
+        computed_tokens: those, and the padding between them.
+        cpu_seconds: of the processes.
+    """
+
+    requests: Counter[tuple[str, int]]
+    latencies: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    batch_rows: NDArray[np.int64]
+    rows: int = 0
+    tokens: int = 0
+    computed_tokens: int = 0
+    cpu_seconds: float = 0.0
+
+    @classmethod
+    def nothing(cls) -> Self:
+        return cls(
+            Counter(),
+            np.zeros((len(PHASES), len(BOUNDS) + 1), dtype=np.int64),
+            np.zeros(len(PHASES)),
+            np.zeros(len(ROW_BOUNDS) + 1, dtype=np.int64),
+        )
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    def __sub__(self, earlier: Self) -> Self:
+        """What came since an earlier tally of the same processes."""
+        return type(self)(*(getattr(self, each.name) - getattr(earlier, each.name) for each in fields(self)))
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """Requests that were not answered, by reason."""
+        found: Counter[str] = Counter()
+        for (_, status), count in self.requests.items():
+            if status in REASONS:
+                found[REASONS[status]] += count
+        return found
+
+
+class Gauges(NamedTuple):
+    """What is so at one moment; of several processes it adds up.
+
+    Attributes:
+        in_flight: requests that are being answered.
+        queue_requests, queue_tokens: that wait to run.
+        resident_bytes: memory in use, pages that processes share counted for each; 0 where it cannot be told.
+    """
+
+    in_flight: int = 0
+    queue_requests: int = 0
+    queue_tokens: int = 0
+    resident_bytes: int = 0
+
+    def __add__(self, other: object) -> "Gauges":
+        assert isinstance(other, Gauges)
+        return Gauges(*map(sum, zip(self, other, strict=True)))
+
+
+class Traffic:
+    """Counts what this process answers. Its event loop alone writes, so that no lock is needed.
+
+    Attributes:
+        requests: by route and status.
+        in_flight: requests that are being answered.
+    """
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.in_flight = 0
+        self._latencies = [[0] * (len(BOUNDS) + 1) for _ in PHASES]
+        self._seconds = [0.0] * len(PHASES)
+        self._counted: dict[int, Counters] = {}  # by the identity of who counts; kept when its model has gone
+
+    def answered(
+        self, parse: float, tokenize: float, queue: float, infer: float, serialize: float, total: float
+    ) -> None:
+        """Counts the phases of a prediction that was answered (seconds); takes half a microsecond."""
+        latencies, seconds = self._latencies, self._seconds
+        latencies[0][bisect_left(BOUNDS, parse)] += 1
+        latencies[1][bisect_left(BOUNDS, tokenize)] += 1
+        latencies[2][bisect_left(BOUNDS, queue)] += 1
+        latencies[3][bisect_left(BOUNDS, infer)] += 1
+        latencies[4][bisect_left(BOUNDS, serialize)] += 1
+        latencies[5][bisect_left(BOUNDS, total)] += 1
+        seconds[0] += parse
+        seconds[1] += tokenize
+        seconds[2] += queue
+        seconds[3] += infer
+        seconds[4] += serialize
+        seconds[5] += total
+
+    def snapshot(self, batchers: Iterable[Batcher]) -> tuple[Tally, Gauges]:
+        """All that was counted by now, and what is so now.
+
+        Args:
+            batchers: of the models that are loaded; what those of others have counted stays counted.
+        """
+        batchers = list(batchers)
+        for batcher in batchers:
+            self._counted[id(batcher.counters)] = batcher.counters
+        counted = self._counted.values()
+        tally = Tally(
+            self.requests.copy(),
+            np.array(self._latencies, dtype=np.int64),
+            np.array(self._seconds),
+            np.array([each.batch_rows for each in counted], dtype=np.int64).reshape(-1, len(ROW_BOUNDS) + 1).sum(0),
+            sum(each.rows for each in counted),
+            sum(each.tokens for each in counted),
+            sum(each.computed_tokens for each in counted),
+            time.process_time(),
+        )
+        backlogs = [batcher.backlog for batcher in batchers]
+        waiting = sum(each.requests for each in backlogs), sum(each.tokens for each in backlogs)
+        return tally, Gauges(self.in_flight, *waiting, resident_bytes())
+
+
+def resident_bytes() -> int:
+    """Memory that this process has in use; 0 where the system does not tell."""
+    try:
+        return int(STATM.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
