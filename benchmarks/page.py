@@ -37,7 +37,7 @@ VIEWS = ("verdict", "try", "layers/blocks.1.feed_forward.norm", "traffic")
 SIZES = {"desktop": (1280, 860), "phone": (360, 780)}
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-QUESTION = "whats the spot rate of an etf in yen vs last quarter"
+QUESTION = "der schnelle braune fuchs springt über den faulen hund"
 
 
 def main() -> None:
@@ -53,7 +53,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as state:
         record(Path(state), kinds["test"], kinds["test" if arguments.calm else "banking77"])
         with serving("--state", state) as url:
-            send(url, kinds["test"][:400])
+            recent = kinds["test"][:130] + kinds["test" if arguments.calm else "banking77"][:70]
+            send(url, recent)
             if arguments.write:
                 shoot(url, {PICTURE: ("verdict", "light", "desktop")})
             else:
@@ -131,7 +132,9 @@ def shoot(url: str, shots: dict[Path, tuple[str, str, str]]) -> None:
                 page.get_by_label("Text").fill(QUESTION)
                 page.get_by_role("button", name="Ask").click()
                 page.wait_for_selector("[data-answer]")
-            page.wait_for_timeout(4500 if view == "traffic" else 900)
+            if view == "traffic":
+                send(url, [QUESTION] * 60)
+            page.wait_for_timeout(2600 if view == "traffic" else 900)
             page.screenshot(path=path, full_page=path != PICTURE)
             overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             if overflow > 0:

@@ -17,7 +17,7 @@ export function answerCard() {
   const empty = (text) => h("p", { class: "empty" }, text);
   const first = h("div", { class: "card" }, h("h2", {}, "Answer"), empty("Ask something, or choose an example."));
   const second = h("div", { class: "card" }, h("h2", {}, "Through the network"), empty("How unusual the request looks at each layer is drawn here."));
-  const third = h("div", { class: "card", hidden: true }, h("h2", {}, "Timing"), times.element);
+  const third = h("div", { class: "card last", hidden: true }, h("h2", {}, "Timing"), times.element);
 
   function choose(asked, answer, index) {
     const prediction = answer.predictions[index];
@@ -58,7 +58,7 @@ function oddity(layers) {
 
 function describeTops(top, width) {
   const option = {
-    grid: { left: width < 420 ? 120 : 170, right: 64, top: 4, bottom: 4 },
+    grid: { left: width < 420 ? 120 : 170, right: 64, top: 4, bottom: 4, outerBoundsMode: "none" },
     xAxis: { type: "value", min: 0, max: 1, show: false },
     yAxis: { type: "category", inverse: true, data: top.map((each) => each.label.replaceAll("_", " ")), ...axisStyle({ axisLabel: { color: colour("ink"), width: width < 420 ? 112 : 160, overflow: "truncate", hideOverlap: false, interval: 0 } }), axisLine: { show: false } },
     series: [{
@@ -73,7 +73,7 @@ function describeTops(top, width) {
 function describeTimes({ phases, total }, width) {
   const served = PHASES.reduce((sum, name) => sum + (phases[name] ?? 0), 0);
   const option = {
-    grid: { left: 4, right: 4, top: 34, bottom: 22 },
+    grid: { left: 4, right: 4, top: 34, bottom: 22, outerBoundsMode: "none" },
     legend: { top: 0, left: 0, itemWidth: 12, itemHeight: 12, itemGap: width < 420 ? 7 : 14, textStyle: { color: colour("ink"), fontSize: 11.5 }, selectedMode: false },
     tooltip: tooltip({ formatter: ({ seriesName, value }) => `${seriesName}: ${milliseconds(value)}` }),
     xAxis: { type: "value", max: served, ...axisStyle({ axisLabel: { formatter: (value) => num(value, 2), showMaxLabel: false } }), splitLine: { show: false } },
@@ -87,14 +87,14 @@ function describeTimes({ phases, total }, width) {
 function describePath(layers, width) {
   const most = Math.max(4, ...layers.map(largest)) * 1.1;
   const clip = (value) => Math.sign(value) * Math.min(Math.abs(value), 40);
-  const limit = Math.min(Math.ceil(most), 42);
+  const limit = Math.min(2 * Math.ceil(most / 2), 42);
   const series = Object.entries(SERIES).map(([key, name], i) => ({
     name, type: "line", symbol: i ? "circle" : "diamond", lineStyle: { width: 2, type: i ? "solid" : [6, 4] }, color: colour(i ? "live" : "mix"),
     data: layers.map((layer) => ({ value: [clip(layer[key]), shortName(layer.name)], symbolSize: Math.abs(layer[key]) > ODD ? 13 : 7, label: { show: Math.abs(layer[key]) > ODD, formatter: `${num(layer[key], 2)} σ`, position: layer[key] > 0.75 * limit ? "left" : "right", color: colour("ink"), fontSize: 11.5 } })),
   }));
   series[0].markArea = { silent: true, itemStyle: { color: colour("live-soft"), opacity: 0.55 }, data: [[{ xAxis: -2 }, { xAxis: 2 }]], label: { show: false } };
   const option = {
-    grid: { left: width < 420 ? 122 : 152, right: 18, top: 34, bottom: 26 },
+    grid: { left: width < 420 ? 132 : 152, right: 18, top: 34, bottom: 26, outerBoundsMode: "none" },
     legend: { top: 0, left: 0, itemGap: 16, textStyle: { color: colour("ink"), fontSize: 12 }, selectedMode: false },
     tooltip: tooltip({ formatter: ({ dataIndex, seriesName }) => `${layers[dataIndex].name}\n${seriesName} ${num(layers[dataIndex][seriesName])}, ${num(layers[dataIndex][`${seriesName}_z`])} σ from the average` }),
     xAxis: { type: "value", min: -limit, max: limit, ...axisStyle({ axisLabel: { formatter: (value) => `${num(value, 2)}` } }) },

@@ -91,6 +91,6 @@ export const limitLine = (axis, value, label) => ({
   silent: true,
   symbol: "none",
   lineStyle: { color: colour("drift"), type: [5, 4], width: 1.25 },
-  label: { formatter: label, color: colour("drift"), fontSize: 11, position: axis === "x" ? "end" : "insideEndTop" },
+  label: { formatter: label, color: colour("drift"), fontSize: 11, position: axis === "x" ? "start" : "insideStartTop" },
   data: [{ [`${axis}Axis`]: value }],
 });

@@ -1,22 +1,25 @@
 // The map of layers over time, with the requests of every slice below it.
 import { Chart, axisStyle, colour, tooltip } from "./charts.js";
-import { STATE_WORDS } from "./dom.js";
+import { STATE_WORDS, h } from "./dom.js";
 import { clock, count, num, shortName } from "./words.js";
 
 const FEW = -1;
 
-export const heatmap = (caption) => new Chart(caption, 372, describe);
-
-function pieces() {
-  return [
-    { value: FEW, label: "too few", color: colour("heat-none") },
-    { min: 0, lt: 0.5, label: "below half the limit", color: colour("heat-0") },
-    { min: 0.5, lte: 1, label: "below the limit", color: colour("heat-1") },
-    { gt: 1, lte: 2, label: "above it", color: colour("heat-2") },
-    { gt: 2, lte: 4, label: "twice", color: colour("heat-3") },
-    { gt: 4, label: "four times", color: colour("heat-4") },
-  ];
+export function heatmap(caption) {
+  const chart = new Chart(caption, 300, describe);
+  chart.more.before(h("ul", { class: "legend" }, STEPS.map(({ name, label }) => h("li", {}, h("i", { class: name }), label))));
+  return chart;
 }
+
+// a ramp of lightness, so that it needs no hue to be read
+const STEPS = [
+  { name: "heat-none", value: FEW, label: "too few requests" },
+  { name: "heat-0", min: 0, lt: 0.5, label: "under half the limit" },
+  { name: "heat-1", min: 0.5, lte: 1, label: "under the limit" },
+  { name: "heat-2", gt: 1, lte: 2, label: "above it" },
+  { name: "heat-3", gt: 2, lte: 4, label: "more than twice" },
+  { name: "heat-4", gt: 4, label: "more than four times" },
+];
 
 // Every slice from the window's beginning to its end, those without traffic too.
 function timeline(history) {
@@ -37,13 +40,13 @@ function cells(slices, rows) {
 function describe(history, width) {
   const slices = timeline(history);
   const narrow = width < 560;
-  const grid = { left: narrow ? 122 : 160, right: 12 };
+  const grid = { left: narrow ? 132 : 160, right: 12, outerBoundsMode: "none" };
   const times = { type: "category", data: slices.map((slice) => slice.time) };
   const label = narrow ? { show: false } : {
     show: slices.length * 13 < width, fontSize: 8, color: colour("surface"), formatter: ({ value }) => (value[2] > 1 ? "▲" : ""),
   };
   const option = {
-    grid: [{ ...grid, top: 8, height: 216 }, { ...grid, top: 236, height: 44 }],
+    grid: [{ ...grid, top: 8, height: 216 }, { ...grid, top: 234, height: 40 }],
     tooltip: tooltip({ formatter: ({ seriesType, dataIndex, value }) => (seriesType === "bar" ? requests(slices[dataIndex]) : say(slices[value[0]], history.rows[value[1]], value[2])) }),
     xAxis: [
       { ...times, ...axisStyle({ axisLabel: { show: false } }), axisLine: { show: false }, splitLine: { show: false } },
@@ -51,14 +54,11 @@ function describe(history, width) {
     ],
     yAxis: [
       { type: "category", inverse: true, data: history.rows.map(shortName), ...axisStyle({ axisLabel: { color: colour("ink"), hideOverlap: false, interval: 0 } }), axisLine: { show: false }, splitLine: { show: false } },
-      { type: "value", gridIndex: 1, splitNumber: 1, ...axisStyle({ axisLabel: { formatter: count, showMinLabel: false } }), name: "requests", nameLocation: "middle", nameGap: narrow ? 96 : 128, nameRotate: 0 },
+      { type: "value", gridIndex: 1, splitNumber: 1, ...axisStyle({ axisLabel: { formatter: count, showMinLabel: false } }), name: "requests", nameLocation: "start", nameTextStyle: { align: "right", verticalAlign: "bottom", padding: [0, 8, 14, 0], color: colour("ink"), fontSize: 11.5 } },
     ],
-    visualMap: {
-      type: "piecewise", seriesIndex: 0, dimension: 2, pieces: pieces(), orient: "horizontal", left: narrow ? 0 : grid.left - 6, bottom: 0,
-      itemWidth: 13, itemHeight: 13, itemGap: narrow ? 7 : 12, itemSymbol: "roundRect", selectedMode: false, textStyle: { color: colour("soft"), fontSize: 11.5 },
-    },
+    visualMap: { type: "piecewise", show: false, seriesIndex: 0, dimension: 2, pieces: STEPS.map(({ name, label, ...range }) => ({ ...range, color: colour(name) })) },
     series: [
-      { type: "heatmap", data: cells(slices, history.rows), label, itemStyle: { borderColor: colour("surface"), borderWidth: 1, borderRadius: 2 }, emphasis: { itemStyle: { borderColor: colour("ink") } } },
+      { type: "heatmap", data: cells(slices, history.rows), label, itemStyle: { borderColor: colour("surface"), borderWidth: narrow ? 0.4 : 1.6, borderRadius: narrow ? 0 : 3 }, emphasis: { itemStyle: { borderColor: colour("ink") } } },
       { type: "bar", xAxisIndex: 1, yAxisIndex: 1, data: slices.map((slice) => slice.requests), itemStyle: { color: colour("usual") }, barCategoryGap: "22%" },
     ],
   };

@@ -13,7 +13,7 @@ export function layerCard() {
     outliers: new Chart("The largest features of its output, beside the median feature", 190, describeOutliers),
   };
   const head = h("div", { class: "grid" });
-  const facts = h("div", { class: "scroll" });
+  const facts = h("div", {});
   const nothing = h("p", { class: "empty", hidden: true });
   const trouble = h("p", { class: "error", hidden: true });
   const pictures = h("div", { class: "two" }, Object.values(charts).map((chart) => chart.element));
@@ -43,7 +43,7 @@ export function layerCard() {
 
 function title(layer) {
   return h("div", {},
-    h("h2", { class: "mono" }, layer.name),
+    h("h2", {}, layer.name),
     h("p", { class: "soft small" }, `${KINDS[layer.kind] ?? layer.kind} of ${layer.d_model} features, ${layer.placement} placement. `, stateOf(layer.drift.state)));
 }
 
@@ -82,8 +82,8 @@ function describeDistribution({ edges, live, baseline }, width) {
   const series = [line("baseline", baseline, { color: colour("usual"), lineStyle: { width: 2, type: [5, 4] } })];
   if (live) series.push(line("live", live, { color: colour("live"), lineStyle: { width: 2.25 }, areaStyle: { color: colour("live"), opacity: 0.16 } }));
   const option = {
-    grid: { left: 8, right: 12, top: 30, bottom: 24 },
-    legend: { top: 0, left: 0, itemGap: 14, textStyle: { color: colour("ink"), fontSize: 11.5 }, selectedMode: false },
+    grid: { left: 8, right: 12, top: 30, bottom: 24, outerBoundsMode: "none" },
+    legend: { top: 0, left: 0, itemGap: 14, itemWidth: 16, itemHeight: 3, icon: "rect", textStyle: { color: colour("ink"), fontSize: 11.5 }, selectedMode: false },
     tooltip: tooltip({ trigger: "axis", formatter: (points) => [num(points[0].value[0]), ...points.map((point) => `${point.seriesName}: ${percent(point.value[1])} of tokens`)].join("\n") }),
     xAxis: { type: "value", min: edges[0], max: edges.at(-1), splitNumber: width < 360 ? 3 : 5, ...axisStyle({ axisLabel: { formatter: (x) => num(x, 2), showMinLabel: false, showMaxLabel: false } }), splitLine: { show: false } },
     yAxis: { type: "value", show: false },
@@ -97,10 +97,10 @@ function describeHistory({ history, name }) {
   const row = history.rows.indexOf(name);
   const points = history.slices.map((slice) => [Date.parse(slice.from), slice.departures ? slice.departures[row] : null]);
   const option = {
-    grid: { left: 34, right: 12, top: 14, bottom: 24 },
+    grid: { left: 34, right: 12, top: 14, bottom: 24, outerBoundsMode: "none" },
     tooltip: tooltip({ trigger: "axis", formatter: ([point]) => `from ${clock(point.value[0])}\n${point.value[1] === null ? "too few requests" : `${num(point.value[1], 2)} times the limit`}` }),
     xAxis: { type: "time", min: Date.parse(history.from), max: Date.parse(history.to), splitNumber: 4, ...axisStyle({ axisLabel: { formatter: (time) => clock(time) } }), splitLine: { show: false } },
-    yAxis: { type: "value", min: 0, max: ({ max }) => Math.max(1.5, Math.ceil(max)), splitNumber: 3, ...axisStyle() },
+    yAxis: { type: "value", min: 0, max: ({ max }) => Math.max(1.5, 1.1 * max), splitNumber: 3, ...axisStyle({ axisLabel: { showMaxLabel: false }, splitLine: { showMaxLine: false } }) },
     series: [{ type: "line", data: points, symbol: "circle", symbolSize: 4, color: colour("live"), lineStyle: { width: 2 }, areaStyle: { color: colour("live"), opacity: 0.1 }, markLine: limitLine("y", 1, "limit") }],
   };
   const rows = points.map(([time, value], i) => [clock(time), count(history.slices[i].requests), num(value, 2)]);
@@ -113,7 +113,7 @@ function describeOutliers({ live, baseline }) {
   const features = [...new Set([...now.keys(), ...usual.keys()])].slice(0, 7);
   const bar = (name, ratios, tone) => ({ name, type: "bar", color: colour(tone), barGap: "12%", itemStyle: { borderRadius: [3, 3, 0, 0] }, data: features.map((feature) => ratios.get(feature) ?? null) });
   const option = {
-    grid: { left: 34, right: 12, top: 30, bottom: 24 },
+    grid: { left: 34, right: 12, top: 30, bottom: 24, outerBoundsMode: "none" },
     legend: { top: 0, left: 0, itemWidth: 12, itemHeight: 12, itemGap: 14, textStyle: { color: colour("ink"), fontSize: 11.5 }, selectedMode: false },
     tooltip: tooltip({ trigger: "axis", axisPointer: { type: "none" }, formatter: (points) => [`feature ${points[0].name}`, ...points.map((point) => `${point.seriesName}: ${point.value ? `${num(point.value)} times the median` : "not among the largest"}`)].join("\n") }),
     xAxis: { type: "category", data: features.map(String), ...axisStyle() },

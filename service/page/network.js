@@ -15,8 +15,8 @@ function partsOf(line, placement, selected) {
   if (!found) return [item(norm(line, titleOf(line.name), selected))];
   const block = found[3] === "attention" ? [h("li", { class: "block" }, `Block ${found[2]}`)] : [];
   const sublayer = h("span", { class: "node plain" }, SUBLAYERS[found[3]]);
-  if (placement === "post") return [...block, item(sublayer, "around"), item(norm(line, "Add & Norm", selected))];
-  return [...block, item(norm(line, "Norm", selected), "around pre"), item(sublayer), item(h("span", { class: "node plain add" }, "Add"))];
+  if (placement === "post") return [...block, item(sublayer, "around"), item(norm(line, "Add & Norm", selected), "into")];
+  return [...block, item(norm(line, "Norm", selected), "around pre"), item(sublayer), item(h("span", { class: "node plain add" }, "Add"), "into pre")];
 }
 
 const item = (node, className) => h("li", { class: className }, node);
@@ -31,7 +31,7 @@ function titleOf(name) {
 function norm(line, title, selected) {
   const ends = line.name === "input" || line.name === "output";
   const score = line.threshold ? `${num(line.score, 2)} of ${num(line.threshold, 3)}` : "";
-  const parts = [h("strong", {}, title), stateOf(line.state), h("span", { class: "name" }, ends ? "" : line.name), h("span", { class: "score" }, score)];
+  const parts = [h("strong", {}, title), stateOf(line.state), h("span", { class: "name" }, ends ? "" : line.name.split(".").map((part, i) => [i ? [".", h("wbr")] : null, part])), h("span", { class: "score" }, score)];
   if (ends) return h("div", { class: "node", "data-state": line.state }, parts);
   return h("a", { class: "node", href: `#layers/${line.name}`, "data-state": line.state, "aria-current": selected ? "true" : undefined }, parts);
 }

@@ -12,16 +12,15 @@ const EXAMPLES = {
     "wake me up at half past six tomorrow",
     "will it rain in paris this weekend",
     "my card was stolen, please block it",
-    "whats the spot rate of an etf in yen vs last quarter",
-    "ths wthr sms bd tdy hw cld wll t gt",
-    "les sanglots longs des violons de l'automne",
   ],
 };
+const STRANGE = ["der schnelle braune fuchs springt über den faulen hund", "buy buy buy buy buy", "я не понимаю"];
 
 let form, box, button, trouble, answer, kind;
 
 function examples(model) {
-  return EXAMPLES[model.training.dataset] ?? model.labels.slice(0, 4).map((label) => label.replaceAll("_", " "));
+  const usual = EXAMPLES[model.training.dataset] ?? model.labels.slice(0, 4).map((label) => label.replaceAll("_", " "));
+  return [...usual, ...STRANGE];
 }
 
 function build(model) {
@@ -30,16 +29,17 @@ function build(model) {
   button = h("button", { type: "submit" }, "Ask");
   answer = answerCard();
   box = h("textarea", { id: "ask-text", spellcheck: "false", autocomplete: "off", "aria-describedby": "ask-help", onkeydown: onKey });
-  form = h("form", { class: "ask", onsubmit: submit }, ...(kind === "text" ? textFields(model) : featureFields(model)),
-    h("div", { class: "row" }, button, h("span", { class: "soft small" }, "Ctrl + Enter")), trouble);
-  fill($("view-try"), h("div", { class: "two" }, h("div", { class: "card" }, h("h2", {}, "Try it"), form), answer.first, answer.second, answer.third));
+  form = h("form", { class: "ask", onsubmit: submit }, ...(kind === "text" ? textFields(model) : featureFields(model)));
+  fill($("view-try"), h("div", { class: "trial" },
+    h("div", { class: "grid" }, h("div", { class: "card" }, h("h2", { class: "hidden" }, "Ask"), form), answer.third),
+    h("div", { class: "grid", id: "answers" }, answer.first, answer.second)));
 }
 
 function textFields(model) {
   const chips = examples(model).map((text) =>
     h("button", { type: "button", class: "quiet", onclick: () => { box.value = text; form.requestSubmit(); } }, text));
   return [
-    h("label", { for: "ask-text" }, "Text"), box,
+    h("label", { for: "ask-text" }, "Text"), box, asking(),
     h("p", { id: "ask-help", class: "soft small" }, `One line is one request; the model reads up to ${model.inputs.max_tokens} tokens of each. It counts as traffic, and is kept nowhere.`),
     h("div", { class: "chips", role: "group", "aria-label": "Examples" }, chips),
   ];
@@ -50,9 +50,11 @@ function featureFields(model) {
   const help = h("p", { id: "ask-help", class: "soft small" }, `Sequences of up to ${steps} steps of ${features} numbers. It counts as traffic, and is kept nowhere.`);
   const label = h("label", { for: "ask-text" }, "Steps, as JSON");
   box.value = JSON.stringify([Array(features).fill(0)]);
-  if (steps > 16 || features > 16) return [label, box, help];
-  return [drawing(steps, features, box, () => form.requestSubmit()), label, box, help];
+  if (steps > 16 || features > 16) return [label, box, asking(), help];
+  return [drawing(steps, features, box, () => form.requestSubmit()), label, box, asking(), help];
 }
+
+const asking = () => [h("div", { class: "row" }, button, h("span", { class: "soft small" }, "or Ctrl + Enter")), trouble];
 
 function onKey(event) {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
@@ -77,6 +79,7 @@ async function submit(event) {
     const asked = inputs();
     answer.show(asked, await predict({ inputs: asked, top_k: TOP, norm_stats: true }));
     trouble.hidden = true;
+    if (innerWidth < 700) $("answers").scrollIntoView({ block: "start" });
   } catch (error) {
     trouble.hidden = false;
     trouble.textContent = error instanceof SyntaxError ? `That is not JSON: ${error.message}.` : error.message;

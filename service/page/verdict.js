@@ -72,9 +72,9 @@ function describeBars(summary, width) {
   const ratio = (line) => (line.threshold ? line.score / line.threshold : null);
   const most = Math.max(1.4, ...lines.map((line) => ratio(line) ?? 0));
   const option = {
-    grid: { left: width < 480 ? 122 : 160, right: width < 480 ? 74 : 110, top: 22, bottom: 24 },
+    grid: { left: width < 480 ? 132 : 160, right: width < 480 ? 74 : 110, top: 22, bottom: 24, outerBoundsMode: "none" },
     tooltip: tooltip({ trigger: "axis", axisPointer: { type: "none" }, formatter: ([point]) => sentence(lines[point.dataIndex]) }),
-    xAxis: { type: "value", min: 0, max: most, ...axisStyle({ axisLabel: { formatter: (value) => num(value, 2), showMaxLabel: false } }) },
+    xAxis: { type: "value", min: 0, max: most, splitNumber: width < 480 ? 3 : 6, ...axisStyle({ axisLabel: { formatter: (value) => num(value, 2), showMaxLabel: false }, splitLine: { showMaxLine: false } }) },
     yAxis: { type: "category", inverse: true, data: lines.map((line) => shortName(line.name)), ...axisStyle({ axisLabel: { color: colour("ink"), hideOverlap: false, interval: 0 } }), splitLine: { show: false } },
     series: [{
       type: "bar",

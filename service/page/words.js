@@ -1,6 +1,6 @@
 // Numbers, times and sentences as people read them.
 
-export const WINDOWS = { "5m": "5 min", "1h": "1 hour", "24h": "24 hours", all: "all" };
+export const WINDOWS = { "5m": "5 min", "1h": "1 h", "24h": "24 h", all: "All" };
 const OVER = { "5m": "over the last 5 minutes", "1h": "over the last hour", "24h": "over the last 24 hours" };
 
 export const count = (n) => (n ?? 0).toLocaleString("en");
@@ -29,6 +29,8 @@ export function shortName(name) {
   return name.replace(/\.norm$/, "").replace("final_norm", "final norm");
 }
 
+// the two ends are no layers with a name of their own
+const placeOf = (name) => (name === "input" || name === "output" ? `the ${name}` : name);
 const over = (summary) => OVER[summary.asked] ?? `since ${moment(summary.since)}`;
 
 export function headline(summary) {
@@ -39,7 +41,7 @@ export function headline(summary) {
     case "mix_shift": return `Other topics ${verdict.since ? `since ${moment(verdict.since)}` : over(summary)}, each as it was`;
     case "drift": {
       const when = verdict.since ? `since ${moment(verdict.since)}` : over(summary);
-      return `Drift ${when}, first at ${verdict.first_layer}`;
+      return `Drift ${when}, first at ${placeOf(verdict.first_layer)}`;
     }
     default:
       if (summary.input === undefined) return "This model cannot be judged";
@@ -66,8 +68,8 @@ export function advice(summary) {
 
 export function detail(summary) {
   const { window, baseline } = summary;
-  const source = baseline.source === "live" ? `live traffic up to ${moment(baseline.taken)}` : "the validation data";
-  return `${summary.verdict.sentence} Window ${moment(window.from)} to ${moment(window.to)}; baseline: ${count(baseline.requests)} requests of ${source}.`;
+  const source = `${count(baseline.requests)} requests of ${baseline.source === "live" ? `live traffic up to ${moment(baseline.taken)}` : "validation data"}`;
+  return `${summary.verdict.sentence} Window: ${moment(window.from)} to ${moment(window.to)}. Baseline: ${source}.`;
 }
 
 export function overflow(summary) {
