@@ -30,7 +30,7 @@ class Part(NamedTuple):
 def history(
     manifest: Manifest, reference: Reference | None, recorder: NormRecorder, span: Span | None
 ) -> HistoryResponse:
-    """The span's slices, oldest first, each judged by itself.
+    """The span's slices, oldest first, each judged by itself; none where there is no reference to judge by.
 
     Args:
         span: None for all traffic; no more than the last day is known slice by slice.
@@ -38,7 +38,7 @@ def history(
     now = recorder.clock()
     asked = span or Span(recorder.since, now)
     asked = Span(max(asked.start, now - DAY), asked.end)
-    seconds, buckets = recorder.history(asked)
+    seconds, buckets = recorder.history(asked) if reference else (LENGTHS[0], [])
     length, parts = slices(asked, seconds, buckets)
     return HistoryResponse(
         model=manifest.name,
@@ -77,11 +77,11 @@ def gather(count: int, seconds: int, buckets: Sequence[tuple[int, Traffic]]) -> 
 
 
 def describe(part: Part, reference: Reference | None) -> Slice:
-    counted = int(part.traffic.counts.sum())
+    counted, start = int(part.traffic.counts.sum()), iso(part.start)
     if reference is None or counted < MIN_REQUESTS:
-        return Slice(start=iso(part.start), requests=counted, state="insufficient_data", departures=None)
+        return Slice(start=start, requests=counted, state="insufficient_data", departures=None)
     judgement = reference.judge(part.traffic)
-    return Slice(start=iso(part.start), requests=counted, state=judgement.state, departures=departures(judgement))
+    return Slice(start=start, requests=counted, state=judgement.state, departures=departures(judgement))
 
 
 def departures(judgement: Judgement) -> list[float]:

@@ -259,7 +259,7 @@ class HistoryResponse(Body):
     rows: list[str]
     """input, the layers, output, and all layers together."""
     slices: list[Slice]
-    """Oldest first; those without traffic are left out."""
+    """Oldest first; those without traffic are left out, and all where the baseline cannot judge."""
 
 
 class BaselineResponse(Body):

@@ -53,7 +53,7 @@ function oddity(layers) {
   const first = layers.find((layer) => largest(layer) > ODD);
   if (!first) return `As usual: at no layer further than ${ODD} σ from the average validation request.`;
   const which = Math.abs(first.mean_z) > Math.abs(first.variance_z) ? "mean" : "variance";
-  return [h("strong", {}, `Looks odd, first at ${first.name}`), `: the ${which} of its tokens lies ${num(largest(first), 2)} σ from the average.`];
+  return [h("strong", {}, `Looks odd, first at ${first.name}`), `: the ${which} of its tokens lies ${num(largest(first), 2)}\u00a0σ from the average.`];
 }
 
 function describeTops(top, width) {
@@ -90,7 +90,7 @@ function describePath(layers, width) {
   const limit = Math.min(2 * Math.ceil(most / 2), 42);
   const series = Object.entries(SERIES).map(([key, name], i) => ({
     name, type: "line", symbol: i ? "circle" : "diamond", lineStyle: { width: 2, type: i ? "solid" : [6, 4] }, color: colour(i ? "live" : "mix"),
-    data: layers.map((layer) => ({ value: [clip(layer[key]), shortName(layer.name)], symbolSize: Math.abs(layer[key]) > ODD ? 13 : 7, label: { show: Math.abs(layer[key]) > ODD, formatter: `${num(layer[key], 2)} σ`, position: layer[key] > 0.75 * limit ? "left" : "right", color: colour("ink"), fontSize: 11.5 } })),
+    data: layers.map((layer) => ({ value: [clip(layer[key]), shortName(layer.name)], symbolSize: Math.abs(layer[key]) > ODD ? 13 : 7, label: { show: Math.abs(layer[key]) > ODD, formatter: `${num(layer[key], 2)}\u00a0σ`, position: layer[key] > 0.75 * limit ? "left" : "right", color: colour("ink"), fontSize: 11.5 } })),
   }));
   series[0].markArea = { silent: true, itemStyle: { color: colour("live-soft"), opacity: 0.55 }, data: [[{ xAxis: -2 }, { xAxis: 2 }]], label: { show: false } };
   const option = {

@@ -30,7 +30,7 @@ export function layerCard() {
       fill(head, title(layer));
       const few = layer.distributions.variance.live === null;
       nothing.hidden = !few;
-      nothing.textContent = `Only ${count(window.requests)} requests in this window: live distributions are shown from 30 on. Dashed is the baseline.`;
+      nothing.textContent = `${count(window.requests)} of 30 requests in this window: live distributions are shown from 30 on.`;
       charts.variance.draw(layer.distributions.variance);
       charts.mean.draw(layer.distributions.mean);
       charts.history.draw({ history, name: layer.name });
@@ -99,7 +99,7 @@ function describeHistory({ history, name }) {
   const option = {
     grid: { left: 34, right: 12, top: 14, bottom: 24, outerBoundsMode: "none" },
     tooltip: tooltip({ trigger: "axis", formatter: ([point]) => `from ${clock(point.value[0])}\n${point.value[1] === null ? "too few requests" : `${num(point.value[1], 2)} times the limit`}` }),
-    xAxis: { type: "time", min: Date.parse(history.from), max: Date.parse(history.to), splitNumber: 4, ...axisStyle({ axisLabel: { formatter: (time) => clock(time) } }), splitLine: { show: false } },
+    xAxis: { type: "time", min: Math.min(Date.parse(history.from), Date.parse(history.to) - 300_000), max: Date.parse(history.to), splitNumber: 4, ...axisStyle({ axisLabel: { formatter: (time) => clock(time) } }), splitLine: { show: false } },
     yAxis: { type: "value", min: 0, max: ({ max }) => Math.max(1.5, 1.1 * max), splitNumber: 3, ...axisStyle({ axisLabel: { showMaxLabel: false }, splitLine: { showMaxLine: false } }) },
     series: [{ type: "line", data: points, symbol: "circle", symbolSize: 4, color: colour("live"), lineStyle: { width: 2 }, areaStyle: { color: colour("live"), opacity: 0.1 }, markLine: limitLine("y", 1, "limit") }],
   };

@@ -82,6 +82,7 @@ function listen() {
   const words = { connecting: "connecting", live: "live", lost: "the service does not answer, trying again", refused: "the service refuses, trying again" };
   store.on("connection", (state) => {
     $("pulse").textContent = words[state];
+    document.body.dataset.connection = state;
     $("pulse").dataset.state = state === "refused" ? "lost" : state;
     if (state === "live") readModel().catch(() => {}); // it may be another one after a restart
   });

@@ -6,6 +6,8 @@ import { drawing } from "./drawing.js";
 import { store } from "./store.js";
 
 const TOP = 5;
+const MOST_DRAWN = 16; // rows and columns that are worth drawing on
+const IMAGES = { digits: 8 }; // rows of a picture
 const EXAMPLES = {
   clinc150: [
     "how much money do i have in my account",
@@ -50,8 +52,9 @@ function featureFields(model) {
   const help = h("p", { id: "ask-help", class: "soft small" }, `Sequences of up to ${steps} steps of ${features} numbers. It counts as traffic, and is kept nowhere.`);
   const label = h("label", { for: "ask-text" }, "Steps, as JSON");
   box.value = JSON.stringify([Array(features).fill(0)]);
-  if (steps > 16 || features > 16) return [label, box, asking(), help];
-  return [drawing(steps, features, box, () => form.requestSubmit()), label, box, asking(), help];
+  const rows = IMAGES[model.training.dataset] ?? steps; // a picture may have fewer rows than the model can read
+  if (rows > MOST_DRAWN || features > MOST_DRAWN) return [label, box, asking(), help];
+  return [drawing(rows, features, box, () => form.requestSubmit()), label, box, asking(), help];
 }
 
 const asking = () => [h("div", { class: "row" }, button, h("span", { class: "soft small" }, "or Ctrl + Enter")), trouble];

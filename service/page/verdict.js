@@ -4,7 +4,7 @@ import { Chart, axisStyle, colour, limitLine, tooltip } from "./charts.js";
 import { $, STATE_WORDS, fill, h, markOf } from "./dom.js";
 import { heatmap } from "./heatmap.js";
 import { store } from "./store.js";
-import { num, shortName } from "./words.js";
+import { count, num, shortName } from "./words.js";
 
 const EVERY = 10_000; // milliseconds between two looks at the history: as long as its shortest slice
 
@@ -13,11 +13,13 @@ let asked = null; // the window that the map was asked for, and when
 const bars = new Chart("Each layer's score, in units of the limit above which it departs", 250, describeBars);
 const map = heatmap("Slice by slice: how far the input, each layer and the output departed");
 const moved = h("div", { class: "moved" });
+const few = h("p", { class: "empty", hidden: true });
+const none = h("p", { class: "empty", hidden: true });
 const trouble = h("p", { class: "error", hidden: true });
 
 function build() {
-  const where = h("div", { class: "card" }, h("h2", {}, "Where"), bars.element, moved);
-  const when = h("div", { class: "card" }, h("h2", {}, "When"), trouble, map.element);
+  const where = h("div", { class: "card" }, h("h2", {}, "Where"), few, bars.element, moved);
+  const when = h("div", { class: "card" }, h("h2", {}, "When"), trouble, none, map.element);
   $("view-verdict").append(h("div", { class: "grid" }, when, where));
 }
 
@@ -37,7 +39,11 @@ function update() {
   const summary = store.get("summary");
   if (!summary) return;
   if (summary.asked === store.get("window")) {
-    bars.draw(summary);
+    const judged = linesOf(summary).some((line) => line.threshold !== null);
+    bars.element.hidden = !judged;
+    few.hidden = judged;
+    few.textContent = `Scores are shown from ${summary.needed} requests on; this window has ${count(summary.window.requests)}.`;
+    if (judged) bars.draw(summary);
     fill(moved, features(summary.verdict.features));
   }
   if (!asked || asked.window !== store.get("window") || Date.now() - asked.at > EVERY) readHistory();
@@ -47,7 +53,12 @@ async function readHistory() {
   asked = { window: store.get("window"), at: Date.now() };
   try {
     const history = await get(`norm-stats/history?window=${asked.window}`);
-    if (history && shown) map.draw(history);
+    if (!shown || asked?.window !== store.get("window")) return;
+    const empty = history.slices.length === 0;
+    none.hidden = !empty;
+    fill(none, "input" in store.get("summary") ? ["No request in this window yet. ", h("a", { href: "#try" }, "Ask something"), ", and it appears here within seconds."] : "This model's baseline cannot judge its traffic.");
+    map.element.hidden = empty;
+    if (!empty) map.draw(history);
     trouble.hidden = true;
   } catch (error) {
     asked = null;

@@ -55,7 +55,7 @@ export function advice(summary) {
   if (verdict.state === "mix_shift") return "The model copes. Look at what is asked that was not before.";
   if (verdict.state === "insufficient_data") {
     if (summary.input === undefined) return "Export it again with at least 100 validation inputs, and 4 of every class.";
-    return summary.window.requests < summary.requests ? "Choose a longer window, or wait." : "Send it some requests, or try a few texts here.";
+    return summary.window.requests < summary.requests ? "Choose a longer window, or wait." : "Send it some requests, or ask it something under Try it.";
   }
   if (verdict.first_layer === "input") {
     return "Inputs are longer, shorter or spelled otherwise than in training: look for a new client, a broken encoding, or another language.";
