@@ -73,7 +73,7 @@ function factsTable({ live, baseline, drift, deep }) {
     row("Population stability", "of the live tokens; above 0.1 worth a look, above 0.25 large", [num(drift.psi), ""]),
     row("Wasserstein distance", "in baseline σ", [num(drift.wasserstein), ""]),
   ];
-  return table(["", "live", "baseline"], [...rows, ...effect], { class: "facts" });
+  return table(["quantity", "live", "baseline"], [...rows, ...effect], { class: "facts" });
 }
 
 function describeDistribution({ edges, live, baseline }, width) {

@@ -15,7 +15,43 @@ from runtime.artifact import Artifact
 pytestmark = pytest.mark.skipif(
     not Path(CHROMIUM).exists(), reason=f"there is no Chromium at {CHROMIUM}; name one with CHROMIUM="
 )
-USUAL = ["how much money do i have", "wake me up at six", "what is the weather in paris", "block my card please"]
+USUAL = """\
+how much money do i have in my checking account
+can you wake me up at half past six tomorrow morning
+what is the weather going to be like in paris this weekend
+please put a block on my savings account right away
+i need to book a flight from boston to denver for friday
+what are the ingredients that i need to make lasagna
+tell me a joke about cats
+how do you say thank you in spanish
+could you transfer two hundred dollars from checking to savings
+when is my next car payment due
+how many calories are in a slice of cheese pizza
+what time is it in tokyo right now
+remind me to call my mother on sunday afternoon
+is there a lot of traffic on the way to work today
+i would like to order more checks for my account
+what is the exchange rate between dollars and euros
+my card was declined at the grocery store and i do not know why
+how long should i boil an egg
+please add milk and bread to my shopping list
+what is the spending limit on my visa card
+do i need a visa to travel to brazil
+how many vacation days do i have left this year
+find me a good mexican restaurant near the airport
+what song is playing at the moment
+can you change the volume to five
+when should i change the oil in my car
+roll a six sided die for me
+what is on my calendar for next tuesday
+how do i set up direct deposit for my paycheck
+i lost my luggage on the flight from chicago
+what plug do i need for an outlet in england
+schedule a meeting with sarah for three in the afternoon
+how far is it from here to the nearest gas station
+please turn off the lights in the living room
+what is my credit score these days
+tell me what the word serendipity means""".splitlines()
 ODD = ["der schnelle braune fuchs springt", "я не понимаю ничего", "buy buy buy buy buy", "qqq zzz xxx vvv"]
 MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=alert(1)>"
 
@@ -56,7 +92,7 @@ def quiet() -> Iterator[str]:
 def busy() -> Iterator[str]:
     """A service that has seen usual requests."""
     with serving() as url:
-        send(url, USUAL * 15)
+        send(url, USUAL)
         yield url
 
 
@@ -122,13 +158,13 @@ def test_answer_comes_with_classes_timing_and_layers(watched: Watched, busy: str
     expect(page.get_by_text("Looks odd, first at embeddings.norm")).to_be_visible()
 
 
-def test_odd_texts_that_are_typed_become_a_drift(watched: Watched, browser: Browser):
+def test_odd_texts_that_are_typed_become_a_drift(watched: Watched):
     with serving() as url:
         page = watched.page
         page.goto(f"{url}/#try")
-        ask(page, "\n".join(USUAL * 20))
-        expect(heading(page)).to_have_text(re.compile("since .*, 80 requests|Other topics"))
-        ask(page, "\n".join(ODD * 30))
+        ask(page, "\n".join(USUAL))
+        expect(heading(page)).to_have_text(re.compile("^Ok since .*, 36 requests$"))
+        ask(page, "\n".join(ODD * 25))
         expect(heading(page)).to_have_text(re.compile(r"^Drift .*, first at "))
         expect(page.locator("#spoken")).to_contain_text("Drift")
         page.get_by_role("link", name="Layers").first.click()
