@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import dataclass, field
 
 from runtime.batch import EncodedBatch, join
@@ -130,7 +131,7 @@ class Batcher:
             request.deadline = request.submitted + timeout
         self.backlog.add(request, tokens)
         if self._pump is None:
-            self._pump = loop.create_task(self._drain())
+            self._pump = loop.create_task(self._drain(), context=Context())  # of no request's own
         return request
 
     def _overloaded(self) -> Overloaded:

@@ -15,6 +15,7 @@ from runtime.state_document import StateDocument
 from runtime.state_store import Kept, StateStore, Storage, kept_version
 from runtime.windows import Span
 from service import norm_stats
+from service.glance import WINDOW, Glance, glance
 from service.history import history
 from service.norm_stats import Seen
 from service.schemas import Body
@@ -64,6 +65,7 @@ class Statistics(Protocol):
     def take_baseline(self, asked: Asked) -> bytes: ...
     def drop_baseline(self) -> bytes: ...
     def overhead(self) -> Overhead: ...
+    def glance(self) -> Glance: ...
 
 
 class Collector:
@@ -173,6 +175,11 @@ class Collector:
         return Overhead(
             always_on=costs.recording / busy if busy else 0.0, deep=costs.deep / elapsed, deep_budget=self.deep_budget
         )
+
+    def glance(self) -> Glance:
+        """The few numbers of the last hour that are worth watching all the time."""
+        state = self.recorder.window(self._span(Asked(WINDOW))).state
+        return glance(self.manifest, self.baseline, state, self.overhead())
 
     def _baseline_in_force(self) -> bytes:
         self.recorder.reference = self.baseline.reference

@@ -34,12 +34,14 @@ class Stats(BaseSettings):
     """Merge: directory of the artifact that the states belong to."""
     timeout: float = Field(10.0, gt=0)
     """Seconds to wait for its answer."""
+    api_key: str = ""
+    """A key, where the service asks one of those who read."""
 
     def cli_cmd(self) -> None:
         from service.stats_table import print_merged, print_stats
 
         what, *states = self.of
         if what == "merge":
-            print_merged(states, self.model, self.timeout)
+            print_merged(states, self.model, self.timeout, api_key=self.api_key)
         else:
-            print_stats(what, self.timeout)
+            print_stats(what, self.timeout, api_key=self.api_key)

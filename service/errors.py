@@ -24,6 +24,8 @@ from runtime.errors import (
     UnknownLayer,
     UnknownModel,
 )
+from service.logs import REQUEST_ID
+from service.traffic import route_of
 
 logger = logging.getLogger("addnorm.service")
 
@@ -88,9 +90,9 @@ def domain_response(error: AddNormError) -> JSONResponse:
     return response
 
 
-def defect_response(method: str, path: str, error: Exception) -> JSONResponse:
+def defect_response(method: str, route: str, error: Exception) -> JSONResponse:
     """The answer to a request that met a defect of the service, which is logged."""
-    logger.exception("defect while answering %s %s", method, path, exc_info=error)
+    logger.exception("defect while answering %s %s", method, route, exc_info=error)
     return error_response(500, "The service has a defect; its log has the details.", "internal_error")
 
 
@@ -118,4 +120,6 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:
-    return defect_response(request.method, request.url.path, error)
+    response = defect_response(request.method, route_of(request.scope), error)
+    response.headers["X-Request-ID"] = REQUEST_ID.get().decode()  # it is sent outside of what else sets it
+    return response

@@ -10,7 +10,7 @@ from runtime.manifest import Manifest
 from runtime.recorder import NormRecorder
 from runtime.statistics import Traffic
 from runtime.windows import Span
-from service.statistics_schemas import HistoryResponse, Slice
+from service.history_schemas import HistoryResponse, Slice
 from service.verdict import INPUT, OUTPUT
 from service.window import iso
 

@@ -12,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 
 from runtime.errors import Unavailable
 from service.batcher import Batcher
-from service.traffic import Gauges, Tally, Traffic
+from service.journal import Journal
+from service.traffic import Gauges, Tally
 
 PERIOD = 0.25  # seconds between two snapshots of a process
 RECENT = (10, 60)  # seconds of the stretches of time that rates are about
@@ -144,11 +145,12 @@ class Reporter:
     """Hands in, four times a second, what this process counted.
 
     Args:
+        journal: where it counts.
         batchers: those of the models that are loaded, at any time.
     """
 
-    def __init__(self, traffic: Traffic, owner: Owner, batchers: Callable[[], Iterable[Batcher]]) -> None:
-        self.counted, self.owner, self.batchers = traffic, owner, batchers
+    def __init__(self, journal: Journal, owner: Owner, batchers: Callable[[], Iterable[Batcher]]) -> None:
+        self.journal, self.owner, self.batchers = journal, owner, batchers
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -168,7 +170,7 @@ class Reporter:
         Raises:
             Unavailable: the ledger's process is gone.
         """
-        self.owner.count(*self.counted.snapshot(self.batchers()))
+        self.owner.count(*self.journal.traffic.snapshot(self.batchers()))
 
     async def report(self) -> Report:
         """What all processes counted, and this one up to now."""

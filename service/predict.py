@@ -16,21 +16,32 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.errors import AddNormError
+from service.admission import Admission
 from service.engine import Phases
 from service.errors import defect_response, domain_response, invalid_request
+from service.journal import REQUEST_ID_HEADER, Journal
 from service.limits import TooLarge, read_body
 from service.models import Models
 from service.schemas import PredictRequest
-from service.traffic import LEFT, PREDICT, Traffic
+from service.traffic import LEFT, PREDICT
 
 WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
 
 
 class Answer(NamedTuple):
-    """A prediction's answer: JSON, and the value of its Server-Timing header."""
+    """A prediction's answer: JSON, and the value of its Server-Timing header.
+
+    Attributes:
+        started: when its body was there (seconds of `time.perf_counter`).
+        parse, serialize: how long these phases took, beside those of the engine.
+    """
 
     content: bytes
     timing: str
+    started: float
+    parse: float
+    phases: Phases
+    serialize: float
 
 
 class PredictRoute:
@@ -39,36 +50,57 @@ class PredictRoute:
     Args:
         app: the application that has all other routes.
         max_bytes: largest body.
-        traffic: where answers are counted.
+        journal: where answers are noted.
+        admission: who is let in; None where all are.
     """
 
-    def __init__(self, app: ASGIApp, models: Models, max_bytes: int, traffic: Traffic) -> None:
-        self.app, self.models, self.max_bytes, self.traffic = app, models, max_bytes, traffic
+    def __init__(
+        self, app: ASGIApp, models: Models, max_bytes: int, journal: Journal, admission: Admission | None = None
+    ) -> None:
+        self.app, self.models, self.max_bytes, self.journal = app, models, max_bytes, journal
+        self.admission = admission
+        self.traffic = journal.traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != PREDICT or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        traffic, status = self.traffic, LEFT
-        traffic.in_flight += 1
-        try:
-            answer = await self.respond(receive)
-            status = answer.status_code if isinstance(answer, Response) else 200
-        except ClientDisconnect:
-            return  # nobody is left to answer
-        finally:
-            traffic.in_flight -= 1
-            traffic.requests[PREDICT, status] += 1
+        request_id = self.journal.identify(scope["headers"])
+        answer = await self.noted(scope, receive)
+        if answer is None:
+            return
         if isinstance(answer, Response):
+            answer.headers["X-Request-ID"] = request_id.decode()
             await answer(scope, receive, send)
             return
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(answer.content)),
             (b"server-timing", answer.timing.encode()),
+            (REQUEST_ID_HEADER, request_id),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content})
+
+    async def noted(self, scope: Scope, receive: Receive) -> Answer | Response | None:
+        """The answer, or the response that says why there is none, counted; None where nobody is left to take it."""
+        traffic, started, status = self.traffic, time.perf_counter(), LEFT
+        answer: Answer | Response | None = None
+        traffic.in_flight += 1
+        try:
+            if self.admission is not None:
+                answer = self.admission.refusal("inference", scope["headers"])
+            answer = answer or await self.respond(receive)
+            status = answer.status_code if isinstance(answer, Response) else 200
+        except ClientDisconnect:
+            pass
+        finally:
+            traffic.in_flight -= 1
+            traffic.requests[PREDICT, status] += 1
+            if self.journal.writes:
+                seconds = time.perf_counter() - started
+                self.journal.write(scope, PREDICT, status, seconds, answer if isinstance(answer, Answer) else None)
+        return answer
 
     async def respond(self, receive: Receive) -> Answer | Response:
         """The answer to the request whose body `receive` gives, or the response that says why there is none.
@@ -101,7 +133,7 @@ class PredictRoute:
         ended = time.perf_counter()
         parse, serialize = parsed - started, ended - answered
         self.traffic.answered(parse, phases.tokenize, phases.queue, phases.infer, serialize, ended - started)
-        return Answer(content, server_timing(parse, phases, serialize))
+        return Answer(content, server_timing(parse, phases, serialize), started, parse, phases, serialize)
 
 
 class Watched:

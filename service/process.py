@@ -1,7 +1,9 @@
 """One process that answers HTTP: uvicorn over the application."""
 
+import gc
 import signal
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -36,7 +38,9 @@ class Process:
         started: Callable[[], None],
         owner: Owner | None = None,
     ) -> None:
-        owner = owner or Ledger().open()
+        self.ledger = Ledger() if owner is None else None
+        owner = self.ledger.open() if self.ledger else owner
+        assert owner is not None
         feed = make_feed(models, owner)
         config = uvicorn.Config(
             create_front(settings, models, owner, feed),
@@ -45,31 +49,57 @@ class Process:
             access_log=False,
             proxy_headers=False,  # nobody asks who the client is
             timeout_graceful_shutdown=GRACE,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
         )
         self.listener = listener
         self.server = _Server(config)
-        self.server.on_started, self.server.on_stopping = started, feed.close
+        self.server.on_started, self.server.on_stop = started, self._begin_to_stop
+        self.server.on_shutdown = feed.close
+        # of several processes, the parent waits before it stops them
+        self.server.drain_delay = settings.drain_delay if self.ledger is not None else 0.0
 
     def run(self, signals: tuple[signal.Signals, ...] = STOPS) -> None:
         """Answers until one of `signals` ends it; requests that were accepted are answered first."""
         for stop in signals:
             signal.signal(stop, self._stop)
+        gc.collect()
+        gc.freeze()  # what was loaded by now stays: looking through it again and again would hold up answers
         self.server.run(sockets=[self.listener])
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         """Before uvicorn handles signals itself, and when it raises them again at its end: that is no failure."""
         self.server.should_exit = True
 
+    def _begin_to_stop(self) -> None:
+        if self.ledger is not None:
+            self.ledger.stopping = True
+
 
 class _Server(uvicorn.Server):
     on_started: Callable[[], None]
-    on_stopping: Callable[[], None]
+    on_stop: Callable[[], None]
+    on_shutdown: Callable[[], None]
+    drain_delay = 0.0  # seconds between the first signal and the stop
+    stop_at = float("inf")  # on the monotonic clock
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self.on_started()
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On the first signal the service is no longer ready, and goes on for `drain_delay`; the next ends that."""
+        self.on_stop()
+        if self.drain_delay and self.stop_at == float("inf"):
+            self.stop_at = time.monotonic() + self.drain_delay
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit = self.should_exit or time.monotonic() >= self.stop_at
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.on_stopping()  # streams that never end by themselves would be waited for
+        self.on_shutdown()  # streams that never end by themselves would be waited for
         await super().shutdown(sockets)

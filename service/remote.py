@@ -20,6 +20,7 @@ from runtime.deep import DeepState
 from runtime.errors import AddNormError, Unavailable
 from runtime.state_store import Storage
 from service.collector import Asked, Collector
+from service.glance import Glance
 from service.ledger import Ledger, Report
 from service.pipes import Outbox, open_pipe
 from service.statistics_schemas import Overhead
@@ -38,6 +39,7 @@ ASK = (
     "take_baseline",
     "drop_baseline",
     "overhead",
+    "glance",
 )
 COUNT, ASK_LEDGER = ("count",), ("traffic", "check_ready")  # the same, of the ledger
 PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
@@ -100,6 +102,9 @@ class RemoteCollector:
 
     def overhead(self) -> Overhead:
         return self._ask("overhead")  # type: ignore[no-any-return]
+
+    def glance(self) -> Glance:
+        return self._ask("glance")  # type: ignore[no-any-return]
 
     def count(self, tally: Tally, gauges: Gauges) -> None:
         """Hands in all that this process answered by now."""

@@ -12,10 +12,12 @@ from runtime.session import logger as session_logger
 from service.collector import Collector
 from service.engine import Engine
 from service.listeners import listen, listen_shared
+from service.logs import configure_logging
 from service.models import Models
 from service.process import Process
 from service.scale import scaled
 from service.settings import Settings
+from service.tls import check_tls
 from service.workers import Supervisor
 
 logger = logging.getLogger("addnorm.service")
@@ -31,7 +33,8 @@ def serve(settings: Settings) -> None:
         SettingError: a setting names what cannot be used.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would compete with the graph's
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    configure_logging(settings)
+    check_tls(settings)
     settings = scaled(settings)
     if settings.workers == 1:
         serve_alone(settings)
@@ -44,7 +47,7 @@ def serve_alone(settings: Settings) -> None:
     engine = Engine(settings)
     log_start(engine.manifest, engine.placement)
     listener = listen(settings.host, settings.port)
-    Process(settings, Models(engine), listener, lambda: greet(listener, engine.manifest)).run()
+    Process(settings, Models(engine), listener, lambda: greet(listener, engine.manifest, settings)).run()
 
 
 def serve_together(settings: Settings) -> None:
@@ -55,7 +58,7 @@ def serve_together(settings: Settings) -> None:
 
     def announce(placement: Placement) -> None:
         log_start(artifact.manifest, placement)
-        greet(listeners[0], artifact.manifest)
+        greet(listeners[0], artifact.manifest, settings)
 
     gc.freeze()  # what was loaded by now stays shared: the workers' garbage collectors need not touch it
     Supervisor(settings, artifact, collector, listeners, announce).run()
@@ -67,10 +70,11 @@ def log_start(manifest: Manifest, placement: Placement) -> None:
         session_logger.info("no GPU, running on the CPU: %s", placement.reason)
 
 
-def greet(listener: socket.socket, manifest: Manifest) -> None:
+def greet(listener: socket.socket, manifest: Manifest, settings: Settings) -> None:
     """Says where to ask, and what."""
     host, port = listener.getsockname()[:2]
-    print(welcome(browsable(host, port), example_body(manifest)), flush=True)
+    scheme = "https" if settings.tls_cert else "http"
+    print(welcome(browsable(host, port, scheme), example_body(manifest)), flush=True)
 
 
 def example_body(manifest: Manifest) -> str:
@@ -80,11 +84,11 @@ def example_body(manifest: Manifest) -> str:
     return '{"inputs": [[[' + ", ".join(["0"] * manifest.inputs.num_features) + "]]]}"
 
 
-def browsable(host: str, port: int) -> str:
+def browsable(host: str, port: int, scheme: str = "http") -> str:
     """A URL that a browser on this machine can open."""
     if host in ("0.0.0.0", "::"):
         host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def welcome(url: str, body: str) -> str:

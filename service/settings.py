@@ -1,6 +1,7 @@
 """Settings of the service: `ADDNORM_*` variables and the same-named options of `addnorm serve`."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
@@ -38,6 +39,10 @@ class Settings(BaseSettings):
     """Most tokens that may wait to run; what comes beyond is refused until they are fewer."""
     timeout: float | None = Field(None, gt=0, le=3600)
     """Seconds after which a request is given up, where it does not say itself; none waits as long as it takes."""
+    max_in_flight: int | None = Field(None, ge=1)
+    """Most requests that a worker answers at a time; predictions beyond are refused with 429. None takes all."""
+    drain_delay: float = Field(0.0, ge=0, le=3600)
+    """Seconds for which a service that is told to stop says that it is not ready, and still answers; then it stops."""
     state: Path | None = None
     """Directory where statistics are kept over restarts; none keeps them in memory only."""
     deep_budget: float = Field(0.02, ge=0, le=1)
@@ -46,5 +51,21 @@ class Settings(BaseSettings):
     """Keys, separated by commas, one of which changes of state then need; none lets everybody."""
     api_keys_file: Path | None = None
     """A file with further such keys, one a line."""
+    api_key_for: str = Field("", pattern="^(|(inference|reads|metrics|health)(,(inference|reads|metrics|health))*)$")
+    """What else needs a key: any of inference, reads, metrics, health, separated by commas."""
+    tls_cert: Path | None = None
+    """A PEM file with the certificate (and those between it and its authority) for HTTPS; none serves HTTP."""
+    tls_key: Path | None = None
+    """A PEM file with the certificate's private key, without a password."""
+    cors_origins: str = ""
+    """Origins, separated by commas, whose pages may ask from a browser; * is all."""
     log_level: str = Field("info", pattern="^(critical|error|warning|info|debug)$")
     """critical, error, warning, info or debug."""
+    log_format: Literal["text", "json"] = "text"
+    """text or json: one line, or one object a line, for every message."""
+    access_log: bool = False
+    """Whether every request is logged, with its route, status and time; never what it says."""
+    slow_request: float | None = Field(None, gt=0)
+    """Seconds from which on a request is logged as slow; none logs none."""
+    otel_endpoint: str | None = Field(None, pattern="^https?://")
+    """URL of an OpenTelemetry collector that takes traces over HTTP; none leaves it to the OTEL_* variables."""

@@ -27,7 +27,7 @@ class _Model:
     baseline: Baseline
 
 
-def print_stats(url: str, timeout: float, console: Console | None = None) -> None:
+def print_stats(url: str, timeout: float, console: Console | None = None, api_key: str = "") -> None:
     """Asks the service at `url` and prints one row per layer.
 
     Raises:
@@ -35,13 +35,15 @@ def print_stats(url: str, timeout: float, console: Console | None = None) -> Non
     """
     url = url.rstrip("/") + "/norm-stats"
     try:
-        stats = NormStatsResponse.model_validate_json(fetch(url, timeout))
+        stats = NormStatsResponse.model_validate_json(fetch(url, timeout, api_key))
     except ValidationError as error:
         raise Unavailable(f"{url} answers with something else than statistics: check the address.") from error
     show(stats, console or Console())
 
 
-def print_merged(sources: list[str], model: Path, timeout: float, console: Console | None = None) -> None:
+def print_merged(
+    sources: list[str], model: Path, timeout: float, console: Console | None = None, api_key: str = ""
+) -> None:
     """Merges states and prints them as one service's.
 
     Args:
@@ -57,15 +59,15 @@ def print_merged(sources: list[str], model: Path, timeout: float, console: Conso
     artifact = read_artifact(model)
     merged = StateDocument.of(artifact.manifest, Span(inf, -inf), NormState.empty(artifact.manifest.layers))
     for source in sources:
-        document = StateDocument.from_json(read_state(source, timeout), source)
+        document = StateDocument.from_json(read_state(source, timeout, api_key), source)
         merged = merged.merge(document.check(artifact.manifest, source))
     explained = _Model(artifact.manifest, read_baseline(artifact))
     show(all_layers(explained, Seen.of_document(merged)), console or Console())
 
 
-def read_state(source: str, timeout: float) -> bytes:
+def read_state(source: str, timeout: float, api_key: str) -> bytes:
     if source.startswith(("http://", "https://")):
-        return fetch(source.rstrip("/") + "/norm-stats/state", timeout)
+        return fetch(source.rstrip("/") + "/norm-stats/state", timeout, api_key)
     try:
         return Path(source).read_bytes()
     except (OSError, ValueError) as error:
@@ -84,9 +86,10 @@ def show(stats: NormStatsResponse, console: Console) -> None:
     console.print(f"{stats.verdict.state}: {stats.verdict.sentence}", highlight=False)
 
 
-def fetch(url: str, timeout: float) -> bytes:
+def fetch(url: str, timeout: float, api_key: str) -> bytes:
+    headers = {"X-API-Key": api_key} if api_key else {}
     try:
-        response = httpx.get(url, timeout=timeout)
+        response = httpx.get(url, timeout=timeout, headers=headers)
         response.raise_for_status()
         return response.content
     except httpx.HTTPStatusError as error:

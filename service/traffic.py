@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.types import Scope
 
 from service.batcher import ROW_BOUNDS, Batcher, Counters
 
@@ -162,6 +163,11 @@ class Traffic:
         backlogs = [batcher.backlog for batcher in batchers]
         waiting = sum(each.requests for each in backlogs), sum(each.tokens for each in backlogs)
         return tally, Gauges(self.in_flight, *waiting, resident_bytes())
+
+
+def route_of(scope: Scope) -> str:
+    """The path of the route that answered, with names in the place of what the client chose."""
+    return getattr(scope.get("route"), "path", OTHER)
 
 
 def resident_bytes() -> int:

@@ -36,7 +36,8 @@ GATHER = 0.01  # seconds in which observations gather in their pipes, to be coun
 class Supervisor:
     """Runs a worker for every listener, until a signal.
 
-    SIGTERM or SIGINT lets them answer what they accepted, a second SIGINT does not; SIGHUP puts new workers in the
+    SIGTERM or SIGINT lets them answer what they accepted, once the drain delay is over; another signal ends that delay,
+    a further SIGINT everything. SIGHUP puts new workers in the
     place of the old ones, one after the other.
 
     Args:
@@ -59,7 +60,7 @@ class Supervisor:
         self.falls: defaultdict[int, int] = defaultdict(int)  # in a row, by slot
         self.restarts: dict[int, float] = {}  # slot -> when, on the monotonic clock
         self.rolling: list[int] = []  # slots that are to get a new worker
-        self.deadline = float("inf")
+        self.leave_at = self.deadline = float("inf")
         self.next_save = time.monotonic() + INTERVAL
         self.lifeline, self._lifeline_end = os.pipe()  # the workers read the first; the parent's death closes the other
         self.everything, self.urgent = selectors.DefaultSelector(), selectors.DefaultSelector()
@@ -89,9 +90,11 @@ class Supervisor:
         if now >= self.next_save:
             self.collector.keep()
             self.next_save = time.monotonic() + INTERVAL
+        if now >= self.leave_at:
+            self._leave()
         if now >= self.deadline:
             self._kill()
-        until = min(self.next_save, self.deadline, *self.restarts.values())
+        until = min(self.next_save, self.leave_at, self.deadline, *self.restarts.values())
         for key, _ in self.everything.select(max(0.0, until - time.monotonic())):
             key.data()
         self.urgent.select(GATHER)
@@ -198,7 +201,9 @@ class Supervisor:
                 logger.info("new workers take the place of the old ones")
                 self._roll(list(range(len(self.listeners))))
         elif not self.stopping:
-            self._stop()
+            self._stop(self.settings.drain_delay)
+        elif self.leave_at < float("inf"):
+            self._leave()
         elif number == signal.SIGINT:
             self._kill()
 
@@ -207,9 +212,16 @@ class Supervisor:
         if slots:
             self._start(slots[0])
 
-    def _stop(self) -> None:
-        self.stopping, self.deadline = True, time.monotonic() + GRACE + 3
+    def _stop(self, delay: float = 0.0) -> None:
+        """Tells whoever asks that the service is not ready any more, and ends it after `delay` seconds."""
+        self.stopping = self.ledger.stopping = True
         self.restarts.clear()
+        self.leave_at = time.monotonic() + delay
+        if not delay:
+            self._leave()
+
+    def _leave(self) -> None:
+        self.leave_at, self.deadline = float("inf"), time.monotonic() + GRACE + 3
         for listener in self.listeners:
             listener.close()
         for worker in self.workers:

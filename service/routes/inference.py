@@ -3,20 +3,20 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from service.journal import Journal
 from service.models import Models
 from service.predict import PredictRoute
 from service.routes.common import INFERENCE, JSONBytes, identity
 from service.schemas import ModelResponse, PlanInUse, PredictRequest, PredictResponse
 from service.settings import Settings
-from service.traffic import Traffic
 
 PREDICT_BODY = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
 }
 
 
-def add_inference(app: FastAPI, models: Models, settings: Settings, traffic: Traffic) -> None:
-    route = PredictRoute(app, models, settings.max_body_bytes, traffic)
+def add_inference(app: FastAPI, models: Models, settings: Settings, journal: Journal) -> None:
+    route = PredictRoute(app, models, settings.max_body_bytes, journal)
 
     @app.post("/predict", responses=INFERENCE, openapi_extra=PREDICT_BODY, response_model=PredictResponse)
     async def predict(request: Request) -> Response:

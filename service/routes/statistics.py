@@ -6,16 +6,11 @@ from fastapi import Depends, FastAPI, Query
 from fastapi.responses import Response
 
 from service.collector import Asked
+from service.history_schemas import HistoryResponse
 from service.keys import ApiKeys
 from service.models import Models
 from service.routes.common import GUARDED, JSONBytes, error
-from service.statistics_schemas import (
-    BaselineResponse,
-    CompareResponse,
-    HistoryResponse,
-    LayerResponse,
-    NormStatsResponse,
-)
+from service.statistics_schemas import BaselineResponse, CompareResponse, LayerResponse, NormStatsResponse
 
 BAD_WINDOW = error(400, "No such window of time")
 CONFLICT = error(409, "There is nothing to undo")

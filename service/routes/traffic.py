@@ -1,12 +1,20 @@
-"""What the service answers, and how fast."""
+"""What the service answers, and how fast: for people and pages, and for Prometheus."""
 
-from fastapi import FastAPI
+from typing import Annotated
+
+from fastapi import FastAPI, Header
+from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from service.ledger import Reporter
+from service.engine import Engine
+from service.ledger import Report, Reporter
+from service.metrics import Observed, render
 from service.models import Models
+from service.routes.common import Responses
 from service.traffic_report import served_model, traffic_response
 from service.traffic_schemas import TrafficResponse
+
+PROMETHEUS: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
 def add_traffic(app: FastAPI, models: Models, reporter: Reporter) -> None:
@@ -16,3 +24,23 @@ def add_traffic(app: FastAPI, models: Models, reporter: Reporter) -> None:
         report = await reporter.report()
         served = await run_in_threadpool(lambda: [served_model(engine) for engine in models])
         return traffic_response(report, served)
+
+    @app.get("/metrics", responses=PROMETHEUS, response_class=Response)
+    async def metrics(accept: Annotated[str, Header()] = "") -> Response:
+        """The same for Prometheus, with each layer's mean, variance and drift score over the last hour.
+
+        OpenMetrics where `Accept` asks for it.
+        """
+        report = await reporter.report()
+        content, content_type = await run_in_threadpool(_rendered, report, models, accept)
+        return Response(content, headers={"Content-Type": content_type})
+
+
+def _rendered(report: Report, models: Models, accept: str) -> tuple[bytes, str]:
+    return render(report, [_observed(engine) for engine in models], accept)
+
+
+def _observed(engine: Engine) -> Observed:
+    manifest = engine.manifest
+    glance = engine.collector.glance()
+    return Observed(manifest.name, manifest.version, manifest.precision_kind, engine.placement, glance)

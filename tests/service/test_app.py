@@ -166,6 +166,7 @@ def test_openapi_lists_every_path(client: TestClient):
         "/norm-stats/state": {"get"},
         "/norm-stats/{layer}": {"get"},
         "/traffic": {"get"},
+        "/metrics": {"get"},
         "/health/live": {"get"},
         "/health/ready": {"get"},
     }

@@ -79,6 +79,8 @@ def test_follower_that_leaves_is_forgotten(text_artifact: Artifact, text_engine:
                     lines = stream.iter_lines()  # held on to: the stream ends with it
                     next(lines)
                     refused = client.get("/events")
+                    in_flight = client.get("/traffic").json()["now"]["in_flight"]
+                assert in_flight == 1  # the question itself: who watches takes nobody's place
                 assert (refused.status_code, refused.json()["code"]) == (503, "too_many_followers")
                 assert refused.headers["retry-after"] == "10"
                 deadline = time.monotonic() + 5

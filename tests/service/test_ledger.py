@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from runtime.errors import Unavailable
+from service.journal import Journal
 from service.ledger import PERIOD, Account, Ledger, Report, Reporter
-from service.traffic import Gauges, Tally, Traffic
+from service.settings import Settings
+from service.traffic import Gauges, Tally
 from tests.service.batching import Clock
 
 
@@ -59,9 +61,8 @@ def test_young_service_is_about_what_there_is():
 
 
 def test_reporter_hands_in_four_times_a_second_and_at_its_end():
-    ledger, traffic = Ledger(), Traffic()
-    account = ledger.open()
-    reporter = Reporter(traffic, account, list)
+    ledger, journal = Ledger(), Journal(Settings())
+    reporter, traffic = Reporter(journal, ledger.open(), list), journal.traffic
 
     async def main() -> None:
         reporter.start()
@@ -95,7 +96,7 @@ class Gone:
 
 def test_reporter_stops_when_nobody_counts_any_more():
     owner = Gone()
-    reporter = Reporter(Traffic(), owner, list)
+    reporter = Reporter(Journal(Settings()), owner, list)
 
     async def main() -> None:
         reporter.start()

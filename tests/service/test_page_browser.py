@@ -232,21 +232,23 @@ def test_page_outlives_a_restart_and_keeps_what_was_typed(browser: Browser):
     page.context.close()
 
 
-def test_key_is_asked_for_where_one_is_needed(browser: Browser, busy: str):
-    def guard(route):
-        if route.request.headers.get("authorization") == "Bearer sesame":
-            route.continue_()
-        else:
-            route.fulfill(status=401, json={"error": "This needs an API key.", "code": "unauthorized"})
-
-    page = Watched(browser).page
-    page.route(re.compile(r"/(model|events|norm-stats|predict)"), guard)
-    page.goto(busy)
-    page.get_by_label("This service asks for an API key").fill("sesame")
-    page.get_by_role("button", name="Use this key").click()
-    expect(heading(page)).to_contain_text("requests")
-    expect(page.locator("#key")).to_be_hidden()
-    assert page.evaluate("Object.keys(localStorage)") == []
+def test_key_is_asked_for_where_one_is_needed(browser: Browser):
+    watched = Watched(browser)  # the browser itself logs an answer of status 401
+    page = watched.page
+    with serving("--api-keys", "sesame", "--api-key-for", "reads,inference") as url:
+        page.goto(url)
+        page.get_by_label("This service asks for an API key").fill("sesam")
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.get_by_label("This service asks for an API key")).to_have_value("")
+        page.get_by_label("This service asks for an API key").fill("sesame")
+        page.get_by_role("button", name="Use this key").click()
+        expect(heading(page)).to_have_text("Not enough data yet: 0 of 30 requests")
+        expect(page.locator("#key")).to_be_hidden()
+        page.get_by_role("link", name="Try it").click()
+        ask(page, "hello")
+        expect(page.locator("[data-answer=greeting]")).to_be_visible()
+        assert page.evaluate("Object.keys(localStorage)") == []
+    assert all("Failed to load resource" in trouble or "ERR_" in trouble for trouble in watched.troubles)
     page.context.close()
 
 

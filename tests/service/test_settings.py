@@ -21,11 +21,21 @@ EXAMPLES = {
     "max_batch_tokens": (8, 9),
     "max_queue_tokens": (10, 11),
     "timeout": (0.5, 2.5),
+    "max_in_flight": (3, 4),
+    "drain_delay": (1.5, 5.0),
     "state": (Path("here"), Path("there")),
     "deep_budget": (0.05, 0.0),
     "api_keys": ("one,two", "three"),
     "api_keys_file": (Path("keys.txt"), Path("other.txt")),
+    "api_key_for": ("inference", "reads,metrics,health"),
+    "tls_cert": (Path("cert.pem"), Path("other.pem")),
+    "tls_key": (Path("key.pem"), Path("other.pem")),
+    "cors_origins": ("*", "https://a.example,https://b.example"),
     "log_level": ("debug", "error"),
+    "log_format": ("json", "json"),
+    "access_log": (True, True),
+    "slow_request": (0.5, 2.0),
+    "otel_endpoint": ("http://here:4318", "https://there:4318"),
 }
 
 
@@ -65,7 +75,7 @@ def test_option_and_variable_both_work_and_the_option_wins(
     monkeypatch.setenv(variable(field), str(by_variable))
     assert getattr(Settings(), field) == by_variable
     CliApp.run(Serve, cli_args=[])
-    CliApp.run(Serve, cli_args=[option(field), str(by_option)])
+    CliApp.run(Serve, cli_args=[option(field)] if by_option is True else [option(field), str(by_option)])
     assert [getattr(settings, field) for settings in served] == [by_variable, by_option]
 
 
@@ -87,6 +97,14 @@ def test_option_and_variable_both_work_and_the_option_wins(
         ("timeout", "nan"),
         ("timeout", "inf"),
         ("log_level", "loud"),
+        ("max_in_flight", "0"),
+        ("drain_delay", "-1"),
+        ("api_key_for", "changes"),
+        ("api_key_for", "inference,"),
+        ("api_key_for", "inference reads"),
+        ("log_format", "xml"),
+        ("slow_request", "0"),
+        ("otel_endpoint", "localhost:4318"),
     ],
 )
 def test_values_that_cannot_be_are_refused(field: str, value: str, monkeypatch: pytest.MonkeyPatch):

@@ -16,8 +16,8 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the service answers, one after the other: responses, or errors to raise."""
     answers: list[Any] = []
 
-    def get(url: str, timeout: float) -> httpx.Response:
-        assert timeout == 5
+    def get(url: str, timeout: float, headers: dict[str, str]) -> httpx.Response:
+        assert timeout == 5 and headers == ({"X-API-Key": "a key"} if "keyed" in url else {})
         found = answers.pop(0)
         if isinstance(found, Exception):
             raise found
@@ -27,9 +27,9 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return answers
 
 
-def printed(url: str = "http://test") -> str:
+def printed(url: str = "http://test", api_key: str = "") -> str:
     console = Console(file=io.StringIO(), width=200)
-    print_stats(url, 5, console)
+    print_stats(url, 5, console, api_key)
     return console.file.getvalue()
 
 
@@ -44,6 +44,11 @@ def test_table_has_a_row_for_every_layer(client: TestClient, answer: list[Any]):
         expected = [layer[state][column] for column in ("mean", "variance") for state in ("live", "baseline")]
         found = [(float(mean), float(std)) for mean, std in re.findall(r"(\S+) ± (\S+)", line)]
         assert found == [(pytest.approx(e["mean"], rel=0.05), pytest.approx(e["std"], rel=0.05)) for e in expected]
+
+
+def test_key_is_shown_where_one_is_given(client: TestClient, answer: list[Any]):
+    answer.append(client.get("/norm-stats"))
+    assert "texts version 1" in printed("http://keyed", api_key="a key")
 
 
 def test_table_of_no_traffic_has_dashes(client: TestClient, answer: list[Any]):

@@ -1,0 +1,84 @@
+"""The journal: what is noted about every request beside its answer: counts, an id, log lines and spans if wanted."""
+
+import logging
+import re
+import secrets
+from itertools import count
+from typing import TYPE_CHECKING
+
+from starlette.types import Scope
+
+from service.logs import REQUEST_ID
+from service.settings import Settings
+from service.traffic import Traffic
+
+if TYPE_CHECKING:
+    from service.predict import Answer
+    from service.tracing import Tracing
+
+access_log = logging.getLogger("addnorm.access")
+
+Headers = list[tuple[bytes, bytes]]
+REQUEST_ID_HEADER = b"x-request-id"
+SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+class Journal:
+    """Notes what this process answers.
+
+    Args:
+        tracing: where spans go.
+
+    Attributes:
+        traffic: the counts.
+        writes: whether requests are to be noted down one by one.
+    """
+
+    def __init__(self, settings: Settings, tracing: "Tracing | None" = None) -> None:
+        self.traffic, self.tracing = Traffic(), tracing
+        self.access_log, self.slow_seconds = settings.access_log, settings.slow_request
+        self.writes = self.access_log or self.slow_seconds is not None or tracing is not None
+        self._prefix, self._numbers = secrets.token_hex(6).encode() + b"-", count(1)
+
+    def identify(self, headers: Headers) -> bytes:
+        """The id of the request that begins: what its client calls it, if that is sane, else a new one.
+
+        Log lines bear it from here on.
+        """
+        request_id = b""
+        for name, value in headers:
+            if name == REQUEST_ID_HEADER and SANE.fullmatch(value):
+                request_id = value
+        if not request_id:
+            request_id = self._prefix + b"%x" % next(self._numbers)
+        REQUEST_ID.set(request_id)
+        return request_id
+
+    def write(self, scope: Scope, route: str, status: int, seconds: float, answer: "Answer | None" = None) -> None:
+        """Notes down a request that is over; called where `writes` says so.
+
+        Args:
+            route: with names in the place of what the client chose.
+            seconds: how long it took.
+            answer: of a prediction.
+        """
+        slow = self.slow_seconds is not None and seconds >= self.slow_seconds
+        if slow or self.access_log:
+            method = scope["method"]
+            access_log.log(
+                logging.WARNING if slow else logging.INFO,
+                "%s%s %s %d in %.3f ms",
+                "slow: " if slow else "",
+                method,
+                route,
+                status,
+                1e3 * seconds,
+                extra={"method": method, "route": route, "status": status, "seconds": round(seconds, 6)},
+            )
+        if self.tracing is not None:
+            self.tracing.record(scope, route, status, seconds, answer)
+
+    def close(self) -> None:
+        """Hands over the last spans; waits for that."""
+        if self.tracing is not None:
+            self.tracing.close()
