@@ -26,6 +26,7 @@ export const layersView = {
     if (!$("view-layers").firstChild) build();
     if (rest && rest !== chosen) { chosen = rest; asked = null; }
     update();
+    if (rest && innerWidth < 900) card.element.scrollIntoView(); // it is below the network there
   },
 };
 
