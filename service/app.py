@@ -14,6 +14,7 @@ from service.collectors import Collectors
 from service.control import Control
 from service.engine import Engine
 from service.errors import install_error_handlers
+from service.feed import Feed
 from service.journal import Journal
 from service.keys import ApiKeys
 from service.ledger import Ledger, Owner, Reporter
@@ -25,17 +26,24 @@ from service.oip.infer import InferRoute
 from service.oip.routes import add_oip
 from service.predict import Desk
 from service.routes.embeddings import add_embeddings
+from service.routes.events import add_events
 from service.routes.health import add_health
 from service.routes.inference import add_inference
+from service.routes.page import add_page
 from service.routes.repository import add_repository
 from service.routes.statistics import add_statistics
 from service.routes.traffic import add_traffic
 from service.settings import Settings
+from service.summary import make_feed
 from service.tracing import make_tracing
 
 
 def create_app(
-    settings: Settings, models: Models | None = None, control: Control | None = None, reporter: Reporter | None = None
+    settings: Settings,
+    models: Models | None = None,
+    control: Control | None = None,
+    reporter: Reporter | None = None,
+    feed: Feed | None = None,
 ) -> FastAPI:
     """Builds the application.
 
@@ -43,6 +51,7 @@ def create_app(
         models: what answers; the artifact that the settings name where it is not given.
         control: what loads and unloads models; where it is not given, nothing does.
         reporter: what hands in what is answered; to a ledger of its own where it is not given.
+        feed: what the page follows; a server closes it before it waits for its connections to end.
 
     Raises:
         ArtifactError: the artifact cannot be served.
@@ -54,8 +63,9 @@ def create_app(
     )
     reporter = reporter or create_reporter(settings, models, None)
     desk = Desk.of(settings, models, reporter.journal)
+    feed = feed or make_feed(models, reporter.owner)
     version = next((engine.manifest.version for engine in models), "0")
-    app = FastAPI(title="AddNorm", version=version, lifespan=_lifespan(models, control, reporter))
+    app = FastAPI(title="AddNorm", version=version, lifespan=_lifespan(models, control, reporter, feed))
     _add_middleware(app, settings, desk)
     keys = ApiKeys.of(settings)
     add_inference(app, models, desk)
@@ -65,6 +75,8 @@ def create_app(
     add_repository(app, control, keys)
     add_health(app, models, reporter.owner)
     add_traffic(app, models, reporter)
+    add_page(app)
+    add_events(app, feed)
     return app
 
 
@@ -91,13 +103,14 @@ def _add_middleware(app: FastAPI, settings: Settings, desk: Desk) -> None:
         )
 
 
-def _lifespan(models: Models, control: Control, reporter: Reporter) -> Any:
+def _lifespan(models: Models, control: Control, reporter: Reporter, feed: Feed) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         models.start()
         control.start()
         reporter.start()
         yield
+        feed.close()
         await models.close()
         await control.close()
         reporter.stop()

@@ -17,6 +17,7 @@ from runtime.state_store import Kept, StateStore, Storage, kept_version
 from runtime.windows import Span
 from service import norm_stats
 from service.glance import WINDOW, Glance, glance
+from service.history import history
 from service.norm_stats import Seen
 from service.schemas import Body
 from service.settings import Settings
@@ -60,6 +61,7 @@ class Statistics(Protocol):
     def all_layers(self, asked: Asked) -> bytes: ...
     def one_layer(self, asked: Asked, name: str) -> bytes: ...
     def state(self, asked: Asked) -> bytes: ...
+    def history(self, asked: Asked) -> bytes: ...
     def compare(self, asked: Asked, against: str) -> bytes: ...
     def take_baseline(self, asked: Asked) -> bytes: ...
     def drop_baseline(self) -> bytes: ...
@@ -125,6 +127,10 @@ class Collector:
         """The mergeable state of a window."""
         recorded = self.recorder.window(self._span(asked))
         return to_json(StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep).to_dict())
+
+    def history(self, asked: Asked) -> bytes:
+        """A window slice by slice."""
+        return as_json(history(self.manifest, self.baseline.reference, self.recorder, self._span(asked)))
 
     def compare(self, asked: Asked, against: str) -> bytes:
         """A window against another one, or against what another version of the model saw."""

@@ -1,37 +1,42 @@
 """One process that answers HTTP: uvicorn over the application."""
 
-import asyncio
 import gc
 import signal
 import socket
-import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any
 
 import uvicorn
 
+from service.acceptor import Acceptor
 from service.app import create_app, create_reporter
 from service.control import Control
+from service.feed import Feed
 from service.ledger import Ledger, Owner
 from service.models import Models
 from service.predict import Desk
 from service.protocol import Protocol
 from service.settings import Settings
 from service.signals import STOPS
+from service.summary import make_feed
 
 YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all connections
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
 
 
 def server_config(
-    settings: Settings, models: Models, control: Control | None = None, owner: Owner | None = None
+    settings: Settings,
+    models: Models,
+    control: Control | None = None,
+    owner: Owner | None = None,
+    feed: Feed | None = None,
 ) -> uvicorn.Config:
     """What uvicorn runs: the application, and the short way to predictions.
 
     Args:
         owner: where this process hands in what it answers; a ledger of its own where it is not given.
+        feed: what the page follows.
 
     Raises:
         SettingError: a setting names what cannot be used.
@@ -39,7 +44,7 @@ def server_config(
     reporter = create_reporter(settings, models, owner)
     desk = Desk.of(settings, models, reporter.journal)
     return uvicorn.Config(
-        create_app(settings, models, control, reporter),
+        create_app(settings, models, control, reporter, feed),
         http=partial(Protocol, desk),  # type: ignore[arg-type]
         log_level=settings.log_level,
         log_config=None,
@@ -73,9 +78,12 @@ class Process:
     ) -> None:
         self.ledger = Ledger() if owner is None else None
         owner = self.ledger.open() if self.ledger else owner
+        assert owner is not None
+        feed = make_feed(models, owner)
         self.listener = listener
-        self.server = _Server(server_config(settings, models, control, owner))
+        self.server = Acceptor(server_config(settings, models, control, owner, feed))
         self.server.on_started, self.server.on_stop = started, self._begin_to_stop
+        self.server.on_shutdown = feed.close
         # of several processes, the parent waits before it stops them
         self.server.drain_delay = settings.drain_delay if self.ledger is not None else 0.0
 
@@ -95,61 +103,3 @@ class Process:
     def _begin_to_stop(self) -> None:
         if self.ledger is not None:
             self.ledger.stopping = True
-
-
-class _Server(uvicorn.Server):
-    """Accepts as many connections as wait: uvloop takes one in a round of its loop, and batches come in between."""
-
-    on_started: Callable[[], None]
-    on_stop: Callable[[], None]
-    drain_delay = 0.0  # seconds between the first signal and the stop
-    stop_at = float("inf")  # on the monotonic clock
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.twins: list[socket.socket] = []  # of the listening sockets
-        self.accepting: set[asyncio.Task[Any]] = set()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            for listener in sockets or ():
-                twin = listener.dup()
-                self.twins.append(twin)
-                asyncio.get_running_loop().add_reader(twin, self._accept, twin)
-            self.on_started()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for twin in self.twins:
-            asyncio.get_running_loop().remove_reader(twin)
-            twin.close()
-        await super().shutdown(sockets)
-
-    def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        for _ in range(self.config.backlog):
-            try:
-                connection, _ = listener.accept()
-            except OSError:  # none waits; or too many are open, of which uvloop tells
-                return
-            connection.setblocking(False)
-            task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl))
-            self.accepting.add(task)
-            task.add_done_callback(self.accepting.discard)
-
-    def _protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On the first signal the service is no longer ready, and goes on for `drain_delay`; the next ends that."""
-        self.on_stop()
-        if self.drain_delay and self.stop_at == float("inf"):
-            self.stop_at = time.monotonic() + self.drain_delay
-        else:
-            super().handle_exit(sig, frame)
-
-    async def on_tick(self, counter: int) -> bool:
-        self.should_exit = self.should_exit or time.monotonic() >= self.stop_at
-        return await super().on_tick(counter)

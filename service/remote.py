@@ -31,7 +31,18 @@ from service.traffic import Gauges, Tally
 logger = logging.getLogger("addnorm.service")
 
 HAND_IN = ("observe", "observe_deep")
-ASK = ("storage", "all_layers", "one_layer", "state", "compare", "take_baseline", "drop_baseline", "overhead", "glance")
+ASK = (
+    "storage",
+    "all_layers",
+    "one_layer",
+    "state",
+    "history",
+    "compare",
+    "take_baseline",
+    "drop_baseline",
+    "overhead",
+    "glance",
+)
 ASK_PARENT = ("begin_load", "begin_unload", "outcome", "index")
 COUNT, ASK_LEDGER = ("count",), ("traffic", "check_ready")  # the same, of the ledger
 PARENT = ""  # whom a worker asks that asks no collector
@@ -125,6 +136,9 @@ class RemoteCollector:
 
     def state(self, asked: Asked) -> bytes:
         return self._ask("state", asked)  # type: ignore[no-any-return]
+
+    def history(self, asked: Asked) -> bytes:
+        return self._ask("history", asked)  # type: ignore[no-any-return]
 
     def compare(self, asked: Asked, against: str) -> bytes:
         return self._ask("compare", asked, against)  # type: ignore[no-any-return]

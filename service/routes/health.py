@@ -1,7 +1,6 @@
 """Whether the service lives, and is ready."""
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 
 from service.ledger import Owner
 from service.models import Models
@@ -10,10 +9,6 @@ from service.schemas import Live, Ready
 
 
 def add_health(app: FastAPI, models: Models, owner: Owner) -> None:
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
     @app.get("/health/live")
     async def live() -> Live:
         """The process answers."""

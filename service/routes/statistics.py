@@ -6,6 +6,7 @@ from fastapi import Depends, FastAPI, Query
 from fastapi.responses import Response
 
 from service.collector import Asked, Statistics
+from service.history_schemas import HistoryResponse
 from service.keys import ApiKeys
 from service.models import Models
 from service.routes.common import GUARDED, NOT_LOADED, JSONBytes, ModelName, ModelVersion, error
@@ -50,6 +51,11 @@ def add_statistics(app: FastAPI, models: Models, keys: ApiKeys) -> None:
     def norm_stats_compare(collector: OfModel, asked: AskedWindow, against: Against = "24h") -> Response:
         """Effect sizes of a window of traffic against another, or against what another version saw."""
         return JSONBytes(collector.compare(asked, against))
+
+    @app.get("/norm-stats/history", responses=ASKED, response_model=HistoryResponse)
+    def norm_stats_history(collector: OfModel, asked: AskedWindow) -> Response:
+        """A window slice by slice: how far the input, every layer and the output depart in each."""
+        return JSONBytes(collector.history(asked))
 
     guard = [Depends(keys)]
 
