@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     """Largest request body, in bytes."""
     max_batch_tokens: int = Field(1024, ge=1)
     """Most tokens that run together; on a CPU, more run no faster and keep others waiting."""
-    max_queue_tokens: int = Field(32768, ge=1)
+    max_queue_tokens: int = Field(16384, ge=1)
     """Most tokens that may wait to run; what comes beyond is refused until they are fewer."""
     timeout: float | None = Field(None, gt=0, le=3600)
     """Seconds after which a request is given up, where it does not say itself; none waits as long as it takes."""
