@@ -1,7 +1,7 @@
 """Watch a verdict change: a small model is trained, exported and served, asked ordinary things, then odd ones.
 
     python examples/drift.py                    handwritten digits, no download; half a minute
-    python examples/drift.py --data DIRECTORY   questions of DIRECTORY/clinc150/data_full.json; some minutes
+    python examples/drift.py --data DIRECTORY   questions of DIRECTORY/clinc150/data_full.json; a minute
 
 Digits are turned by a quarter to make them odd; from questions, one letter in ten is dropped. The model has learned
 from neither part of the traffic. Every step is a command or a request that can be done by hand; commands are printed.
@@ -142,7 +142,7 @@ def watch(url: str, traffic: list[tuple[str, list[Any]]]) -> list[Seen]:
 
 
 def show(seen: list[Seen]) -> None:
-    table = Table("inputs", "the last ones", "verdict", "first at", "largest score / limit", box=None)
+    table = Table("inputs", "the last ones", "verdict", "first at", "score / limit", box=None)
     for each in seen:
         most = f"{max(each.scores.values()):.1f}" if each.scores else ""
         state, first = each.verdict["state"], each.verdict["first_layer"] or ""
