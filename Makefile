@@ -17,7 +17,7 @@ run: $(VENV)/serve.stamp  ## serve the embedded model at http://127.0.0.1:8000 (
 
 install: $(VENV)/test.stamp  ## install everything, for training and development
 
-test: $(VENV)/test.stamp  ## install everything, then check format, lint, types, import contracts and run all tests
+test: $(VENV)/test.stamp .clients/kserve.stamp  ## install everything, then check format, lint, types, import contracts and run all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -45,7 +45,7 @@ lock:  ## resolve pyproject.toml into requirements/*.txt again (needs uv and pip
 	sh requirements/lock.sh
 
 clean:  ## remove the virtual environments and caches
-	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .bench .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -61,6 +61,13 @@ $(VENV)/serve.stamp: requirements/serve.txt pyproject.toml | $(BIN)/python
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/serve.stamp | $(BIN)/python
 	@echo "Installing the training and test dependencies into $(VENV) ..."
 	$(PIP) -r requirements/test.txt
+	@touch $@
+
+# KServe's client wants an older protobuf than export does: it has an environment of its own.
+.clients/%.stamp: requirements/client-%.txt | $(BIN)/python
+	@echo "Installing the client of $* into .clients/$* ..."
+	$(PYTHON) -m venv .clients/$*
+	.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 .bench/%.stamp: requirements/bench-%.txt | $(BIN)/python

@@ -13,13 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
-import uvicorn
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -30,11 +28,12 @@ from runtime.artifact import read_artifact
 from runtime.batch import EncodedBatch
 from runtime.encoder import Encoder
 from runtime.manifest import MODEL
-from runtime.packing import PackedBatch, Tokens
+from runtime.packing import PackedBatch
 from runtime.probabilities import best_classes
-from service.app import create_front
 from service.engine import Engine
+from service.listeners import listen
 from service.models import Models
+from service.process import Process
 from service.settings import Settings
 
 PORTS = {"off": 8191, "always-on": 8192, "deep": 8193}
@@ -71,9 +70,7 @@ class BareEngine(Engine):
         super().__init__(settings)
         self.encoder.session = session(without_statistics(read_artifact(settings.model).files[MODEL]))
         self.encoder.__class__ = BareEncoder
-
-    def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
-        return self.encoder.run(sequences)
+        self.batcher.run = self.encoder.run
 
 
 def serve(statistics: str) -> None:
@@ -83,8 +80,7 @@ def serve(statistics: str) -> None:
     budget = Settings.model_fields["deep_budget"].default if statistics == "deep" else 0.0
     settings = Settings(device="cpu", port=PORTS[statistics], deep_budget=budget)
     engine = BareEngine(settings) if statistics == "off" else Engine(settings)
-    app = create_front(settings, Models(engine))
-    uvicorn.run(app, port=settings.port, log_level="warning", access_log=False, proxy_headers=False)
+    Process(settings, Models(engine), listen(settings.host, settings.port), lambda: None).run()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,4 +11,4 @@ if [ -e "/models/$NAME/$VERSION" ]; then
 fi
 python -m addnorm train "$@" --data /data --out "/runs/$NAME-$VERSION"
 python -m addnorm export "/runs/$NAME-$VERSION" --name "$NAME" --version "$VERSION" --models /models --data /data
-echo "Serve it: ADDNORM_MODEL=/models/$NAME/$VERSION docker compose up"
+echo "Serve it: ADDNORM_MODEL=/models/$NAME/$VERSION docker compose up, or all with ADDNORM_MODELS=/models"

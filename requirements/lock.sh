@@ -23,4 +23,8 @@ for peer in mlserver==1.7.1 litserve==0.2.19 bentoml==1.4.39; do
     --no-emit-options --output-file requirements/bench-${peer%%==*}.txt -
   sed -i -E '/^#/d; /^$/d' requirements/bench-${peer%%==*}.txt
 done
+# A client that tests/clients runs as it is published; it wants an older protobuf than onnx does.
+echo kserve==0.21.0 | pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url \
+  --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements/client-kserve.txt -
+sed -i -E '/^#/d; /^$/d' requirements/client-kserve.txt
 rm "$pins"

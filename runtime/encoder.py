@@ -3,6 +3,7 @@
 # P packs, S tokens per pack, R rows, N valid tokens, C classes, D d_model, L norm layers
 
 import json
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,9 @@ INT8_CPU_ONLY = "an int8 artifact runs on the CPU alone, for a GPU export it wit
 class Encoder:
     """An artifact's graph in a session, ready to run.
 
+    Attributes:
+        pack_seconds: how long packing took in the last run.
+
     Raises:
         ArtifactError: the graph does not load, or does not reproduce its canary on this machine.
         DeviceError: the device cannot be had.
@@ -36,6 +40,7 @@ class Encoder:
 
     def __init__(self, artifact: Artifact, device: Device = "cpu", threads: int = 1) -> None:
         self.manifest = artifact.manifest
+        self.pack_seconds = 0.0
         self.session: ort.InferenceSession
         self.placement: Placement
         try:
@@ -60,7 +65,9 @@ class Encoder:
 
     def run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
         """Packs and runs R >= 1 sequences, each token ids [n] or features [n, F]."""
+        started = time.perf_counter()
         batch = pack(sequences)
+        self.pack_seconds = time.perf_counter() - started
         return self.run_packed(batch)
 
     def run_packed(self, batch: PackedBatch) -> EncodedBatch:

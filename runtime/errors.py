@@ -11,6 +11,7 @@ AddNormError
 ├── ListenError          the address is taken, or is not one of this machine
 ├── UnknownLayer         no normalization layer has that name
 ├── UnknownModel         no model of that name or version is loaded
+├── Unsupported          a part of a protocol that this service does not have
 ├── Unavailable          the service is stopping, or its model is not loaded
 ├── Overloaded           more waits than is accepted; `retry_after` says for how long (seconds)
 ├── DeadlineExceeded     a request's time was up before its answer was ready
@@ -66,6 +67,10 @@ class UnknownModel(AddNormError):
     code = "unknown_model"
 
 
+class Unsupported(AddNormError):
+    code = "unsupported"
+
+
 class Unavailable(AddNormError):
     code = "unavailable"
 
@@ -103,6 +108,13 @@ class InvalidInput(AddNormError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+    def about(self, name: str) -> "InvalidInput":
+        """The same about what this client calls `name`, and the encoders call inputs."""
+        message = str(self)
+        return InvalidInput(
+            self.code, name + message.removeprefix("inputs") if message.startswith("inputs") else message
+        )
 
     def __reduce__(self) -> tuple[type["InvalidInput"], tuple[str, str]]:
         return type(self), (self.code, str(self))

@@ -44,6 +44,7 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self.vocabulary: int = tokenizer.get_vocab_size(with_added_tokens=False)
 
     def encode(self, inputs: Sequence[Any]) -> list[EncodedInput]:
         for row, text in enumerate(inputs):
@@ -59,6 +60,21 @@ class TextEncoder:
             for row, (encoding, text) in enumerate(zip(encodings, texts, strict=True))
         ]
 
+    def encode_ids(self, rows: Sequence[NDArray[np.int64]]) -> list[EncodedInput]:
+        """What a client tokenized itself, each row token ids [n]; what is too long is refused, not cut."""
+        for row, ids in enumerate(rows):
+            if not 1 <= len(ids) <= self.max_tokens:
+                code = "too_many_tokens" if len(ids) else "empty_text"
+                raise InvalidInput(code, f"inputs[{row}] has {len(ids)} tokens, expected 1 to {self.max_tokens}.")
+        known = np.concatenate(rows)
+        if known.min() < 0 or known.max() >= self.vocabulary:
+            strange = [(row, ids[(ids < 0) | (ids >= self.vocabulary)]) for row, ids in enumerate(rows)]
+            row, token = next((row, some[0]) for row, some in strange if len(some))
+            raise InvalidInput(
+                "unknown_token", f"inputs[{row}] has token {token}, expected 0 to {self.vocabulary - 1}."
+            )
+        return [EncodedInput(ids, False) for ids in rows]
+
     def _cut(self, row: int, ids: list[int], shortened: bool) -> EncodedInput:
         if not ids:
             raise InvalidInput("empty_text", f"inputs[{row}] is empty, expected a text with at least one word.")
@@ -73,6 +89,16 @@ class FeatureEncoder:
 
     def encode(self, inputs: Sequence[Any]) -> list[EncodedInput]:
         return [self._sequence(row, value) for row, value in enumerate(inputs)]
+
+    def encode_arrays(self, values: NDArray[np.float32], lengths: Sequence[int] | None = None) -> list[EncodedInput]:
+        """Sequences [R, T, F], with T >= 1; of row r the first lengths[r] >= 1 steps, or all.
+
+        Padding may hold anything; what is longer than max_tokens is cut.
+        """
+        rows = list(values) if lengths is None else [row[:n] for row, n in zip(values, lengths, strict=True)]
+        if not np.isfinite(values).all() and (bad := [r for r, row in enumerate(rows) if not np.isfinite(row).all()]):
+            raise InvalidInput("not_finite", f"inputs[{bad[0]}] has NaN or infinite values, expected finite numbers.")
+        return [EncodedInput(row[: self.max_tokens], len(row) > self.max_tokens) for row in rows]
 
     def _sequence(self, row: int, value: Any) -> EncodedInput:
         expected = f"expected a list of [{self.num_features}] finite numbers per step"

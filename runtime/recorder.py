@@ -115,6 +115,12 @@ class NormRecorder:
             covered, state = self.windows.window(span, now)
             return Recorded(covered, state, self.windows.deep_window(span, now), self._folded)
 
+    def history(self, span: Span) -> tuple[int, list[tuple[int, Traffic]]]:
+        """What drift is judged by, bucket by bucket of `span`, as `Windows.history` gives it."""
+        with self._lock:
+            self._settle()
+            return self.windows.history(span, self.clock())
+
     def buckets(self, since: dict[str, int]) -> list[Bucket]:
         """The time buckets that may have changed, given the newest of each ring that the reader has."""
         with self._lock:

@@ -143,8 +143,8 @@ class StateStore:
             self._saved = version
 
     def start(self, read: Callable[[dict[str, int]], Kept]) -> None:
-        """Begins a thread that calls `save_changed` every second, until `stop`."""
-        if self.path is None:
+        """Begins a thread that calls `save_changed` every second, until `stop`; does nothing where one does already."""
+        if self.path is None or self._thread is not None:
             return
 
         def run() -> None:
@@ -162,6 +162,7 @@ class StateStore:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+            self._thread = None
         self._disconnect()
 
 

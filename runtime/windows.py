@@ -164,6 +164,15 @@ class Windows:
         oldest = ring.oldest(now)
         return [(n * ring.seconds, traffic) for n, traffic in reversed(buckets) if n * ring.seconds >= oldest]
 
+    def history(self, span: Span, now: float) -> tuple[int, list[tuple[int, Traffic]]]:
+        """Seconds of the buckets that overlap `span`, and those that hold traffic: number and traffic, oldest first."""
+        ring = finest(self.rings, span.start, now)
+        first, last = int(max(span.start, ring.oldest(now)) // ring.seconds), -int(-span.end // ring.seconds)
+        buckets = [(number, sealed.traffic) for number, sealed in ring.sealed]
+        if ring.filling is not None:
+            buckets.append((ring.filling[0], ring.filling[1].traffic))
+        return ring.seconds, [(number, traffic) for number, traffic in buckets if first <= number < last]
+
     def window(self, span: Span, now: float) -> tuple[Span, NormState]:
         """The traffic of `span`, from the finest ring that still knows its beginning, else from the coarsest."""
         ring = finest(self.rings, span.start, now)

@@ -22,6 +22,7 @@ PREFIXES: tuple[tuple[str, Subject], ...] = (
     ("/traffic", "metrics"),
     ("/docs", "public"),
     ("/openapi.json", "public"),
+    ("/page/", "public"),
 )
 
 

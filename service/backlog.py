@@ -12,12 +12,13 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from runtime.batch import EncodedBatch
 from runtime.errors import DeadlineExceeded
 from runtime.packing import Tokens
 
+ROW_BOUNDS = tuple(2**power for power in range(10))  # most rows of the batches that are counted together
 MAX_AGE = 0.1  # seconds; the embedded model takes a tenth of it for a request of 128 rows alone
 
 
@@ -35,23 +36,32 @@ class Answer(NamedTuple):
     run_seconds: float
 
 
+class Receiver(Protocol):
+    """Who gets a request's answer, once: an asyncio.Future, or who needs none."""
+
+    def done(self) -> bool: ...
+    def set_result(self, answer: Answer, /) -> None: ...
+    def set_exception(self, error: Exception, /) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """Rows of one client, and how far they have come: [0, start) ran, [start, stop) are in the batch, the rest waits.
 
     Attributes:
         submitted: when it came, on the backlog's clock (seconds).
-        deadline: when it is no longer worth an answer, on the same clock.
+        deadline: when it is no longer worth an answer, on the same clock; `timer` sees to it.
         parts: answers of the rows that ran, where it took more than one batch.
     """
 
     sequences: Sequence[Tokens]
-    answer: asyncio.Future[Answer]
+    answer: Receiver
     submitted: float
     deadline: float = math.inf
     start: int = 0
     stop: int = 0
     run_seconds: float = 0.0
+    timer: asyncio.TimerHandle | None = None
     parts: list[EncodedBatch] = field(default_factory=list)
 
     @property
@@ -59,15 +69,25 @@ class Request:
         """Whether there are rows left to run."""
         return self.stop < len(self.sequences)
 
-    def expire(self) -> None:
-        """Answers that its time is up, unless it is answered already."""
-        if not self.answer.done():
-            seconds = self.deadline - self.submitted
-            self.answer.set_exception(
-                DeadlineExceeded(
-                    f"The answer was not ready within {seconds:.3g} s: allow more time, or ask again later."
-                )
-            )
+
+@dataclass(slots=True)
+class Counters:
+    """What a batcher did since it started.
+
+    Attributes:
+        computed_tokens: tokens that ran, and the padding between them.
+        batch_rows: batches by their rows: up to each of ROW_BOUNDS, and more.
+        overloaded, expired, abandoned: requests refused, out of time, and given up by their clients.
+    """
+
+    batches: int = 0
+    rows: int = 0
+    tokens: int = 0
+    computed_tokens: int = 0
+    batch_rows: list[int] = field(default_factory=lambda: [0] * (len(ROW_BOUNDS) + 1))
+    overloaded: int = 0
+    expired: int = 0
+    abandoned: int = 0
 
 
 class Backlog:
@@ -80,6 +100,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self.tokens = self.requests = 0
+        self.counters = Counters()
         self._ring: deque[Request] = deque()  # whose turn it is
         self._split: deque[Request] = deque()  # those that had a turn and want more, oldest first
 
@@ -90,10 +111,24 @@ class Backlog:
 
     def drop(self, request: Request) -> None:
         """Forgets the rows that wait; those in a batch run to their end."""
+        if request.timer is not None:
+            request.timer.cancel()
         if request.waits:
             self.requests -= 1
             self.tokens -= sum(map(len, request.sequences[request.stop :]))
             request.sequences = request.sequences[: request.stop]
+
+    def expire(self, request: Request) -> None:
+        """Answers that a request's time is up, unless it is answered already, and forgets it."""
+        if not request.answer.done():
+            self.counters.expired += 1
+            seconds = request.deadline - request.submitted
+            request.answer.set_exception(
+                DeadlineExceeded(
+                    f"The answer was not ready within {seconds:.3g} s: allow more time, or ask again later."
+                )
+            )
+        self.drop(request)
 
     def fill(self, max_tokens: int, now: float) -> list[Request]:
         """The requests of the next batch, whose rows [start, stop) are in it; empty when nothing waits.
@@ -148,7 +183,7 @@ class Backlog:
     def _is_over(self, request: Request, now: float) -> bool:
         """Whether nothing of it is left to run; what nobody waits for any more is dropped."""
         if request.deadline <= now:
-            request.expire()
+            self.expire(request)
         if request.answer.done():
             self.drop(request)
         return not request.waits

@@ -1,50 +1,28 @@
 """Continuous batching: requests join the batch that forms while the previous one runs.
 
-There is no timer and no wait when idle: before it runs a batch in its own thread, the event loop reads what lies in its
-sockets, and that is all. A request that fails inside a batch fails alone.
+Here requests are admitted, refused, and settled; service/pump.py says when a batch runs. A request that fails inside a
+batch fails alone.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context
-from dataclasses import dataclass, field
 
 from runtime.batch import EncodedBatch, join
-from runtime.errors import DeadlineExceeded, Overloaded, Unavailable
+from runtime.errors import Overloaded, Unavailable
 from runtime.packing import Tokens
-from service.backlog import Answer, Backlog, Request
+from service.backlog import ROW_BOUNDS, Answer, Backlog, Receiver, Request
+from service.pump import LoopPump, Pump, ThreadPump
+
+logger = logging.getLogger("addnorm.service")
 
 Run = Callable[[Sequence[Tokens]], EncodedBatch]
+Outcome = EncodedBatch | Exception
 
-# Rounds of the event loop before a batch that runs in it: one reads the sockets that became ready during the last batch
-# and its answers, in the next the tasks of these requests submit, and asyncio takes one more to come to them. An empty
-# round takes 1 to 2 us; without them batches are half as large.
-ROUNDS = 3
 RECENT = 0.1  # weight of the newest batch in the drain rate
-ROW_BOUNDS = tuple(2**power for power in range(10))  # most rows of the batches that are counted together
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the batcher did since it started.
-
-    Attributes:
-        computed_tokens: tokens that ran, and the padding between them.
-        batch_rows: batches by their rows: up to each of ROW_BOUNDS, and more.
-        overloaded, expired, abandoned: requests refused, out of time, and given up by their clients.
-    """
-
-    batches: int = 0
-    rows: int = 0
-    tokens: int = 0
-    computed_tokens: int = 0
-    batch_rows: list[int] = field(default_factory=lambda: [0] * (len(ROW_BOUNDS) + 1))
-    overloaded: int = 0
-    expired: int = 0
-    abandoned: int = 0
+SPARE = 64  # tokens; with less room, a request is refused before it is read
 
 
 class Batcher:
@@ -73,116 +51,115 @@ class Batcher:
         self.run, self.after, self.clock = run, after, clock
         self.max_batch_tokens, self.max_queue_tokens = max_batch_tokens, max_queue_tokens
         self.backlog = Backlog()
-        self.counters = Counters()
+        self.counters = self.backlog.counters
         self.closed = False
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="addnorm-run") if offload else None
-        self._pump: asyncio.Task[None] | None = None
-        self._recent_tokens = self._recent_seconds = 0.0
+        self.pump: Pump = ThreadPump() if offload else LoopPump()
+        self._tokens = self._seconds = self._running = 0.0  # recent batches: tokens, seconds in all, seconds they ran
 
     async def submit(self, sequences: Sequence[Tokens], timeout: float | None = None) -> Answer:
         """Answers for R >= 1 sequences, however they were batched. Cancelling it drops what has not run.
 
+        Raises: as `admit`, and DeadlineExceeded where the time was up.
+        """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        request = self.admit(sequences, answer, timeout)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.abandon(request)
+            raise
+
+    def admit(self, sequences: Sequence[Tokens], answer: Receiver, timeout: float | None = None) -> Request:
+        """Lets R >= 1 sequences wait for their answer, which `answer` gets in the event loop.
+
         Args:
-            timeout: seconds from now on after which no answer is wanted.
+            timeout: seconds from now on after which no answer is wanted: it gets DeadlineExceeded then.
 
         Raises:
             Unavailable: the service is stopping.
             Overloaded: too much waits already.
-            DeadlineExceeded: the time was up.
         """
-        request = self._admit(sequences, timeout)
-        try:
-            if timeout is None:
-                return await request.answer
-            timer = asyncio.get_running_loop().call_later(timeout, request.expire)
-            try:
-                return await request.answer
-            finally:
-                timer.cancel()
-        except BaseException as error:
-            self.backlog.drop(request)
-            self.counters.abandoned += isinstance(error, asyncio.CancelledError)
-            self.counters.expired += isinstance(error, DeadlineExceeded)
-            raise
-
-    async def close(self) -> None:
-        """Refuses what comes from now on, answers what was accepted, then stops."""
-        self.closed = True
-        if self._pump is not None:
-            await asyncio.shield(self._pump)
-        if self._worker is not None:
-            self._worker.shutdown()
-
-    @property
-    def drain_rate(self) -> float:
-        """Tokens per second over the recent batches, with what else was done between them; 0 before the first."""
-        return self._recent_tokens / self._recent_seconds if self._recent_seconds else 0.0
-
-    def _admit(self, sequences: Sequence[Tokens], timeout: float | None) -> Request:
+        self.pump.press(self)
         if self.closed:
             raise Unavailable("The service is stopping: send the request again later.")
         tokens = sum(map(len, sequences))
-        if self.backlog.tokens and self.backlog.tokens + tokens > self.max_queue_tokens:
-            self.counters.overloaded += 1
+        if self.backlog.tokens and self.backlog.tokens + tokens > self.room:
             raise self._overloaded()
         loop = asyncio.get_running_loop()
-        request = Request(sequences, loop.create_future(), self.clock())
+        request = Request(sequences, answer, self.clock())
         if timeout is not None:
             request.deadline = request.submitted + timeout
+            request.timer = loop.call_later(timeout, self.backlog.expire, request)
         self.backlog.add(request, tokens)
-        if self._pump is None:
-            self._pump = loop.create_task(self._drain(), context=Context())  # of no request's own
+        self.pump.wake(self)
         return request
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another request, or so little that it is not worth reading it."""
+        return self.backlog.tokens + SPARE > self.room
+
+    @property
+    def room(self) -> float:
+        """Most tokens that may wait: fewer while reading and refusing take some of the time, so that none waits longer.
+
+        At least a batch, but for a smaller max_queue_tokens.
+        """
+        if not self._seconds:
+            return self.max_queue_tokens
+        runnable = max(self.max_batch_tokens, self.max_queue_tokens * self._running / self._seconds)
+        return min(self.max_queue_tokens, runnable)
+
+    def refuse(self) -> Overloaded:
+        """What a request is told that came while it was `full`."""
+        self.pump.press(self)
+        return self._overloaded()
+
     def _overloaded(self) -> Overloaded:
+        self.counters.overloaded += 1
         waiting = self.backlog.tokens
         seconds = waiting / self.drain_rate if self.drain_rate else 1.0
         return Overloaded(
-            f"{waiting:,} of at most {self.max_queue_tokens:,} tokens wait already: "
+            f"{waiting:,} of at most {self.room:,.0f} tokens wait already: "
             f"send the request again in {math.ceil(seconds)} s.",
             seconds,
         )
 
-    async def _drain(self) -> None:
-        """Runs batches until nothing waits."""
-        since = self.clock()
-        try:
-            while requests := await self._next_batch():
-                shares = [request.sequences[request.start : request.stop] for request in requests]
-                started = self.clock()
-                outcomes = await self._outcomes(shares)
-                ended = self.clock()
-                self._count(shares, ended - since)
-                since = ended
-                for request, outcome in zip(requests, outcomes, strict=True):
-                    settle(request, outcome, ended - started, ended)
-                self._follow_up(shares, outcomes)
-        finally:
-            self._pump = None
+    def abandon(self, request: Request) -> None:
+        """Drops what has not run of a request that nobody waits for any more."""
+        self.counters.abandoned += 1
+        self.backlog.drop(request)
 
-    async def _next_batch(self) -> list[Request]:
-        if self._worker is None and self.backlog.requests:
-            for _ in range(ROUNDS):
-                await asyncio.sleep(0)
+    async def close(self) -> None:
+        """Refuses what comes from now on, answers what was accepted, then stops."""
+        self.closed = True
+        await self.pump.close()
+
+    @property
+    def drain_rate(self) -> float:
+        """Tokens per second over the recent batches, with what else was done between them; 0 before the first."""
+        return self._tokens / self._seconds if self._seconds else 0.0
+
+    def next_batch(self) -> list[Request]:
+        """The requests whose rows run next; empty when nothing waits."""
         return self.backlog.fill(self.max_batch_tokens, self.clock())
 
-    async def _outcomes(self, shares: list[Sequence[Tokens]]) -> list[EncodedBatch | Exception]:
-        if self._worker is None:
-            return self._attempt(shares)
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._attempt, shares)
+    def finish(self, requests: list[Request], outcomes: list[Outcome], started: float, since: float) -> None:
+        """Hands out what came of a batch.
 
-    def _follow_up(self, shares: list[Sequence[Tokens]], outcomes: list[EncodedBatch | Exception]) -> None:
-        """Hands on what was answered; in the event loop it comes after the tasks that the answers have woken."""
-        if self.after is None:
-            return
-        pairs = zip(shares, outcomes, strict=True)
-        answered = [s for share, outcome in pairs if not isinstance(outcome, Exception) for s in share]
-        if answered and self._worker is None:
-            asyncio.get_running_loop().call_soon(self.after, answered)
-        elif answered and self._worker is not None:
-            self._worker.submit(self.after, answered)
+        Args:
+            started: when it began to run.
+            since: when the one before had run, or when it was made where there was none.
+        """
+        ended = self.clock()
+        self._count(requests, ended - started, ended - since)
+        for request, outcome in zip(requests, outcomes, strict=True):
+            try:
+                settle(request, outcome, ended - started, ended)
+            except Exception:  # the others are to get their answers
+                logger.exception("defect while answering a request")
 
-    def _attempt(self, shares: list[Sequence[Tokens]]) -> list[EncodedBatch | Exception]:
+    def attempt(self, shares: list[Sequence[Tokens]]) -> list[Outcome]:
         """What came of each request's rows; where they fail together they run again apart, and who fails then is it."""
         try:
             batch = self.run([sequence for share in shares for sequence in share])
@@ -191,25 +168,28 @@ class Batcher:
         except Exception as error:
             if len(shares) == 1:
                 return [error]
-            return [outcome for share in shares for outcome in self._attempt([share])]
+            return [outcome for share in shares for outcome in self.attempt([share])]
 
-    def _count(self, shares: list[Sequence[Tokens]], seconds: float) -> None:
-        tokens = sum(len(sequence) for share in shares for sequence in share)
-        rows = sum(map(len, shares))
+    def _count(self, requests: list[Request], running: float, seconds: float) -> None:
+        rows = [row for request in requests for row in request.sequences[request.start : request.stop]]
+        tokens = sum(map(len, rows))
         self.counters.batches += 1
-        self.counters.rows += rows
-        self.counters.batch_rows[min((rows - 1).bit_length(), len(ROW_BOUNDS))] += 1
+        self.counters.rows += len(rows)
+        self.counters.batch_rows[min((len(rows) - 1).bit_length(), len(ROW_BOUNDS))] += 1
         self.counters.tokens += tokens
-        self._recent_tokens += RECENT * (tokens - self._recent_tokens)
-        self._recent_seconds += RECENT * (seconds - self._recent_seconds)
+        self._tokens += RECENT * (tokens - self._tokens)
+        self._seconds += RECENT * (seconds - self._seconds)
+        self._running += RECENT * (running - self._running)
 
 
-def settle(request: Request, outcome: EncodedBatch | Exception, seconds: float, now: float) -> None:
+def settle(request: Request, outcome: Outcome, seconds: float, now: float) -> None:
     """Notes what came of a request's rows in a batch of `seconds`, and answers it if these were the last."""
     request.start = request.stop
     request.run_seconds += seconds
     if request.answer.done():  # its client left, or its time was up
         return
+    if request.timer is not None and not request.waits:
+        request.timer.cancel()
     if isinstance(outcome, Exception):
         request.answer.set_exception(outcome)
         return

@@ -1,6 +1,7 @@
 """The collector: where every worker hands in what its norms saw, and where the statistics endpoints ask."""
 
 import logging
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from pydantic_core import to_json
@@ -16,6 +17,7 @@ from runtime.state_store import Kept, StateStore, Storage, kept_version
 from runtime.windows import Span
 from service import norm_stats
 from service.glance import WINDOW, Glance, glance
+from service.history import history
 from service.norm_stats import Seen
 from service.schemas import Body
 from service.settings import Settings
@@ -59,6 +61,7 @@ class Statistics(Protocol):
     def all_layers(self, asked: Asked) -> bytes: ...
     def one_layer(self, asked: Asked, name: str) -> bytes: ...
     def state(self, asked: Asked) -> bytes: ...
+    def history(self, asked: Asked) -> bytes: ...
     def compare(self, asked: Asked, against: str) -> bytes: ...
     def take_baseline(self, asked: Asked) -> bytes: ...
     def drop_baseline(self) -> bytes: ...
@@ -82,6 +85,7 @@ class Collector:
         self.baselines = [read_baseline(artifact)]  # the last one is in force
         self.taken: list[bytes] = []  # those taken from live traffic, as they are kept
         self.recorder = NormRecorder(self.manifest.layers, self.baseline.reference)
+        self.siblings: Callable[[str, str], list[Collector]] = lambda _model, _version: []  # in this process
         self.store = StateStore(settings.state, self.manifest)
         if (kept := self.store.load()) is not None:
             self._resume(kept)
@@ -124,11 +128,15 @@ class Collector:
         recorded = self.recorder.window(self._span(asked))
         return to_json(StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep).to_dict())
 
+    def history(self, asked: Asked) -> bytes:
+        """A window slice by slice."""
+        return as_json(history(self.manifest, self.baseline.reference, self.recorder, self._span(asked)))
+
     def compare(self, asked: Asked, against: str) -> bytes:
         """A window against another one, or against what another version of the model saw."""
         seen = self._seen(self._span(asked))
         if against.startswith(VERSION):
-            other = kept_version(self.store.directory, self.manifest, against.removeprefix(VERSION))
+            other = self._other_version(against.removeprefix(VERSION))
             return as_json(norm_stats.compare(self, seen, Seen.of_document(other), other.version, other.layers))
         return as_json(norm_stats.compare(self, seen, self._seen(self._span(Asked(against), "against"))))
 
@@ -170,6 +178,18 @@ class Collector:
             always_on=costs.recording / busy if busy else 0.0, deep=costs.deep / elapsed, deep_budget=self.deep_budget
         )
 
+    def _other_version(self, version: str) -> StateDocument:
+        """What another version saw: in this process, or as it is kept."""
+        for sibling in self.siblings(self.manifest.name, version):
+            if sibling is not self:
+                return sibling.document()
+        return kept_version(self.store.directory, self.manifest, version)
+
+    def document(self) -> StateDocument:
+        """What was recorded since counting began."""
+        recorded = self.recorder.window(None)
+        return StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep)
+
     def glance(self) -> Glance:
         """The few numbers of the last hour that are worth watching all the time."""
         state = self.recorder.window(self._span(Asked(WINDOW))).state
@@ -204,6 +224,4 @@ class Collector:
         self.recorder.reference = self.baseline.reference
 
     def _to_keep(self, newest: dict[str, int]) -> Kept:
-        recorded = self.recorder.window(None)
-        document = StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep)
-        return Kept(document, self.recorder.buckets(newest), list(self.taken))
+        return Kept(self.document(), self.recorder.buckets(newest), list(self.taken))

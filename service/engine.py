@@ -1,43 +1,36 @@
 """The engine: one loaded artifact that answers requests and records what its norms see."""
 
-import time
-from collections.abc import Sequence
 from math import isnan
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.baseline import read_baseline
-from runtime.batch import EncodedBatch, join
+from runtime.batch import EncodedBatch
 from runtime.deep import DeepSampler
 from runtime.deep_graph import DeepGraph
 from runtime.encoder import Encoder
 from runtime.errors import InvalidInput
 from runtime.inputs import EncodedInput, describe, make_input_encoder
-from runtime.packing import Tokens
 from runtime.probabilities import softmax
 from runtime.statistics import row_means, token_values
-from service.backlog import Answer
+from service.backlog import Answer, Receiver, Request
 from service.batcher import Batcher
 from service.collector import Collector, Statistics
+from service.inference_counts import InferenceCounts
+from service.runner import Runner
 from service.scale import scaled
 from service.schemas import PredictRequest
 from service.settings import Settings
 
 
-class Phases(NamedTuple):
-    """How long the parts of an answer took, in seconds; `stats` is within `infer`."""
-
-    tokenize: float
-    queue: float
-    infer: float
-    stats: float = 0.0
-
-
 class Engine:
     """Loads the artifact that the settings name; ready once constructed.
+
+    Attributes:
+        counts: what this process answered with it.
 
     Args:
         collector: where it hands in what its norms see; one of its own where it is not given.
@@ -62,9 +55,11 @@ class Engine:
         self.sampler = make_sampler(artifact, self.encoder, settings)
         self.baseline = read_baseline(artifact)
         self.timeout = settings.timeout
+        self.counts = InferenceCounts()
+        runner = Runner(self.encoder, self.collector, self.sampler, self.counts)
         self.batcher = Batcher(
-            self._run,
-            after=self.look_deeper,
+            runner.run,
+            after=runner.look_deeper,
             max_batch_tokens=settings.max_batch_tokens,
             max_queue_tokens=settings.max_queue_tokens,
             offload=self.placement.device != "cpu",
@@ -79,63 +74,46 @@ class Engine:
         await self.batcher.close()
         self.collector.close()
 
-    def _run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
-        started = time.perf_counter()
-        batch = self.encoder.run(sequences)
-        if isnan(sum(batch.scores)):
-            return self._run_apart(sequences)
-        ended = time.perf_counter()
-        self.collector.observe(batch, ended - started)
-        batch.stats_seconds = time.perf_counter() - ended
-        return batch
+    def encode(self, inputs: Any) -> list[EncodedInput]:
+        """What a client sent, 1 to max_rows inputs or a single text, ready to run.
 
-    def look_deeper(self, sequences: Sequence[Tokens]) -> None:
-        """Looks deeply at a few of the sequences that were answered, if there is time for it."""
-        if self.sampler is not None and self.sampler.due:
-            spent = self.sampler.spent
-            self.collector.observe_deep(self.sampler.look(sequences), self.sampler.spent - spent)
-
-    def _run_apart(self, sequences: Sequence[Tokens]) -> EncodedBatch:
-        """Runs every sequence alone: one that overflows must not reach its neighbours, and is not counted."""
-        batches = [self.encoder.run([sequence]) for sequence in sequences]
-        for batch in batches:
-            if not isnan(batch.scores[0]):
-                self.collector.observe(batch, 0.0)
-        return join(batches)
-
-    async def predict(self, request: PredictRequest) -> tuple[list[dict[str, Any]], Phases]:
-        """Classifies what a client sent; the predictions are as `service.schemas.Prediction` describes them.
-
-        Raises: as `infer`.
+        Raises:
+            InvalidInput: it cannot be answered; says which input and what is allowed.
         """
-        started = time.perf_counter()
-        encoded = self.inputs.encode(self.as_list(request.inputs))
-        tokenized = time.perf_counter()
-        answer = await self.infer(encoded, request.timeout)
-        phases = Phases(tokenized - started, answer.queue_seconds, answer.run_seconds, answer.batch.stats_seconds)
-        return self._predictions(encoded, answer.batch, request), phases
+        return self.inputs.encode(self.as_list(inputs))
 
-    async def infer(self, encoded: list[EncodedInput], timeout: float | None = None) -> Answer:
-        """Runs R >= 1 encoded inputs, with whatever else waits; rows of the answer's batch are in their order.
+    def submit(self, encoded: list[EncodedInput], receiver: Receiver, timeout: float | None = None) -> Request:
+        """Lets R >= 1 encoded inputs run with whatever else waits; rows of the answer's batch are in their order.
 
         Args:
+            receiver: gets the answer; `checked` says whether it can be used.
             timeout: seconds after which no answer is wanted; the service's own limit where it is not given.
+
+        Raises:
+            Unavailable, Overloaded: it cannot be answered now.
+        """
+        return self.batcher.admit([item.tokens for item in encoded], receiver, timeout or self.timeout)
+
+    async def infer(self, encoded: list[EncodedInput], timeout: float | None = None) -> Answer:
+        """The same for who can wait.
 
         Raises:
             InvalidInput: an input overflows the model; says which.
             Unavailable, Overloaded, DeadlineExceeded: it cannot be answered now, or in time.
         """
         answer = await self.batcher.submit([item.tokens for item in encoded], timeout or self.timeout)
-        if isnan(sum(answer.batch.scores)):
-            row = [isnan(score) for score in answer.batch.scores].index(True)
-            raise InvalidInput(
-                "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
-            )
+        check_finite(answer.batch)
         return answer
 
-    def _predictions(
+    def predictions(
         self, encoded: list[EncodedInput], batch: EncodedBatch, request: PredictRequest
     ) -> list[dict[str, Any]]:
+        """The answer to a request, as `service.schemas.Prediction` describes it.
+
+        Raises:
+            InvalidInput: an input overflows the model; says which.
+        """
+        check_finite(batch)
         labels = self.manifest.labels
         predictions: list[dict[str, Any]] = []
         for item, best, score in zip(encoded, batch.classes, batch.scores, strict=True):
@@ -159,16 +137,24 @@ class Engine:
         if not isinstance(rows, list):
             kind = "a text or a list of texts" if self.manifest.inputs.kind == "text" else "a list of sequences"
             raise InvalidInput("invalid_inputs", f"inputs is {describe(inputs)}, expected {kind}.")
+        self.check_rows(len(rows))
+        return rows
+
+    def check_rows(self, rows: int) -> None:
+        """Raises InvalidInput unless a request may have so many inputs."""
         if not rows:
             raise InvalidInput("no_inputs", f"inputs is empty, expected 1 to {self.max_rows} of them.")
-        if len(rows) > self.max_rows:
-            raise InvalidInput("too_many_rows", f"inputs has {len(rows)} rows, expected at most {self.max_rows}.")
-        return rows
+        if rows > self.max_rows:
+            raise InvalidInput("too_many_rows", f"inputs has {rows} rows, expected at most {self.max_rows}.")
+
+    def norm_means(self, batch: EncodedBatch) -> NDArray[np.float64]:
+        """Mean and variance at every norm, averaged over each row's tokens [R, 2L]."""
+        return row_means(token_values(batch.norm_statistics, self.manifest.layers), batch.lengths)
 
     def deviations(self, batch: EncodedBatch) -> list[list[dict[str, Any]]]:
         """How far every row's tokens lie from the baseline's requests, as `service.schemas.LayerDeviation` says it."""
         layers = self.manifest.layers
-        means = row_means(token_values(batch.norm_statistics, layers), batch.lengths)
+        means = self.norm_means(batch)
         scores = self.baseline.z_scores(means)
         return [
             [
@@ -183,6 +169,15 @@ class Engine:
             ]
             for row, z in zip(means.tolist(), scores.tolist(), strict=True)
         ]
+
+
+def check_finite(batch: EncodedBatch) -> None:
+    """Raises InvalidInput where a row overflowed the model."""
+    if isnan(sum(batch.scores)):
+        row = [isnan(score) for score in batch.scores].index(True)
+        raise InvalidInput(
+            "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
+        )
 
 
 def make_sampler(artifact: Artifact, encoder: Encoder, settings: Settings) -> DeepSampler | None:

@@ -1,6 +1,7 @@
 """From what went wrong to what the client reads: the one place that maps errors to HTTP statuses.
 
-Every error body is {"error": one sentence, "code": machine-readable reason}.
+Every error body is {"error": one sentence, "code": machine-readable reason}; below /v1 it is {"error": {"message",
+"type", "param", "code"}}, as OpenAI's clients read it.
 """
 
 import logging
@@ -12,10 +13,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.errors import (
     AddNormError,
+    ArtifactError,
     DeadlineExceeded,
+    DeviceError,
     InvalidInput,
     Overloaded,
     StateError,
@@ -23,8 +27,8 @@ from runtime.errors import (
     Unavailable,
     UnknownLayer,
     UnknownModel,
+    Unsupported,
 )
-from service.logs import REQUEST_ID
 from service.traffic import route_of
 
 logger = logging.getLogger("addnorm.service")
@@ -33,8 +37,11 @@ STATUS: dict[type[AddNormError], HTTPStatus] = {
     InvalidInput: HTTPStatus.BAD_REQUEST,
     UnknownLayer: HTTPStatus.NOT_FOUND,
     UnknownModel: HTTPStatus.NOT_FOUND,
+    ArtifactError: HTTPStatus.CONFLICT,
+    DeviceError: HTTPStatus.CONFLICT,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     StateError: HTTPStatus.NOT_FOUND,
+    Unsupported: HTTPStatus.NOT_IMPLEMENTED,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
@@ -55,8 +62,31 @@ class ErrorBody(BaseModel):
     """Machine-readable reason."""
 
 
-def error_response(status: int, message: str, code: str) -> JSONResponse:
-    return JSONResponse({"error": message, "code": code}, status_code=status)
+OPENAI_PATHS = "/v1/"
+OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+
+
+class OpenAIError(BaseModel):
+    message: str
+    """One sentence: what was wrong, what is allowed."""
+    type: str
+    param: str | None
+    code: str
+    """Machine-readable reason."""
+
+
+class OpenAIErrorBody(BaseModel):
+    """What every error below /v1 looks like."""
+
+    error: OpenAIError
+
+
+def error_response(status: int, message: str, code: str, path: str = "") -> JSONResponse:
+    """The answer to a request to `path`."""
+    if not path.startswith(OPENAI_PATHS):
+        return JSONResponse({"error": message, "code": code}, status_code=status)
+    kind = OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": code}}, status_code=status)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -64,7 +94,33 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AddNormError, _on_domain_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_defect)
+    app.add_middleware(DefectsAnswered)
+
+
+class DefectsAnswered:
+    """ASGI middleware: answers for a defect, and goes on.
+
+    The framework's own handler raises the error again, upon which the server closes the connection: a client that kept
+    it would fail with its next request.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            await defect_response(scope["method"], route_of(scope), error, scope["path"])(scope, receive, send)
 
 
 def invalid_request(error: ValidationError | RequestValidationError) -> InvalidInput:
@@ -79,10 +135,10 @@ def invalid_request(error: ValidationError | RequestValidationError) -> InvalidI
     return InvalidInput("invalid_request", f"{where} is not usable: {message}.")
 
 
-def domain_response(error: AddNormError) -> JSONResponse:
-    """The answer to a request that met a domain error."""
+def domain_response(error: AddNormError, path: str = "") -> JSONResponse:
+    """The answer to a request to `path` that met a domain error."""
     status = STATUS_BY_CODE.get(error.code) or STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
-    response = error_response(status, str(error), error.code)
+    response = error_response(status, str(error), error.code, path)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Overloaded):
@@ -90,36 +146,32 @@ def domain_response(error: AddNormError) -> JSONResponse:
     return response
 
 
-def defect_response(method: str, route: str, error: Exception) -> JSONResponse:
+def defect_response(method: str, route: str, error: Exception, path: str = "") -> JSONResponse:
     """The answer to a request that met a defect of the service, which is logged."""
     logger.exception("defect while answering %s %s", method, route, exc_info=error)
-    return error_response(500, "The service has a defect; its log has the details.", "internal_error")
+    return error_response(500, "The service has a defect; its log has the details.", "internal_error", path)
 
 
 async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AddNormError)
-    return domain_response(error)
+    return domain_response(error, request.url.path)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return domain_response(invalid_request(error))
+    return domain_response(invalid_request(error), request.url.path)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     method, path = request.method, request.url.path
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return error_response(404, f"There is no {path}; /docs lists what there is.", "not_found")
+        return error_response(404, f"There is no {path}; /docs lists what there is.", "not_found", path)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "another method")
-        response = error_response(405, f"{path} does not take {method}, it takes {allowed}.", "method_not_allowed")
+        response = error_response(
+            405, f"{path} does not take {method}, it takes {allowed}.", "method_not_allowed", path
+        )
         response.headers["Allow"] = allowed
         return response
-    return error_response(error.status_code, str(error.detail), "http_error")
-
-
-async def _on_defect(request: Request, error: Exception) -> JSONResponse:
-    response = defect_response(request.method, route_of(request.scope), error)
-    response.headers["X-Request-ID"] = REQUEST_ID.get().decode()  # it is sent outside of what else sets it
-    return response
+    return error_response(error.status_code, str(error.detail), "http_error", path)

@@ -41,8 +41,9 @@ def fork(body: Callable[[], None], let_go: Sequence[Callable[[], None]]) -> Base
     """Starts a process that calls `body`, with the signals that the parent waits for blocked.
 
     Args:
-        let_go: what closes the parent's ends in the new process, so that the parent's death is noticed there. The file
-            of the statistics is not among them: closing it would tidy it up under the parent's hands.
+        let_go: what closes the parent's ends in the new process, so that the parent's death is noticed there, and
+            forgets what it has no use for. The files of the statistics are not among them: closing one would tidy it
+            up under the parent's hands.
     """
 
     def run() -> None:

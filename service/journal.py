@@ -13,7 +13,7 @@ from service.settings import Settings
 from service.traffic import Traffic
 
 if TYPE_CHECKING:
-    from service.predict import Answer
+    from service.predict import Phases
     from service.tracing import Tracing
 
 access_log = logging.getLogger("addnorm.access")
@@ -54,13 +54,13 @@ class Journal:
         REQUEST_ID.set(request_id)
         return request_id
 
-    def write(self, scope: Scope, route: str, status: int, seconds: float, answer: "Answer | None" = None) -> None:
+    def write(self, scope: Scope, route: str, status: int, seconds: float, phases: "Phases | None" = None) -> None:
         """Notes down a request that is over; called where `writes` says so.
 
         Args:
             route: with names in the place of what the client chose.
             seconds: how long it took.
-            answer: of a prediction.
+            phases: of a prediction.
         """
         slow = self.slow_seconds is not None and seconds >= self.slow_seconds
         if slow or self.access_log:
@@ -76,7 +76,7 @@ class Journal:
                 extra={"method": method, "route": route, "status": status, "seconds": round(seconds, 6)},
             )
         if self.tracing is not None:
-            self.tracing.record(scope, route, status, seconds, answer)
+            self.tracing.record(scope, route, status, seconds, phases)
 
     def close(self) -> None:
         """Hands over the last spans; waits for that."""

@@ -1,5 +1,7 @@
 """Refuses request bodies that are too large before they are held in memory."""
 
+from collections.abc import Mapping
+
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,11 +18,17 @@ class TooLarge(Exception):
         super().__init__(max_bytes)
         self.max_bytes = max_bytes
 
-    def response(self) -> JSONResponse:
+    def response(self, path: str = "") -> JSONResponse:
         message = f"The body is larger than the {self.max_bytes} bytes that are allowed: send fewer inputs at once."
-        response = error_response(413, message, "body_too_large")
+        response = error_response(413, message, "body_too_large", path)
         response.headers["Connection"] = "close"  # what is left of the body is not read
         return response
+
+
+def announces_more(headers: Mapping[bytes, bytes], max_bytes: int) -> bool:
+    """Whether a request says itself that its body is larger."""
+    announced = headers.get(b"content-length", b"0")
+    return announced.isdigit() and (len(announced) > MAX_DIGITS or int(announced) > max_bytes)
 
 
 async def read_body(receive: Receive, max_bytes: int) -> bytes:
@@ -55,9 +63,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and (len(announced) > MAX_DIGITS or int(announced) > self.max_bytes):
-            await TooLarge(self.max_bytes).response()(scope, receive, send)
+        if announces_more(dict(scope["headers"]), self.max_bytes):
+            await TooLarge(self.max_bytes).response(scope["path"])(scope, receive, send)
             return
         received = 0
 
@@ -72,6 +79,6 @@ class BodyLimit:
         try:
             await self.app(scope, limited, send)
         except TooLarge as error:
-            await error.response()(scope, receive, send)
+            await error.response(scope["path"])(scope, receive, send)
         except ClientDisconnect:
             pass  # nobody is left to answer

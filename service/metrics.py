@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from runtime.session import Placement
 from runtime.state_store import Storage
-from service.batcher import ROW_BOUNDS
+from service.backlog import ROW_BOUNDS
 from service.glance import Glance
 from service.ledger import Report
 from service.traffic import BOUNDS, PHASES, REASONS

@@ -18,9 +18,11 @@ from runtime.state_document import StateDocument
 from runtime.statistics import NormState
 from service.deep_report import deep_statistics, feature_shifts
 from service.deep_schemas import FeatureMoments, FeatureShift
+from service.distribution import distribution
 from service.statistics_schemas import (
     BaselineSource,
     CompareResponse,
+    Distributions,
     LayerComparison,
     LayerResponse,
     LayerState,
@@ -188,6 +190,11 @@ def _layer(
     more: dict[str, Any] = {}
     if layer.running_mean is not None and layer.running_variance is not None:
         more["running"] = FeatureMoments(mean=layer.running_mean, variance=layer.running_variance)
+    if every_feature:
+        more["distributions"] = Distributions(
+            mean=distribution(state, model.baseline.state, 2 * index),
+            variance=distribution(state, model.baseline.state, 2 * index + 1),
+        )
     if model.baseline.deep is not None:
         more["deep"] = deep_statistics(model.manifest, traffic.recorded.deep, model.baseline.deep, index, every_feature)
     return LayerStatistics(

@@ -7,6 +7,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.journal import REQUEST_ID_HEADER, Journal
 from service.traffic import LEFT, route_of
 
+PHASES = "addnorm.phases"  # where a route leaves those of a prediction, in the scope
+EVENTS = "/events"  # streams that pages follow: they take the place of no request
+
 
 class Noted:
     """ASGI middleware around the application's routes."""
@@ -29,7 +32,8 @@ class Noted:
             await send(message)
 
         traffic = self.journal.traffic
-        traffic.in_flight += 1
+        answering = scope["path"] != EVENTS
+        traffic.in_flight += answering
         try:
             await self.app(scope, receive, noting)
         except Exception:
@@ -37,7 +41,7 @@ class Noted:
             raise
         finally:
             route = route_of(scope)
-            traffic.in_flight -= 1
+            traffic.in_flight -= answering
             traffic.requests[route, status] += 1
             if self.journal.writes:
-                self.journal.write(scope, route, status, time.perf_counter() - started)
+                self.journal.write(scope, route, status, time.perf_counter() - started, scope.get(PHASES))

@@ -1,180 +1,150 @@
-"""POST /predict, as lean as it gets: an ASGI callable in front of the web framework.
-
-The framework has the route too, for its documents, and answers through this same code. Going around it halves what a
-request costs beside the graph (docs/benchmarks.md).
-"""
+"""POST /predict: from a body to an answer, whichever way the body came (service/protocol.py, service/routes)."""
 
 import asyncio
 import time
-from types import TracebackType
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive
 
-from runtime.errors import AddNormError
 from service.admission import Admission
-from service.engine import Phases
-from service.errors import defect_response, domain_response, invalid_request
-from service.journal import REQUEST_ID_HEADER, Journal
-from service.limits import TooLarge, read_body
+from service.answering import Watched, answered
+from service.backlog import Answer, Receiver
+from service.engine import Engine
+from service.journal import Journal
+from service.keys import ApiKeys
+from service.limits import read_body
 from service.models import Models
 from service.schemas import PredictRequest
-from service.traffic import LEFT, PREDICT
+from service.settings import Settings
+from service.traffic import PREDICT
 
-WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
 
+class Phases(NamedTuple):
+    """When an answered request began (`time.perf_counter`), and how long its phases took: seconds.
 
-class Answer(NamedTuple):
-    """A prediction's answer: JSON, and the value of its Server-Timing header.
-
-    Attributes:
-        started: when its body was there (seconds of `time.perf_counter`).
-        parse, serialize: how long these phases took, beside those of the engine.
+    `stats` is within `infer`.
     """
 
-    content: bytes
-    timing: str
     started: float
     parse: float
-    phases: Phases
+    tokenize: float
+    queue: float
+    infer: float
     serialize: float
+    stats: float
 
 
-class PredictRoute:
-    """Answers predictions itself, and hands everything else on.
+class Content(NamedTuple):
+    """A prediction's answer: JSON, and where its time went."""
 
-    Args:
-        app: the application that has all other routes.
+    body: bytes
+    phases: Phases
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every way to a prediction needs.
+
+    Attributes:
         max_bytes: largest body.
         journal: where answers are noted.
         admission: who is let in; None where all are.
     """
 
-    def __init__(
-        self, app: ASGIApp, models: Models, max_bytes: int, journal: Journal, admission: Admission | None = None
-    ) -> None:
-        self.app, self.models, self.max_bytes, self.journal = app, models, max_bytes, journal
-        self.admission = admission
-        self.traffic = journal.traffic
+    models: Models
+    max_bytes: int
+    journal: Journal
+    admission: Admission | None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != PREDICT or scope["method"] != "POST":
-            await self.app(scope, receive, send)
-            return
-        request_id = self.journal.identify(scope["headers"])
-        answer = await self.noted(scope, receive)
-        if answer is None:
-            return
-        if isinstance(answer, Response):
-            answer.headers["X-Request-ID"] = request_id.decode()
-            await answer(scope, receive, send)
-            return
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(answer.content)),
-            (b"server-timing", answer.timing.encode()),
-            (REQUEST_ID_HEADER, request_id),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.content})
-
-    async def noted(self, scope: Scope, receive: Receive) -> Answer | Response | None:
-        """The answer, or the response that says why there is none, counted; None where nobody is left to take it."""
-        traffic, started, status = self.traffic, time.perf_counter(), LEFT
-        answer: Answer | Response | None = None
-        traffic.in_flight += 1
-        try:
-            if self.admission is not None:
-                answer = self.admission.refusal("inference", scope["headers"])
-            answer = answer or await self.respond(receive)
-            status = answer.status_code if isinstance(answer, Response) else 200
-        except ClientDisconnect:
-            pass
-        finally:
-            traffic.in_flight -= 1
-            traffic.requests[PREDICT, status] += 1
-            if self.journal.writes:
-                seconds = time.perf_counter() - started
-                self.journal.write(scope, PREDICT, status, seconds, answer if isinstance(answer, Answer) else None)
-        return answer
-
-    async def respond(self, receive: Receive) -> Answer | Response:
-        """The answer to the request whose body `receive` gives, or the response that says why there is none.
-
-        Raises:
-            ClientDisconnect: the client left before.
-        """
-        try:
-            return await self.answer(await read_body(receive, self.max_bytes), receive)
-        except TooLarge as error:
-            return error.response()
-        except ValidationError as error:
-            return domain_response(invalid_request(error))
-        except AddNormError as error:
-            return domain_response(error)
-        except ClientDisconnect:
-            raise
-        except Exception as error:
-            return defect_response("POST", "/predict", error)
-
-    async def answer(self, body: bytes, receive: Receive) -> Answer:
-        started = time.perf_counter()
-        request = PredictRequest.model_validate_json(body)
-        engine = self.models.default
-        parsed = time.perf_counter()
-        async with Watched(receive):
-            predictions, phases = await engine.predict(request)
-        answered = time.perf_counter()
-        content = to_json(engine.identity | {"predictions": predictions})
-        ended = time.perf_counter()
-        parse, serialize = parsed - started, ended - answered
-        self.traffic.answered(parse, phases.tokenize, phases.queue, phases.infer, serialize, ended - started)
-        return Answer(content, server_timing(parse, phases, serialize), started, parse, phases, serialize)
+    @classmethod
+    def of(cls, settings: Settings, models: Models, journal: Journal) -> "Desk":
+        admission = Admission.of(settings, ApiKeys.of(settings), journal.traffic)
+        return cls(models, settings.max_body_bytes, journal, admission)
 
 
-class Watched:
-    """Cancels what runs inside when the client leaves, and raises ClientDisconnect then.
+class Prediction:
+    """A request that waits for its rows to run.
 
-    Most answers are there before watching would begin, and cost no task.
+    Args:
+        body: what the client sent.
+        receiver: gets the batcher's answer; `content` makes the client's of it.
+
+    Raises:
+        ValidationError: the body is not a PredictRequest.
+        AddNormError: it cannot be answered.
     """
 
-    def __init__(self, receive: Receive) -> None:
-        self.receive, self.left = receive, False
-        self.watcher: asyncio.Task[None] | None = None
+    __slots__ = ("desk", "encoded", "engine", "parse", "request", "started", "tokenize", "waiting")
 
-    async def __aenter__(self) -> Self:
-        self.task = asyncio.current_task()
-        self.loop = asyncio.get_running_loop()
-        self.timer = self.loop.call_later(WATCH_AFTER, self.begin)
-        return self
+    def __init__(self, desk: Desk, body: bytes, receiver: Receiver) -> None:
+        self.desk, self.started = desk, time.perf_counter()
+        self.request = request = PredictRequest.model_validate_json(body)
+        named = request.model is not None or request.version is not None
+        self.engine: Engine = desk.models.find(request.model, request.version) if named else desk.models.default
+        parsed = time.perf_counter()
+        self.parse = parsed - self.started
+        try:
+            self.encoded = self.engine.encode(request.inputs)
+            self.tokenize = time.perf_counter() - parsed
+            self.waiting = self.engine.submit(self.encoded, receiver, request.timeout)
+        except Exception:
+            self.fail()
+            raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.timer.cancel()
-        if self.watcher is not None:
-            self.watcher.cancel()
-        if self.left and kind is asyncio.CancelledError:
-            raise ClientDisconnect from None
+    def content(self, answer: Answer) -> Content:
+        """Raises InvalidInput where an input overflows the model."""
+        ran = time.perf_counter()
+        predictions = self.engine.predictions(self.encoded, answer.batch, self.request)
+        body = to_json(self.engine.identity | {"predictions": predictions})
+        ended = time.perf_counter()
+        parse, tokenize, serialize, total = self.parse, self.tokenize, ended - ran, ended - self.started
+        _, queue, infer = answer
+        self.desk.journal.traffic.answered(parse, tokenize, queue, infer, serialize, total)
+        self.engine.counts.answer(len(predictions), total, parse + tokenize, queue, infer, serialize)
+        return Content(body, Phases(self.started, parse, tokenize, queue, infer, serialize, answer.batch.stats_seconds))
 
-    def begin(self) -> None:
-        self.watcher = self.loop.create_task(self.watch())
+    def fail(self) -> None:
+        """Counts that it was understood, and is not answered."""
+        self.engine.counts.fail(time.perf_counter() - self.started)
 
-    async def watch(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        self.left = True
-        assert self.task is not None
-        self.task.cancel()
+    def abandon(self) -> None:
+        """Drops what has not run: the client left."""
+        self.fail()
+        self.engine.batcher.abandon(self.waiting)
 
 
-def server_timing(parse: float, phases: Phases, serialize: float) -> str:
+async def respond(desk: Desk, receive: Receive) -> Content | Response:
+    """The answer to the request whose body `receive` gives, or the response that says why there is none.
+
+    Raises:
+        ClientDisconnect: the client left before.
+    """
+    return await answered(_content(desk, receive), PREDICT, PREDICT)
+
+
+async def _content(desk: Desk, receive: Receive) -> Content:
+    body = await read_body(receive, desk.max_bytes)
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    prediction = Prediction(desk, body, answer)
+    try:
+        async with Watched(receive):
+            return prediction.content(await answer)
+    except (ClientDisconnect, asyncio.CancelledError):
+        prediction.abandon()
+        raise
+    except Exception:
+        prediction.fail()
+        raise
+
+
+def server_timing(phases: Phases) -> str:
     """The header that says where an answer's time went: milliseconds, to the microsecond (W3C Server Timing)."""
+    _, parse, tokenize, queue, infer, serialize, _ = phases
     return (
-        f"parse;dur={1e3 * parse:.3f}, tokenize;dur={1e3 * phases.tokenize:.3f}, queue;dur={1e3 * phases.queue:.3f}, "
-        f"infer;dur={1e3 * phases.infer:.3f}, serialize;dur={1e3 * serialize:.3f}"
+        f"parse;dur={1e3 * parse:.3f}, tokenize;dur={1e3 * tokenize:.3f}, queue;dur={1e3 * queue:.3f}, "
+        f"infer;dur={1e3 * infer:.3f}, serialize;dur={1e3 * serialize:.3f}"
     )

@@ -3,19 +3,57 @@
 import gc
 import signal
 import socket
-import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
-from service.app import create_front
+from service.acceptor import Acceptor
+from service.app import create_app, create_reporter
+from service.control import Control
+from service.feed import Feed
 from service.ledger import Ledger, Owner
 from service.models import Models
+from service.predict import Desk
+from service.protocol import Protocol
 from service.settings import Settings
 from service.signals import STOPS
+from service.summary import make_feed
 
+YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all connections
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
+
+
+def server_config(
+    settings: Settings,
+    models: Models,
+    control: Control | None = None,
+    owner: Owner | None = None,
+    feed: Feed | None = None,
+) -> uvicorn.Config:
+    """What uvicorn runs: the application, and the short way to predictions.
+
+    Args:
+        owner: where this process hands in what it answers; a ledger of its own where it is not given.
+        feed: what the page follows.
+
+    Raises:
+        SettingError: a setting names what cannot be used.
+    """
+    reporter = create_reporter(settings, models, owner)
+    desk = Desk.of(settings, models, reporter.journal)
+    return uvicorn.Config(
+        create_app(settings, models, control, reporter, feed),
+        http=partial(Protocol, desk),  # type: ignore[arg-type]
+        log_level=settings.log_level,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # nobody asks who the client is
+        timeout_graceful_shutdown=GRACE,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
 
 
 class Process:
@@ -33,34 +71,29 @@ class Process:
         self,
         settings: Settings,
         models: Models,
+        control: Control,
         listener: socket.socket,
         started: Callable[[], None],
         owner: Owner | None = None,
     ) -> None:
         self.ledger = Ledger() if owner is None else None
         owner = self.ledger.open() if self.ledger else owner
-        config = uvicorn.Config(
-            create_front(settings, models, owner),
-            log_level=settings.log_level,
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # nobody asks who the client is
-            timeout_graceful_shutdown=GRACE,
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=settings.tls_key,
-        )
+        assert owner is not None
+        feed = make_feed(models, owner)
         self.listener = listener
-        self.server = _Server(config)
+        self.server = Acceptor(server_config(settings, models, control, owner, feed))
         self.server.on_started, self.server.on_stop = started, self._begin_to_stop
+        self.server.on_shutdown = feed.close
         # of several processes, the parent waits before it stops them
         self.server.drain_delay = settings.drain_delay if self.ledger is not None else 0.0
 
     def run(self, signals: tuple[signal.Signals, ...] = STOPS) -> None:
         """Answers until one of `signals` ends it; requests that were accepted are answered first."""
+        gc.collect()
+        gc.freeze()  # what was loaded by now stays: collections that look through it would hold up answers for 20 ms
+        gc.set_threshold(YOUNG_OBJECTS)
         for stop in signals:
             signal.signal(stop, self._stop)
-        gc.collect()
-        gc.freeze()  # what was loaded by now stays: looking through it again and again would hold up answers
         self.server.run(sockets=[self.listener])
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -70,27 +103,3 @@ class Process:
     def _begin_to_stop(self) -> None:
         if self.ledger is not None:
             self.ledger.stopping = True
-
-
-class _Server(uvicorn.Server):
-    on_started: Callable[[], None]
-    on_stop: Callable[[], None]
-    drain_delay = 0.0  # seconds between the first signal and the stop
-    stop_at = float("inf")  # on the monotonic clock
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self.on_started()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On the first signal the service is no longer ready, and goes on for `drain_delay`; the next ends that."""
-        self.on_stop()
-        if self.drain_delay and self.stop_at == float("inf"):
-            self.stop_at = time.monotonic() + self.drain_delay
-        else:
-            super().handle_exit(sig, frame)
-
-    async def on_tick(self, counter: int) -> bool:
-        self.should_exit = self.should_exit or time.monotonic() >= self.stop_at
-        return await super().on_tick(counter)

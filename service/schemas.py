@@ -40,6 +40,10 @@ class PredictRequest(Body):
     """Seconds after which no answer is wanted any more; the service's own limit where it is missing."""
     norm_stats: bool = Field(False, strict=True)
     """Whether to add, for every normalization layer, how far this input lies from the validation data."""
+    model: str | None = None
+    """Its name; the default model where it is missing."""
+    version: str | None = None
+    """The highest where it is missing."""
 
 
 class Candidate(Body):
@@ -81,6 +85,36 @@ class PredictResponse(Body):
     predictions: list[Prediction]
 
 
+class EmbedRequest(Body):
+    """What to embed."""
+
+    inputs: Inputs
+    model: str | None = None
+    """Its name; the default model where it is missing."""
+    version: str | None = None
+    """The highest where it is missing."""
+    normalize: bool = Field(True, strict=True)
+    """Whether they have length 1, so that their dot products are cosines; else they are as the graph gives them."""
+    timeout: float | None = Field(None, gt=0, le=3600, strict=True)
+    """Seconds after which no answer is wanted any more; the service's own limit where it is missing."""
+
+
+class Embedded(Body):
+    """The answer for one input."""
+
+    embedding: list[float]
+    tokens: int
+    """Tokens that were read."""
+    truncated: bool
+    """Whether the input was longer than the model reads."""
+
+
+class EmbedResponse(Body):
+    model: str
+    version: str
+    embeddings: list[Embedded]
+
+
 class PlanInUse(Body):
     """Which of ONNX Runtime's graph optimizations the session goes without, and why."""
 
@@ -93,7 +127,7 @@ class PlanInUse(Body):
 
 
 class ModelResponse(Body):
-    """What is served, and where it really runs."""
+    """One model that is served, and where it really runs."""
 
     model: str
     version: str
@@ -118,7 +152,7 @@ class Live(Body):
 
 
 class Ready(Body):
-    """Where the model runs, and where its statistics are kept."""
+    """Where the default model runs, and where its statistics are kept; and which models there are."""
 
     status: Literal["ready"] = "ready"
     model: str
@@ -131,3 +165,44 @@ class Ready(Body):
     """Processes that answer on this port; the statistics are of all of them."""
     statistics: Literal["memory", "disk", "disk_failing"]
     """disk_failing: they cannot be written, and stay in memory until they can."""
+    models: dict[str, list[str]]
+    """Every model that is loaded, with its versions, lowest first."""
+
+
+class IndexRequest(Body):
+    """What to list; as the repository extension of the Open Inference Protocol has it."""
+
+    ready: bool = False
+    """Whether to list only what answers."""
+
+
+class IndexEntry(Body):
+    """A version of a model."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str
+    """Why it is not served; or, beside READY, why what lies there now could not take its place."""
+
+
+class LoadParameters(Body):
+    version: str | int | None = None
+    """The version to load beside those that are served; the highest ones where it is missing."""
+
+
+class LoadRequest(Body):
+    """How to load a model."""
+
+    parameters: LoadParameters = LoadParameters()
+
+
+class UnloadParameters(Body):
+    unload_dependents: bool = False
+    """No model here depends on another."""
+
+
+class UnloadRequest(Body):
+    """How to unload a model."""
+
+    parameters: UnloadParameters = UnloadParameters()

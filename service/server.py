@@ -4,20 +4,21 @@ import gc
 import logging
 import os
 import socket
+from collections.abc import Iterable, Mapping
 
-from runtime.artifact import read_artifact
 from runtime.manifest import Manifest
 from runtime.session import Placement
 from runtime.session import logger as session_logger
-from service.collector import Collector
-from service.engine import Engine
+from service.catalog import Catalog
 from service.listeners import listen, listen_shared
+from service.loading import load_all, open_all
 from service.logs import configure_logging
-from service.models import Models
+from service.models import version_order
 from service.process import Process
 from service.scale import scaled
 from service.settings import Settings
 from service.tls import check_tls
+from service.worker import Placements
 from service.workers import Supervisor
 
 logger = logging.getLogger("addnorm.service")
@@ -44,37 +45,48 @@ def serve(settings: Settings) -> None:
 
 def serve_alone(settings: Settings) -> None:
     """Everything in this process."""
-    engine = Engine(settings)
-    log_start(engine.manifest, engine.placement)
+    control = load_all(settings)
+    for engine in control.models:
+        log_start(engine.manifest.name, engine.manifest.version, engine.placement)
     listener = listen(settings.host, settings.port)
-    Process(settings, Models(engine), listener, lambda: greet(listener, engine.manifest, settings)).run()
+    Process(settings, control.models, control, listener, lambda: greet(listener, control.catalog, settings)).run()
 
 
 def serve_together(settings: Settings) -> None:
     """Workers that answer, and this process that counts for them."""
-    artifact = read_artifact(settings.model)
-    collector = Collector(artifact, settings, settings.workers)
+    catalog, collectors = open_all(settings)
     listeners = listen_shared(settings.host, settings.port, settings.workers)
 
-    def announce(placement: Placement) -> None:
-        log_start(artifact.manifest, placement)
-        greet(listeners[0], artifact.manifest, settings)
+    def announce(placements: Placements) -> None:
+        for artifact in catalog.artifacts():
+            name, version = artifact.manifest.name, artifact.manifest.version
+            if (name, version) in placements:
+                log_start(name, version, placements[name, version])
+        greet(listeners[0], catalog, settings)
 
     gc.freeze()  # what was loaded by now stays shared: the workers' garbage collectors need not touch it
-    Supervisor(settings, artifact, collector, listeners, announce).run()
+    Supervisor(settings, catalog, collectors, listeners, announce).run()
 
 
-def log_start(manifest: Manifest, placement: Placement) -> None:
-    logger.info("%s version %s on %s", manifest.name, manifest.version, placement.provider)
+def log_start(name: str, version: str, placement: Placement) -> None:
+    logger.info("%s version %s on %s", name, version, placement.provider)
     if placement.reason:
         session_logger.info("no GPU, running on the CPU: %s", placement.reason)
 
 
-def greet(listener: socket.socket, manifest: Manifest, settings: Settings) -> None:
+def greet(listener: socket.socket, catalog: Catalog, settings: Settings) -> None:
     """Says where to ask, and what."""
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.tls_cert else "http"
-    print(welcome(browsable(host, port, scheme), example_body(manifest)), flush=True)
+    served = catalog.served
+    default = next(iter(served.get(catalog.default_name, {}).values()), catalog.artifacts()[0]).manifest
+    print(welcome(browsable(host, port, scheme), example_body(default), describe(served)), flush=True)
+
+
+def describe(served: Mapping[str, Iterable[str]]) -> str:
+    """The models and their versions, lowest first, in words."""
+    models = ((name, sorted(versions, key=version_order)) for name, versions in served.items())
+    return ", ".join(f"{name} (version {', '.join(versions)})" for name, versions in models)
 
 
 def example_body(manifest: Manifest) -> str:
@@ -91,9 +103,9 @@ def browsable(host: str, port: int, scheme: str = "http") -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def welcome(url: str, body: str) -> str:
+def welcome(url: str, body: str, models: str) -> str:
     return f"""
-AddNorm serves at {url} (API at {url}/docs). Try:
+AddNorm serves at {url} (API at {url}/docs): {models}. Try:
 
   curl {url}/predict -d '{body}'
   curl {url}/norm-stats

@@ -1,9 +1,9 @@
 """Settings of the service: `ADDNORM_*` variables and the same-named options of `addnorm serve`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings
 
 from runtime.options import option_config
@@ -23,6 +23,14 @@ class Settings(BaseSettings):
     """TCP port to listen on; 0 takes a free one."""
     model: Path = EMBEDDED
     """Directory of the artifact to serve."""
+    models: Path | None = None
+    """Directory of a model repository, NAME/VERSION/ below it; all its models are served, in the place of `model`."""
+    default_model: str | None = None
+    """Model of the repository that answers requests that name none; else the first by name."""
+    keep_versions: int = Field(2, ge=0)
+    """How many of a model's highest versions are served, of a repository; 0 serves all."""
+    watch: float | None = Field(None, gt=0, le=3600)
+    """Seconds between two looks at the repository, to load what was put there; none loads when asked to."""
     device: Device = "auto"
     """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU, and says so."""
     workers: int = Field(0, ge=0)
@@ -35,7 +43,7 @@ class Settings(BaseSettings):
     """Largest request body, in bytes."""
     max_batch_tokens: int = Field(1024, ge=1)
     """Most tokens that run together; on a CPU, more run no faster and keep others waiting."""
-    max_queue_tokens: int = Field(32768, ge=1)
+    max_queue_tokens: int = Field(16384, ge=1)
     """Most tokens that may wait to run; what comes beyond is refused until they are fewer."""
     timeout: float | None = Field(None, gt=0, le=3600)
     """Seconds after which a request is given up, where it does not say itself; none waits as long as it takes."""
@@ -69,3 +77,9 @@ class Settings(BaseSettings):
     """Seconds from which on a request is logged as slow; none logs none."""
     otel_endpoint: str | None = Field(None, pattern="^https?://")
     """URL of an OpenTelemetry collector that takes traces over HTTP; none leaves it to the OTEL_* variables."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.models is not None and "model" in self.model_fields_set:
+            raise ValueError("Model names one artifact and models a directory of many: leave one of them out")
+        return self

@@ -62,6 +62,23 @@ class LayerDrift(Body):
     """Population stability index over baseline deciles."""
 
 
+class Distribution(Body):
+    """Shares of tokens in bins of equal width that leave out the outermost 0.2 % at each end."""
+
+    edges: list[float]
+    """One more than there are bins."""
+    live: list[float] | None
+    """Withheld (null) below 30 requests."""
+    baseline: list[float]
+
+
+class Distributions(Body):
+    """Of the tokens' means and variances."""
+
+    mean: Distribution
+    variance: Distribution
+
+
 class LayerStatistics(Body):
     """One normalization layer, live and as it was on the validation data."""
 
@@ -77,6 +94,8 @@ class LayerStatistics(Body):
     """BatchNorm only: the moments it normalizes with."""
     deep: DeepStatistics | None = None
     """None where the artifact has no deep graph."""
+    distributions: Distributions | None = None
+    """Where one layer is asked for."""
 
 
 class BaselineSource(Body):

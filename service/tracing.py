@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from service.predict import Answer
+    from service.predict import Phases
 
 logger = logging.getLogger("addnorm.service")
 
@@ -88,7 +88,7 @@ class Tracing:
         self._server, self._error, self._inside = SpanKind.SERVER, StatusCode.ERROR, set_span_in_context
         self._propagator = TraceContextTextMapPropagator()
 
-    def record(self, scope: Scope, route: str, status: int, seconds: float, answer: "Answer | None") -> None:
+    def record(self, scope: Scope, route: str, status: int, seconds: float, phases: "Phases | None") -> None:
         """The span of a request that took `seconds` and ends now, in its client's trace, and those of its phases."""
         end, offset = time.time_ns(), time.time() - time.perf_counter()
         attributes: dict[str, Any] = {
@@ -106,20 +106,20 @@ class Tracing:
         )
         if status >= 500:
             span.set_status(self._error)
-        if answer is not None and span.is_recording():
-            self._record_phases(self._inside(span), answer, answer.started + offset)
+        if phases is not None and span.is_recording():
+            self._record_phases(self._inside(span), phases, phases.started + offset)
         span.end(end)
 
-    def _record_phases(self, within: "Context", answer: "Answer", started: float) -> None:
+    def _record_phases(self, within: "Context", phases: "Phases", started: float) -> None:
         """One after the other from Unix time `started` on; what the statistics took is the last part of `infer`."""
-        tokenize, queue, infer, stats = answer.phases
+        _, parse, tokenize, queue, infer, serialize, stats = phases
         at = started
         for name, seconds in (
-            ("parse", answer.parse),
+            ("parse", parse),
             ("tokenize", tokenize),
             ("queue", queue),
             ("infer", infer),
-            ("serialize", answer.serialize),
+            ("serialize", serialize),
         ):
             span = self.tracer.start_span(name, within, start_time=int(1e9 * at))
             at += seconds

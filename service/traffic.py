@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.types import Scope
 
-from service.batcher import ROW_BOUNDS, Batcher, Counters
+from service.backlog import ROW_BOUNDS, Counters
+from service.batcher import Batcher
 
 PHASES = ("parse", "tokenize", "queue", "infer", "serialize", "total")
 # upper bounds of the latency buckets in seconds, each 1.6 times the one before; above the last lies another bucket
@@ -167,7 +168,9 @@ class Traffic:
 
 def route_of(scope: Scope) -> str:
     """The path of the route that answered, with names in the place of what the client chose."""
-    return getattr(scope.get("route"), "path", OTHER)
+    if (route := scope.get("route")) is not None:
+        return route.path  # type: ignore[no-any-return]
+    return PREDICT if scope["path"] == PREDICT else OTHER  # what is refused comes to no route
 
 
 def resident_bytes() -> int:

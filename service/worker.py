@@ -1,4 +1,4 @@
-"""One of several processes that answer on a port: an engine whose collector is in the parent process."""
+"""One of several processes that answer on a port: engines whose collectors are in the parent process."""
 
 import logging
 import os
@@ -7,41 +7,63 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
 
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError
-from service.engine import Engine
+from runtime.session import Placement
+from service.following import Follower, make_engine
+from service.loading import build, makers
 from service.models import Models
+from service.orders import FAILED, READY
 from service.process import Process
-from service.remote import RemoteCollector
+from service.remote import Line, RemoteAccount
 from service.settings import Settings
 from service.signals import SIGNALS
 
 logger = logging.getLogger("addnorm.service")
 
-READY, FAILED = "ready", "failed"  # what a worker says before it asks anything
 ORPHANED = 5  # seconds that a worker without its parent has to end in
+Placements = dict[tuple[str, str], Placement]  # where each version of each model runs
 
 
-def work(
-    settings: Settings, artifact: Artifact, collector: RemoteCollector, listener: socket.socket, lifeline: int
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a worker starts with.
+
+    Attributes:
+        default_name: the model that answers requests that name none.
+        whole: whether it is of no use without one of the artifacts.
+    """
+
+    artifacts: list[Artifact]
+    default_name: str
+    whole: bool
+
+
+def work(settings: Settings, share: Share, line: Line, listener: socket.socket, lifeline: int) -> None:
     """Answers until SIGTERM, or until the parent is gone; the body of a forked process.
 
-    It says READY and where it runs once it answers, or FAILED and the error that keeps it from it.
+    Once it answers it says READY, where it runs and what it cannot serve; or FAILED, and what keeps it from answering.
 
     Args:
         lifeline: a pipe whose other end the parent alone holds.
     """
     take_over_signals()
     threading.Thread(target=follow, args=(lifeline,), name="addnorm-lifeline", daemon=True).start()
+    engines, failures = build(makers(share.artifacts, partial(make_engine, settings, line)))
+    share.artifacts.clear()  # the sessions have what they need of them
     try:
-        engine = Engine(settings, collector, artifact)
-        started = partial(collector.asks.send, (READY, (engine.placement,)))
-        process = Process(settings, Models(engine), listener, started, collector)
+        if failures and (share.whole or not engines):
+            raise next(iter(failures.values()))
+        models = Models(*engines.values(), default_name=share.default_name)
+        placements = {(engine.manifest.name, engine.manifest.version): engine.placement for engine in models}
+        control = Follower(settings, line, models)
+        started = partial(line.say, READY, placements, failures)
+        process = Process(settings, models, control, listener, started, RemoteAccount(line))
     except AddNormError as error:
-        collector.asks.send((FAILED, (error,)))
+        line.say(FAILED, error)
         sys.exit(2)
     process.run((signal.SIGTERM,))
 

@@ -1,12 +1,12 @@
 """Several worker processes on one port, and the parent that starts them, counts for all of them and looks after them.
 
-The parent runs no graph and has no threads, so that it can fork at any time. It owns the one Collector
-(service/remote.py), and keeps the listening sockets open: what connects while a worker starts again waits for it.
+The parent runs no graph and has no threads, so that it can fork at any time. It owns the Collectors
+(service/remote.py), decides what is served (service/rollout.py), and keeps the listening sockets open: what connects
+while a worker starts again waits for it.
 """
 
 import logging
 import os
-import selectors
 import signal
 import socket
 import time
@@ -15,22 +15,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from runtime.artifact import Artifact
 from runtime.errors import AddNormError, Unavailable
-from runtime.session import Placement
 from runtime.state_store import INTERVAL
-from service.collector import Collector
+from service.catalog import Catalog, Failures
+from service.collectors import Collectors
 from service.forking import STEADY, Worker, ended, fork, pause
 from service.ledger import Ledger
+from service.orders import FAILED, PREPARED, READY, SERVED
 from service.process import GRACE
-from service.remote import Link
+from service.remote import PARENT, Link
+from service.rollout import Rollout
 from service.settings import Settings
 from service.signals import woken_by_signals
-from service.worker import FAILED, READY, work
+from service.watched import Watched
+from service.worker import Placements, Share, work
 
 logger = logging.getLogger("addnorm.service")
-
-GATHER = 0.01  # seconds in which observations gather in their pipes, to be counted at once
 
 
 class Supervisor:
@@ -41,19 +41,22 @@ class Supervisor:
     place of the old ones, one after the other.
 
     Args:
-        announce: called once, when all are ready, with where they run.
+        catalog: what they are to serve.
+        announce: called once, when all are ready, with where the models run.
     """
 
     def __init__(
         self,
         settings: Settings,
-        artifact: Artifact,
-        collector: Collector,
+        catalog: Catalog,
+        collectors: Collectors,
         listeners: list[socket.socket],
-        announce: Callable[[Placement], None],
+        announce: Callable[[Placements], None],
     ) -> None:
-        self.settings, self.artifact, self.collector = settings, artifact, collector
+        self.settings, self.catalog, self.collectors = settings, catalog, collectors
         self.listeners, self.announce, self.ledger = listeners, announce, Ledger()
+        self.rollout = Rollout(catalog, collectors, settings.watch)
+        self.placements: Placements = {}
         self.workers: list[Worker] = []
         self.announced = self.stopping = False
         self.failure: AddNormError | None = None
@@ -63,7 +66,7 @@ class Supervisor:
         self.leave_at = self.deadline = float("inf")
         self.next_save = time.monotonic() + INTERVAL
         self.lifeline, self._lifeline_end = os.pipe()  # the workers read the first; the parent's death closes the other
-        self.everything, self.urgent = selectors.DefaultSelector(), selectors.DefaultSelector()
+        self.watched = Watched()
 
     def run(self) -> None:
         """Returns when a signal has ended the workers, and what they saw is kept.
@@ -72,13 +75,12 @@ class Supervisor:
             AddNormError: a worker could not be made ready at the start.
         """
         with woken_by_signals() as (alarm, number):
-            self._watch(alarm, lambda: self._on_signal(number()))
+            self.watched.add(alarm, lambda: self._on_signal(number()))
             for slot in range(len(self.listeners)):
                 self._start(slot)
             while self.workers or not self.stopping:
                 self._turn()
-        self.collector.keep()
-        self.collector.close()
+        self.collectors.close()
         if self.failure is not None:
             raise self.failure
 
@@ -88,82 +90,90 @@ class Supervisor:
             del self.restarts[slot]
             self._start(slot)
         if now >= self.next_save:
-            self.collector.keep()
+            self.collectors.keep()
             self.next_save = time.monotonic() + INTERVAL
         if now >= self.leave_at:
             self._leave()
         if now >= self.deadline:
             self._kill()
-        until = min(self.next_save, self.leave_at, self.deadline, *self.restarts.values())
-        for key, _ in self.everything.select(max(0.0, until - time.monotonic())):
-            key.data()
-        self.urgent.select(GATHER)
+        self.rollout.turn(now)
+        self._announce_once()
+        until = min(self.next_save, self.leave_at, self.deadline, self.rollout.due, *self.restarts.values())
+        self.watched.turn(until - time.monotonic())
 
     def _start(self, slot: int) -> None:
         inherited = [link.close_ours for link in (worker.link for worker in self.workers)]
         inherited += [listener.close for listener in self.listeners if listener is not self.listeners[slot]]
-        inherited.append(partial(os.close, self._lifeline_end))
+        inherited += [partial(os.close, self._lifeline_end), self.catalog.let_go]
         link = Link(len(self.listeners), self.ledger)
-        body = partial(work, self.settings, self.artifact, link.remote, self.listeners[slot], self.lifeline)
+        share = Share(self.catalog.artifacts(), self.catalog.default_name, whole=self.announced)
+        body = partial(work, self.settings, share, link.line, self.listeners[slot], self.lifeline)
         worker = Worker(slot, fork(body, [link.close_ours, *inherited]), link, time.monotonic())
         link.close_theirs()
         self.workers.append(worker)
-        self._watch(worker.process.sentinel, partial(self._on_end, worker))
-        self._watch(link.asks.fileno(), partial(self._on_question, worker))
-        self.everything.register(link.inbox.fd, selectors.EVENT_READ, partial(self._on_observations, worker))
-
-    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
-        for selector in (self.everything, self.urgent):
-            selector.register(fd, selectors.EVENT_READ, callback)
-
-    def _unwatch(self, fd: int) -> None:
-        for selector in (self.everything, self.urgent):
-            if fd in selector.get_map():
-                selector.unregister(fd)
+        self.watched.add(worker.process.sentinel, partial(self._on_end, worker))
+        self.watched.add(link.asks.fileno(), partial(self._on_question, worker))
+        self.watched.add(link.inbox.fd, partial(self._on_observations, worker), urgent=False)
+        self.rollout.joined(worker)
 
     def _on_observations(self, worker: Worker) -> None:
         if worker not in self.workers:
             return
-        worker.link.hand_in(self.collector)
+        worker.link.hand_in(self.collectors)
         if worker.link.inbox.ended:
-            self._unwatch(worker.link.inbox.fd)
+            self.watched.remove(worker.link.inbox.fd)
 
     def _on_question(self, worker: Worker) -> None:
         if worker not in self.workers:
             return
         said = worker.link.question()
         if said is None:
-            self._unwatch(worker.link.asks.fileno())
-        elif said[0] == READY:
-            self._on_ready(worker, *said[1])
-        elif said[0] == FAILED:
-            self._on_failure(worker, *said[1])
+            self.watched.remove(worker.link.asks.fileno())
+            return
+        method, of, arguments = said
+        heard: dict[str, Callable[..., None]] = {
+            READY: self._on_ready,
+            FAILED: self._on_failure,
+            PREPARED: self.rollout.prepared,
+            SERVED: self.rollout.served,
+        }
+        if method in heard:
+            heard[method](worker, *arguments)
         else:
-            self._answer(worker, *said)
+            self._answer(worker, method, of, arguments)
 
-    def _answer(self, worker: Worker, method: str, arguments: tuple[Any, ...]) -> None:
+    def _answer(self, worker: Worker, method: str, of: str, arguments: tuple[Any, ...]) -> None:
         for other in self.workers:
-            other.link.hand_in(self.collector)
+            other.link.hand_in(self.collectors)
+        asked = self.rollout if of == PARENT else self.collectors.get(of)
         try:
-            worker.link.answer(self.collector, method, arguments)
+            worker.link.answer(asked, method, arguments)
         except OSError as error:
             logger.warning("worker %d does not read its answer (%s) and is ended", worker.process.pid, error)
-            self._unwatch(worker.link.asks.fileno())
+            self.watched.remove(worker.link.asks.fileno())
             worker.process.kill()
 
-    def _on_ready(self, worker: Worker, placement: Placement) -> None:
+    def _on_ready(self, worker: Worker, placements: Placements, failures: Failures) -> None:
         worker.ready = True
         if self.stopping:
             return
+        if not self.announced:
+            self.placements |= placements
+            self.rollout.mend(failures)
         for other in self.workers:
             if other.slot == worker.slot and other is not worker:
                 other.retiring = True
+                self.rollout.leaves(other)
                 other.process.terminate()
-        if not self.announced and sum(worker.ready for worker in self.workers) == len(self.listeners):
-            self.announced = True
-            self.announce(placement)
-        elif self.rolling and self.rolling[0] == worker.slot:
+        if self.rolling and self.rolling[0] == worker.slot:
             self._roll(self.rolling[1:])
+
+    def _announce_once(self) -> None:
+        ready = sum(worker.ready for worker in self.workers) == len(self.listeners)
+        if ready and self.rollout.idle and not (self.announced or self.stopping):
+            self.announced = True
+            self.catalog.settle()
+            self.announce(self.placements)
 
     def _on_failure(self, worker: Worker, error: AddNormError) -> None:
         if self.announced:
@@ -173,14 +183,16 @@ class Supervisor:
 
     def _on_end(self, worker: Worker) -> None:
         worker.process.join()
-        worker.link.hand_in(self.collector)
+        worker.link.hand_in(self.collectors)
         link = worker.link
         for fd in (worker.process.sentinel, link.asks.fileno(), link.inbox.fd):
-            self._unwatch(fd)
+            self.watched.remove(fd)
         link.close_ours()
         self.workers.remove(worker)
         if self.stopping or worker.retiring:
+            self.rollout.leaves(worker)
             return
+        self.rollout.left(worker)
         how = ended(worker.process.exitcode)
         if not self.announced:
             self.failure = self.failure or Unavailable(f"A worker ended before it was ready ({how}): see its log.")

@@ -13,6 +13,7 @@ from service.engine import Engine
 from service.models import Models
 from service.settings import Settings
 from tests.helpers import Export, make_feature_artifact, make_text_artifact
+from tests.live import Live, listening
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
 hypothesis.settings.load_profile("repeatable")
@@ -85,3 +86,12 @@ def settings_for(artifact: Artifact) -> Settings:
 def serve(settings: Settings, engine: Engine) -> Iterator[TestClient]:
     with TestClient(create_app(settings, Models(engine)), raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def live(text_artifact: Artifact, feature_artifact: Artifact) -> Iterator[Live]:
+    """A real server over both artifacts, on a port of this machine."""
+    settings = settings_for(text_artifact).model_copy(update={"max_body_bytes": 100_000})
+    models = Models(Engine(settings), Engine(settings.model_copy(update={"model": feature_artifact.path})))
+    with listening(settings, models) as live:
+        yield live

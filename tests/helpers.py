@@ -154,3 +154,10 @@ def assert_same_moments(found: Moments, expected: Moments, rtol: float) -> None:
     np.testing.assert_array_equal(found.maximum, expected.maximum)
     assert (np.abs(found.mean - expected.mean) <= rtol * scale).all()
     assert (np.abs(found.variance - expected.variance) <= rtol * scale**2).all()
+
+
+def publish(
+    directory: Path, name: str, version: str, artifact: Artifact, files: dict[str, bytes] | None = None
+) -> Path:
+    """Writes `artifact` into a model repository under another name and version."""
+    return rewrite(directory / name / version, artifact, files, name=name, version=version)

@@ -124,3 +124,13 @@ def test_interrupted_command_exits_with_130(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(server, "serve", interrupt)
     assert addnorm.main(["serve"]) == 130
+
+
+def test_artifact_beside_a_repository_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    arguments = ["serve", "--model", str(tmp_path), "--models", str(tmp_path)]
+    assert_complains(capsys, arguments, "leave one of them out")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_repository_without_a_model_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path, workers: str):
+    assert_complains(capsys, ["serve", "--models", str(tmp_path), "--workers", workers], str(tmp_path), "NAME/VERSION/")

@@ -1,8 +1,10 @@
 """What routes share: answers that are JSON already, error answers for the documents, who is being asked."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Query
 from fastapi.responses import Response
+from pydantic import BaseModel
 
 from service.engine import Engine
 from service.errors import ErrorBody
@@ -16,12 +18,38 @@ def error(status: int, description: str) -> Responses:
 
 
 INVALID = error(400, "The request cannot be answered")
+UNKNOWN_MODEL = error(404, "No such model or version")
 GUARDED = error(401, "An API key is needed")
 TOO_LARGE = error(413, "Too many inputs, or too large a body")
 OVERLOADED = error(429, "Too much waits already; Retry-After says how long to wait")
 STOPPING = error(503, "The service is stopping")
+NOT_LOADED = error(503, "The default model is not loaded")
 LATE = error(504, "The answer was not ready in time")
+UNKNOWN_MODEL = error(404, "No such model or version")
 INFERENCE = INVALID | TOO_LARGE | OVERLOADED | STOPPING | LATE
+
+
+ModelName = Annotated[str | None, Query(description="A model that is loaded; the default model where it is missing")]
+ModelVersion = Annotated[str | None, Query(description="One of its versions; the highest where it is missing")]
+
+
+def json_body(model: type[BaseModel], *media_types: str) -> dict[str, Any]:
+    """The body of a request that is read as it comes, for the documents; beside JSON, it may have other types."""
+    schema = model.model_json_schema()
+    content: dict[str, Any] = {"application/json": {"schema": inlined(schema, schema.pop("$defs", {}))}}
+    content |= {name: {"schema": {"type": "string", "format": "binary"}} for name in media_types}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A JSON schema with every reference replaced by what it means."""
+    if isinstance(schema, list):
+        return [inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: inlined(value, definitions) for name, value in schema.items()}
 
 
 class JSONBytes(Response):

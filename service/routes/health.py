@@ -1,28 +1,24 @@
 """Whether the service lives, and is ready."""
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 
 from service.ledger import Owner
 from service.models import Models
-from service.routes.common import STOPPING, identity
+from service.routes.common import NOT_LOADED, identity
 from service.schemas import Live, Ready
 
 
 def add_health(app: FastAPI, models: Models, owner: Owner) -> None:
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
     @app.get("/health/live")
     async def live() -> Live:
         """The process answers."""
         return Live()
 
-    @app.get("/health/ready", responses=STOPPING)
+    @app.get("/health/ready", responses=NOT_LOADED)
     def ready() -> Ready:
-        """The model is loaded, verified against its canary, and runs on this provider; 503 once the service stops."""
+        """The default model is loaded, verified against its canary, and runs on this provider; 503 when stopping."""
         owner.check_ready()
         engine = models.default
         collector = engine.collector
-        return Ready(**identity(engine), workers=collector.workers, statistics=collector.storage())
+        versions = {name: models.versions(name) for name in models.names()}
+        return Ready(**identity(engine), workers=collector.workers, statistics=collector.storage(), models=versions)

@@ -3,36 +3,44 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from service.journal import Journal
 from service.models import Models
-from service.predict import PredictRoute
-from service.routes.common import INFERENCE, JSONBytes, identity
+from service.noted import PHASES
+from service.predict import Desk, respond, server_timing
+from service.routes.common import (
+    INFERENCE,
+    NOT_LOADED,
+    UNKNOWN_MODEL,
+    JSONBytes,
+    ModelName,
+    ModelVersion,
+    identity,
+    json_body,
+)
 from service.schemas import ModelResponse, PlanInUse, PredictRequest, PredictResponse
-from service.settings import Settings
-
-PREDICT_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
-}
 
 
-def add_inference(app: FastAPI, models: Models, settings: Settings, journal: Journal) -> None:
-    route = PredictRoute(app, models, settings.max_body_bytes, journal)
-
-    @app.post("/predict", responses=INFERENCE, openapi_extra=PREDICT_BODY, response_model=PredictResponse)
+def add_inference(app: FastAPI, models: Models, desk: Desk) -> None:
+    @app.post(
+        "/predict",
+        responses=INFERENCE | UNKNOWN_MODEL,
+        openapi_extra=json_body(PredictRequest),
+        response_model=PredictResponse,
+    )
     async def predict(request: Request) -> Response:
         """Classifies one or more inputs. The body is read as JSON, whatever its Content-Type.
 
         `Server-Timing` says where the time went: parse, tokenize, queue, infer and serialize.
         """
-        answer = await route.respond(request.receive)
+        answer = await respond(desk, request.receive)
         if isinstance(answer, Response):
             return answer
-        return JSONBytes(answer.content, headers={"Server-Timing": answer.timing})
+        request.scope[PHASES] = answer.phases
+        return JSONBytes(answer.body, headers={"Server-Timing": server_timing(answer.phases)})
 
-    @app.get("/model")
-    async def model() -> ModelResponse:
+    @app.get("/model", responses=UNKNOWN_MODEL | NOT_LOADED)
+    async def model(name: ModelName = None, version: ModelVersion = None) -> ModelResponse:
         """What is served, how it was made, and where it runs."""
-        engine = models.default
+        engine = models.find(name, version)
         manifest, placement = engine.manifest, engine.placement
         return ModelResponse(
             task=manifest.task,

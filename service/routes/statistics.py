@@ -1,19 +1,21 @@
-"""The normalization statistics of the default model."""
+"""The normalization statistics of a model: of the default one, or of that which is named."""
 
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query
 from fastapi.responses import Response
 
-from service.collector import Asked
+from service.collector import Asked, Statistics
+from service.history_schemas import HistoryResponse
 from service.keys import ApiKeys
 from service.models import Models
-from service.routes.common import GUARDED, JSONBytes, error
+from service.routes.common import GUARDED, NOT_LOADED, JSONBytes, ModelName, ModelVersion, error
 from service.statistics_schemas import BaselineResponse, CompareResponse, LayerResponse, NormStatsResponse
 
 BAD_WINDOW = error(400, "No such window of time")
 CONFLICT = error(409, "There is nothing to undo")
-UNKNOWN = error(404, "No such layer")
+OF_MODEL = error(404, "No such model, version or layer") | NOT_LOADED
+ASKED = BAD_WINDOW | OF_MODEL
 WindowName = Annotated[str | None, Query(alias="window", description="5m, 1h, 24h or all (the default)")]
 WindowStart = Annotated[str | None, Query(alias="from", description="ISO 8601 or Unix seconds, instead of window")]
 WindowEnd = Annotated[str | None, Query(alias="to", description="ISO 8601 or Unix seconds; now where it is missing")]
@@ -30,38 +32,49 @@ AskedWindow = Annotated[Asked, Depends(_asked)]
 def add_statistics(app: FastAPI, models: Models, keys: ApiKeys) -> None:
     """The routes are plain functions: they run in threads, beside the event loop that answers predictions."""
 
-    @app.get("/norm-stats", responses=BAD_WINDOW, response_model=NormStatsResponse)
-    def norm_stats_of_all_layers(asked: AskedWindow) -> Response:
+    async def of_model(model: ModelName = None, version: ModelVersion = None) -> Statistics:
+        return models.find(model, version).collector
+
+    OfModel = Annotated[Statistics, Depends(of_model)]
+
+    @app.get("/norm-stats", responses=ASKED, response_model=NormStatsResponse)
+    def norm_stats_of_all_layers(collector: OfModel, asked: AskedWindow) -> Response:
         """What flowed into every normalization layer, beside the baseline, and whether it looks as it did there."""
-        return JSONBytes(models.default.collector.all_layers(asked))
+        return JSONBytes(collector.all_layers(asked))
 
-    @app.get("/norm-stats/state", responses=BAD_WINDOW)
-    def norm_stats_state(asked: AskedWindow) -> Response:
+    @app.get("/norm-stats/state", responses=ASKED)
+    def norm_stats_state(collector: OfModel, asked: AskedWindow) -> Response:
         """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
-        return JSONBytes(models.default.collector.state(asked))
+        return JSONBytes(collector.state(asked))
 
-    @app.get("/norm-stats/compare", responses=BAD_WINDOW, response_model=CompareResponse)
-    def norm_stats_compare(asked: AskedWindow, against: Against = "24h") -> Response:
+    @app.get("/norm-stats/compare", responses=ASKED, response_model=CompareResponse)
+    def norm_stats_compare(collector: OfModel, asked: AskedWindow, against: Against = "24h") -> Response:
         """Effect sizes of a window of traffic against another, or against what another version saw."""
-        return JSONBytes(models.default.collector.compare(asked, against))
+        return JSONBytes(collector.compare(asked, against))
+
+    @app.get("/norm-stats/history", responses=ASKED, response_model=HistoryResponse)
+    def norm_stats_history(collector: OfModel, asked: AskedWindow) -> Response:
+        """A window slice by slice: how far the input, every layer and the output depart in each."""
+        return JSONBytes(collector.history(asked))
 
     guard = [Depends(keys)]
 
-    @app.post(
-        "/norm-stats/baseline", responses=BAD_WINDOW | GUARDED, dependencies=guard, response_model=BaselineResponse
-    )
-    def take_baseline(asked: AskedWindow) -> Response:
+    @app.post("/norm-stats/baseline", responses=ASKED | GUARDED, dependencies=guard, response_model=BaselineResponse)
+    def take_baseline(collector: OfModel, asked: AskedWindow) -> Response:
         """Makes a window of live traffic the baseline; the one before is kept, and DELETE goes back to it."""
-        return JSONBytes(models.default.collector.take_baseline(asked))
+        return JSONBytes(collector.take_baseline(asked))
 
     @app.delete(
-        "/norm-stats/baseline", responses=GUARDED | CONFLICT, dependencies=guard, response_model=BaselineResponse
+        "/norm-stats/baseline",
+        responses=OF_MODEL | GUARDED | CONFLICT,
+        dependencies=guard,
+        response_model=BaselineResponse,
     )
-    def drop_baseline() -> Response:
+    def drop_baseline(collector: OfModel) -> Response:
         """Goes back to the baseline before."""
-        return JSONBytes(models.default.collector.drop_baseline())
+        return JSONBytes(collector.drop_baseline())
 
-    @app.get("/norm-stats/{layer}", responses=BAD_WINDOW | UNKNOWN, response_model=LayerResponse)
-    def norm_stats_of_one_layer(layer: str, asked: AskedWindow) -> Response:
+    @app.get("/norm-stats/{layer}", responses=ASKED, response_model=LayerResponse)
+    def norm_stats_of_one_layer(layer: str, collector: OfModel, asked: AskedWindow) -> Response:
         """The same for one layer, by its name."""
-        return JSONBytes(models.default.collector.one_layer(asked, layer))
+        return JSONBytes(collector.one_layer(asked, layer))

@@ -19,7 +19,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 
 def test_every_error_code_in_the_code_is_documented() -> None:
-    sources = [path.read_text() for folder in ("runtime", "service") for path in (ROOT / folder).glob("*.py")]
+    sources = [path.read_text() for folder in ("runtime", "service") for path in (ROOT / folder).rglob("*.py")]
     codes = {code for text in sources for code in re.findall(r'InvalidInput\(\s*"(\w+)"', text)}
     codes |= {code for text in sources for code in re.findall(r'error_response\([^"]*?(?:f?"[^"]*", )"(\w+)"', text)}
     codes |= {error.code for error in STATUS if error is not InvalidInput}

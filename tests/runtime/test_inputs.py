@@ -6,7 +6,14 @@ import pytest
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError, InvalidInput
-from runtime.inputs import FeatureEncoder, InputEncoder, describe, make_input_encoder
+from runtime.inputs import (
+    FeatureEncoder,
+    InputEncoder,
+    TextEncoder,
+    describe,
+    make_input_encoder,
+    piece_lengths,
+)
 from runtime.manifest import TOKENIZER
 from tests.helpers import TEXTS, rewrite
 
@@ -161,3 +168,40 @@ def test_text_that_is_left_out_is_called_truncated(text_artifact: Artifact):
     for text in ("what is my balance" + " " * 4000 + "tell me", "b" * 100_000):
         assert encoder.encode([text])[0].truncated
     assert not encoder.encode(["what is my balance" + " " * 4000])[0].truncated
+
+
+def test_token_ids_of_a_client_are_checked_not_cut(texts: TextEncoder):
+    vocabulary = texts.vocabulary
+    rows = [np.array([0, vocabulary - 1]), np.arange(12)]
+    assert [item.tokens.tolist() for item in texts.encode_ids(rows)] == [row.tolist() for row in rows]
+    assert not any(item.truncated for item in texts.encode_ids(rows))
+    for bad, code, word in (
+        (np.arange(13), "too_many_tokens", "13"),
+        (np.arange(0), "empty_text", "0 tokens"),
+        (np.array([1, vocabulary]), "unknown_token", str(vocabulary)),
+        (np.array([-1]), "unknown_token", "-1"),
+    ):
+        with pytest.raises(InvalidInput, match=rf"inputs\[2\].*{word}.*expected") as caught:
+            texts.encode_ids([*rows, bad])
+        assert caught.value.code == code
+
+
+def test_vocabulary_is_that_of_the_pieces(texts: TextEncoder, text_artifact: Artifact):
+    lengths = piece_lengths(text_artifact)
+    assert lengths is not None and len(lengths) == texts.vocabulary
+
+
+def test_arrays_of_a_client_are_cut_and_their_padding_is_not_looked_at(features: FeatureEncoder):
+    values = np.ones((2, 20, 4), dtype=np.float32)
+    assert [(len(item.tokens), item.truncated) for item in features.encode_arrays(values)] == [(12, True)] * 2
+    values[1, 3:] = np.nan
+    encoded = features.encode_arrays(values, [20, 3])
+    assert [(len(item.tokens), item.truncated) for item in encoded] == [(12, True), (3, False)]
+    with pytest.raises(InvalidInput, match=r"inputs\[1\] has NaN"):
+        features.encode_arrays(values, [20, 4])
+
+
+def test_refusals_speak_of_what_the_client_calls_its_inputs():
+    assert str(InvalidInput("x", "inputs[1] is empty.").about("text")) == "text[1] is empty."
+    other = InvalidInput("x", "There are no inputs.").about("text")
+    assert (str(other), other.code) == ("There are no inputs.", "x")

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from runtime.errors import SettingError
 from service.admission import Admission, subject_of
-from service.app import create_app, create_front
+from service.app import create_app, create_reporter
 from service.engine import Engine
 from service.keys import ApiKeys
 from service.models import Models
@@ -35,6 +35,8 @@ ASKED = [
     ("changes", "DELETE", "/norm-stats/baseline", 409),
 ]
 
+PREDICT = {"path": "/predict", "raw_path": b"/predict", "query_string": b"", "root_path": ""}
+
 
 def settings_with(artifact: Artifact, **changes: Any) -> Settings:
     return settings_for(artifact).model_copy(update=changes)
@@ -46,12 +48,11 @@ def ask(client: TestClient, method: str, path: str, **headers: str) -> Any:
 
 
 @pytest.mark.parametrize("need", ["", "inference", "reads", "metrics", "health", "inference,reads,metrics,health"])
-@pytest.mark.parametrize("create", [create_app, create_front])
 def test_keys_are_needed_for_changes_and_for_what_the_settings_say(
-    create: Any, text_engine: Engine, text_artifact: Artifact, need: str
+    text_engine: Engine, text_artifact: Artifact, need: str
 ):
     settings = settings_with(text_artifact, api_keys="first,second", api_key_for=need)
-    with TestClient(create(settings, Models(text_engine))) as client:
+    with TestClient(create_app(settings, Models(text_engine))) as client:
         for subject, method, path, status in ASKED:
             needed = subject == "changes" or subject in need.split(",")
             anonymous = ask(client, method, path)
@@ -68,7 +69,7 @@ def test_keys_are_needed_for_changes_and_for_what_the_settings_say(
 
 def test_refused_prediction_never_reaches_the_model_and_is_counted(text_engine: Engine, text_artifact: Artifact):
     settings = settings_with(text_artifact, api_keys="first", api_key_for="inference")
-    with TestClient(create_front(settings, Models(text_engine))) as client:
+    with TestClient(create_app(settings, Models(text_engine))) as client:
         assert ask(client, "POST", "/predict").headers["x-request-id"]
         assert text_engine.collector.recorder.state().requests == 0
         assert client.get("/traffic").json()["total"]["refusals"] == {"unauthorized": 1}
@@ -101,7 +102,9 @@ def test_key_may_be_of_any_characters(text_engine: Engine, text_artifact: Artifa
 
 def test_requests_beyond_the_limit_are_refused_and_reads_are_not(text_artifact: Artifact):
     settings = settings_with(text_artifact, max_in_flight=2)
-    front: Any = create_front(settings, Models(Engine(settings)))
+    models = Models(Engine(settings))
+    reporter = create_reporter(settings, models, None)
+    front: Any = create_app(settings, models, reporter=reporter)
 
     async def post() -> int:
         sent: list[dict[str, Any]] = []
@@ -113,7 +116,7 @@ def test_requests_beyond_the_limit_are_refused_and_reads_are_not(text_artifact: 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        await front({"type": "http", "method": "POST", "path": "/predict", "headers": []}, receive, send)
+        await front({"type": "http", "method": "POST", **PREDICT, "headers": []}, receive, send)
         if sent[0]["status"] == 429:
             assert dict(sent[0]["headers"])[b"retry-after"] == b"1"
         return int(sent[0]["status"])
@@ -122,7 +125,7 @@ def test_requests_beyond_the_limit_are_refused_and_reads_are_not(text_artifact: 
         return await asyncio.gather(*(post() for _ in range(5)))
 
     assert asyncio.run(main()) == [200, 200, 429, 429, 429]
-    front.traffic.in_flight = 2
+    reporter.journal.traffic.in_flight = 2
     with TestClient(front) as client:
         response = client.post("/predict", json={"inputs": "hi"})
         assert (response.status_code, response.json()["code"]) == (429, "overloaded")
@@ -134,7 +137,7 @@ def test_pages_of_allowed_origins_may_ask_the_fast_route_too(
     text_engine: Engine, text_artifact: Artifact, origins: str
 ):
     settings = settings_with(text_artifact, cors_origins=origins, api_keys="first", api_key_for="inference")
-    with TestClient(create_front(settings, Models(text_engine))) as client:
+    with TestClient(create_app(settings, Models(text_engine))) as client:
         for origin, allowed in (("https://b.example", True), ("https://c.example", origins == "*")):
             wanted = {
                 "Access-Control-Request-Method": "POST",
@@ -154,7 +157,7 @@ def test_pages_of_allowed_origins_may_ask_the_fast_route_too(
 
 
 def test_without_origins_no_page_of_another_may_ask(text_engine: Engine, text_artifact: Artifact):
-    with TestClient(create_front(settings_for(text_artifact), Models(text_engine))) as client:
+    with TestClient(create_app(settings_for(text_artifact), Models(text_engine))) as client:
         response = ask(client, "POST", "/predict", Origin="https://a.example")
         assert response.status_code == 200
         assert not [name for name in response.headers if name.startswith("access-control")]

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ def test_health_says_live_and_ready(client: TestClient):
         "fallback_reason": "",
         "workers": 1,
         "statistics": "memory",
+        "models": {"texts": ["1"]},
     }
 
 
@@ -154,12 +156,6 @@ def test_ready_says_why_auto_fell_back(text_artifact: Artifact, monkeypatch: pyt
             assert "CUDAExecutionProvider" in body["fallback_reason"]
 
 
-def test_root_leads_to_the_documentation(client: TestClient):
-    response = client.get("/")
-    assert response.url.path == "/docs"
-    assert response.status_code == 200
-
-
 def test_openapi_lists_every_path(client: TestClient):
     document = client.get("/openapi.json").json()
     assert {path: set(methods) for path, methods in document["paths"].items()} == {
@@ -168,15 +164,44 @@ def test_openapi_lists_every_path(client: TestClient):
         "/norm-stats": {"get"},
         "/norm-stats/baseline": {"delete", "post"},
         "/norm-stats/compare": {"get"},
+        "/norm-stats/history": {"get"},
         "/norm-stats/state": {"get"},
         "/norm-stats/{layer}": {"get"},
         "/traffic": {"get"},
         "/metrics": {"get"},
         "/health/live": {"get"},
         "/health/ready": {"get"},
+        "/embed": {"post"},
+        "/v1/embeddings": {"post"},
+        "/v1/models": {"get"},
+        "/v1/models/{model}": {"get"},
+        "/v2": {"get"},
+        "/v2/health/live": {"get"},
+        "/v2/health/ready": {"get"},
+        "/v2/models/stats": {"get"},
+        **{
+            f"/v2/models/{{model}}{version}{end}": {"post" if end == "/infer" else "get"}
+            for version in ("", "/versions/{version}")
+            for end in ("", "/ready", "/config", "/stats", "/infer", "/norm-stats", "/norm-stats/{layer}")
+        },
+        "/v2/repository/index": {"post"},
+        "/v2/repository/models/{name}/load": {"post"},
+        "/v2/repository/models/{name}/unload": {"post"},
     }
     schema = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"inputs", "top_k", "timeout", "norm_stats"}
+    assert set(schema["properties"]) == {"inputs", "top_k", "timeout", "norm_stats", "model", "version"}
+    body = document["paths"]["/v2/models/{model}/infer"]["post"]["requestBody"]["content"]
+    assert body["application/octet-stream"] == {"schema": {"type": "string", "format": "binary"}}
+    tensor = body["application/json"]["schema"]["properties"]["inputs"]["items"]
+    assert set(tensor["properties"]) == {"name", "shape", "datatype", "parameters", "data"}
+    assert "$defs" not in str(body)
+
+
+def test_openapi_parameters_are_those_of_the_path(client: TestClient):
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for operation in methods.values():
+            named = {item["name"] for item in operation.get("parameters", []) if item["in"] == "path"}
+            assert named == set(re.findall(r"{(\w+)}", path)), path
 
 
 def test_shutdown_refuses_what_comes_later(text_artifact: Artifact, text_engine: Engine):

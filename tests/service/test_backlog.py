@@ -166,16 +166,16 @@ def test_expired_requests_are_answered_and_dropped(backlog: Backlog, add: MakeRe
     assert (backlog.tokens, backlog.requests) == (0, 0)
 
 
-def test_an_expired_request_is_told_how_long_it_had(add: MakeRequest):
+def test_an_expired_request_is_told_how_long_it_had(backlog: Backlog, add: MakeRequest):
     request = add(1, submitted=5.0, deadline=5.25)
-    request.expire()
+    backlog.expire(request)
     assert "within 0.25 s" in str(request.answer.exception())
 
 
-def test_an_answered_request_does_not_expire(add: MakeRequest):
+def test_an_answered_request_does_not_expire(backlog: Backlog, add: MakeRequest):
     request = add(1)
     request.answer.set_result(None)
-    request.expire()
+    backlog.expire(request)
     assert request.answer.result() is None
 
 

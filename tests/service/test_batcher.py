@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.backlog import MAX_AGE, Answer
-from service.batcher import ROUNDS, Batcher
+from service.batcher import Batcher
 from tests.service.batching import (
     Clock,
     FakeRun,
@@ -70,43 +70,6 @@ def test_requests_that_reach_their_sockets_while_a_batch_runs_in_the_loop_join_t
     for client, _ in pairs:
         client.close()
     assert run.batches == [[[1] * 20], [[1], *[[2]] * 8]]
-
-
-def test_an_idle_batcher_waits_for_no_timer_and_only_a_few_rounds_of_the_loop():
-    async def scenario(batcher: Batcher, run: FakeRun) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_at = loop.call_later = None  # a timer would fail
-        (task,) = await submit_all(batcher, [rows([1])])
-        for _ in range(1 + ROUNDS):
-            assert run.batches == []
-            await asyncio.sleep(0)
-        assert run.batches == [[[1]]]
-        del loop.call_at, loop.call_later
-        await task
-
-    play(scenario)
-
-
-@pytest.mark.parametrize(
-    ("offload", "batches"),
-    [(False, [[[0], [1], [2]]]), (True, [[[0]], [[1], [2]]])],
-    ids=["in the loop", "a device of its own does not wait for the loop"],
-)
-def test_requests_that_come_within_these_rounds_run_together(offload: bool, batches: list[list[list[int]]]):
-    go = threading.Event()
-
-    async def scenario(batcher: Batcher, run: FakeRun) -> None:
-        async def come(late: int) -> None:
-            for _ in range(late):
-                await asyncio.sleep(0)
-            if late == 2:
-                asyncio.get_running_loop().call_soon(go.set)
-            await batcher.submit(rows([late]))
-
-        await asyncio.gather(*map(come, range(3)))
-        assert run.batches == batches
-
-    play(scenario, FakeRun(during=lambda: offload and go.wait(10)), offload=offload)
 
 
 def test_the_event_loop_goes_on_between_batches():

@@ -25,7 +25,9 @@ def test_starting_counts_nothing(text_artifact: Artifact):
 
 
 async def predict(engine: Engine, *inputs: object) -> list[dict]:
-    return (await engine.predict(PredictRequest(inputs=list(inputs))))[0]
+    request = PredictRequest(inputs=list(inputs))
+    encoded = engine.encode(request.inputs)
+    return engine.predictions(encoded, (await engine.infer(encoded)).batch, request)
 
 
 def test_overflow_does_not_reach_its_neighbours_and_is_not_counted(feature_engine: Engine):

@@ -173,6 +173,9 @@ def test_every_domain_error_has_a_status_and_its_own_code(error: type[AddNormErr
         "UnknownModel": 404,
         "StateError": 404,
         "Overloaded": 429,
+        "Unsupported": 501,
+        "ArtifactError": 409,
+        "DeviceError": 409,
         "Unavailable": 503,
         "DeadlineExceeded": 504,
     }

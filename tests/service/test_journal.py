@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_front
+from service.app import create_app
 from service.engine import Engine
 from service.journal import Journal
 from service.logs import REQUEST_ID
@@ -33,7 +33,7 @@ def test_other_ids_are_replaced_by_new_ones(name: bytes):
 
 
 def test_every_answer_says_its_id(text_engine: Engine, text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch):
-    front = create_front(settings_for(text_artifact), Models(text_engine))
+    front = create_app(settings_for(text_artifact), Models(text_engine))
     with TestClient(front, raise_server_exceptions=False) as client:
 
         def ask(method: str, path: str, **more: Any) -> str:

@@ -16,7 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_front
+from service.app import create_app
 from service.engine import Engine
 from service.logs import REQUEST_ID, JsonFormatter, TextFormatter, configure_logging, stack
 from service.models import Models
@@ -46,7 +46,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
 
 def client_with(engine: Engine, artifact: Artifact, **changes: Any) -> TestClient:
     settings = settings_for(artifact).model_copy(update=changes)
-    return TestClient(create_front(settings, Models(engine)), raise_server_exceptions=False)
+    return TestClient(create_app(settings, Models(engine)), raise_server_exceptions=False)
 
 
 def ask_all_kinds(client: TestClient) -> None:

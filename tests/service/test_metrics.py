@@ -20,7 +20,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_front
+from service.app import create_app
 from service.engine import Engine
 from service.models import Models
 from service.settings import Settings
@@ -62,7 +62,7 @@ TOLD = {
 
 @pytest.fixture
 def client(text_engine: Engine, text_artifact: Artifact) -> Iterator[TestClient]:
-    with TestClient(create_front(settings_for(text_artifact), Models(text_engine))) as client:
+    with TestClient(create_app(settings_for(text_artifact), Models(text_engine))) as client:
         yield client
 
 
@@ -127,7 +127,7 @@ def test_answers_and_refusals_are_counted_once(client: TestClient, text_engine: 
 
 def test_layers_and_verdict_are_those_of_the_statistics():
     settings = Settings(device="cpu")
-    with TestClient(create_front(settings, Models(Engine(settings)))) as client:
+    with TestClient(create_app(settings, Models(Engine(settings)))) as client:
         compare_with_statistics(client)
 
 
@@ -156,7 +156,7 @@ def test_statistics_that_cannot_be_written_are_told(text_artifact: Artifact, tmp
     settings = settings_for(text_artifact).model_copy(update={"state": tmp_path / "file" / "state"})
     engine = Engine(settings)
     labels = {"model": text_artifact.manifest.name, "version": text_artifact.manifest.version}
-    with TestClient(create_front(settings, Models(engine))) as client:
+    with TestClient(create_app(settings, Models(engine))) as client:
         assert value(client.get("/metrics").text, "addnorm_statistics_disk_failing", **labels) == 0
         client.post("/predict", json={"inputs": "hi"})
         engine.collector.keep()

@@ -10,19 +10,35 @@ from runtime.artifact import Artifact
 from runtime.encoder import Encoder
 from runtime.errors import AddNormError, InvalidInput, Overloaded, Unavailable, UnknownLayer
 from service.collector import Asked, Collector
+from service.collectors import Collectors
 from service.engine import Engine
 from service.ledger import Account, Ledger
-from service.remote import ASK, ASK_LEDGER, COUNT, HAND_IN, Link, RemoteCollector
+from service.remote import ASK, ASK_LEDGER, ASK_PARENT, COUNT, HAND_IN, Link, RemoteAccount, RemoteCollector
+from service.rollout import Rollout
 from service.settings import Settings
 from service.traffic import Traffic
 from tests.helpers import TEXTS, random_sequences
 
 Ask = Callable[..., Any]
+Remote = Callable[[Link], RemoteCollector]
 
 
 @pytest.fixture
-def collector(text_artifact: Artifact) -> Collector:
-    return Collector(text_artifact, Settings(model=text_artifact.path), workers=2)
+def collectors(text_artifact: Artifact) -> Collectors:
+    collectors = Collectors(Settings(model=text_artifact.path), workers=2)
+    collectors.open(text_artifact)
+    return collectors
+
+
+@pytest.fixture
+def collector(collectors: Collectors, text_artifact: Artifact) -> Collector:
+    return collectors[text_artifact.manifest.digest]
+
+
+@pytest.fixture
+def remote(text_artifact: Artifact) -> Callable[[Link], RemoteCollector]:
+    """What a worker takes for the collector."""
+    return lambda link: RemoteCollector(link.line, text_artifact.manifest.digest)
 
 
 @pytest.fixture
@@ -35,21 +51,22 @@ def links() -> Iterator[list[Link]]:
 
 
 @pytest.fixture
-def ask(collector: Collector, links: list[Link]) -> Ask:
+def ask(collectors: Collectors, links: list[Link], remote: Remote) -> Ask:
     """Asks as a worker does, while the collector's process answers one question."""
 
     def answer(link: Link) -> None:
         question = link.question()
         assert question is not None
         for each in links:
-            each.hand_in(collector)
-        link.answer(collector, *question)
+            each.hand_in(collectors)
+        method, of, arguments = question
+        link.answer(collectors.get(of), method, arguments)
 
     def ask(link: Link, method: str, *arguments: object) -> Any:
         thread = threading.Thread(target=answer, args=(link,))
         thread.start()
         try:
-            return getattr(link.remote, method)(*arguments)
+            return getattr(remote(link), method)(*arguments)
         finally:
             thread.join()
 
@@ -57,13 +74,13 @@ def ask(collector: Collector, links: list[Link]) -> Ask:
 
 
 def test_every_worker_answers_for_all(
-    text_encoder: Encoder, text_artifact: Artifact, text_export: Any, links: list[Link], ask: Ask
+    text_encoder: Encoder, text_artifact: Artifact, text_export: Any, links: list[Link], remote: Remote, ask: Ask
 ):
     sequences = random_sequences(text_export[1], 30)
     here = Collector(text_artifact, Settings(model=text_artifact.path))
     for start, link in zip(range(0, 30, 10), (links[0], links[1], links[0]), strict=True):
         batch = text_encoder.run(sequences[start : start + 10])
-        link.remote.observe(batch, 0.25)
+        remote(link).observe(batch, 0.25)
         here.observe(batch, 0.25)
     expected = json.loads(here.all_layers(Asked()))
     for link in links:
@@ -77,8 +94,7 @@ def test_every_worker_answers_for_all(
         layer = expected["layers"][1]
         one = json.loads(ask(link, "one_layer", Asked(), layer["name"]))["layer"]
         assert one["live"]["mean"] == pytest.approx(layer["live"]["mean"])
-        for end in (link.remote.outbox, link.remote.asks):
-            end.close()
+        link.close_theirs()
 
 
 def test_errors_come_back_as_they_are(links: list[Link], ask: Ask):
@@ -98,7 +114,12 @@ def test_errors_come_back_as_they_are(links: list[Link], ask: Ask):
 
 
 def test_defect_of_the_collector_reaches_who_asked_and_stops_nobody(
-    collector: Collector, links: list[Link], ask: Ask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    collector: Collector,
+    links: list[Link],
+    remote: Remote,
+    ask: Ask,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ):
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a defect")
@@ -106,7 +127,7 @@ def test_defect_of_the_collector_reaches_who_asked_and_stops_nobody(
     with monkeypatch.context() as patch:
         patch.setattr(collector, "storage", fail)
         patch.setattr(collector, "observe_deep", fail)
-        links[0].remote._hand_in("observe_deep", None, 0.0)
+        remote(links[0])._hand_in("observe_deep", None, 0.0)
         with pytest.raises(RuntimeError, match="the collector has a defect"):
             ask(links[1], "storage")
     assert caplog.text.count("ZeroDivisionError: a defect") == 2
@@ -115,21 +136,23 @@ def test_defect_of_the_collector_reaches_who_asked_and_stops_nobody(
         link.close_theirs()
 
 
-def test_worker_without_its_collector_gives_no_uncounted_answer(text_encoder: Encoder, text_export: Any):
+def test_worker_without_its_collector_gives_no_uncounted_answer(
+    text_encoder: Encoder, text_export: Any, remote: Remote
+):
     link = Link(2)
     link.close_ours()
     batch = text_encoder.run(random_sequences(text_export[1], 1))
     with pytest.raises(Unavailable, match="is gone"):
-        link.remote.observe(batch, 0.0)
+        remote(link).observe(batch, 0.0)
     with pytest.raises(Unavailable, match="is gone"):
-        link.remote.all_layers(Asked())
+        remote(link).all_layers(Asked())
     link.close_theirs()
 
 
-def test_worker_that_is_gone_asks_nothing(links: list[Link], collector: Collector):
+def test_worker_that_is_gone_asks_nothing(links: list[Link], collectors: Collectors):
     links[0].close_theirs()
     assert links[0].question() is None
-    links[0].hand_in(collector)
+    links[0].hand_in(collectors)
     assert links[0].inbox.ended
     links[1].close_theirs()
 
@@ -137,18 +160,19 @@ def test_worker_that_is_gone_asks_nothing(links: list[Link], collector: Collecto
 def test_every_method_that_crosses_over_is_one_of_the_collector():
     for method in (*HAND_IN, *ASK):
         assert callable(getattr(Collector, method)) and callable(getattr(RemoteCollector, method))
+    assert all(callable(getattr(Rollout, method)) for method in ASK_PARENT)
     for method in (*COUNT, *ASK_LEDGER):
-        assert callable(getattr(Account, method)) and callable(getattr(RemoteCollector, method))
+        assert callable(getattr(Account, method)) and callable(getattr(RemoteAccount, method))
 
 
-def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collector: Collector, text_engine: Engine):
+def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collectors: Collectors, text_engine: Engine):
     ledger = Ledger()
     links = [Link(2, ledger) for _ in range(2)]
     for requests, link in enumerate(links, start=1):
         traffic = Traffic()
         traffic.requests["/predict", 200] += requests
-        link.remote.count(*traffic.snapshot([text_engine.batcher]))
-        link.hand_in(collector)
+        RemoteAccount(link.line).count(*traffic.snapshot([text_engine.batcher]))
+        link.hand_in(collectors)
         link.close_theirs()
     assert (ledger.report().total.requests["/predict", 200], ledger.report().workers) == (3, 2)
     links[1].close_ours()
@@ -156,15 +180,19 @@ def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collector: Co
     links[0].close_ours()
 
 
-def test_worker_learns_that_the_service_stops(collector: Collector):
+def test_worker_learns_that_the_service_stops():
     ledger = Ledger()
     link = Link(1, ledger)
 
     def ask() -> None:
-        thread = threading.Thread(target=lambda: link.answer(collector, *(link.question() or ("", ()))))
+        def answer() -> None:
+            method, _, arguments = link.question() or ("", "", ())
+            link.answer(object(), method, arguments)
+
+        thread = threading.Thread(target=answer)
         thread.start()
         try:
-            link.remote.check_ready()
+            RemoteAccount(link.line).check_ready()
         finally:
             thread.join()
 

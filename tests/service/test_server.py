@@ -17,10 +17,12 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from runtime.errors import ListenError, StateError
 from runtime.state_store import read_kept
+from service.catalog import Catalog
 from service.engine import Engine
 from service.listeners import listen
-from service.server import browsable, example_body, log_start, serve
+from service.server import browsable, example_body, greet, log_start, serve
 from service.settings import Settings
+from tests.helpers import publish
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,14 +81,14 @@ def test_examples_are_answered(
 
 def test_start_says_what_is_served_and_where(text_engine: Engine, caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO"):
-        log_start(text_engine.manifest, text_engine.placement)
+        log_start("texts", "1", text_engine.placement)
     assert "texts version 1 on CPUExecutionProvider" in caplog.text
 
 
 def test_start_on_auto_says_why_there_is_no_gpu(text_engine: Engine, caplog: pytest.LogCaptureFixture):
     placement = type(text_engine.placement)("auto", "cpu", "CPUExecutionProvider", "no such library")
     with caplog.at_level("INFO"):
-        log_start(text_engine.manifest, placement)
+        log_start("texts", "1", placement)
     assert "no such library" in caplog.text
 
 
@@ -95,6 +97,20 @@ def test_taken_port_is_refused_in_one_sentence(text_artifact: Artifact):
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=f"127.0.0.1 port {port} cannot be listened on"):
             serve(Settings(model=text_artifact.path, port=port))
+
+
+def test_welcome_names_the_models_and_asks_the_default_one(
+    text_artifact: Artifact, feature_artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for version in ("9", "10"):
+        publish(tmp_path, "texts", version, text_artifact)
+    publish(tmp_path, "signals", "7", feature_artifact)
+    with listen("127.0.0.1", 0) as listener:
+        settings = Settings(models=tmp_path, default_model="texts")
+        greet(listener, Catalog.open(settings), settings)
+    said = capsys.readouterr().out
+    assert ": signals (version 7), texts (version 9, 10). Try:" in said
+    assert """-d '{"inputs": "what is my account balance"}'""" in said
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,10 @@ EXAMPLES = {
     "host": ("0.0.0.0", "::1"),
     "port": (0, 9000),
     "model": (Path("models/a/1"), Path("models/b/2")),
+    "models": (Path("models"), Path("elsewhere")),
+    "default_model": ("texts", "signals"),
+    "keep_versions": (3, 0),
+    "watch": (0.5, 60.0),
     "device": ("cpu", "cuda"),
     "workers": (1, 4),
     "threads": (2, 3),
@@ -96,6 +100,8 @@ def test_option_and_variable_both_work_and_the_option_wins(
         ("timeout", "0"),
         ("timeout", "nan"),
         ("timeout", "inf"),
+        ("keep_versions", "-1"),
+        ("watch", "0"),
         ("log_level", "loud"),
         ("max_in_flight", "0"),
         ("drain_delay", "-1"),
@@ -112,6 +118,15 @@ def test_values_that_cannot_be_are_refused(field: str, value: str, monkeypatch: 
     with pytest.raises(ValidationError) as caught:
         Settings()
     assert caught.value.errors()[0]["loc"] == (field,)
+
+
+def test_artifact_and_repository_exclude_each_other(monkeypatch: pytest.MonkeyPatch):
+    assert Settings(models=Path("models")).model == Settings().model
+    with pytest.raises(ValidationError, match="leave one of them out"):
+        Settings(models=Path("models"), model=Path("models/a/1"))
+    monkeypatch.setenv("ADDNORM_MODEL", "models/a/1")
+    with pytest.raises(ValidationError, match="leave one of them out"):
+        Settings(models=Path("models"))
 
 
 def test_empty_variable_is_no_variable(monkeypatch: pytest.MonkeyPatch):

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from runtime.errors import SettingError
 from service import tracing
-from service.app import create_front
+from service.app import create_app
 from service.engine import Engine
 from service.models import Models
 from service.settings import Settings
@@ -47,7 +47,7 @@ def client(
 ) -> Iterator[TestClient]:
     traced = Tracing(make_provider(exporter, at_once=True))
     monkeypatch.setattr("service.app.make_tracing", lambda _: traced)
-    with TestClient(create_front(settings_for(text_artifact), Models(text_engine))) as client:
+    with TestClient(create_app(settings_for(text_artifact), Models(text_engine))) as client:
         yield client
 
 
@@ -146,7 +146,7 @@ def test_spans_arrive_at_a_collector_over_http(text_artifact: Artifact, text_eng
 
     with collector() as (url, received):
         settings = settings_for(text_artifact).model_copy(update={"otel_endpoint": url})
-        with TestClient(create_front(settings, Models(text_engine))) as client:
+        with TestClient(create_app(settings, Models(text_engine))) as client:
             for _ in range(3):
                 client.post("/predict", json={"inputs": "xyzzy"})
     assert {path for path, _ in received} == {"/v1/traces"}

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
-from service.app import create_front
+from service.app import create_app, create_reporter
 from service.batcher import ROW_BOUNDS, Batcher
 from service.engine import Engine
 from service.models import Models
@@ -77,7 +76,7 @@ def test_memory_in_use_is_told():
 
 
 def test_every_answer_is_counted_by_route_status_and_reason(text_engine: Engine, text_artifact: Any):
-    with TestClient(create_front(settings_for(text_artifact), Models(text_engine))) as client:
+    with TestClient(create_app(settings_for(text_artifact), Models(text_engine))) as client:
         texts = ["what is my balance", "hi"]
         for _ in range(3):
             client.post("/predict", json={"inputs": texts})
@@ -106,7 +105,7 @@ def test_every_answer_is_counted_by_route_status_and_reason(text_engine: Engine,
 
 
 def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
-    with TestClient(create_front(settings_for(text_artifact), Models(text_engine))) as client:
+    with TestClient(create_app(settings_for(text_artifact), Models(text_engine))) as client:
         client.post("/predict", json={"inputs": ["rain " * 20] * 7})
         total = client.get("/traffic").json()["total"]
     assert (total["rows"], total["tokens"]) == (7, 7 * 12)
@@ -114,20 +113,21 @@ def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
 
 
 def test_clients_that_left_and_defects_are_counted_too(text_engine: Engine, text_artifact: Any, monkeypatch: Any):
-    front = create_front(settings_for(text_artifact), Models(text_engine))
+    settings, models = settings_for(text_artifact), Models(text_engine)
+    reporter = create_reporter(settings, models, None)
+    app, traffic = create_app(settings, models, reporter=reporter), reporter.journal.traffic
 
     async def gone(*_: Any) -> Any:
-        raise ClientDisconnect
+        return {"type": "http.disconnect"}
 
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
-    monkeypatch.setattr(front, "respond", gone)
-    asyncio.run(front(scope, gone, gone))
-    assert front.traffic.requests == {("/predict", 499): 1}
-    assert front.traffic.in_flight == 0
+    path = {"path": "/predict", "raw_path": b"/predict", "query_string": b"", "root_path": ""}
+    asyncio.run(app({"type": "http", "method": "POST", "headers": [], **path}, gone, gone))
+    assert traffic.requests == {("/predict", 499): 1}
+    assert traffic.in_flight == 0
 
-    with TestClient(front, raise_server_exceptions=False) as client:
+    with TestClient(app, raise_server_exceptions=False) as client:
         monkeypatch.setattr(text_engine.collector, "all_layers", lambda _: 1 / 0)
         assert client.get("/norm-stats").status_code == 500
-    assert front.traffic.requests["/norm-stats", 500] == 1
-    tally, _ = front.traffic.snapshot([])
+    assert traffic.requests["/norm-stats", 500] == 1
+    tally, _ = traffic.snapshot([])
     assert tally.refusals == {REASONS[499]: 1, REASONS[500]: 1}

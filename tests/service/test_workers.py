@@ -9,92 +9,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runtime.artifact import Artifact
 from runtime.state_store import read_kept
+from tests.service import processes
+from tests.service.processes import ROOT, Service, ask, is_running, wait_until
 
-ESTABLISHED = "01"  # of /proc/net/tcp, proc(5)
-ROOT = Path(__file__).parents[2]
 ROWS = ["what is my balance", "will it rain", "hi"]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 
 
-class Service:
-    """A running `addnorm serve`, and who of its processes does what."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        assert process.stdout
-        for line in process.stdout:
-            if found := re.search(r"serves at http://127\.0\.0\.1:(\d+) ", line):
-                self.port = int(found[1])
-                return
-        raise AssertionError("the service ended without saying where it listens")
-
-    @property
-    def workers(self) -> set[int]:
-        return set(map(int, Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()))
-
-    def connect(self) -> HTTPConnection:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
-        connection.connect()
-        return connection
-
-    def connect_to_each(self) -> dict[int, HTTPConnection]:
-        """A connection to every worker, by its process."""
-        connections: dict[int, HTTPConnection] = {}
-        deadline = time.monotonic() + 10
-        while connections.keys() != self.workers and time.monotonic() < deadline:
-            connection = self.connect()
-            ask(connection, "/health/live")  # it is accepted once it is answered
-            pid = self.behind(connection)
-            if connections.setdefault(pid, connection) is not connection:
-                connection.close()
-        assert connections.keys() == self.workers
-        return connections
-
-    def behind(self, connection: HTTPConnection) -> int:
-        """The worker at the other end."""
-        ends = f":{self.port:04X}", f":{connection.sock.getsockname()[1]:04X}"
-        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
-        (inode,) = [line[9] for line in lines if (line[1][-5:], line[2][-5:], line[3]) == (*ends, ESTABLISHED)]
-        (pid,) = [pid for pid in self.workers if f"socket:[{inode}]" in open_files(pid)]
-        return pid
-
-
-def open_files(pid: int) -> set[str]:
-    found = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            found.add(str(entry.readlink()))
-    return found
-
-
-def ask(connection: HTTPConnection, path: str) -> Any:
-    connection.request("GET", path)
-    return json.loads(connection.getresponse().read())
-
-
-@contextmanager
-def serving(artifact: Artifact, *options: str) -> Iterator[Service]:
-    command = [sys.executable, "-m", "addnorm", "serve", "--port", "0", "--device", "cpu", "--workers", "2", *options]
-    environment = os.environ | {"ADDNORM_MODEL": str(artifact.path)}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Service(process)
-        finally:
-            process.terminate()
-            try:
-                process.wait(40)
-            finally:
-                process.kill()
+def serving(artifact: Artifact, *options: str) -> AbstractContextManager[Service]:
+    return processes.serving("--workers", "2", *options, model=str(artifact.path))
 
 
 class Traffic:
@@ -149,20 +80,6 @@ class Traffic:
                         self.failed += len(ROWS) * (not answered)
         finally:
             connection.close()
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come to hold"
-        time.sleep(0.01)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_every_worker_counts_for_all_exactly_while_traffic_runs(text_artifact: Artifact):

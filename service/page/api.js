@@ -1,0 +1,45 @@
+// The service's answers. Addresses are relative, so the page also works behind a path of a proxy.
+import { store } from "./store.js";
+
+let key = "";
+
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export function useKey(text) {
+  key = text;
+  store.set("refused", null);
+}
+
+export async function ask(path, options = {}) {
+  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  let response;
+  try {
+    response = await fetch(path, { cache: "no-store", ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "The service does not answer. What you typed stays here; try again in a moment.");
+  }
+  if (response.ok) return response;
+  if (response.status === 401) store.set("refused", Date.now());
+  const body = await response.json().catch(() => ({}));
+  throw new Refused(response.status, body.error ?? `The service answered ${response.status}.`);
+}
+
+export const get = async (path) => (await ask(path)).json();
+
+export async function predict(body) {
+  const started = performance.now();
+  const response = await ask("predict", { method: "POST", body: JSON.stringify(body) });
+  const answer = await response.json();
+  return { answer, phases: phases(response.headers.get("server-timing")), total: performance.now() - started };
+}
+
+function phases(header) {
+  const parts = (header ?? "").matchAll(/([a-z]+);dur=([\d.]+)/g);
+  return Object.fromEntries([...parts].map(([, name, milliseconds]) => [name, Number(milliseconds)]));
+}

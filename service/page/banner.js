@@ -1,0 +1,32 @@
+// The verdict, always on top: one sentence, and what to do about it.
+import { $, fill, h, markOf } from "./dom.js";
+import { advice, detail, headline, overflow } from "./words.js";
+
+let said = "";
+
+export function showBanner(summary) {
+  const banner = $("banner");
+  const { state, since, first_layer } = summary.verdict;
+  const alarm = overflow(summary);
+  banner.dataset.state = alarm ? "drift" : state;
+  banner.querySelector(".mark").textContent = alarm ? "!" : markOf(state);
+  banner.querySelector("h1").textContent = alarm || headline(summary);
+  banner.querySelector(".detail").textContent = detail(summary);
+  fill(banner.querySelector(".advice"), advice(summary), state === "drift" ? hints(summary) : null);
+  // screen readers hear of a change of state, not of every request
+  const news = [summary.asked, state, since, first_layer, alarm].join();
+  if (news !== said) $("spoken").textContent = `${alarm || headline(summary)}. ${advice(summary)}`;
+  said = news;
+}
+
+function hints(summary) {
+  const layer = summary.verdict.first_layer;
+  const norm = summary.layers.some((each) => each.name === layer);
+  return [
+    " ",
+    norm ? h("a", { href: `#layers/${layer}` }, "See that layer") : h("a", { href: "#layers" }, "See all layers"),
+    ", or ask one of the requests again under ",
+    h("a", { href: "#try" }, "Try it"),
+    ".",
+  ];
+}

@@ -1,0 +1,70 @@
+// The network, and one of its norms in detail.
+import { get } from "./api.js";
+import { $, fill, h } from "./dom.js";
+import { layerCard } from "./layer.js";
+import { drawNetwork } from "./network.js";
+import { store } from "./store.js";
+
+const EVERY = 6000; // milliseconds
+
+let shown = false;
+let chosen = "";
+let asked = null;
+let placements = {};
+const list = h("ol", { class: "network", "aria-label": "The encoder, from its input to its output" });
+const card = layerCard();
+
+function build() {
+  const left = h("div", { class: "card" }, h("h2", {}, "The encoder"), h("p", { class: "soft small" }, "Score of each norm, and its limit. Choose one."), list);
+  fill($("view-layers"), h("div", { class: "layers" }, left, card.element));
+}
+
+export const layersView = {
+  show(visible, rest) {
+    shown = visible;
+    if (!visible) return;
+    if (!$("view-layers").firstChild) build();
+    if (rest && rest !== chosen) { chosen = rest; asked = null; }
+    update();
+    if (rest && innerWidth < 900) card.element.scrollIntoView(); // it is below the network there
+  },
+};
+
+store.on("summary", () => shown && update());
+store.on("window", () => { asked = null; });
+store.on("model", () => { placements = {}; asked = null; });
+
+function layerNow(summary) {
+  const names = summary.layers.map((layer) => layer.name);
+  if (names.includes(chosen)) return chosen;
+  return names.includes(summary.verdict.first_layer) ? summary.verdict.first_layer : names[0];
+}
+
+function update() {
+  const summary = store.get("summary");
+  if (!summary) return;
+  const name = layerNow(summary);
+  const here = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  drawNetwork(list, summary, placements, name);
+  if (here) list.querySelector(`[href="${CSS.escape(here)}"]`)?.focus({ preventScroll: true });
+  if (!asked || asked.name !== name || asked.window !== store.get("window") || Date.now() - asked.at > EVERY) read(name);
+}
+
+async function read(name) {
+  const window = store.get("window");
+  asked = { name, window, at: Date.now() };
+  try {
+    if (!(name in placements)) await readPlacements();
+    const [layer, history] = await Promise.all([get(`norm-stats/${encodeURIComponent(name)}?window=${window}`), get(`norm-stats/history?window=${window}`)]);
+    if (asked?.name === name && asked.window === window) card.show(layer, history);
+  } catch (error) {
+    asked = null;
+    card.fail(error.message);
+  }
+}
+
+async function readPlacements() {
+  const { layers } = await get("norm-stats");
+  placements = Object.fromEntries(layers.map((layer) => [layer.name, layer.placement]));
+  drawNetwork(list, store.get("summary"), placements, asked?.name);
+}

@@ -1,0 +1,37 @@
+// The encoder as the Add & Norm papers draw it, read from the names and placement of its norms.
+import { fill, h, stateOf } from "./dom.js";
+import { linesOf } from "./verdict.js";
+import { num } from "./words.js";
+
+const SUBLAYERS = { attention: "Self-Attention", feed_forward: "Feed-Forward" };
+
+export function drawNetwork(list, summary, placements, selected) {
+  const lines = linesOf(summary);
+  fill(list, lines.flatMap((line) => partsOf(line, placements[line.name] ?? "post", line.name === selected)));
+}
+
+function partsOf(line, placement, selected) {
+  const found = line.name.match(/^(blocks\.(\d+))\.(attention|feed_forward)\.norm$/);
+  if (!found) return [item(norm(line, titleOf(line.name), selected))];
+  const block = found[3] === "attention" ? [h("li", { class: "block" }, `Block ${found[2]}`)] : [];
+  const sublayer = h("span", { class: "node plain" }, SUBLAYERS[found[3]]);
+  if (placement === "post") return [...block, item(sublayer, "around"), item(norm(line, "Add & Norm", selected), "into")];
+  return [...block, item(norm(line, "Norm", selected), "around pre"), item(sublayer), item(h("span", { class: "node plain add" }, "Add"), "into pre")];
+}
+
+const item = (node, className) => h("li", { class: className }, node);
+
+function titleOf(name) {
+  if (name === "input") return "Input x";
+  if (name === "output") return "Output";
+  if (name === "embeddings.norm") return "Embedding & Norm";
+  return name.startsWith("final") ? "Final Norm" : "Norm";
+}
+
+function norm(line, title, selected) {
+  const ends = line.name === "input" || line.name === "output";
+  const score = line.threshold ? `${num(line.score, 2)} of ${num(line.threshold, 3)}` : "";
+  const parts = [h("strong", {}, title), stateOf(line.state), h("span", { class: "name" }, ends ? "" : line.name.split(".").map((part, i) => [i ? [".", h("wbr")] : null, part])), h("span", { class: "score" }, score)];
+  if (ends) return h("div", { class: "node", "data-state": line.state }, parts);
+  return h("a", { class: "node", href: `#layers/${line.name}`, "data-state": line.state, "aria-current": selected ? "true" : undefined }, parts);
+}

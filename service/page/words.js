@@ -1,0 +1,78 @@
+// Numbers, times and sentences as people read them.
+
+export const WINDOWS = { "5m": "5 min", "1h": "1 h", "24h": "24 h", all: "All" };
+const OVER = { "5m": "over the last 5 minutes", "1h": "over the last hour", "24h": "over the last 24 hours" };
+
+export const count = (n) => (n ?? 0).toLocaleString("en");
+export const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
+
+export function num(x, digits = 3) {
+  if (x === null || x === undefined) return "–";
+  if (x === 0) return "0";
+  const size = Math.abs(x);
+  if (size >= 1e5 || size < 1e-3) return x.toExponential(digits - 1).replace("e+", "e").replace("-", "−");
+  return Number(x.toPrecision(digits)).toString().replace("-", "−");
+}
+
+export const milliseconds = (x) => (x === null || x === undefined ? "–" : x < 1 ? `${Math.round(1000 * x)} µs` : `${num(x)} ms`);
+export const clock = (iso) => new Date(iso).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+
+export function moment(iso) {
+  const date = new Date(iso);
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? clock(iso) : `${date.getDate()} ${date.toLocaleDateString("en", { month: "short" })}, ${clock(iso)}`;
+}
+
+export function shortName(name) {
+  const found = name.match(/^blocks\.(\d+)\.(\w+?)\.norm$/);
+  if (found) return `block ${found[1]} ${found[2].replace("_", "-")}`;
+  return name.replace(/\.norm$/, "").replace("final_norm", "final norm");
+}
+
+// the two ends are no layers with a name of their own
+const placeOf = (name) => (name === "input" || name === "output" ? `the ${name}` : name);
+const over = (summary) => OVER[summary.asked] ?? `since ${moment(summary.since)}`;
+
+export function headline(summary) {
+  const { verdict, window, needed } = summary;
+  const requests = `${count(window.requests)} request${window.requests === 1 ? "" : "s"}`;
+  switch (verdict.state) {
+    case "ok": return `Ok ${over(summary)}, ${requests}`;
+    case "mix_shift": return `Other topics ${verdict.since ? `since ${moment(verdict.since)}` : over(summary)}, each as it was`;
+    case "drift": {
+      const when = verdict.since ? `since ${moment(verdict.since)}` : over(summary);
+      return `Drift ${when}, first at ${placeOf(verdict.first_layer)}`;
+    }
+    default:
+      if (summary.input === undefined) return "This model cannot be judged";
+      return `Not enough data yet: ${window.requests} of ${needed} requests`;
+  }
+}
+
+export function advice(summary) {
+  const { verdict } = summary;
+  if (verdict.state === "ok") return "Nothing to do: if something went wrong, the traffic is not what did.";
+  if (verdict.state === "mix_shift") return "The model copes. Look at what is asked that was not before.";
+  if (verdict.state === "insufficient_data") {
+    if (summary.input === undefined) return "Export it again with at least 100 validation inputs, and 4 of every class.";
+    return summary.window.requests < summary.requests ? "Choose a longer window, or wait." : "Send it some requests, or ask it something under Try it.";
+  }
+  if (verdict.first_layer === "input") {
+    return "Inputs are longer, shorter or spelled otherwise than in training: look for a new client, a broken encoding, or another language.";
+  }
+  if (verdict.first_layer === "output") {
+    return "Inputs look as usual, but the model has grown unsure of them: look for requests that fit none of its classes.";
+  }
+  return "What is said has changed: read recent requests, look for new topics, then retrain or extend the classes.";
+}
+
+export function detail(summary) {
+  const { window, baseline } = summary;
+  const source = `${count(baseline.requests)} requests of ${baseline.source === "live" ? `live traffic up to ${moment(baseline.taken)}` : "validation data"}`;
+  return `${summary.verdict.sentence} Window: ${moment(window.from)} to ${moment(window.to)}. Baseline: ${source}.`;
+}
+
+export function overflow(summary) {
+  const hit = summary.layers.find((layer) => layer.not_finite > 0);
+  return hit ? `Overflow: ${count(hit.not_finite)} tokens were NaN or infinite where they entered ${hit.name}.` : "";
+}

@@ -1,0 +1,71 @@
+"""The model repository, as the extension of the Open Inference Protocol has it: what there is, load, unload.
+
+Bodies may be missing, and are JSON whatever their Content-Type, as in the protocol's own clients.
+"""
+
+from typing import Any, TypeVar
+
+from fastapi import Depends, FastAPI, Request
+from pydantic import BaseModel, ValidationError
+
+from service.control import Control
+from service.errors import invalid_request
+from service.keys import ApiKeys
+from service.routes.common import GUARDED, error
+from service.schemas import IndexEntry, IndexRequest, LoadRequest, UnloadRequest
+
+BAD = error(400, "The body cannot be used, or this service serves one artifact alone")
+UNKNOWN = error(404, "No such model or version")
+BROKEN = error(409, "What lies there cannot be served; nothing was changed")
+FAILED = error(503, "A worker ended meanwhile, or the service is stopping; nothing was changed")
+Read = TypeVar("Read", bound=BaseModel)
+
+
+def add_repository(app: FastAPI, control: Control, keys: ApiKeys) -> None:
+    guard = [Depends(keys)]
+
+    @app.post("/v2/repository/index", responses=BAD, openapi_extra=takes(IndexRequest))
+    async def repository_index(request: Request) -> list[IndexEntry]:
+        """Every model and version, and whether it answers."""
+        asked = await read(request, IndexRequest)
+        return [IndexEntry.model_validate(entry) for entry in await control.index(asked.ready)]
+
+    @app.post(
+        "/v2/repository/models/{name}/load",
+        responses=BAD | GUARDED | UNKNOWN | BROKEN | FAILED,
+        dependencies=guard,
+        openapi_extra=takes(LoadRequest),
+    )
+    async def load(name: str, request: Request) -> dict[str, str]:
+        """Serves a model's highest versions as they lie on disk, or one version more; no request is dropped."""
+        version = (await read(request, LoadRequest)).parameters.version
+        await control.load(name, None if version is None else str(version))
+        return {}
+
+    @app.post(
+        "/v2/repository/models/{name}/unload",
+        responses=BAD | GUARDED | UNKNOWN | FAILED,
+        dependencies=guard,
+        openapi_extra=takes(UnloadRequest),
+    )
+    async def unload(name: str, request: Request) -> dict[str, str]:
+        """Serves a model no more; what was accepted is answered."""
+        await read(request, UnloadRequest)
+        await control.unload(name)
+        return {}
+
+
+async def read(request: Request, kind: type[Read]) -> Read:
+    """The request's body, or an empty one."""
+    try:
+        return kind.model_validate_json(await request.body() or b"{}")
+    except ValidationError as error:
+        raise invalid_request(error) from None
+
+
+def takes(kind: type[BaseModel]) -> dict[str, Any]:
+    """For the documents: the body that is read by hand."""
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    for definition in schema.pop("$defs", {}).values():
+        schema["properties"]["parameters"] = definition
+    return {"requestBody": {"required": False, "content": {"application/json": {"schema": schema}}}}

@@ -1,0 +1,66 @@
+"""The examples of docs/api.md run as they stand, against a real server of the embedded model."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from service.engine import Engine
+from service.models import Models
+from service.settings import Settings
+from tests.live import Live, listening
+
+ROOT = Path(__file__).parents[2]
+KSERVE = ROOT / ".clients" / "kserve" / "bin" / "python"
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE | re.DOTALL)
+CURLS = re.findall(r"^curl .*$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[Live]:
+    settings = Settings(device="cpu", workers=1)
+    with listening(settings, Models(Engine(settings))) as live:
+        yield live
+
+
+def run(live: Live, marker: str, python: Path | str = sys.executable) -> str:
+    """What the one example that has `marker` prints."""
+    (example,) = [code for code in EXAMPLES if marker in code]
+    assert "127.0.0.1:8000" in example
+    code = example.replace("127.0.0.1:8000", live.address)
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run():
+    markers = ("tritonclient", "kserve", "openai")
+    assert [sum(marker in code for marker in markers) for code in EXAMPLES] == [1] * len(markers)
+
+
+def test_tritonclient_example(embedded: Live):
+    assert run(embedded, "tritonclient").startswith("[b'balance' b'weather']")
+
+
+@pytest.mark.skipif(not KSERVE.exists(), reason=f"{KSERVE} is missing: make .clients/kserve.stamp installs it")
+def test_kserve_example(embedded: Live):
+    assert run(embedded, "kserve", KSERVE).strip() == "['balance']"
+
+
+def test_openai_example(embedded: Live):
+    assert run(embedded, "openai").splitlines() == ["160 7", "['intents', 'intents:1']"]
+
+
+def test_curl_example(embedded: Live):
+    """Without curl itself, which need not be installed."""
+    (command,) = CURLS
+    _, url, option, body = shlex.split(command.replace("127.0.0.1:8000", embedded.address))
+    assert option == "-d"
+    first, second = httpx.post(url, content=body, trust_env=False).json()["embeddings"]
+    assert 0.5 < np.dot(first["embedding"], second["embedding"]) < 1

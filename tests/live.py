@@ -1,0 +1,38 @@
+"""A real server in a thread, for clients that want a port."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from service.models import Models
+from service.process import server_config
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Live:
+    """Where it listens, and what it serves."""
+
+    address: str
+    models: Models
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+
+@contextmanager
+def listening(settings: Settings, models: Models) -> Iterator[Live]:
+    """Serves as `addnorm serve` does, until the block ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(server_config(settings, models))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        yield Live(f"127.0.0.1:{listener.getsockname()[1]}", models)
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()

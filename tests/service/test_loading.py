@@ -1,0 +1,251 @@
+"""The repository of a service of one process, through its application."""
+
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from runtime.artifact import Artifact
+from runtime.errors import ArtifactError, DeviceError
+from runtime.manifest import CANARY, MODEL
+from service import loading
+from service.app import create_app
+from service.engine import Engine
+from service.loading import Loader, load_all
+from service.settings import Settings
+from tests.helpers import publish
+
+
+@pytest.fixture
+def directory(tmp_path: Path, text_artifact: Artifact, feature_artifact: Artifact) -> Path:
+    """A repository of texts/1, texts/2 and signals/7."""
+    publish(tmp_path, "signals", "7", feature_artifact)
+    for version in "12":
+        publish(tmp_path, "texts", version, text_artifact)
+    return tmp_path
+
+
+@pytest.fixture
+def loader(directory: Path) -> Loader:
+    return load_all(Settings(models=directory, device="cpu", workers=1, default_model="texts", watch=0.02))
+
+
+@pytest.fixture
+def client(loader: Loader) -> Iterator[TestClient]:
+    with TestClient(create_app(loader.settings, loader.models, loader)) as client:
+        yield client
+
+
+def load(client: TestClient, name: str, body: object = None) -> tuple[int, Any]:
+    answer = client.post(f"/v2/repository/models/{name}/load", content=json.dumps(body) if body is not None else b"")
+    return answer.status_code, answer.json()
+
+
+def version(client: TestClient) -> str:
+    return str(client.post("/predict", json={"inputs": "hi"}).json()["version"])
+
+
+def wrong_canary(artifact: Artifact) -> dict[str, bytes]:
+    canary = json.loads(artifact.files[CANARY])
+    return {CANARY: json.dumps(canary | {"logits": (np.array(canary["logits"]) + 1).tolist()}).encode()}
+
+
+def test_everything_there_is_answers(client: TestClient):
+    assert client.get("/health/ready").json()["models"] == {"signals": ["7"], "texts": ["1", "2"]}
+    assert version(client) == "2"
+    assert client.get("/model", params={"name": "signals"}).json()["inputs"]["kind"] == "features"
+    assert client.get("/model", params={"version": "1"}).json()["version"] == "1"
+    stats = client.get("/norm-stats", params={"model": "signals"}).json()
+    assert (stats["model"], stats["version"], stats["requests"]) == ("signals", "7", 0)
+    for path, query in (("/model", {"name": "x"}), ("/norm-stats", {"model": "x"}), ("/norm-stats", {"version": "3"})):
+        answer = client.get(path, params=query)
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_model")
+
+
+def test_new_version_takes_over_and_the_oldest_leaves(client: TestClient, directory: Path, text_artifact: Artifact):
+    publish(directory, "texts", "3", text_artifact)
+    assert load(client, "texts") == (200, {})
+    assert version(client) == "3"
+    assert client.get("/health/ready").json()["models"]["texts"] == ["2", "3"]
+    assert load(client, "texts", {"parameters": {"version": "1"}}) == (200, {})
+    assert client.get("/health/ready").json()["models"]["texts"] == ["1", "2", "3"]
+    assert version(client) == "3"
+    assert load(client, "texts", {}) == (200, {})
+    assert client.get("/health/ready").json()["models"]["texts"] == ["2", "3"]
+
+
+def test_artifact_that_was_exported_anew_takes_its_own_place(
+    loader: Loader, client: TestClient, directory: Path, text_artifact: Artifact
+):
+    before = loader.models.find("texts", "2"), loader.models.find("texts", "1")
+    version(client)
+    publish(directory, "texts", "2", text_artifact, {"notes.txt": b"anew"})
+    assert load(client, "texts") == (200, {})
+    after = loader.models.find("texts", "2"), loader.models.find("texts", "1")
+    assert after[0] is not before[0] and after[1] is before[1]
+    assert client.get("/norm-stats").json()["requests"] == 0  # it is another artifact
+    assert load(client, "texts", {}) == (200, {}) and loader.models.find("texts", "2") is after[0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path, _: (path / MODEL).write_bytes(b"half"), "SHA-256 does not match"),
+        (lambda path, _: (path / CANARY).unlink(), "cannot be read"),
+        (lambda path, one: publish(path.parents[1], "texts", "3", one, wrong_canary(one)), "reproduce its canary"),
+        (lambda path, one: publish(path.parents[1], "texts", "3", one, {"baseline.json": b"{}"}), "baseline"),
+    ],
+    ids=["hash", "missing", "canary", "baseline"],
+)
+def test_broken_version_changes_nothing(
+    client: TestClient, directory: Path, text_artifact: Artifact, spoil: Any, reason: str
+):
+    spoil(publish(directory, "texts", "3", text_artifact), text_artifact)
+    status, answer = load(client, "texts")
+    assert (status, answer["code"]) == (409, "artifact_error") and reason in answer["error"]
+    assert version(client) == "2"
+    entry = client.post("/v2/repository/index").json()[-1]
+    assert (entry["version"], entry["state"]) == ("3", "UNAVAILABLE") and reason in entry["reason"]
+    publish(directory, "texts", "4", text_artifact)
+    assert load(client, "texts") == (200, {}) and version(client) == "4"
+    assert client.get("/health/ready").json()["models"]["texts"] == ["2", "4"]
+
+
+def test_directory_of_another_model_is_refused(client: TestClient, directory: Path):
+    shutil.copytree(directory / "texts" / "2", directory / "texts" / "3")
+    status, answer = load(client, "texts")
+    assert status == 409 and "holds texts/2, as its manifest says" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("models/nowhere/load", "", 404, "unknown_model"),
+        ("models/nowhere/unload", "", 404, "unknown_model"),
+        ("models/..%2f..%2fetc/load", "", 404, "not_found"),
+        ("models/.git/load", "", 400, "invalid_name"),
+        ("models/%2e%2e/unload", "", 400, "invalid_name"),
+        ("models/a%5cb/load", "", 400, "invalid_name"),
+        ("models/texts/load", {"parameters": {"version": "../2"}}, 400, "invalid_name"),
+        ("models/texts/load", {"parameters": {"version": "9"}}, 404, "unknown_model"),
+        ("models/texts/load", {"parameters": {"config": "{}"}}, 400, "invalid_request"),
+        ("models/texts/load", [], 400, "invalid_request"),
+        ("index", {"ready": "perhaps"}, 400, "invalid_request"),
+    ],
+)
+def test_what_cannot_be_is_refused(client: TestClient, path: str, body: object, status: int, code: str):
+    content = json.dumps(body).encode() if body != "" else b""
+    answer = client.post(f"/v2/repository/{path}", content=content)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert version(client) == "2"
+
+
+def test_unloaded_default_model_is_unavailable_until_it_is_loaded(client: TestClient):
+    assert client.post("/v2/repository/models/texts/unload", content=b'{"parameters": {}}').json() == {}
+    for answer in (client.post("/predict", json={"inputs": "hi"}), client.get("/health/ready"), client.get("/model")):
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert "The default model 'texts' is not loaded: load it with POST" in answer.json()["error"]
+    assert client.get("/norm-stats").status_code == 503
+    assert client.get("/norm-stats", params={"model": "signals"}).status_code == 200
+    ready = client.post("/v2/repository/index", json={"ready": True}).json()
+    assert [(entry["name"], entry["version"]) for entry in ready] == [("signals", "7")]
+    assert load(client, "texts") == (200, {}) and version(client) == "2"
+
+
+def test_statistics_of_an_unloaded_model_are_resumed(client: TestClient):
+    version(client)
+    client.post("/v2/repository/models/texts/unload")
+    load(client, "texts")
+    assert client.get("/norm-stats").json()["requests"] == 1
+    assert client.get("/norm-stats/compare", params={"against": "version:1"}).json()["against"]["requests"] == 0
+
+
+def test_event_loop_answers_while_a_model_is_loaded(
+    client: TestClient, directory: Path, text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Engine:
+        begun.set()
+        assert go_on.wait(10)
+        return Engine(*arguments)
+
+    publish(directory, "texts", "3", text_artifact)
+    monkeypatch.setattr(loading, "Engine", slow)
+    loads = threading.Thread(target=load, args=(client, "texts"))
+    loads.start()
+    assert begun.wait(10)
+    assert version(client) == "2"
+    go_on.set()
+    loads.join(10)
+    assert version(client) == "3"
+
+
+def test_watched_directory_is_followed(
+    client: TestClient, directory: Path, text_artifact: Artifact, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    publish(directory, "texts", "3", text_artifact)
+    wait_until(client, {"signals": ["7"], "texts": ["2", "3"]})
+    publish(directory, "texts", "4", text_artifact, wrong_canary(text_artifact))
+    shutil.rmtree(directory / "signals")
+    wait_until(client, {"texts": ["2", "3"]})
+    assert "model texts stays as it was: " in caplog.text and "reproduce its canary" in caplog.text
+    assert version(client) == "3"
+
+
+def wait_until(client: TestClient, models: dict[str, list[str]]) -> None:
+    deadline = time.monotonic() + 10
+    while client.get("/health/ready").json()["models"] != models:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_start_goes_without_what_does_not_run(directory: Path, text_artifact: Artifact):
+    publish(directory, "texts", "3", text_artifact, wrong_canary(text_artifact))
+    publish(directory, "alone", "1", text_artifact, wrong_canary(text_artifact))
+    loader = load_all(Settings(models=directory, device="cpu", workers=1))
+    assert [(name, loader.models.versions(name)) for name in loader.models.names()] == [
+        ("signals", ["7"]),
+        ("texts", ["1", "2"]),
+    ]
+    assert loader.models.default.manifest.name == "signals"
+    assert [artifact.files for artifact in loader.catalog.artifacts()] == [{}] * 3  # the sessions have it
+
+
+def test_start_without_anything_that_runs_is_refused(tmp_path: Path, text_artifact: Artifact):
+    publish(tmp_path, "texts", "1", text_artifact, wrong_canary(text_artifact))
+    with pytest.raises(ArtifactError, match="does not reproduce its canary"):
+        load_all(Settings(models=tmp_path, device="cpu", workers=1))
+
+
+def test_start_without_its_device_is_refused(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider"):
+        load_all(Settings(models=directory, device="cuda", workers=1))
+
+
+def test_single_artifact_is_listed_and_cannot_be_changed(text_artifact: Artifact):
+    with TestClient(create_app(Settings(model=text_artifact.path, device="cpu"))) as client:
+        (entry,) = client.post("/v2/repository/index").json()
+        assert entry == {"name": "texts", "version": "1", "state": "READY", "reason": ""}
+        for path in ("load", "unload"):
+            answer = client.post(f"/v2/repository/models/texts/{path}")
+            assert (answer.status_code, answer.json()["code"]) == (400, "no_repository")
+
+
+def test_changes_need_a_key_where_there_is_one(loader: Loader):
+    settings = loader.settings.model_copy(update={"api_keys": "secret"})
+    with TestClient(create_app(settings, loader.models, loader)) as client:
+        for path in ("models/texts/load", "models/texts/unload"):
+            assert client.post(f"/v2/repository/{path}").status_code == 401
+            assert client.post(f"/v2/repository/{path}", headers={"X-API-Key": "secret"}).status_code == 200
+        assert client.post("/v2/repository/index").status_code == 200

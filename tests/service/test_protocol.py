@@ -1,0 +1,251 @@
+"""The short way from the socket answers exactly as the application does, and hands on what is not plain."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service.engine import Engine
+from service.models import Models
+from service.process import server_config
+from service.protocol import is_whole_prediction
+from service.settings import Settings
+from tests.conftest import settings_for
+
+TEXT = b'{"inputs": "what is my balance"}'
+BODIES = [
+    TEXT,
+    b'{"inputs": ["hi", "will it rain"], "top_k": 3, "norm_stats": true}',
+    b'{"inputs": ["hi", ""]}',
+    b'{"inputs": ["hi"], "top_k": 0}',
+    b'{"inputs": ["hi"], "timeout": 1e-9}',
+    b'{"inputs": ',
+    b"",
+    b'{"inputs": ["hi", "hi", "hi", "hi", "hi", "hi", "hi", "hi", "hi"]}',
+]
+Answer = tuple[int, dict[str, str], Any]
+
+
+@pytest.fixture
+def settings(text_artifact: Any) -> Settings:
+    return settings_for(text_artifact)
+
+
+def request(body: bytes, *headers: bytes, target: bytes = b"/predict", version: bytes = b"1.1") -> bytes:
+    head = [b"POST %s HTTP/%s" % (target, version), b"Host: x", b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+class Client:
+    """A connection to the service."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def ask(self, content: bytes) -> Answer:
+        self.writer.write(content)
+        return await self.answer()
+
+    async def answer(self) -> Answer:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        body = await self.reader.readexactly(int(headers["content-length"]))
+        return int(head[0].split()[1]), headers, json.loads(body)
+
+
+Connect = Callable[[], Awaitable[Client]]
+
+
+@asynccontextmanager
+async def serving(settings: Settings, engine: Engine) -> AsyncIterator[tuple[Connect, uvicorn.Server]]:
+    """A service on a free port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(server_config(settings, Models(engine)))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    clients: list[Client] = []
+
+    async def connect() -> Client:
+        clients.append(Client(*await asyncio.open_connection(*listener.getsockname())))
+        return clients[-1]
+
+    try:
+        async with asyncio.timeout(20):
+            yield connect, server
+    finally:
+        server.should_exit = True
+        for client in clients:
+            client.writer.close()
+        await task
+
+
+def play(settings: Settings, engine: Engine, scenario: Callable[[Connect, uvicorn.Server], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with serving(settings, engine) as served:
+            await scenario(*served)
+
+    asyncio.run(main())
+
+
+def unmeasured(answer: Answer) -> tuple[int, set[str], Any]:
+    """Without what differs from request to request."""
+    status, headers, body = answer
+    return status, set(headers), body
+
+
+def test_both_ways_give_the_same_answer(settings: Settings, text_engine: Engine):
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        client = await connect()
+        for body in BODIES:
+            for headers in ((), (b"Connection: keep-alive", b"X-Any: thing")):
+                short = await client.ask(request(body, *headers))
+                long = await client.ask(request(body, *headers, target=b"/predict?long=way"))
+                assert unmeasured(short) == unmeasured(long), body
+                assert ("server-timing" in short[1]) == (short[0] == 200)
+
+    play(settings, text_engine, scenario)
+
+
+def test_what_is_not_plain_goes_the_long_way(settings: Settings, text_engine: Engine):
+    asked = [
+        (request(TEXT, b"Origin: http://elsewhere"), 200),
+        (request(TEXT, target=b"/predict/"), 307),
+        (b"GET /predict HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (request(TEXT, version=b"1.0"), 200),
+    ]
+
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        for content, status in asked:
+            client = await connect()
+            client.writer.write(content)
+            assert int((await client.reader.readuntil(b"\r\n")).split()[1]) == status, content
+
+    play(settings, text_engine, scenario)
+
+
+def test_requests_in_one_segment_are_answered_in_order(settings: Settings, text_engine: Engine):
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        client = await connect()
+        counts = [1, 3, 2, 5]
+        client.writer.write(b"".join(request(json.dumps({"inputs": ["hi"] * count}).encode()) for count in counts))
+        assert [len((await client.answer())[2]["predictions"]) for _ in counts] == counts
+
+    play(settings, text_engine, scenario)
+
+
+def test_body_may_come_in_pieces_and_in_chunks(settings: Settings, text_engine: Engine):
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        client, content = await connect(), request(TEXT)
+        for at in range(0, len(content), 7):
+            client.writer.write(content[at : at + 7])
+            await asyncio.sleep(0)
+        assert (await client.answer())[0] == 200
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (TEXT[:9], TEXT[9:]))
+        assert (await client.ask(head + chunks + b"0\r\n\r\n"))[0] == 200
+
+    play(settings, text_engine, scenario)
+
+
+def test_too_large_a_body_is_refused_and_the_connection_closed(settings: Settings, text_engine: Engine):
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        client = await connect()
+        status, headers, body = await client.ask(request(b"x" * (settings.max_body_bytes + 1)))
+        assert (status, body["code"], headers["connection"]) == (413, "body_too_large", "close")
+        assert await client.reader.read() == b""
+
+    play(settings, text_engine, scenario)
+
+
+def test_connection_is_closed_where_the_client_asks_for_it(settings: Settings, text_engine: Engine):
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        client = await connect()
+        status, headers, _ = await client.ask(request(TEXT, b"Connection: close"))
+        assert (status, headers["connection"]) == (200, "close")
+        assert await client.reader.read() == b""
+
+    play(settings, text_engine, scenario)
+
+
+def test_request_of_a_client_that_left_is_dropped(
+    settings: Settings, text_engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    """Its rows do not run, and the next client is answered."""
+    batcher = text_engine.batcher
+
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(batcher.pump, "wake", lambda _: None)
+            client = await connect()
+            client.writer.write(request(TEXT))
+            while not batcher.backlog.requests:
+                await asyncio.sleep(0.001)
+            client.writer.close()
+            while batcher.backlog.requests:
+                await asyncio.sleep(0.001)
+        assert (batcher.counters.abandoned, batcher.counters.rows) == (1, 0)
+        assert (await (await connect()).ask(request(TEXT)))[0] == 200
+
+    play(settings, text_engine, scenario)
+
+
+@pytest.mark.parametrize("target", [b"/predict", b"/predict?long=way"], ids=["unread", "read"])
+def test_overload_is_told_with_when_to_come_back(settings: Settings, text_engine: Engine, target: bytes):
+    backlog = text_engine.batcher.backlog
+
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        client = await connect()
+        backlog.tokens = settings.max_queue_tokens
+        for _ in range(3):
+            status, headers, body = await client.ask(request(TEXT, target=target))
+            assert (status, body["code"]) == (429, "overloaded")
+            assert int(headers["retry-after"]) >= 1
+        backlog.tokens = 0
+        assert (await client.ask(request(TEXT)))[0] == 200
+        assert text_engine.batcher.counters.overloaded == 3
+
+    play(settings, text_engine, scenario)
+
+
+@pytest.mark.parametrize(
+    ("data", "whole"),
+    [
+        (request(TEXT), True),
+        (request(TEXT)[:-1], False),
+        (request(TEXT) + b"P", False),
+        (request(TEXT, b"Connection: close"), False),
+        (request(TEXT, b"Expect: 100-continue"), False),
+        (request(TEXT, b"Transfer-Encoding: chunked"), False),
+        (request(TEXT, target=b"/v2"), False),
+        (b"POST /predict HTTP/1.1\r\nContent-Length: 3", False),
+        (b"POST /predict HTTP/1.1\r\nHost: x\r\n\r\n", False),
+    ],
+)
+def test_whole_plain_predictions_are_told_by_their_bytes(data: bytes, whole: bool):
+    assert is_whole_prediction(data) is whole
+
+
+def test_accepted_requests_are_answered_when_the_service_stops(
+    settings: Settings, text_engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    batcher = text_engine.batcher
+
+    async def scenario(connect: Connect, server: uvicorn.Server) -> None:
+        client, wake = await connect(), batcher.pump.wake
+        with monkeypatch.context() as patch:
+            patch.setattr(batcher.pump, "wake", lambda _: None)
+            client.writer.write(request(TEXT))
+            while not batcher.backlog.requests:
+                await asyncio.sleep(0.001)
+            server.should_exit = True
+            await asyncio.sleep(0.15)  # uvicorn looks every 0.1 s
+        wake(batcher)
+        status, headers, _ = await client.answer()
+        assert (status, headers["connection"]) == (200, "close")
+
+    play(settings, text_engine, scenario)
