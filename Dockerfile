@@ -1,4 +1,4 @@
-# AddNorm as an image. `docker build .` makes the CPU one; docker-compose.yml makes both (docs/deployment.md).
+# AddNorm as an image. `docker build .` makes the CPU one; docker-compose.yml makes all three (docs/deployment.md).
 FROM python:3.11-slim-bookworm AS python
 
 # docker-compose.yml puts NVIDIA's CUDA image in the place of this stage, so that the CPU image never pulls it.
@@ -34,7 +34,7 @@ LABEL org.opencontainers.image.title="AddNorm" \
       org.opencontainers.image.version="0.1.0"
 RUN groupadd --gid 10001 addnorm \
  && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm \
- && install --directory --owner 10001 --group addnorm /state
+ && install --directory --owner 10001 --group addnorm /state /models
 COPY --from=gpu-builder /opt/venv /opt/venv
 COPY --from=gpu-builder /app /app
 # ONNX Runtime reports to Microsoft unless told not to.
@@ -57,6 +57,46 @@ ENTRYPOINT ["python", "-m", "addnorm"]
 CMD ["serve"]
 
 
+FROM python AS train-builder
+WORKDIR /app
+# PyPI's torch brings gigabytes of CUDA; empty: it comes from there all the same.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+COPY requirements/train.txt /tmp/requirements.txt
+RUN python3 -m venv /opt/venv \
+ && /opt/venv/bin/python -m pip install --only-binary :all: --no-cache-dir --no-deps \
+    ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /tmp/requirements.txt)" \
+ && /opt/venv/bin/python -m pip install --only-binary :all: --no-cache-dir -r /tmp/requirements.txt
+COPY addnorm.py ./
+COPY runtime/ runtime/
+COPY service/ service/
+COPY model/ model/
+COPY export/ export/
+COPY deploy/train.sh deploy/
+RUN chmod -R a+rX /app
+
+
+FROM python AS train
+LABEL org.opencontainers.image.title="AddNorm training" \
+      org.opencontainers.image.description="Trains Transformer encoders on the CPU and exports them" \
+      org.opencontainers.image.version="0.1.0"
+RUN groupadd --gid 10001 addnorm \
+ && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm \
+ && install --directory --owner 10001 --group addnorm /data /runs /models
+COPY --from=train-builder /opt/venv /opt/venv
+COPY --from=train-builder /app /app
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
+    MPLCONFIGDIR=/tmp \
+    NAME=default \
+    VERSION=1
+WORKDIR /app
+USER 10001:10001
+ENTRYPOINT ["sh", "deploy/train.sh"]
+CMD ["clinc150"]
+
+
 FROM python AS builder
 WORKDIR /app
 COPY requirements/serve.txt /tmp/requirements.txt
@@ -77,7 +117,7 @@ LABEL org.opencontainers.image.title="AddNorm" \
       org.opencontainers.image.version="0.1.0"
 RUN groupadd --gid 10001 addnorm \
  && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm \
- && install --directory --owner 10001 --group addnorm /state
+ && install --directory --owner 10001 --group addnorm /state /models
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /app /app
 # ONNX Runtime reports to Microsoft unless told not to.

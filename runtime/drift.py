@@ -29,6 +29,7 @@ EFFECT_FLOOR = 0.10  # in sigma of single requests: smaller differences are neve
 FALSE_ALARMS = 0.01  # of null windows
 MIX_DRAWS = 2_000  # null windows per size
 MIX_FLOOR = 0.10  # total variation between class shares: smaller differences are never a mix shift
+RESOLUTION = 1e-9  # of the numbers that an artifact keeps; a column that varies less never varies, and says nothing
 
 
 def request_features(batch: EncodedBatch) -> tuple[Floats, NDArray[np.int64]]:
@@ -149,7 +150,8 @@ class Reference:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
-        return cls(**{name: np.array(raw[name], dtype=np.float64) for name in cls.__slots__})
+        kept = {name: np.array(raw[name], dtype=np.float64) for name in cls.__slots__}
+        return cls(**kept | {"variance": np.maximum(kept["variance"], RESOLUTION)})
 
 
 def standing_since(reference: Reference, history: Sequence[tuple[float, Traffic]], state: State) -> float | None:

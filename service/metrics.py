@@ -21,6 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from runtime.session import Placement
+from runtime.state_store import Storage
 from service.backlog import ROW_BOUNDS
 from service.glance import Glance
 from service.ledger import Report
@@ -32,13 +33,14 @@ MODEL = ("model", "version")
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One model that answers, and a glance at its statistics."""
+    """One model that answers, a glance at its statistics, and where they are kept."""
 
     name: str
     version: str
     precision: str
     placement: Placement
     glance: Glance
+    storage: Storage
 
     @property
     def labels(self) -> list[str]:
@@ -128,14 +130,17 @@ class ServiceMetrics(Collector):
         requests = GaugeMetricFamily("addnorm_drift_window_requests", "Inputs of the last hour.", labels=MODEL)
         help_text = "Share of time that the statistics cost: always_on of serving, deep of all workers' time."
         overhead = GaugeMetricFamily("addnorm_statistics_overhead_ratio", help_text, labels=[*MODEL, "part"])
+        help_text = "1 where statistics cannot be written to disk and stay in memory until they can, else 0."
+        failing = GaugeMetricFamily("addnorm_statistics_disk_failing", help_text, labels=MODEL)
         for each in self.models:
             seen = each.glance
             drift.add_metric(each.labels, float(seen.state == "drift"))
             mix.add_metric(each.labels, float(seen.state == "mix_shift"))
             requests.add_metric(each.labels, seen.requests)
+            failing.add_metric(each.labels, float(each.storage == "disk_failing"))
             overhead.add_metric([*each.labels, "always_on"], seen.overhead.always_on)
             overhead.add_metric([*each.labels, "deep"], seen.overhead.deep)
-        yield from (drift, mix, requests, overhead)
+        yield from (drift, mix, requests, failing, overhead)
 
     def _layers(self) -> Iterator[Metric]:
         told = {

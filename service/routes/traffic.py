@@ -42,5 +42,12 @@ def _rendered(report: Report, models: Models, accept: str) -> tuple[bytes, str]:
 
 def _observed(engine: Engine) -> Observed:
     manifest = engine.manifest
-    glance = engine.collector.glance()
-    return Observed(manifest.name, manifest.version, manifest.precision_kind, engine.placement, glance)
+    collector = engine.collector
+    return Observed(
+        manifest.name,
+        manifest.version,
+        manifest.precision_kind,
+        engine.placement,
+        collector.glance(),
+        collector.storage(),
+    )

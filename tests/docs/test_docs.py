@@ -29,5 +29,16 @@ def test_every_error_code_in_the_code_is_documented() -> None:
 
 def test_every_relative_link_in_the_documents_exists() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-            assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"
+        for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+            if target.startswith("http"):
+                continue
+            name, _, heading = target.partition("#")
+            file = document.parent / name if name else document
+            assert file.exists(), f"{document.name}: {target}"
+            assert not heading or heading in anchors(file.read_text()), f"{document.name}: {target}"
+
+
+def anchors(text: str) -> set[str]:
+    """What headings are linked by, as GitHub makes it of their words."""
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

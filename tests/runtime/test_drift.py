@@ -160,6 +160,21 @@ def test_a_column_that_never_varies_says_nothing() -> None:
     assert found.judge(Traffic.of(np.clip(later, *found.bounds), topics, CLASSES)).state == "ok"
 
 
+def test_a_kept_column_that_never_varies_says_nothing_either() -> None:
+    """Inputs that are all as long, such as scans, leave the input nothing to be judged by."""
+    features, classes = world(1200, seed=0)
+    features[:, :2] = np.log(7.0), 1 / 3  # neither is a number of float32
+    fitted = fit_reference(features, classes, CLASSES)
+    assert fitted is not None
+    reference = Reference.from_dict(fitted.to_dict())
+    for shift, state in ((0.0, "ok"), (1.0, "drift")):
+        live, classes = world(5000, seed=1, shift=shift)
+        live[:, :2] = features[0, :2]
+        judgement = reference.judge(Traffic.of(np.clip(live, *reference.bounds), classes, CLASSES))
+        assert judgement.state == state and not judgement.fired[0]
+        assert np.isfinite([judgement.scores, judgement.thresholds, judgement.effects]).all()
+
+
 def test_mix_score_of_equal_shares_is_zero() -> None:
     expected = np.array([9.5, 19.5, 0.5])
     assert mix_score(3 * (expected + 0.5), expected) == pytest.approx(0, abs=1e-20)

@@ -48,6 +48,7 @@ TOLD = {
     "addnorm_drift": "gauge",
     "addnorm_mix_shift": "gauge",
     "addnorm_drift_window_requests": "gauge",
+    "addnorm_statistics_disk_failing": "gauge",
     "addnorm_statistics_overhead_ratio": "gauge",
     "addnorm_layer_mean": "gauge",
     "addnorm_layer_variance": "gauge",
@@ -148,6 +149,21 @@ def compare_with_statistics(client: TestClient) -> None:
         assert found == pytest.approx(layer["live"]["variance"]["mean"])
     scores = {dict(key[1])["layer"] for key in samples(text) if key[0] == "addnorm_layer_drift_score"}
     assert scores == {"input", *(layer["name"] for layer in stats["layers"]), "output"}
+
+
+def test_statistics_that_cannot_be_written_are_told(text_artifact: Artifact, tmp_path: Path):
+    (tmp_path / "file").touch()
+    settings = settings_for(text_artifact).model_copy(update={"state": tmp_path / "file" / "state"})
+    engine = Engine(settings)
+    labels = {"model": text_artifact.manifest.name, "version": text_artifact.manifest.version}
+    with TestClient(create_app(settings, Models(engine))) as client:
+        assert value(client.get("/metrics").text, "addnorm_statistics_disk_failing", **labels) == 0
+        client.post("/predict", json={"inputs": "hi"})
+        engine.collector.keep()
+        assert value(client.get("/metrics").text, "addnorm_statistics_disk_failing", **labels) == 1
+        (tmp_path / "file").unlink()
+        engine.collector.keep()
+        assert value(client.get("/metrics").text, "addnorm_statistics_disk_failing", **labels) == 0
 
 
 def test_metrics_need_no_more_than_a_moment(client: TestClient):

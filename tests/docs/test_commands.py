@@ -1,0 +1,107 @@
+"""Every command in the documents is run against a real service, or is listed here with the reason why not."""
+
+import csv
+import json
+import re
+import shlex
+import shutil
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from addnorm import load
+from tests.docs.terminal import Command, Terminal, commands
+from tests.serving import ROOT
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOT_RUN = {  # how a command begins: why it is not run
+    "docker ": "needs Docker and a registry; docs/deployment.md says when it was checked",
+    "make install": "installs for minutes; what it installs runs these tests",
+    "make test": "runs these tests",
+    "python examples/drift.py": "tests/examples runs it",
+    "make bench": "measures for minutes, and needs wrk",
+    "make profile": "the same",
+    "apt-get ": "needs root, and changes the machine",
+    "python -m benchmarks.": "measures for minutes, with data that are not in the repository",
+    "addnorm train clinc150": "downloads its data and trains for minutes",
+    "addnorm train digits": "tests/examples does, in a smaller size",
+    "addnorm train mine.csv": "trains for minutes; docs/own-data.md has a small one that is run",
+    "addnorm train my_texts.csv --out runs/mine": "trains for minutes; docs/own-data.md has a small one that is run",
+    "addnorm export runs/mine": "needs that run",
+    "addnorm export runs/pre": "needs that run",
+    "addnorm serve --model models/mine/2": "needs that run",
+}
+EACH = [pytest.param(document, id=document.name) for document in DOCUMENTS if commands(document)]
+
+
+def stripped(command: Command) -> str:
+    """The command without the settings before it and the folder of the virtual environment."""
+    return re.sub(r"^(?:[A-Z_]+=\S+ )+", "", command.text).replace(".venv/bin/", "")
+
+
+def is_run(command: Command) -> bool:
+    return not stripped(command).startswith(tuple(NOT_RUN))
+
+
+def write_data(folder: Path) -> None:
+    """The reader's own data: 480 short texts of three classes, and the same as JSON lines with other columns."""
+    topics = {
+        "cancel": (("cancel", "stop", "end"), ("my order", "the delivery", "the subscription", "it", "that purchase")),
+        "status": (("where is", "when comes", "track"), ("my parcel", "the order", "my package", "the box", "it")),
+        "refund": (("refund", "pay back", "return"), ("my money", "the price", "that amount", "the fee", "the sum")),
+    }
+    ends = ("please", "now", "today", "if you can", "as soon as possible", "I ordered last week", "for me", "at once")
+    starts = ("", "hello ", "can you ", "I want to know ")
+    rows = [
+        (f"{start}{verb} {thing} {end}", label)
+        for label, (verbs, things) in topics.items()
+        for start, verb, thing, end in product(starts, verbs, things, ends)
+    ]
+    with (folder / "my_texts.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("text", "label"), *rows])
+    lines = [json.dumps({"question": text, "topic": label}) for text, label in rows[::6]]
+    (folder / "tickets.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("document", EACH)
+def test_commands_do_what_the_document_says(document: Path, tmp_path: Path) -> None:
+    write_data(tmp_path)
+    chosen = [command for command in commands(document) if is_run(command)]
+    with Terminal(tmp_path) as terminal:
+        if chosen and not re.search("make run|addnorm serve", chosen[0].text):
+            terminal.run(Command("make run"))
+        for command in chosen:
+            terminal.run(command)
+
+
+def test_reasons_are_given_for_commands_that_exist() -> None:
+    every = [stripped(command) for document in DOCUMENTS for command in commands(document)]
+    for beginning in NOT_RUN:
+        assert any(text.startswith(beginning) for text in every), f"no document has a command `{beginning}`"
+
+
+def test_commands_that_are_not_run_name_what_exists() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    profiles = {profile for service in services.values() for profile in service.get("profiles", ())}
+    makefile = (ROOT / "Makefile").read_text()
+    for command in (command for document in DOCUMENTS for command in commands(document)):
+        program, *words = shlex.split(stripped(command))
+        if program == "make":
+            assert re.search(rf"^{words[0]}:", makefile, re.M), command
+        elif program == "addnorm" and words[0] != "stats":
+            load(words[0])(_cli_parse_args=words[1:])  # type: ignore[call-arg]
+        elif program == "docker" and words[0] == "compose":
+            assert {words[n + 1] for n, word in enumerate(words) if word == "--profile"} <= profiles, command
+            if "run" in words:
+                assert next(word for word in words[words.index("run") + 1 :] if word[0] != "-") in services, command
+        elif program == "python" and words[0] == "-m":
+            assert (ROOT / f"{words[1].replace('.', '/')}.py").exists(), command
+
+
+def test_expected_output_is_read_from_comments(tmp_path: Path) -> None:
+    document = tmp_path / "x.md"
+    document.write_text("```sh\nls \\\n  -l   # lists # → total\n\n# only a comment\n```\n```sh\n$ pwd\n/tmp\n```\n")
+    assert commands(document) == [Command("ls -l", "total"), Command("pwd")]
