@@ -18,7 +18,7 @@ from benchmarks.results import MAIN, Phase, Results
 from benchmarks.servers import OURS, WORK, Server
 
 WAKE = 1  # seconds of one client before a measurement: what a server had saved up for quiet times is spent then
-LOADS = (0.5, 1.0, 5.0)
+LOADS = (0.5, 1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def write_bodies(server: Server, texts: list[str]) -> dict[int, Path]:
 def open_loops(
     ours: Running, texts: list[str], results: Results, rounds: int, seconds: int, progress: Progress
 ) -> None:
-    """Half of capacity, capacity and five times that, in every round, against what 32 clients got in it."""
+    """Half of capacity, capacity, twice and five times that, in every round, against what 32 clients got in it."""
     task = progress.add_task("open loop", total=rounds * len(LOADS))
     requests = [http_request(ours.port, ours.server.path, ours.server.request([text])) for text in texts]
     rng = np.random.default_rng(0)
