@@ -17,7 +17,8 @@ from typing import Any
 
 from runtime.errors import AddNormError, Unavailable
 from runtime.state_store import INTERVAL
-from service.catalog import Catalog, Failures
+from service.catalog import Catalog
+from service.change import Failures
 from service.collectors import Collectors
 from service.forking import STEADY, Worker, ended, fork, pause
 from service.ledger import Ledger
