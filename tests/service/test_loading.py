@@ -202,6 +202,14 @@ def test_watched_directory_is_followed(
     assert version(client) == "3"
 
 
+def test_version_by_its_number_outlasts_what_the_watch_finds(
+    client: TestClient, directory: Path, text_artifact: Artifact
+):
+    assert load(client, "texts", {"parameters": {"version": "1"}}) == (200, {})
+    publish(directory, "texts", "3", text_artifact)
+    wait_until(client, {"signals": ["7"], "texts": ["1", "2", "3"]})
+
+
 def wait_until(client: TestClient, models: dict[str, list[str]]) -> None:
     deadline = time.monotonic() + 10
     while client.get("/health/ready").json()["models"] != models:

@@ -13,7 +13,8 @@ from service.collector import Asked, Collector
 from service.collectors import Collectors
 from service.engine import Engine
 from service.ledger import Account, Ledger
-from service.remote import ASK, ASK_LEDGER, ASK_PARENT, COUNT, HAND_IN, Link, RemoteAccount, RemoteCollector
+from service.link import ASK, ASK_LEDGER, ASK_PARENT, COUNT, HAND_IN, Link
+from service.remote import RemoteAccount, RemoteCollector
 from service.rollout import Rollout
 from service.settings import Settings
 from service.traffic import Traffic
