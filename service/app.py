@@ -71,7 +71,7 @@ def create_app(
     add_inference(app, models, desk)
     add_statistics(app, models, keys)
     add_embeddings(app, models, settings)
-    add_oip(app, models, settings)
+    add_oip(app, models, settings, reporter)
     add_repository(app, control, keys)
     add_health(app, models, reporter.owner)
     add_traffic(app, models, reporter)
@@ -82,7 +82,7 @@ def create_app(
 
 def create_reporter(settings: Settings, models: Models, owner: Owner | None) -> Reporter:
     journal = Journal(settings, make_tracing(settings))
-    return Reporter(journal, owner or Ledger().open(), lambda: (engine.batcher for engine in models))
+    return Reporter(journal, owner or Ledger().open(), lambda: (engine.batcher for engine in models), models.counted)
 
 
 def _add_middleware(app: FastAPI, settings: Settings, desk: Desk) -> None:

@@ -32,7 +32,7 @@ ASK = (
     "glance",
 )
 ASK_PARENT = ("begin_load", "begin_unload", "outcome", "index")
-COUNT, ASK_LEDGER = ("count",), ("traffic", "check_ready")  # the same, of the ledger
+COUNT, ASK_LEDGER = ("count",), ("traffic", "inferences", "check_ready")  # the same, of the ledger
 PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
 
 

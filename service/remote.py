@@ -13,6 +13,7 @@ from runtime.deep import DeepState
 from runtime.state_store import Storage
 from service.collector import Asked
 from service.glance import Glance
+from service.inference_counts import Inferences
 from service.ledger import Report
 from service.line import Line
 from service.orders import PARENT
@@ -92,12 +93,15 @@ class RemoteAccount:
     def __init__(self, line: Line) -> None:
         self.line = line
 
-    def count(self, tally: Tally, gauges: Gauges) -> None:
+    def count(self, tally: Tally, gauges: Gauges, inferences: Inferences) -> None:
         """Hands in all that this process answered by now."""
-        self.line.hand_in("count", PARENT, tally, gauges)
+        self.line.hand_in("count", PARENT, tally, gauges, inferences)
 
     def traffic(self) -> Report:
         return self.line.ask("traffic", PARENT)  # type: ignore[no-any-return]
+
+    def inferences(self) -> Inferences:
+        return self.line.ask("inferences", PARENT)  # type: ignore[no-any-return]
 
     def check_ready(self) -> None:
         self.line.ask("check_ready", PARENT)

@@ -165,6 +165,9 @@ def test_statistics_of_an_unloaded_model_are_resumed(client: TestClient):
     client.post("/v2/repository/models/texts/unload")
     load(client, "texts")
     assert client.get("/norm-stats").json()["requests"] == 1
+    version(client)
+    stats = client.get("/v2/models/texts/stats").json()["model_stats"]
+    assert {each["version"]: each["inference_count"] for each in stats} == {"1": 0, "2": 2}
     assert client.get("/norm-stats/compare", params={"against": "version:1"}).json()["against"]["requests"] == 0
 
 

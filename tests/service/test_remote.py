@@ -172,7 +172,7 @@ def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collectors: C
     for requests, link in enumerate(links, start=1):
         traffic = Traffic()
         traffic.requests["/predict", 200] += requests
-        RemoteAccount(link.line).count(*traffic.snapshot([text_engine.batcher]))
+        RemoteAccount(link.line).count(*traffic.snapshot([text_engine.batcher]), {})
         link.hand_in(collectors)
         link.close_theirs()
     assert (ledger.report().total.requests["/predict", 200], ledger.report().workers) == (3, 2)
