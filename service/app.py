@@ -34,7 +34,7 @@ from service.routes.repository import add_repository
 from service.routes.statistics import add_statistics
 from service.routes.traffic import add_traffic
 from service.settings import Settings
-from service.summary import make_feed
+from service.summary import Followed, make_feed
 from service.tracing import make_tracing
 
 
@@ -43,7 +43,7 @@ def create_app(
     models: Models | None = None,
     control: Control | None = None,
     reporter: Reporter | None = None,
-    feed: Feed | None = None,
+    feed: Feed[Followed] | None = None,
 ) -> FastAPI:
     """Builds the application.
 
@@ -71,18 +71,18 @@ def create_app(
     add_inference(app, models, desk)
     add_statistics(app, models, keys)
     add_embeddings(app, models, settings)
-    add_oip(app, models, settings)
+    add_oip(app, models, settings, reporter)
     add_repository(app, control, keys)
     add_health(app, models, reporter.owner)
     add_traffic(app, models, reporter)
     add_page(app)
-    add_events(app, feed)
+    add_events(app, models, feed)
     return app
 
 
 def create_reporter(settings: Settings, models: Models, owner: Owner | None) -> Reporter:
     journal = Journal(settings, make_tracing(settings))
-    return Reporter(journal, owner or Ledger().open(), lambda: (engine.batcher for engine in models))
+    return Reporter(journal, owner or Ledger().open(), lambda: (engine.batcher for engine in models), models.counted)
 
 
 def _add_middleware(app: FastAPI, settings: Settings, desk: Desk) -> None:
@@ -103,7 +103,7 @@ def _add_middleware(app: FastAPI, settings: Settings, desk: Desk) -> None:
         )
 
 
-def _lifespan(models: Models, control: Control, reporter: Reporter, feed: Feed) -> Any:
+def _lifespan(models: Models, control: Control, reporter: Reporter, feed: Feed[Followed]) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         models.start()

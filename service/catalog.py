@@ -1,42 +1,26 @@
 """Which artifacts are served, why others are not, and what a model is to become: decided here, done elsewhere.
 
 Of a model, the highest versions are served, as many as the settings say. A version that was asked for by its number
-comes on top, until the model is loaded again without one. A version that cannot be served is noted with its reason.
+comes on top, whatever is put into the repository later, until somebody loads the model without a number. A version that
+cannot be served is noted with its reason.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.errors import AddNormError, ArtifactError, InvalidInput, SettingError, UnknownModel
 from runtime.manifest import Manifest
+from service.change import Change, Failures
 from service.models import version_order
 from service.repository import Repository, check_name, listed
 from service.settings import Settings
 from service.watch import Watch
 
 logger = logging.getLogger("addnorm.service")
-
-Failures = Mapping[str, AddNormError]  # why an artifact cannot be served, by its digest
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a model is to become.
-
-    Attributes:
-        artifacts: all that are to be served, by version; none unloads the model.
-        fresh: those of them that are not served yet.
-        required: the version without which nothing changes; None where whatever works is welcome.
-    """
-
-    name: str
-    artifacts: dict[str, Artifact]
-    fresh: list[Artifact]
-    required: str | None = None
 
 
 class Catalog:
@@ -52,6 +36,7 @@ class Catalog:
         self.default: str | None = None
         self.watch: Watch | None = None
         self.served: dict[str, dict[str, Artifact]] = {}
+        self.asked: dict[str, frozenset[str]] = {}  # versions that were asked for by their number
         self.reasons: dict[tuple[str, str], str] = {}  # why versions are not served
         self.rejected: dict[str, AddNormError] = {}  # digest -> what kept an artifact from running that had been read
 
@@ -118,19 +103,30 @@ class Catalog:
         """
         versions = self._repository().versions(name)
         if version is None:
-            return self._change(name, self._highest(name, versions, versions[-1]), versions[-1])
+            return self._change(name, self._best(name, versions, versions[-1], self.keep), versions[-1])
         check_name("version", version)
         if version not in versions:
             raise UnknownModel(f"There is no version {version!r} of {name} on disk, there is {', '.join(versions)}.")
-        return self._change(name, self.served.get(name, {}) | {version: self._read(name, version, True)}, version)
+        artifacts = self.served.get(name, {}) | {version: self._read(name, version, True)}
+        return self._change(name, artifacts, version, self.asked.get(name, frozenset()) | {version})
+
+    def follow(self, name: str) -> Change:
+        """As `load`, where something changed on disk: versions that were asked for by their number stay.
+
+        Raises:
+            ArtifactError: the highest version cannot be used.
+            UnknownModel: there is no such model.
+        """
+        versions = self._repository().versions(name)
+        return self._renewed(name, versions, versions[-1])
 
     def mend(self, name: str) -> Change:
-        """The model's highest versions that work, whichever these are.
+        """The same of those that work, whichever these are.
 
         Raises:
             UnknownModel: there is no such model.
         """
-        return self._change(name, self._highest(name, self._repository().versions(name), None), None)
+        return self._renewed(name, self._repository().versions(name), None)
 
     def unload(self, name: str) -> Change:
         """None of the model's versions.
@@ -144,13 +140,13 @@ class Catalog:
             raise UnknownModel(f"Model {name!r} is not loaded, {', '.join(self.served) or 'none'} is.")
         return self._change(name, {}, None)
 
-    def due(self) -> list[tuple[Literal["load", "unload"], str]]:
+    def due(self) -> list[tuple[Literal["follow", "unload"], str]]:
         """What is to be done, and with which model, since the repository was looked at the last time."""
         if self.watch is None:
             return []
         changed = self.watch.changed()
-        loads, gone = [name for name in changed if name in self.watch.known], set(changed) - self.watch.known.keys()
-        return [("load", name) for name in loads] + [("unload", name) for name in sorted(gone & self.served.keys())]
+        found, gone = [name for name in changed if name in self.watch.known], set(changed) - self.watch.known.keys()
+        return [("follow", name) for name in found] + [("unload", name) for name in sorted(gone & self.served.keys())]
 
     def reject(self, change: Change, failures: Failures) -> None:
         """Notes which fresh artifacts cannot run; another plan of the same leaves them out.
@@ -172,6 +168,7 @@ class Catalog:
         if change.artifacts:
             served[change.name] = change.artifacts
         self.served = dict(sorted(served.items()))  # in one step: other threads read it
+        self.asked[change.name] = change.asked
         for version, artifact in change.artifacts.items():
             self.reasons.pop((change.name, version), None)
             self.rejected.pop(artifact.manifest.digest, None)
@@ -206,15 +203,24 @@ class Catalog:
             )
         return self.repository
 
-    def _change(self, name: str, artifacts: dict[str, Artifact], required: str | None) -> Change:
+    def _renewed(self, name: str, versions: list[str], required: str | None) -> Change:
+        highest = self._best(name, versions, required, self.keep)
+        asked = self.asked.get(name, frozenset()) & set(versions)
+        others = self._best(name, sorted(asked - highest.keys()))
+        return self._change(name, highest | others, required, asked)
+
+    def _change(
+        self, name: str, artifacts: dict[str, Artifact], required: str | None, asked: frozenset[str] = frozenset()
+    ) -> Change:
         served = self.served.get(name, {})
         fresh = [artifact for version, artifact in artifacts.items() if served.get(version) is not artifact]
-        return Change(name, artifacts, fresh, required)
+        return Change(name, artifacts, fresh, required, asked)
 
-    def _highest(self, name: str, versions: list[str], required: str | None) -> dict[str, Artifact]:
+    def _best(self, name: str, versions: list[str], required: str | None = None, most: int = 0) -> dict[str, Artifact]:
+        """The highest versions that can be read, `most` of them; 0 for all."""
         found: dict[str, Artifact] = {}
         for version in reversed(versions):
-            if self.keep and len(found) == self.keep:
+            if most and len(found) == most:
                 break
             try:
                 found[version] = self._read(name, version, version == required)

@@ -1,8 +1,9 @@
-"""Live summaries for any number of pages: computed once per window and tick, beside the event loop."""
+"""Live summaries for any number of pages: computed once per topic and tick, beside the event loop."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
+from typing import Generic, TypeVar
 
 from runtime.errors import AddNormError
 
@@ -11,17 +12,17 @@ logger = logging.getLogger("addnorm.service")
 INTERVAL = 2.0  # seconds between two summaries
 MOST = 64  # subscribers of one process; each holds a connection open
 
-Compute = Callable[[str], bytes]
+Topic = TypeVar("Topic", bound=Hashable)  # what a summary is about
 
 
-class Subscription:
+class Subscription(Generic[Topic]):
     """What one page follows; to be closed when it leaves.
 
     It holds the newest event only: a page that reads slowly skips some, and keeps nobody else waiting.
     """
 
-    def __init__(self, feed: "Feed", window: str) -> None:
-        self.feed, self.window = feed, window
+    def __init__(self, feed: "Feed[Topic]", topic: Topic) -> None:
+        self.feed, self.topic = feed, topic
         self.newest: asyncio.Queue[bytes | None] = asyncio.Queue(1)
 
     def offer(self, event: bytes | None) -> None:
@@ -38,71 +39,71 @@ class Subscription:
         self.feed.leave(self)
 
 
-class Feed:
-    """Gives every subscriber of a window the same events, as text/event-stream has them.
+class Feed(Generic[Topic]):
+    """Gives every subscriber of a topic the same events, as text/event-stream has them.
 
     Args:
-        compute: the JSON of one summary of a window; it may block, and is run in a thread.
+        compute: the JSON of one summary of a topic; it may block, and is run in a thread.
         interval: seconds between two.
         most: subscribers at a time.
     """
 
-    def __init__(self, compute: Compute, interval: float = INTERVAL, most: int = MOST) -> None:
+    def __init__(self, compute: Callable[[Topic], bytes], interval: float = INTERVAL, most: int = MOST) -> None:
         self.compute, self.interval, self.most = compute, interval, most
-        self.subscribers: dict[str, set[Subscription]] = {}
-        self.tasks: dict[str, asyncio.Task[None]] = {}
-        self.newest: dict[str, bytes] = {}
+        self.subscribers: dict[Topic, set[Subscription[Topic]]] = {}
+        self.tasks: dict[Topic, asyncio.Task[None]] = {}
+        self.newest: dict[Topic, bytes] = {}
         self.closed = False
 
     @property
     def full(self) -> bool:
         return sum(map(len, self.subscribers.values())) >= self.most
 
-    def join(self, window: str) -> Subscription:
-        """A new subscription; it begins with the newest event, where others follow that window already."""
-        subscription = Subscription(self, window)
+    def join(self, topic: Topic) -> Subscription[Topic]:
+        """A new subscription; it begins with the newest event, where others follow that topic already."""
+        subscription = Subscription(self, topic)
         if self.closed:
             subscription.offer(None)
             return subscription
-        self.subscribers.setdefault(window, set()).add(subscription)
-        if window not in self.tasks:
-            self.tasks[window] = asyncio.get_running_loop().create_task(self._tick(window))
-        elif window in self.newest:
-            subscription.offer(self.newest[window])
+        self.subscribers.setdefault(topic, set()).add(subscription)
+        if topic not in self.tasks:
+            self.tasks[topic] = asyncio.get_running_loop().create_task(self._tick(topic))
+        elif topic in self.newest:
+            subscription.offer(self.newest[topic])
         return subscription
 
-    def leave(self, subscription: Subscription) -> None:
-        there = self.subscribers.get(subscription.window, set())
+    def leave(self, subscription: Subscription[Topic]) -> None:
+        there = self.subscribers.get(subscription.topic, set())
         there.discard(subscription)
         if not there:
-            self._forget(subscription.window)
+            self._forget(subscription.topic)
 
     def close(self) -> None:
         """Ends every stream, so that none keeps the service from stopping."""
         self.closed = True
-        for window, there in list(self.subscribers.items()):
-            self._forget(window)
+        for topic, there in list(self.subscribers.items()):
+            self._forget(topic)
             for subscription in there:
                 subscription.offer(None)
 
-    def _forget(self, window: str) -> None:
+    def _forget(self, topic: Topic) -> None:
         """Computes it no longer."""
-        if (task := self.tasks.pop(window, None)) is not None:
+        if (task := self.tasks.pop(topic, None)) is not None:
             task.cancel()
-        self.newest.pop(window, None)
-        self.subscribers.pop(window, None)
+        self.newest.pop(topic, None)
+        self.subscribers.pop(topic, None)
 
-    async def _tick(self, window: str) -> None:
+    async def _tick(self, topic: Topic) -> None:
         while True:
-            self.newest[window] = event = await self._event(window)
-            for subscription in self.subscribers[window]:
+            self.newest[topic] = event = await self._event(topic)
+            for subscription in self.subscribers[topic]:
                 subscription.offer(event)
             await asyncio.sleep(self.interval)
 
-    async def _event(self, window: str) -> bytes:
+    async def _event(self, topic: Topic) -> bytes:
         """A summary; a comment, which keeps the connection alive, where there is none now."""
         try:
-            return b"data: %b\n\n" % await asyncio.to_thread(self.compute, window)
+            return b"data: %b\n\n" % await asyncio.to_thread(self.compute, topic)
         except AddNormError as error:
             logger.warning("no summary for the page: %s", error)
         except Exception:

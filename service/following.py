@@ -12,10 +12,11 @@ from typing import Any
 from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError
 from service.engine import Engine
+from service.line import Line
 from service.loading import Engines, build, by_digest, one_thread
 from service.models import Models
-from service.orders import DROP, PREPARE, PREPARED, SERVE, SERVED
-from service.remote import PARENT, Line, RemoteCollector
+from service.orders import DROP, PARENT, PREPARE, PREPARED, SERVE, SERVED
+from service.remote import RemoteCollector
 from service.settings import Settings
 
 logger = logging.getLogger("addnorm.service")

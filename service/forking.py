@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
-from service.remote import Link
+from service.link import Link
 from service.signals import SIGNALS
 
 STEADY = 1.0  # a worker that lives shorter (seconds) falls

@@ -1,6 +1,7 @@
 """What a model answered, as numbers that add up over processes; the inference statistics are made of them."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -104,3 +105,37 @@ SUMS = (
     "failed",
     "failed_ns",
 )
+Inferences = dict[str, InferenceCounts]  # what was answered, by the artifact's digest
+
+
+def add_up(several: Iterable[Inferences]) -> Inferences:
+    """What all counted together."""
+    total = Inferences()
+    for inferences in several:
+        for digest, counts in inferences.items():
+            total[digest] = total.get(digest, InferenceCounts()).merge(counts)
+    return total
+
+
+class Counted:
+    """The counts of every engine that a process ever had; those of one that is gone stay, and may still grow."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[InferenceCounts]] = {}  # by the artifact's digest
+        self._told: dict[str, int] = {}  # how far they were when they were told
+
+    def add(self, digest: str, counts: InferenceCounts) -> None:
+        """Counts one more engine, once however often it is added."""
+        there = self._counts.setdefault(digest, [])
+        if not any(each is counts for each in there):
+            there.append(counts)
+
+    def changed(self) -> Inferences:
+        """All that was ever counted with each artifact of which something was counted since the last call."""
+        found = Inferences()
+        for digest, there in self._counts.items():
+            progress = sum(each.requests + each.failed + each.executions for each in there)  # it never goes back
+            if progress != self._told.get(digest, 0):
+                self._told[digest] = progress
+                found |= add_up({digest: each} for each in there)
+        return found

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from runtime.errors import Unavailable
 from service.batcher import Batcher
+from service.inference_counts import Counted, Inferences, add_up
 from service.journal import Journal
 from service.traffic import Gauges, Tally
 
@@ -50,8 +51,9 @@ class Report(NamedTuple):
 class Owner(Protocol):
     """Where a process hands in what it counted, and asks what all did: an Account in this process, or in another."""
 
-    def count(self, tally: Tally, gauges: Gauges) -> None: ...
+    def count(self, tally: Tally, gauges: Gauges, inferences: Inferences) -> None: ...
     def traffic(self) -> Report: ...
+    def inferences(self) -> Inferences: ...
     def check_ready(self) -> None: ...
 
 
@@ -68,7 +70,7 @@ class Ledger:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.stopping = clock, False
         self.since, self._started = time.time(), clock()
-        self._ended = Tally.nothing()
+        self._ended, self._inferences_ended = Tally.nothing(), Inferences()
         self._accounts: list[Account] = []
         self._past = deque([(self._started, Tally.nothing())], maxlen=int(max(RECENT) / STEP) + 2)
         self._lock = threading.Lock()
@@ -85,9 +87,11 @@ class Ledger:
             if account in self._accounts:
                 self._accounts.remove(account)
                 self._ended += account.tally
+                self._inferences_ended = add_up([self._inferences_ended, account.answered])
 
-    def enter(self, account: "Account", tally: Tally, gauges: Gauges) -> None:
+    def enter(self, account: "Account", tally: Tally, gauges: Gauges, inferences: Inferences) -> None:
         with self._lock:
+            account.answered |= inferences
             account.tally, account.gauges, account.counts = tally, gauges, True
             now = self.clock()
             if now - self._past[-1][0] >= STEP:
@@ -100,6 +104,11 @@ class Ledger:
             workers = sum(account.counts for account in self._accounts)
             recent = {seconds: self._since(now - seconds, now, total) for seconds in RECENT}
         return Report(self.since, now - self._started, workers, total, gauges, recent)
+
+    def inferences(self) -> Inferences:
+        """What all processes answered, those that have ended too."""
+        with self._lock:
+            return add_up([self._inferences_ended, *(account.answered for account in self._accounts)])
 
     def check_ready(self) -> None:
         """Raises Unavailable once the service is to end."""
@@ -120,18 +129,26 @@ class Account:
 
     Attributes:
         counts: whether it has handed in anything.
+        answered: what it answered with each artifact.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.counts = ledger, False
-        self.tally, self.gauges = Tally.nothing(), Gauges()
+        self.tally, self.gauges, self.answered = Tally.nothing(), Gauges(), Inferences()
 
-    def count(self, tally: Tally, gauges: Gauges) -> None:
-        """Takes the newest snapshot of the process."""
-        self.ledger.enter(self, tally, gauges)
+    def count(self, tally: Tally, gauges: Gauges, inferences: Inferences) -> None:
+        """Takes the newest snapshot of the process.
+
+        Args:
+            inferences: of artifacts of which nothing new was counted, it may say nothing.
+        """
+        self.ledger.enter(self, tally, gauges, inferences)
 
     def traffic(self) -> Report:
         return self.ledger.report()
+
+    def inferences(self) -> Inferences:
+        return self.ledger.inferences()
 
     def check_ready(self) -> None:
         self.ledger.check_ready()
@@ -147,10 +164,13 @@ class Reporter:
     Args:
         journal: where it counts.
         batchers: those of the models that are loaded, at any time.
+        counted: what was answered with them.
     """
 
-    def __init__(self, journal: Journal, owner: Owner, batchers: Callable[[], Iterable[Batcher]]) -> None:
-        self.journal, self.owner, self.batchers = journal, owner, batchers
+    def __init__(
+        self, journal: Journal, owner: Owner, batchers: Callable[[], Iterable[Batcher]], counted: Counted
+    ) -> None:
+        self.journal, self.owner, self.batchers, self.counted = journal, owner, batchers, counted
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -170,12 +190,17 @@ class Reporter:
         Raises:
             Unavailable: the ledger's process is gone.
         """
-        self.owner.count(*self.journal.traffic.snapshot(self.batchers()))
+        self.owner.count(*self.journal.traffic.snapshot(self.batchers()), self.counted.changed())
 
     async def report(self) -> Report:
         """What all processes counted, and this one up to now."""
         self.hand_in()
         return await run_in_threadpool(self.owner.traffic)
+
+    async def inferences(self) -> Inferences:
+        """The same of each artifact, for the inference statistics."""
+        self.hand_in()
+        return await run_in_threadpool(self.owner.inferences)
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(PERIOD, self._tick)

@@ -9,7 +9,8 @@ from functools import partial
 
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError, Unavailable
-from service.catalog import Catalog, Change, Failures
+from service.catalog import Catalog
+from service.change import Change, Failures
 from service.collectors import Collectors
 from service.engine import Engine
 from service.models import Models
@@ -50,18 +51,21 @@ class Loader:
         return await asyncio.to_thread(self.catalog.index, ready)
 
     async def load(self, name: str, version: str | None = None) -> None:
-        async with self._lock:
-            loop = asyncio.get_running_loop()
-            change, fresh = await loop.run_in_executor(self._builder, self._prepare, name, version)
-            await self._make_so(change, fresh)
+        await self._bring_in(partial(self.catalog.load, name, version))
 
     async def unload(self, name: str) -> None:
         async with self._lock:
             await self._make_so(await asyncio.to_thread(self.catalog.unload, name), {})
 
-    def _prepare(self, name: str, version: str | None) -> tuple[Change, Engines]:
+    async def _bring_in(self, plan: Callable[[], Change]) -> None:
+        async with self._lock:
+            loop = asyncio.get_running_loop()
+            change, fresh = await loop.run_in_executor(self._builder, self._prepare, plan)
+            await self._make_so(change, fresh)
+
+    def _prepare(self, plan: Callable[[], Change]) -> tuple[Change, Engines]:
         while True:
-            change = self.catalog.load(name, version)
+            change = plan()
             fresh, failures = build(makers(change.fresh, self._make))
             if not failures:
                 return change, fresh
@@ -86,7 +90,10 @@ class Loader:
             await asyncio.sleep(seconds)
             for what, name in await asyncio.to_thread(self.catalog.due):
                 try:
-                    await (self.load(name) if what == "load" else self.unload(name))
+                    if what == "follow":
+                        await self._bring_in(partial(self.catalog.follow, name))
+                    else:
+                        await self.unload(name)
                 except AddNormError as error:
                     log_failure(name, error)
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from runtime.errors import Unavailable, UnknownModel
 from service.engine import Engine
+from service.inference_counts import Counted
 
 
 class Models:
@@ -20,13 +21,16 @@ class Models:
     Attributes:
         default: what answers a request that names no model: the default model's highest version. While that model is
             not loaded, whatever is asked of it raises Unavailable.
+        counted: what was answered with each engine that there ever was.
     """
 
     default: Engine
 
     def __init__(self, *engines: Engine, default_name: str | None = None) -> None:
         self._engines: dict[str, dict[str, Engine]] = {}
+        self.counted = Counted()
         for engine in engines:
+            self.counted.add(engine.manifest.digest, engine.counts)
             self._engines.setdefault(engine.manifest.name, {})[engine.manifest.version] = engine
         self.default_name = default_name or next(iter(self._engines), "")
         self._find_default()
@@ -39,6 +43,8 @@ class Models:
         changed = {other: versions for other, versions in self._engines.items() if other != name}
         if versions := {engine.manifest.version: engine for engine in engines}:
             changed[name] = versions
+        for engine in versions.values():
+            self.counted.add(engine.manifest.digest, engine.counts)
         self._engines = changed  # in one step: other threads read it
         self._find_default()
 

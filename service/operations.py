@@ -5,10 +5,10 @@ from math import inf
 from typing import Literal
 
 from runtime.errors import AddNormError, Unavailable
-from service.catalog import Change
+from service.change import Change
 from service.forking import Worker
 
-What = Literal["load", "unload", "mend"]
+What = Literal["load", "unload", "mend", "follow"]
 OUTCOMES = 64  # that are kept for those who asked
 
 

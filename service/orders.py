@@ -8,3 +8,4 @@ READY, FAILED = "ready", "failed"
 PREPARE, PREPARED = "prepare", "prepared"
 SERVE, SERVED = "serve", "served"
 DROP = "drop"
+PARENT = ""  # whom a worker asks that asks no collector

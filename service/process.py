@@ -19,7 +19,7 @@ from service.predict import Desk
 from service.protocol import Protocol
 from service.settings import Settings
 from service.signals import STOPS
-from service.summary import make_feed
+from service.summary import Followed, make_feed
 
 YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all connections
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
@@ -30,7 +30,7 @@ def server_config(
     models: Models,
     control: Control | None = None,
     owner: Owner | None = None,
-    feed: Feed | None = None,
+    feed: Feed[Followed] | None = None,
 ) -> uvicorn.Config:
     """What uvicorn runs: the application, and the short way to predictions.
 

@@ -5,95 +5,20 @@ before it answers a question. So whatever any client has had an answer for is in
 afterwards, whichever worker either of them meets; and a worker that is killed loses nothing that it handed over.
 """
 
-import logging
-import pickle
-import socket
-import struct
-import threading
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from typing import Any
 
 from runtime.batch import EncodedBatch
 from runtime.deep import DeepState
-from runtime.errors import AddNormError, Unavailable, UnknownModel
 from runtime.state_store import Storage
-from service.collector import Asked, Collector
-from service.collectors import Collectors
+from service.collector import Asked
 from service.glance import Glance
-from service.ledger import Ledger, Report
-from service.pipes import Inbox, Outbox, open_pipe
+from service.inference_counts import Inferences
+from service.ledger import Report
+from service.line import Line
+from service.orders import PARENT
 from service.statistics_schemas import Overhead
 from service.traffic import Gauges, Tally
-
-logger = logging.getLogger("addnorm.service")
-
-HAND_IN = ("observe", "observe_deep")
-ASK = (
-    "storage",
-    "all_layers",
-    "one_layer",
-    "state",
-    "history",
-    "compare",
-    "take_baseline",
-    "drop_baseline",
-    "overhead",
-    "glance",
-)
-ASK_PARENT = ("begin_load", "begin_unload", "outcome", "index")
-COUNT, ASK_LEDGER = ("count",), ("traffic", "check_ready")  # the same, of the ledger
-PARENT = ""  # whom a worker asks that asks no collector
-PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
-
-
-class Line:
-    """A worker's ends of the pipes between it and its parent.
-
-    Args:
-        outbox: where observations go.
-        asks: where questions go and answers come from.
-        orders: where the parent says what is to be served.
-        workers: how many of them there are.
-    """
-
-    def __init__(self, outbox: Outbox, asks: Connection, orders: Inbox, workers: int) -> None:
-        self.outbox, self.asks, self.orders, self.workers = outbox, asks, orders, workers
-        self._lock = threading.Lock()  # the endpoints run in threads
-
-    def say(self, what: str, *arguments: object) -> None:
-        """Tells the parent something that has no answer."""
-        with self._lock, suppress(OSError):  # without a parent, this process ends
-            self.asks.send((what, PARENT, arguments))
-
-    def hand_in(self, method: str, of: str, *arguments: object) -> None:
-        try:
-            self.outbox.send((method, of, arguments))
-        except OSError as error:
-            raise gone() from error
-
-    def ask(self, method: str, of: str, *arguments: object) -> Any:
-        """What the parent answers; raises the error that it answers with.
-
-        Args:
-            of: the digest of the artifact whose collector is asked, or PARENT.
-        """
-        try:
-            with self._lock:
-                self.asks.send((method, of, arguments))
-                answer = self.asks.recv()
-        except (OSError, EOFError) as error:
-            raise gone() from error
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def close(self) -> None:
-        self.outbox.close()
-        self.asks.close()
-        self.orders.close()
 
 
 class RemoteCollector:
@@ -168,97 +93,15 @@ class RemoteAccount:
     def __init__(self, line: Line) -> None:
         self.line = line
 
-    def count(self, tally: Tally, gauges: Gauges) -> None:
+    def count(self, tally: Tally, gauges: Gauges, inferences: Inferences) -> None:
         """Hands in all that this process answered by now."""
-        self.line.hand_in("count", PARENT, tally, gauges)
+        self.line.hand_in("count", PARENT, tally, gauges, inferences)
 
     def traffic(self) -> Report:
         return self.line.ask("traffic", PARENT)  # type: ignore[no-any-return]
 
+    def inferences(self) -> Inferences:
+        return self.line.ask("inferences", PARENT)  # type: ignore[no-any-return]
+
     def check_ready(self) -> None:
         self.line.ask("check_ready", PARENT)
-
-
-class Link:
-    """The parent's ends of the pipes to one worker, and the worker's ends of them, as a Line.
-
-
-    Args:
-        ledger: where the worker's traffic is counted.
-    """
-
-    def __init__(self, workers: int, ledger: Ledger | None = None) -> None:
-        self.account = (ledger or Ledger()).open()
-        self.inbox, outbox = open_pipe()
-        orders, self.orders = open_pipe()
-        ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
-        self.asks = Connection(ours.detach())
-        self.line = Line(outbox, Connection(theirs.detach()), orders, workers)
-
-    def hand_in(self, collectors: Collectors) -> None:
-        """Counts what the worker handed over by now."""
-        for method, of, arguments in self.inbox.receive():
-            assert method in HAND_IN + COUNT
-            taker = self.account if method in COUNT else collectors.get(of)
-            if taker is None:
-                logger.warning("what a worker saw of an artifact that was let go is not counted")
-                continue
-            try:
-                getattr(taker, method)(*arguments)
-            except Exception:  # the collector serves the other workers too
-                logger.exception("defect while counting what a worker saw")
-
-    def question(self) -> tuple[str, str, tuple[Any, ...]] | None:
-        """What the worker says: a method or a word, whom it asks, arguments. None where it is gone."""
-        try:
-            return self.asks.recv()  # type: ignore[no-any-return]
-        except (OSError, EOFError, pickle.UnpicklingError):
-            return None
-
-    def answer(self, asked: object, method: str, arguments: tuple[Any, ...]) -> None:
-        """Answers a question, once all that was handed in is counted.
-
-        Args:
-            asked: the collector, or what answers for the parent; None where there is none any more.
-
-        Raises:
-            OSError: the worker is gone, or does not read.
-        """
-        if asked is None:
-            self.asks.send(UnknownModel("The model was unloaded, and its statistics with it: ask for another version."))
-            return
-        if method in ASK_LEDGER:
-            asked = self.account
-        else:
-            assert method in (ASK if isinstance(asked, Collector) else ASK_PARENT)
-        self.asks.send(attempt(getattr(asked, method), *arguments))
-
-    def order(self, what: str, *arguments: object) -> None:
-        """Tells the worker what is to be served."""
-        with suppress(OSError):  # it is gone, which its end tells
-            self.orders.send((what, arguments))
-
-    def close_ours(self) -> None:
-        self.account.close()
-        self.inbox.close()
-        self.asks.close()
-        self.orders.close()
-
-    def close_theirs(self) -> None:
-        self.line.close()
-
-
-def attempt(method: Callable[..., Any], *arguments: object) -> Any:
-    """What the method gives, or the error that it ends in."""
-    try:
-        return method(*arguments)
-    except AddNormError as error:
-        return error
-    except Exception:
-        logger.exception("defect while answering a worker")
-        return RuntimeError("the collector has a defect; its log has the details")
-
-
-def gone() -> Unavailable:
-    return Unavailable("The process that keeps the statistics is gone, the service is stopping: try again later.")

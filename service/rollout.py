@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from math import inf
 
 from runtime.errors import AddNormError, Unavailable
-from service.catalog import Catalog, Change
+from service.catalog import Catalog
+from service.change import Change
 from service.collectors import Collectors
 from service.forking import Worker
 from service.loading import defect, log_change, log_failure
@@ -159,6 +160,8 @@ class Rollout:
         while True:
             if operation.what == "load":
                 change = self.catalog.load(operation.name, operation.version)
+            elif operation.what == "follow":
+                change = self.catalog.follow(operation.name)
             elif operation.what == "mend":
                 change = self.catalog.mend(operation.name)
             else:

@@ -1,7 +1,7 @@
 """One live summary for the page: the verdict, and every layer in a line."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
@@ -13,6 +13,14 @@ from service.models import Models
 from service.traffic_report import recent
 
 HEAD = ("model", "version", "requests", "since", "baseline", "window", "verdict", "overhead_ratio")
+
+
+class Followed(NamedTuple):
+    """What a page follows; the default model, and the highest version, where it names none."""
+
+    window: str
+    model: str | None = None
+    version: str | None = None
 
 
 def summary(collector: Statistics, report: Report, window: str) -> bytes:
@@ -39,10 +47,15 @@ def traffic_now(report: Report) -> dict[str, Any]:
     return {"workers": report.workers, "now": report.now._asdict(), "last_10s": lately.model_dump()}
 
 
-def make_feed(models: Models, owner: Owner) -> Feed:
-    """Live summaries of the default model's traffic.
+def make_feed(models: Models, owner: Owner) -> Feed[Followed]:
+    """Live summaries of the models' traffic.
 
     Args:
         owner: who knows what all processes answer.
     """
-    return Feed(lambda window: summary(models.default.collector, owner.traffic(), window))
+
+    def compute(followed: Followed) -> bytes:
+        engine = models.find(followed.model, followed.version)
+        return summary(engine.collector, owner.traffic(), followed.window)
+
+    return Feed(compute)

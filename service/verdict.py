@@ -60,7 +60,8 @@ def sentence_of(judgement: Judgement, position: int | None, first: str | None) -
         return f"{count} have their topics mixed otherwise than the baseline, but each topic looks as it did."
     if judgement.state == "ok":
         return f"{count} look like the baseline at every layer."
-    return f"{count} are too few to judge, at least {MIN_REQUESTS} are needed."
+    few = "request is" if judgement.requests == 1 else "requests are"
+    return f"{judgement.requests:,} {few} too few to judge, at least {MIN_REQUESTS} are needed."
 
 
 def first_departure(judgement: Judgement | None) -> int | None:

@@ -14,11 +14,12 @@ from runtime.artifact import Artifact
 from runtime.errors import AddNormError
 from runtime.session import Placement
 from service.following import Follower, make_engine
+from service.line import Line
 from service.loading import build, makers
 from service.models import Models
 from service.orders import FAILED, READY
 from service.process import Process
-from service.remote import Line, RemoteAccount
+from service.remote import RemoteAccount
 from service.settings import Settings
 from service.signals import SIGNALS
 

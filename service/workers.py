@@ -17,13 +17,14 @@ from typing import Any
 
 from runtime.errors import AddNormError, Unavailable
 from runtime.state_store import INTERVAL
-from service.catalog import Catalog, Failures
+from service.catalog import Catalog
+from service.change import Failures
 from service.collectors import Collectors
 from service.forking import STEADY, Worker, ended, fork, pause
 from service.ledger import Ledger
-from service.orders import FAILED, PREPARED, READY, SERVED
+from service.link import Link
+from service.orders import FAILED, PARENT, PREPARED, READY, SERVED
 from service.process import GRACE
-from service.remote import PARENT, Link
 from service.rollout import Rollout
 from service.settings import Settings
 from service.signals import woken_by_signals

@@ -7,6 +7,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response
 
 from service.engine import Engine
+from service.ledger import Reporter
 from service.models import Models
 from service.oip.infer import InferRoute, target_of
 from service.oip.metadata import model_config, model_metadata, server_metadata
@@ -33,7 +34,7 @@ INFER_BODY = json_body(InferRequest, "application/octet-stream")
 Find = Callable[..., Any]
 
 
-def add_oip(app: FastAPI, models: Models, settings: Settings) -> None:
+def add_oip(app: FastAPI, models: Models, settings: Settings, reporter: Reporter) -> None:
     @app.get("/v2")
     async def v2_server() -> ServerMetadata:
         """The server, and which extensions of the protocol it has."""
@@ -50,9 +51,10 @@ def add_oip(app: FastAPI, models: Models, settings: Settings) -> None:
         return ServerReady(ready=True)
 
     @app.get("/v2/models/stats")
-    def v2_all_statistics() -> StatisticsResponse:
+    async def v2_all_statistics() -> StatisticsResponse:
         """Requests, batches and where their time went, of every model."""
-        return StatisticsResponse(model_stats=[model_statistics(engine) for engine in models])
+        inferences = await reporter.inferences()
+        return StatisticsResponse(model_stats=[model_statistics(engine, inferences) for engine in models])
 
     async def named(model: str) -> Engine:
         return models.find(model)
@@ -63,7 +65,7 @@ def add_oip(app: FastAPI, models: Models, settings: Settings) -> None:
     route = InferRoute(app, models, settings.max_body_bytes)
     for prefix, find in (("/v2/models/{model}", named), ("/v2/models/{model}/versions/{version}", versioned)):
         add_model(app, models, prefix, find)
-        add_statistics(app, models, prefix, find)
+        add_statistics(app, models, reporter, prefix, find)
         add_norm_stats(app, prefix, find)
         add_infer(app, route, prefix, find)
 
@@ -85,15 +87,16 @@ def add_model(app: FastAPI, models: Models, prefix: str, find: Find) -> None:
         return model_config(engine)
 
 
-def add_statistics(app: FastAPI, models: Models, prefix: str, find: Find) -> None:
+def add_statistics(app: FastAPI, models: Models, reporter: Reporter, prefix: str, find: Find) -> None:
     one = prefix.endswith("{version}")
 
     @app.get(f"{prefix}/stats", responses=UNKNOWN)
-    def v2_statistics(engine: Annotated[Engine, Depends(find)]) -> StatisticsResponse:
+    async def v2_statistics(engine: Annotated[Engine, Depends(find)]) -> StatisticsResponse:
         """Requests, batches and where their time went; of every version where none is named."""
         name = engine.manifest.name
         engines = [engine] if one else [models.find(name, version) for version in models.versions(name)]
-        return StatisticsResponse(model_stats=[model_statistics(engine) for engine in engines])
+        inferences = await reporter.inferences()
+        return StatisticsResponse(model_stats=[model_statistics(each, inferences) for each in engines])
 
 
 def add_norm_stats(app: FastAPI, prefix: str, find: Find) -> None:

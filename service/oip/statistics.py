@@ -1,19 +1,15 @@
 """The statistics extension: what was asked of each model, and where the time went."""
 
 from service.engine import Engine
-from service.inference_counts import BatchCounts, InferenceCounts
+from service.inference_counts import BatchCounts, InferenceCounts, Inferences
 from service.oip.schemas import BatchStatistics, Duration, InferenceStatistics, ModelStatistics
 
 NOTHING = Duration(count=0, ns=0)  # there is no cache of answers
 
 
-def counts_of(engine: Engine) -> InferenceCounts:
-    """What was answered with an engine; every statistic is made of this."""
-    return engine.counts
-
-
-def model_statistics(engine: Engine) -> ModelStatistics:
-    counts = counts_of(engine)
+def model_statistics(engine: Engine, inferences: Inferences) -> ModelStatistics:
+    """What all workers answered with the artifact that an engine runs."""
+    counts = inferences.get(engine.manifest.digest, InferenceCounts())
     return ModelStatistics(
         name=engine.manifest.name,
         version=engine.manifest.version,
@@ -22,7 +18,7 @@ def model_statistics(engine: Engine) -> ModelStatistics:
         execution_count=counts.executions,
         inference_stats=of_requests(counts),
         response_stats={},
-        batch_stats=[of_batches(rows, batch) for rows, batch in sorted(counts.batches.copy().items())],
+        batch_stats=[of_batches(rows, batch) for rows, batch in sorted(counts.batches.items())],
         memory_usage=[],
     )
 

@@ -9,6 +9,9 @@ from starlette.types import Receive, Scope, Send
 from runtime.errors import InvalidInput
 from service.errors import error_response
 from service.feed import Feed, Subscription
+from service.models import Models
+from service.routes.common import ModelName, ModelVersion
+from service.summary import Followed
 from service.window import ALL, NAMED
 
 RETRY = 10  # seconds after which a page that was not let in may ask again
@@ -20,7 +23,7 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription[Followed]) -> None:
         super().__init__(subscription.events(), headers=HEADERS)
         self.subscription = subscription
 
@@ -31,16 +34,19 @@ class EventStream(StreamingResponse):
             self.subscription.close()
 
 
-def add_events(app: FastAPI, feed: Feed) -> None:
+def add_events(app: FastAPI, models: Models, feed: Feed[Followed]) -> None:
     # not in the documents: it never ends, which no client made from them could bear
     @app.get("/events", include_in_schema=False)
-    async def events(window: Annotated[str, Query()] = ALL) -> Response:
-        """The verdict and every layer in a line, every two seconds, as text/event-stream."""
+    async def events(
+        window: Annotated[str, Query()] = ALL, model: ModelName = None, version: ModelVersion = None
+    ) -> Response:
+        """The verdict and every layer of a model in a line, every two seconds, as text/event-stream."""
         if window not in (*NAMED, ALL):
             raise InvalidInput("invalid_window", f"window is {window!r}, expected one of {', '.join(NAMED)}, {ALL}.")
+        models.find(model, version)  # or says which there are
         if feed.full:
             message = f"{feed.most} pages follow this service already: close one, or ask /norm-stats."
             response = error_response(503, message, "too_many_followers")
             response.headers["Retry-After"] = str(RETRY)
             return response
-        return EventStream(feed.join(window))
+        return EventStream(feed.join(Followed(window, model, version)))

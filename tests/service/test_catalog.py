@@ -92,6 +92,25 @@ def test_version_by_its_number_comes_on_top_until_the_next_load(directory: Path)
     assert served(catalog)["a"] == ["10", "9"]
 
 
+def test_version_by_its_number_outlasts_what_is_put_into_the_repository(directory: Path, text_artifact: Artifact):
+    catalog = opened(directory, keep_versions=1)
+    for version in ("8", "9"):
+        catalog.commit(catalog.load("a", version))
+    publish(directory, "a", "11", text_artifact)
+    catalog.commit(catalog.follow("a"))
+    assert served(catalog)["a"] == ["11", "8", "9"]
+    publish(directory, "a", "8", text_artifact, {"notes.txt": b"exported anew"})
+    shutil.rmtree(directory / "a" / "9")
+    change = catalog.follow("a")
+    assert [artifact.manifest.version for artifact in change.fresh] == ["8"] and change.required == "11"
+    catalog.commit(change)
+    catalog.commit(catalog.mend("a"))
+    assert served(catalog)["a"] == ["11", "8"]
+    catalog.commit(catalog.unload("a"))
+    catalog.commit(catalog.follow("a"))
+    assert served(catalog)["a"] == ["11"]
+
+
 def test_broken_highest_version_is_an_error_and_a_broken_lower_one_is_not(directory: Path, text_artifact: Artifact):
     catalog = opened(directory)
     spoil(publish(directory, "a", "11", text_artifact).parents[1], "a", "11")
@@ -164,5 +183,5 @@ def test_watched_repository_says_what_is_to_be_done(directory: Path, text_artifa
     publish(directory, "c", "1", text_artifact)
     shutil.rmtree(directory / "b")
     catalog.due()
-    assert catalog.due() == [("load", "c"), ("unload", "b")]
+    assert catalog.due() == [("follow", "c"), ("unload", "b")]
     assert opened(directory).due() == []

@@ -23,7 +23,7 @@ from service.feed import Feed
 from service.ledger import Ledger
 from service.models import Models
 from service.settings import Settings
-from service.summary import summary
+from service.summary import Followed, make_feed, summary
 from tests.helpers import TEXTS
 from tests.service.test_server import announced_url
 
@@ -66,7 +66,7 @@ def test_stream_tells_of_traffic_and_ends_at_once_when_the_service_stops(server:
 
 def test_follower_that_leaves_is_forgotten(text_artifact: Artifact, text_engine: Engine):
     """Through a real socket: a test client would not tell the application that it left."""
-    feed = Feed(str.encode, interval=0.05, most=1)
+    feed = Feed(lambda followed: followed.window.encode(), interval=0.05, most=1)
     app = create_app(Settings(model=text_artifact.path, device="cpu"), Models(text_engine), feed=feed)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -96,6 +96,22 @@ def test_unknown_window_is_refused(client: TestClient):
     response = client.get("/events", params={"window": "2h"})
     assert (response.status_code, response.json()["code"]) == (400, "invalid_window")
     assert "5m, 1h, 24h, all" in response.json()["error"]
+
+
+def test_feed_is_about_the_model_that_is_named(text_engine: Engine, feature_engine: Engine):
+    feed = make_feed(Models(text_engine, feature_engine), Ledger().open())
+    told = {}
+    for followed in (Followed("all"), Followed("all", "signals"), Followed("1h", "texts", "1")):
+        answer = json.loads(feed.compute(followed))
+        told[followed] = answer["model"], answer["version"], answer["asked"]
+    assert list(told.values()) == [("texts", "1", "all"), ("signals", "7", "all"), ("texts", "1", "1h")]
+
+
+@pytest.mark.parametrize("named", [{"model": "nowhere"}, {"version": "9"}, {"model": "texts", "version": "9"}])
+def test_unknown_model_is_refused_before_the_stream_begins(client: TestClient, named: dict[str, str]):
+    response = client.get("/events", params=named)
+    assert (response.status_code, response.json()["code"]) == (404, "unknown_model")
+    assert "there is " in response.json()["error"]
 
 
 def test_summary_says_what_norm_stats_says(client: TestClient, text_engine: Engine):

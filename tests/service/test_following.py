@@ -10,9 +10,9 @@ import pytest
 from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError
 from service.following import Follower, make_engine
+from service.link import Link
 from service.models import Models
 from service.orders import DROP, PREPARE, PREPARED, SERVE, SERVED
-from service.remote import Link
 from service.settings import Settings
 from tests.helpers import publish
 

@@ -1,6 +1,6 @@
 import pickle
 
-from service.inference_counts import BatchCounts, InferenceCounts
+from service.inference_counts import BatchCounts, Counted, InferenceCounts
 
 
 def counts(*rows: int) -> InferenceCounts:
@@ -40,3 +40,17 @@ def test_merging_changes_neither_and_keeps_the_latest():
 
 def test_counts_cross_from_process_to_process():
     assert pickle.loads(pickle.dumps(counts(4))).batches == counts(4).batches
+
+
+def test_engines_that_are_gone_stay_counted_and_only_what_changed_is_told():
+    counted, gone, there, other = Counted(), counts(1, 2), counts(3), counts(4)
+    for digest, each in (("a", gone), ("a", there), ("a", there), ("b", other)):
+        counted.add(digest, each)
+    assert counted.changed() == {"a": gone.merge(there), "b": other}
+    assert counted.changed() == {}
+    failed = gone.failed + there.failed
+    gone.fail(0.5)  # it had a request left
+    told = counted.changed()
+    assert told == {"a": gone.merge(there)} and told["a"].failed == failed + 1
+    there.run(3, 0.0, 0.0, 0.0)
+    assert told["a"].executions + 1 == counted.changed()["a"].executions  # what was told does not change

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from runtime.errors import Unavailable
+from service.inference_counts import Counted, InferenceCounts
 from service.journal import Journal
 from service.ledger import PERIOD, Account, Ledger, Report, Reporter
 from service.settings import Settings
@@ -21,17 +22,39 @@ def counted(rows: int) -> Tally:
 def test_tallies_of_ended_processes_stay_and_their_gauges_go():
     ledger = Ledger()
     first, second, silent = ledger.open(), ledger.open(), ledger.open()
-    first.count(counted(3), Gauges(in_flight=1))
-    second.count(counted(4), Gauges(in_flight=2))
-    first.count(counted(5), Gauges(in_flight=4))
+    first.count(counted(3), Gauges(in_flight=1), {})
+    second.count(counted(4), Gauges(in_flight=2), {})
+    first.count(counted(5), Gauges(in_flight=4), {})
     report = ledger.report()
     assert (report.total.rows, report.now.in_flight, report.workers) == (9, 6, 2)
     for account in (first, first, silent):
         account.close()
     report = second.traffic()
     assert (report.total.rows, report.now.in_flight, report.workers) == (9, 2, 1)
-    ledger.open().count(counted(1), Gauges())
+    ledger.open().count(counted(1), Gauges(), {})
     assert ledger.report().total.rows == 10
+
+
+def answered(rows: int) -> InferenceCounts:
+    counts = InferenceCounts()
+    counts.answer(rows, *[0.5] * 5)
+    return counts
+
+
+def test_what_each_artifact_answered_is_added_up_and_outlasts_processes():
+    ledger = Ledger()
+    first, second = ledger.open(), ledger.open()
+    first.count(Tally.nothing(), Gauges(), {"a": answered(3), "b": answered(5)})
+    second.count(Tally.nothing(), Gauges(), {"a": answered(4)})
+    second.count(Tally.nothing(), Gauges(), {"a": answered(6)})  # all it ever counted: nothing twice
+    first.count(Tally.nothing(), Gauges(), {})
+    for account in (first, first, second):
+        account.close()
+        found = ledger.inferences()
+        assert {digest: (counts.requests, counts.rows) for digest, counts in found.items()} == {
+            "a": (2, 9),
+            "b": (1, 5),
+        }
 
 
 def test_rates_are_about_the_last_seconds():
@@ -40,7 +63,7 @@ def test_rates_are_about_the_last_seconds():
     account = ledger.open()
     for rows in range(1, 401):  # one row every quarter of a second, for 100 s
         clock.wait(PERIOD)
-        account.count(counted(rows), Gauges())
+        account.count(counted(rows), Gauges(), {})
     recent = ledger.report().recent
     for seconds in (10, 60):
         assert seconds <= recent[seconds].seconds <= seconds + 1
@@ -54,7 +77,7 @@ def test_rates_are_about_the_last_seconds():
 def test_young_service_is_about_what_there_is():
     clock = Clock()
     ledger = Ledger(clock)
-    ledger.open().count(counted(7), Gauges())
+    ledger.open().count(counted(7), Gauges(), {})
     clock.wait(2.0)
     assert ledger.report().recent[60].seconds == 2.0
     assert ledger.report().recent[60].tally.rows == 7
@@ -62,7 +85,7 @@ def test_young_service_is_about_what_there_is():
 
 def test_reporter_hands_in_four_times_a_second_and_at_its_end():
     ledger, journal = Ledger(), Journal(Settings())
-    reporter, traffic = Reporter(journal, ledger.open(), list), journal.traffic
+    reporter, traffic = Reporter(journal, ledger.open(), list, Counted()), journal.traffic
 
     async def main() -> None:
         reporter.start()
@@ -91,12 +114,12 @@ class Gone:
     def traffic(self) -> Report:
         raise Unavailable("It is gone.")
 
-    check_ready = traffic
+    check_ready = inferences = traffic
 
 
 def test_reporter_stops_when_nobody_counts_any_more():
     owner = Gone()
-    reporter = Reporter(Journal(Settings()), owner, list)
+    reporter = Reporter(Journal(Settings()), owner, list, Counted())
 
     async def main() -> None:
         reporter.start()

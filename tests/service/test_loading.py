@@ -165,6 +165,9 @@ def test_statistics_of_an_unloaded_model_are_resumed(client: TestClient):
     client.post("/v2/repository/models/texts/unload")
     load(client, "texts")
     assert client.get("/norm-stats").json()["requests"] == 1
+    version(client)
+    stats = client.get("/v2/models/texts/stats").json()["model_stats"]
+    assert {each["version"]: each["inference_count"] for each in stats} == {"1": 0, "2": 2}
     assert client.get("/norm-stats/compare", params={"against": "version:1"}).json()["against"]["requests"] == 0
 
 
@@ -200,6 +203,14 @@ def test_watched_directory_is_followed(
     wait_until(client, {"texts": ["2", "3"]})
     assert "model texts stays as it was: " in caplog.text and "reproduce its canary" in caplog.text
     assert version(client) == "3"
+
+
+def test_version_by_its_number_outlasts_what_the_watch_finds(
+    client: TestClient, directory: Path, text_artifact: Artifact
+):
+    assert load(client, "texts", {"parameters": {"version": "1"}}) == (200, {})
+    publish(directory, "texts", "3", text_artifact)
+    wait_until(client, {"signals": ["7"], "texts": ["1", "2", "3"]})
 
 
 def wait_until(client: TestClient, models: dict[str, list[str]]) -> None:

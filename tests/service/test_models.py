@@ -8,6 +8,7 @@ import pytest
 from runtime.artifact import Artifact
 from runtime.errors import Unavailable, UnknownModel
 from service.engine import Engine
+from service.inference_counts import InferenceCounts
 from service.models import Models, version_order
 from tests.conftest import settings_for
 
@@ -16,7 +17,8 @@ class Named:
     """As much of an engine as Models looks at."""
 
     def __init__(self, name: str, version: str) -> None:
-        self.manifest = type("Manifest", (), {"name": name, "version": version})
+        self.manifest = type("Manifest", (), {"name": name, "version": version, "digest": f"{name}/{version}"})
+        self.counts = InferenceCounts()
 
 
 def models(*names: tuple[str, str]) -> Models:
@@ -32,6 +34,16 @@ def test_highest_version_answers_where_none_is_named():
     assert found(several.default) == found(several.find("a")) == ("a", "10")
     assert found(several.find("b")) == ("b", "1")
     assert found(several.find("a", "9")) == ("a", "9")
+
+
+def test_engine_that_was_replaced_stays_counted():
+    several = models(("a", "1"))
+    gone, comes = several.find("a"), cast(Engine, Named("a", "1"))
+    several.replace("a", [comes])
+    several.replace("a", [])
+    for rows, engine in enumerate((gone, comes), start=1):
+        engine.counts.answer(rows, *[0.5] * 5)
+    assert several.counted.changed()["a/1"].rows == 3
 
 
 @pytest.mark.parametrize(

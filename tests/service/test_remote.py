@@ -13,7 +13,8 @@ from service.collector import Asked, Collector
 from service.collectors import Collectors
 from service.engine import Engine
 from service.ledger import Account, Ledger
-from service.remote import ASK, ASK_LEDGER, ASK_PARENT, COUNT, HAND_IN, Link, RemoteAccount, RemoteCollector
+from service.link import ASK, ASK_LEDGER, ASK_PARENT, COUNT, HAND_IN, Link
+from service.remote import RemoteAccount, RemoteCollector
 from service.rollout import Rollout
 from service.settings import Settings
 from service.traffic import Traffic
@@ -171,7 +172,7 @@ def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collectors: C
     for requests, link in enumerate(links, start=1):
         traffic = Traffic()
         traffic.requests["/predict", 200] += requests
-        RemoteAccount(link.line).count(*traffic.snapshot([text_engine.batcher]))
+        RemoteAccount(link.line).count(*traffic.snapshot([text_engine.batcher]), {})
         link.hand_in(collectors)
         link.close_theirs()
     assert (ledger.report().total.requests["/predict", 200], ledger.report().workers) == (3, 2)

@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.deep import DeepState
+from runtime.drift import MIN_REQUESTS
 from runtime.statistics import Traffic
 from service.app import create_app
 from service.engine import Engine
@@ -61,6 +62,17 @@ def test_usual_traffic_is_ok(engine: Engine, answer: Answer, usual: np.ndarray):
     }
     assert {layer["drift"]["state"] for layer in found["layers"]} == {"ok"}
     assert all(layer["drift"]["score"] < layer["drift"]["threshold"] for layer in found["layers"])
+
+
+@pytest.mark.parametrize(("requests", "words"), [(0, "0 requests are"), (1, "1 request is"), (2, "2 requests are")])
+def test_too_few_requests_are_counted_in_words(
+    engine: Engine, answer: Answer, usual: np.ndarray, requests: int, words: str
+):
+    counts = np.zeros_like(usual)
+    counts[0] = requests
+    verdict = answer(traffic(engine, counts))["verdict"]
+    assert verdict["state"] == "insufficient_data"
+    assert verdict["sentence"] == f"{words} too few to judge, at least {MIN_REQUESTS} are needed."
 
 
 def test_one_topic_is_a_mix_shift(engine: Engine, answer: Answer, usual: np.ndarray):

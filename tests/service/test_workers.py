@@ -119,6 +119,38 @@ def test_killed_worker_loses_no_answer_and_is_replaced(text_artifact: Artifact):
             connection.close()
 
 
+def inferences(connection: HTTPConnection) -> tuple[int, int]:
+    """Rows and requests, as one worker tells them of all."""
+    (model,) = ask(connection, "/v2/models/texts/stats")["model_stats"]
+    return model["inference_count"], model["inference_stats"]["success"]["count"]
+
+
+def test_inference_statistics_are_those_of_all_workers_and_outlast_them(text_artifact: Artifact):
+    with serving(text_artifact) as service:
+        connections = service.connect_to_each()
+        for number in range(30):
+            connection = service.connect() if number < 20 else list(connections.values())[number % 2]
+            connection.request("POST", "/predict", json.dumps({"inputs": ROWS}))
+            assert connection.getresponse().read()
+            if number < 20:
+                connection.close()
+        for connection in connections.values():
+            wait_until(lambda connection=connection: inferences(connection) == (90, 30), 1.0)
+        time.sleep(0.5)  # by now all has been handed in; and a worker that ends within its first second is late
+        killed = min(connections)
+        os.kill(killed, signal.SIGKILL)
+        connections.pop(killed).close()
+        (left,) = connections.values()
+        assert inferences(left) == (90, 30)
+        wait_until(lambda: len(service.workers - {killed}) == 2)
+        for connection in service.connect_to_each().values():
+            assert inferences(connection) == (90, 30)
+            connection.close()
+        left.request("POST", "/predict", json.dumps({"inputs": "hi"}))
+        assert left.getresponse().read() and inferences(left) == (91, 31)  # the worker that is asked is exact
+        left.close()
+
+
 def test_workers_are_replaced_one_by_one_on_hangup(text_artifact: Artifact):
     with serving(text_artifact) as service:
         before = service.workers
