@@ -167,7 +167,7 @@ def allowed_methods(request: Request) -> str:
     """What a path takes by all of its routes, of which the framework names one; empty of what is no route of ours."""
     template = route_of(request.scope)
     routes = (route for route in request.app.routes if isinstance(route, APIRoute) and route.path == template)
-    return ", ".join(sorted({method for route in routes for method in route.methods}))
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

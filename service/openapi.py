@@ -72,8 +72,8 @@ def complete(operation: Json, method: str, path: str) -> None:
     body = OpenAIErrorBody if path.startswith(OPENAI_PATHS) else ErrorBody
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}
     met = EVERYWHERE | (INFERENCE if subject_of(method, path) == "inference" else {})
-    for status, description in met.items():
-        responses.setdefault(str(status), {"description": description, "content": content})
+    for met_status, description in met.items():
+        responses.setdefault(str(met_status), {"description": description, "content": content})
     for status, response in responses.items():
         names = ["X-Request-ID", *HEADERS_OF.get(status, ())]
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
