@@ -14,6 +14,7 @@ from addnorm.client.errors import AddNormConnectionError, AddNormHTTPError
 REFUSED = (429, 503)  # nothing was done: whatever was asked can be asked again
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 CUT_OFF = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)  # it may have been done
+DOUBLINGS = 60  # of a wait; more are beyond any patience
 SPARE = 1.0  # seconds that an answer may be late which says that it is too late
 
 
@@ -40,7 +41,7 @@ class Retries:
 
     def pause(self, attempt: int, retry_after: float | None) -> float:
         """Seconds to wait after the attempt of this number, from 1 on; more than `longest` where that is asked for."""
-        backoff = min(self.longest, self.backoff * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+        backoff = min(self.longest, self.backoff * 2.0 ** min(attempt - 1, DOUBLINGS)) * random.uniform(0.5, 1.0)
         return max(backoff, retry_after or 0.0)
 
 

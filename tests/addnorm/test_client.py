@@ -42,7 +42,7 @@ def test_predict_gives_typed_predictions(ask: Ask, live: Live):
     assert len(answer.predictions) == 2
     for prediction in answer.predictions:
         assert prediction.label in LABELS
-        assert [candidate.label for candidate in prediction.top][0] == prediction.label
+        assert prediction.top[0].label == prediction.label
         assert sum(candidate.score for candidate in prediction.top) == pytest.approx(1)
         assert prediction.norm_stats[0].name == "embeddings.norm"
 
@@ -133,13 +133,10 @@ def test_refusal_says_why(ask: Ask, live: Live, what: object, status: int, code:
 
 
 def test_full_service_says_when_to_come_back(ask: Ask, text_artifact: Artifact):
-    settings = settings_for(text_artifact).model_copy(update={"max_queue_tokens": 1, "max_rows": 128})
-    engine = Engine(settings)
-    engine.batcher.queue.tokens = 10**6
-    with listening(settings, Models(engine)) as live:
-        with pytest.raises(AddNormHTTPError) as raised:
-            ask(live.url, lambda client: client.predict("hi"), retries=ONCE)
-        engine.batcher.queue.tokens = 0
+    settings = settings_for(text_artifact).model_copy(update={"max_queue_tokens": 1})  # too few to read a request
+    models = Models(Engine(settings))
+    with listening(settings, models) as live, pytest.raises(AddNormHTTPError) as raised:
+        ask(live.url, lambda client: client.predict("hi"), retries=ONCE)
     assert (raised.value.status, raised.value.code) == (429, "overloaded")
     assert raised.value.retry_after >= 1
 
