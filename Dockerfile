@@ -20,12 +20,12 @@ COPY requirements/serve-gpu.txt /tmp/requirements.txt
 RUN python3 -m venv /opt/venv \
  && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/requirements.txt \
  && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip
-COPY addnorm.py ./
+COPY addnorm/ addnorm/
 COPY runtime/ runtime/
 COPY service/ service/
 COPY models/ models/
 RUN chmod -R a+rX /app \
- && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash runtime service
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash addnorm runtime service
 
 
 FROM cuda-python AS gpu
@@ -66,7 +66,7 @@ RUN python3 -m venv /opt/venv \
  && /opt/venv/bin/python -m pip install --only-binary :all: --no-cache-dir --no-deps \
     ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /tmp/requirements.txt)" \
  && /opt/venv/bin/python -m pip install --only-binary :all: --no-cache-dir -r /tmp/requirements.txt
-COPY addnorm.py ./
+COPY addnorm/ addnorm/
 COPY runtime/ runtime/
 COPY service/ service/
 COPY model/ model/
@@ -103,12 +103,12 @@ COPY requirements/serve.txt /tmp/requirements.txt
 RUN python3 -m venv /opt/venv \
  && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/requirements.txt \
  && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip
-COPY addnorm.py ./
+COPY addnorm/ addnorm/
 COPY runtime/ runtime/
 COPY service/ service/
 COPY models/ models/
 RUN chmod -R a+rX /app \
- && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash runtime service
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash addnorm runtime service
 
 
 FROM python AS service

@@ -7,7 +7,7 @@ DATA ?= $(or $(ADDNORM_DATA),data)
 PEERS := mlserver litserve bentoml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test train export intents bench profile lock clean
+.PHONY: help run install test fuzz train export intents bench profile lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -23,6 +23,9 @@ test: $(VENV)/test.stamp .clients/kserve.stamp  ## install everything, then chec
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/test.stamp  ## try EXAMPLES (500) made-up requests of every kind on every operation of the API
+	FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest --show-capture=no tests/service/test_contract.py
 
 train: $(VENV)/test.stamp  ## train the default recipe on clinc150 into runs/default (DATA= folder of data sets, SEED=)
 	$(BIN)/python -m addnorm train clinc150 --data $(DATA) --out runs/default$(SEED) $(if $(SEED),--seed $(SEED))

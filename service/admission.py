@@ -44,16 +44,12 @@ class Admission:
         admission = cls(settings, keys, traffic)
         return admission if admission.need_key - {""} or admission.max_in_flight else None
 
-    def refusal(self, subject: Subject, headers: Headers) -> Response | None:
-        """The answer to a request that is not let in; None to others.
-
-        Args:
-            subject: what it asks for; it is in flight already.
-        """
+    def refusal(self, method: str, path: str, headers: Headers) -> Response | None:
+        """The answer to a request that is not let in, and is in flight already; None to others."""
         try:
-            self.check(subject, headers)
+            self.check(subject_of(method, path), headers)
         except AddNormError as error:
-            return domain_response(error)
+            return domain_response(error, path)
         return None
 
     def check(self, subject: Subject, headers: Headers) -> None:
@@ -74,7 +70,7 @@ class Admitted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
         if scope["type"] == "http":
-            app = self.admission.refusal(subject_of(scope["method"], scope["path"]), scope["headers"]) or app
+            app = self.admission.refusal(scope["method"], scope["path"], scope["headers"]) or app
         await app(scope, receive, send)
 
 

@@ -24,6 +24,7 @@ from service.models import Models
 from service.noted import Noted
 from service.oip.infer import InferRoute
 from service.oip.routes import add_oip
+from service.openapi import describe_truly
 from service.predict import Desk
 from service.routes.embeddings import add_embeddings
 from service.routes.events import add_events
@@ -77,6 +78,7 @@ def create_app(
     add_traffic(app, models, reporter)
     add_page(app)
     add_events(app, models, feed)
+    describe_truly(app)
     return app
 
 

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -162,13 +163,20 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
     return domain_response(invalid_request(error), request.url.path)
 
 
+def allowed_methods(request: Request) -> str:
+    """What a path takes by all of its routes, of which the framework names one; empty of what is no route of ours."""
+    template = route_of(request.scope)
+    routes = (route for route in request.app.routes if isinstance(route, APIRoute) and route.path == template)
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+
+
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     method, path = request.method, request.url.path
     if error.status_code == HTTPStatus.NOT_FOUND:
         return error_response(404, f"There is no {path}; /docs lists what there is.", "not_found", path)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
+        allowed = allowed_methods(request) or (error.headers or {}).get("Allow", "another method")
         response = error_response(
             405, f"{path} does not take {method}, it takes {allowed}.", "method_not_allowed", path
         )

@@ -6,16 +6,17 @@ from pydantic import Field, WithJsonSchema
 
 from service.schemas import Body
 
+IDS = {"type": "array", "minItems": 1, "items": {"type": "integer"}}
 Input = Annotated[
     Any,
     WithJsonSchema(
         {
             "description": "A text, a list of texts, token ids, or a list of lists of them.",
             "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": "string"}},
-                {"type": "array", "items": {"type": "integer"}},
-                {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+                {"type": "string", "minLength": 1},
+                {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+                IDS,
+                {"type": "array", "minItems": 1, "items": IDS},
             ],
         }
     ),

@@ -7,6 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from runtime.manifest import Plan, PlanName
 from runtime.plan import PlanSource
 
+SEQUENCE = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "array", "minItems": 1, "items": {"type": "number"}},
+}
 Inputs = Annotated[
     Any,
     WithJsonSchema(
@@ -14,12 +19,9 @@ Inputs = Annotated[
             "title": "Inputs",
             "description": "A text, a list of texts, or a list of float sequences [tokens][features].",
             "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": "string"}},
-                {
-                    "type": "array",
-                    "items": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
-                },
+                {"type": "string", "minLength": 1},
+                {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+                {"type": "array", "minItems": 1, "items": SEQUENCE},
             ],
         }
     ),
@@ -172,7 +174,7 @@ class Ready(Body):
 class IndexRequest(Body):
     """What to list; as the repository extension of the Open Inference Protocol has it."""
 
-    ready: bool = False
+    ready: bool = Field(False, strict=True)
     """Whether to list only what answers."""
 
 
@@ -187,7 +189,7 @@ class IndexEntry(Body):
 
 
 class LoadParameters(Body):
-    version: str | int | None = None
+    version: str | Annotated[int, Field(strict=True)] | None = None
     """The version to load beside those that are served; the highest ones where it is missing."""
 
 
@@ -198,7 +200,7 @@ class LoadRequest(Body):
 
 
 class UnloadParameters(Body):
-    unload_dependents: bool = False
+    unload_dependents: bool = Field(False, strict=True)
     """No model here depends on another."""
 
 

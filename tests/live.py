@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from service.control import Control
 from service.models import Models
 from service.process import server_config
 from service.settings import Settings
@@ -26,10 +27,10 @@ class Live:
 
 
 @contextmanager
-def listening(settings: Settings, models: Models) -> Iterator[Live]:
+def listening(settings: Settings, models: Models, control: Control | None = None) -> Iterator[Live]:
     """Serves as `addnorm serve` does, until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(server_config(settings, models))
+        server = uvicorn.Server(server_config(settings, models, control))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         yield Live(f"127.0.0.1:{listener.getsockname()[1]}", models)

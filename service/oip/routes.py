@@ -23,14 +23,31 @@ from service.oip.schemas import (
     StatisticsResponse,
 )
 from service.oip.statistics import model_statistics
-from service.routes.common import INFERENCE, JSONBytes, error, json_body
+from service.routes.common import GONE, INFERENCE, JSONBytes, Responses, error, header, json_body
 from service.routes.statistics import BAD_WINDOW, AskedWindow
 from service.settings import Settings
 from service.statistics_schemas import LayerResponse, NormStatsResponse
 
 UNKNOWN = error(404, "No such model, version or layer")
 UNSUPPORTED = error(501, "A part of the protocol that is not supported")
-INFER_BODY = json_body(InferRequest, "application/octet-stream")
+LENGTH_HEADER = "Inference-Header-Content-Length"
+EXAMPLE = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["what is my balance"]}]}
+SIZE = {"type": "integer", "minimum": 0}
+PARAMETERS = [
+    header(LENGTH_HEADER, "Bytes of the JSON, before binary tensors; 0: the body is one raw input", SIZE),
+    header("Content-Encoding", "How the body is compressed", {"type": "string", "enum": ["gzip", "deflate"]}),
+    header("Accept-Encoding", "gzip or deflate: how the answer may be compressed", {"type": "string"}),
+]
+INFER = json_body(InferRequest, "application/octet-stream", example=EXAMPLE) | {"parameters": PARAMETERS}
+BINARY: Responses = {
+    200: {
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "headers": {
+            LENGTH_HEADER: {"description": "Bytes of the JSON, before binary tensors", "schema": SIZE},
+            "Content-Encoding": {"schema": {"type": "string", "enum": ["gzip", "deflate"]}},
+        },
+    }
+}
 Find = Callable[..., Any]
 
 
@@ -100,12 +117,12 @@ def add_statistics(app: FastAPI, models: Models, reporter: Reporter, prefix: str
 
 
 def add_norm_stats(app: FastAPI, prefix: str, find: Find) -> None:
-    @app.get(f"{prefix}/norm-stats", responses=BAD_WINDOW | UNKNOWN, response_model=NormStatsResponse)
+    @app.get(f"{prefix}/norm-stats", responses=BAD_WINDOW | UNKNOWN | GONE, response_model=NormStatsResponse)
     def v2_norm_stats(engine: Annotated[Engine, Depends(find)], asked: AskedWindow) -> Response:
         """GET /norm-stats of this model."""
         return JSONBytes(engine.collector.all_layers(asked))
 
-    @app.get(f"{prefix}/norm-stats/{{layer}}", responses=BAD_WINDOW | UNKNOWN, response_model=LayerResponse)
+    @app.get(f"{prefix}/norm-stats/{{layer}}", responses=BAD_WINDOW | UNKNOWN | GONE, response_model=LayerResponse)
     def v2_norm_stats_of_one_layer(
         engine: Annotated[Engine, Depends(find)], layer: str, asked: AskedWindow
     ) -> Response:
@@ -116,8 +133,8 @@ def add_norm_stats(app: FastAPI, prefix: str, find: Find) -> None:
 def add_infer(app: FastAPI, route: InferRoute, prefix: str, find: Find) -> None:
     @app.post(
         f"{prefix}/infer",
-        responses=INFERENCE | UNKNOWN | UNSUPPORTED,
-        openapi_extra=INFER_BODY,
+        responses=INFERENCE | UNKNOWN | UNSUPPORTED | BINARY,
+        openapi_extra=INFER,
         response_model=InferResponse,
         dependencies=[Depends(find)],
     )

@@ -52,7 +52,7 @@ class RequestParameters(Open):
     """Microseconds after which no answer is wanted; 0: the service's own limit."""
     priority: Size = 0
     """Not supported: requests are treated alike."""
-    sequence_id: int | str = 0
+    sequence_id: Annotated[int, Field(strict=True)] | str = 0
     """Not supported, like `sequence_start` and `sequence_end`."""
     sequence_start: Flag = False
     sequence_end: Flag = False

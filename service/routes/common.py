@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Query
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 
 from service.engine import Engine
 from service.errors import ErrorBody
@@ -19,26 +19,35 @@ def error(status: int, description: str) -> Responses:
 
 INVALID = error(400, "The request cannot be answered")
 UNKNOWN_MODEL = error(404, "No such model or version")
-GUARDED = error(401, "An API key is needed")
+GUARDED = error(401, "An API key is needed, where the service has any")
 TOO_LARGE = error(413, "Too many inputs, or too large a body")
 OVERLOADED = error(429, "Too much waits already; Retry-After says how long to wait")
-STOPPING = error(503, "The service is stopping")
+STOPPING = error(503, "The service is stopping, or the default model is not loaded")
 NOT_LOADED = error(503, "The default model is not loaded")
+GONE = error(503, "The service is stopping: what keeps the statistics is gone")
+NOT_LOADED_OR_GONE = error(503, "The default model is not loaded, or the service is stopping")
+SERVER_TIMING: Responses = {
+    200: {"headers": {"Server-Timing": {"description": "Where the time went", "schema": {"type": "string"}}}}
+}
 LATE = error(504, "The answer was not ready in time")
-UNKNOWN_MODEL = error(404, "No such model or version")
 INFERENCE = INVALID | TOO_LARGE | OVERLOADED | STOPPING | LATE
 
 
-ModelName = Annotated[str | None, Query(description="A model that is loaded; the default model where it is missing")]
-ModelVersion = Annotated[str | None, Query(description="One of its versions; the highest where it is missing")]
+TEXT = WithJsonSchema({"type": "string"})  # a query has no null
+ModelName = Annotated[
+    str | None, TEXT, Query(description="A model that is loaded; the default model where it is missing")
+]
+ModelVersion = Annotated[str | None, TEXT, Query(description="One of its versions; the highest where it is missing")]
 
 
-def json_body(model: type[BaseModel], *media_types: str) -> dict[str, Any]:
+def json_body(model: type[BaseModel], *media_types: str, required: bool = True, example: Any = None) -> dict[str, Any]:
     """The body of a request that is read as it comes, for the documents; beside JSON, it may have other types."""
     schema = model.model_json_schema()
     content: dict[str, Any] = {"application/json": {"schema": inlined(schema, schema.pop("$defs", {}))}}
+    if example is not None:
+        content["application/json"]["example"] = example
     content |= {name: {"schema": {"type": "string", "format": "binary"}} for name in media_types}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def inlined(schema: Any, definitions: dict[str, Any]) -> Any:
@@ -50,6 +59,11 @@ def inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     if "$ref" in schema:
         return inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     return {name: inlined(value, definitions) for name, value in schema.items()}
+
+
+def header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A header that a request may have and a route reads by hand, for the documents."""
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
 class JSONBytes(Response):

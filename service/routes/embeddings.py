@@ -24,7 +24,7 @@ def add_embeddings(app: FastAPI, models: Models, settings: Settings) -> None:
     @app.post(
         "/embed",
         responses=INFERENCE | UNKNOWN_MODEL,
-        openapi_extra=json_body(EmbedRequest),
+        openapi_extra=json_body(EmbedRequest, example={"inputs": ["what is my balance", "will it rain"]}),
         response_model=EmbedResponse,
     )
     async def embed_inputs(request: Request) -> Response:
@@ -34,7 +34,7 @@ def add_embeddings(app: FastAPI, models: Models, settings: Settings) -> None:
     @app.post(
         "/v1/embeddings",
         responses=OPENAI,
-        openapi_extra=json_body(EmbeddingsRequest),
+        openapi_extra=json_body(EmbeddingsRequest, example={"model": "intents", "input": ["what is my balance"]}),
         response_model=EmbeddingsResponse,
     )
     async def v1_embeddings(request: Request) -> Response:

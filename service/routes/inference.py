@@ -9,6 +9,7 @@ from service.predict import Desk, respond, server_timing
 from service.routes.common import (
     INFERENCE,
     NOT_LOADED,
+    SERVER_TIMING,
     UNKNOWN_MODEL,
     JSONBytes,
     ModelName,
@@ -18,12 +19,14 @@ from service.routes.common import (
 )
 from service.schemas import ModelResponse, PlanInUse, PredictRequest, PredictResponse
 
+EXAMPLE = {"inputs": ["what is my balance", "will it rain"], "top_k": 2, "norm_stats": True}
+
 
 def add_inference(app: FastAPI, models: Models, desk: Desk) -> None:
     @app.post(
         "/predict",
-        responses=INFERENCE | UNKNOWN_MODEL,
-        openapi_extra=json_body(PredictRequest),
+        responses=INFERENCE | UNKNOWN_MODEL | SERVER_TIMING,
+        openapi_extra=json_body(PredictRequest, example=EXAMPLE),
         response_model=PredictResponse,
     )
     async def predict(request: Request) -> Response:

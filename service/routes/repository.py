@@ -3,7 +3,7 @@
 Bodies may be missing, and are JSON whatever their Content-Type, as in the protocol's own clients.
 """
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel, ValidationError
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from service.control import Control
 from service.errors import invalid_request
 from service.keys import ApiKeys
-from service.routes.common import GUARDED, error
+from service.routes.common import GONE, GUARDED, error, json_body
 from service.schemas import IndexEntry, IndexRequest, LoadRequest, UnloadRequest
 
 BAD = error(400, "The body cannot be used, or this service serves one artifact alone")
@@ -24,7 +24,7 @@ Read = TypeVar("Read", bound=BaseModel)
 def add_repository(app: FastAPI, control: Control, keys: ApiKeys) -> None:
     guard = [Depends(keys)]
 
-    @app.post("/v2/repository/index", responses=BAD, openapi_extra=takes(IndexRequest))
+    @app.post("/v2/repository/index", responses=BAD | GONE, openapi_extra=json_body(IndexRequest, required=False))
     async def repository_index(request: Request) -> list[IndexEntry]:
         """Every model and version, and whether it answers."""
         asked = await read(request, IndexRequest)
@@ -34,7 +34,7 @@ def add_repository(app: FastAPI, control: Control, keys: ApiKeys) -> None:
         "/v2/repository/models/{name}/load",
         responses=BAD | GUARDED | UNKNOWN | BROKEN | FAILED,
         dependencies=guard,
-        openapi_extra=takes(LoadRequest),
+        openapi_extra=json_body(LoadRequest, required=False),
     )
     async def load(name: str, request: Request) -> dict[str, str]:
         """Serves a model's highest versions as they lie on disk, or one version more; no request is dropped."""
@@ -46,7 +46,7 @@ def add_repository(app: FastAPI, control: Control, keys: ApiKeys) -> None:
         "/v2/repository/models/{name}/unload",
         responses=BAD | GUARDED | UNKNOWN | FAILED,
         dependencies=guard,
-        openapi_extra=takes(UnloadRequest),
+        openapi_extra=json_body(UnloadRequest, required=False),
     )
     async def unload(name: str, request: Request) -> dict[str, str]:
         """Serves a model no more; what was accepted is answered."""
@@ -61,11 +61,3 @@ async def read(request: Request, kind: type[Read]) -> Read:
         return kind.model_validate_json(await request.body() or b"{}")
     except ValidationError as error:
         raise invalid_request(error) from None
-
-
-def takes(kind: type[BaseModel]) -> dict[str, Any]:
-    """For the documents: the body that is read by hand."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    for definition in schema.pop("$defs", {}).values():
-        schema["properties"]["parameters"] = definition
-    return {"requestBody": {"required": False, "content": {"application/json": {"schema": schema}}}}

@@ -1,25 +1,40 @@
 """The normalization statistics of a model: of the default one, or of that which is named."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query
 from fastapi.responses import Response
+from pydantic import WithJsonSchema
 
-from service.collector import Asked, Statistics
+from service.collector import VERSION, Asked, Statistics
 from service.history_schemas import HistoryResponse
 from service.keys import ApiKeys
 from service.models import Models
-from service.routes.common import GUARDED, NOT_LOADED, JSONBytes, ModelName, ModelVersion, error
+from service.routes.common import GUARDED, NOT_LOADED_OR_GONE, JSONBytes, ModelName, ModelVersion, error
 from service.statistics_schemas import BaselineResponse, CompareResponse, LayerResponse, NormStatsResponse
+from service.window import ALL, NAMED
 
 BAD_WINDOW = error(400, "No such window of time")
 CONFLICT = error(409, "There is nothing to undo")
-OF_MODEL = error(404, "No such model, version or layer") | NOT_LOADED
+OF_MODEL = error(404, "No such model, version or layer") | NOT_LOADED_OR_GONE
 ASKED = BAD_WINDOW | OF_MODEL
-WindowName = Annotated[str | None, Query(alias="window", description="5m, 1h, 24h or all (the default)")]
-WindowStart = Annotated[str | None, Query(alias="from", description="ISO 8601 or Unix seconds, instead of window")]
-WindowEnd = Annotated[str | None, Query(alias="to", description="ISO 8601 or Unix seconds; now where it is missing")]
-Against = Annotated[str, Query(description="5m, 1h, 24h (the default), all, or version:N")]
+NAME = {"type": "string", "enum": [*NAMED, ALL]}
+TIME = {
+    "anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1e11}, {"type": "string", "format": "date-time"}]
+}
+WINDOW_OR_VERSION = {"anyOf": [NAME, {"type": "string", "pattern": f"^{VERSION}.+$"}]}
+WindowName = Annotated[
+    str | None, WithJsonSchema(NAME), Query(alias="window", description="5m, 1h, 24h or all (the default)")
+]
+WindowStart = Annotated[
+    str | None, WithJsonSchema(TIME), Query(alias="from", description="ISO 8601 or Unix seconds, instead of window")
+]
+WindowEnd = Annotated[
+    str | None, WithJsonSchema(TIME), Query(alias="to", description="ISO 8601 or Unix seconds; now where it is missing")
+]
+Against = Annotated[
+    str, WithJsonSchema(WINDOW_OR_VERSION), Query(description="5m, 1h, 24h (the default), all, or version:N")
+]
 
 
 async def _asked(window: WindowName = None, start: WindowStart = None, end: WindowEnd = None) -> Asked:
@@ -42,7 +57,7 @@ def add_statistics(app: FastAPI, models: Models, keys: ApiKeys) -> None:
         """What flowed into every normalization layer, beside the baseline, and whether it looks as it did there."""
         return JSONBytes(collector.all_layers(asked))
 
-    @app.get("/norm-stats/state", responses=ASKED)
+    @app.get("/norm-stats/state", responses=ASKED, response_model=dict[str, Any])
     def norm_stats_state(collector: OfModel, asked: AskedWindow) -> Response:
         """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
         return JSONBytes(collector.state(asked))

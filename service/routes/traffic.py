@@ -10,23 +10,30 @@ from service.engine import Engine
 from service.ledger import Report, Reporter
 from service.metrics import Observed, render
 from service.models import Models
-from service.routes.common import Responses
+from service.routes.common import GONE, Responses
 from service.traffic_report import served_model, traffic_response
 from service.traffic_schemas import TrafficResponse
 
-PROMETHEUS: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+PROMETHEUS: Responses = {
+    200: {
+        "content": {
+            "text/plain": {"schema": {"type": "string"}},
+            "application/openmetrics-text": {"schema": {"type": "string"}},
+        }
+    }
+}
 
 
 def add_traffic(app: FastAPI, models: Models, reporter: Reporter) -> None:
-    @app.get("/traffic")
+    @app.get("/traffic", responses=GONE)
     async def traffic() -> TrafficResponse:
         """Requests, rows, tokens, latencies and refusals of all workers: since the start, and lately."""
         report = await reporter.report()
         served = await run_in_threadpool(lambda: [served_model(engine) for engine in models])
         return traffic_response(report, served)
 
-    @app.get("/metrics", responses=PROMETHEUS, response_class=Response)
-    async def metrics(accept: Annotated[str, Header()] = "") -> Response:
+    @app.get("/metrics", responses=PROMETHEUS | GONE, response_class=Response)
+    async def metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
         """The same for Prometheus, with each layer's mean, variance and drift score over the last hour.
 
         OpenMetrics where `Accept` asks for it.

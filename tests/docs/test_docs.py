@@ -1,13 +1,15 @@
 """The documents say what the code does."""
 
+import json
 import re
 from pathlib import Path
 
 from runtime.errors import InvalidInput
-from service.errors import STATUS
+from service.errors import STATUS, STATUS_BY_CODE
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+OPENAPI = ROOT / "tests" / "service" / "openapi.json"
 API = (ROOT / "docs" / "api.md").read_text()
 
 
@@ -20,11 +22,33 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 def test_every_error_code_in_the_code_is_documented() -> None:
     sources = [path.read_text() for folder in ("runtime", "service") for path in (ROOT / folder).rglob("*.py")]
-    codes = {code for text in sources for code in re.findall(r'InvalidInput\(\s*"(\w+)"', text)}
+    codes = codes_of_bad_input()
     codes |= {code for text in sources for code in re.findall(r'error_response\([^"]*?(?:f?"[^"]*", )"(\w+)"', text)}
     codes |= {error.code for error in STATUS if error is not InvalidInput}
     assert {"too_many_rows", "not_found", "unknown_layer", "internal_error"} <= codes
     assert not {code for code in codes if f"`{code}`" not in API}
+
+
+def test_every_status_and_its_codes_are_in_one_table() -> None:
+    rows = re.findall(r"^\| (\d{3}) \| (.*?) \| .+ \|$", API, re.MULTILINE)
+    told = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+    assert [int(status) for status, _ in rows] == sorted(int(status) for status, _ in rows)
+    assert len(told) == sum(len(re.findall(r"`(\w+)`", codes)) for _, codes in rows), "a code is there twice"
+    declared = {
+        int(status)
+        for item in json.loads(OPENAPI.read_text())["paths"].values()
+        for operation in item.values()
+        for status in operation["responses"]
+    }
+    assert declared - {200} <= {int(status) for status, _ in rows}
+    assert {(status, error.code) for error, status in STATUS.items() if error is not InvalidInput} <= told
+    assert {(status, code) for code, status in STATUS_BY_CODE.items()} <= told
+    assert {code for status, code in told if status == 400} >= codes_of_bad_input() - STATUS_BY_CODE.keys()
+
+
+def codes_of_bad_input() -> set[str]:
+    sources = [path.read_text() for folder in ("runtime", "service") for path in (ROOT / folder).rglob("*.py")]
+    return {code for text in sources for code in re.findall(r'InvalidInput\(\s*"(\w+)"', text)}
 
 
 def test_every_relative_link_in_the_documents_exists() -> None:

@@ -40,7 +40,7 @@ def run(live: Live, marker: str, python: Path | str = sys.executable) -> str:
 
 
 def test_every_example_is_run():
-    markers = ("tritonclient", "kserve", "openai")
+    markers = ("tritonclient", "kserve", "openai", "addnorm.client")
     assert [sum(marker in code for marker in markers) for code in EXAMPLES] == [1] * len(markers)
 
 
@@ -55,6 +55,12 @@ def test_kserve_example(embedded: Live):
 
 def test_openai_example(embedded: Live):
     assert run(embedded, "openai").splitlines() == ["160 7", "['intents', 'intents:1']"]
+
+
+def test_client_example(embedded: Live):
+    lines = run(embedded, "addnorm.client").splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["balance", "weather"]
+    assert lines[2:] == ["insufficient_data", "400 empty_text", "160 intents"]
 
 
 def test_curl_example(embedded: Live):

@@ -66,7 +66,3 @@ def usage() -> str:
 def fail(message: str) -> int:
     print(f"addnorm: {message}", file=sys.stderr)
     return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

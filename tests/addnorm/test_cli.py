@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-import addnorm
+from addnorm import cli
 from runtime.artifact import Artifact
 from runtime.manifest import MODEL
 from service import server
@@ -12,7 +12,7 @@ from tests.helpers import rewrite
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, output and complaints of one command line."""
     try:
-        code = addnorm.main(list(arguments))
+        code = cli.main(list(arguments))
     except SystemExit as error:  # argparse's way out
         code = int(error.code or 0)
     captured = capsys.readouterr()
@@ -35,7 +35,7 @@ def assert_complains(capsys: pytest.CaptureFixture[str], arguments: list[str], *
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str], arguments: list[str]):
     code, out, complaint = run(capsys, *arguments)
     assert (code, complaint) == (0, "")
-    for name, (_, summary) in addnorm.COMMANDS.items():
+    for name, (_, summary) in cli.COMMANDS.items():
         assert f"addnorm {name}" in out
         assert summary in out
 
@@ -44,13 +44,13 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str], arguments:
 def test_help_of_a_command_lists_every_option(capsys: pytest.CaptureFixture[str], command: str):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
-    for name, field in addnorm.load(command).model_fields.items():
+    for name, field in cli.load(command).model_fields.items():
         assert name.replace("_", "-") in out.lower()
         assert (field.description or "undocumented").partition(" ")[0] in out
 
 
 def test_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
-    assert_complains(capsys, ["swerve"], "'swerve'", *addnorm.COMMANDS)
+    assert_complains(capsys, ["swerve"], "'swerve'", *cli.COMMANDS)
 
 
 def test_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]):
@@ -103,17 +103,17 @@ def test_stats_of_no_service_is_one_sentence(capsys: pytest.CaptureFixture[str],
     assert_complains(capsys, ["stats", url], url)
 
 
-@pytest.mark.parametrize("command", addnorm.NEEDS)
+@pytest.mark.parametrize("command", cli.NEEDS)
 def test_command_without_its_extra_says_which(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ):
-    monkeypatch.setattr(addnorm, "find_spec", lambda _: None)
-    assert_complains(capsys, [command], f"`addnorm {command}`", addnorm.NEEDS[command][1])
+    monkeypatch.setattr(cli, "find_spec", lambda _: None)
+    assert_complains(capsys, [command], f"`addnorm {command}`", cli.NEEDS[command][1])
 
 
-@pytest.mark.parametrize("command", addnorm.COMMANDS)
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_loads_and_is_documented(command: str):
-    loaded = addnorm.load(command)
+    loaded = cli.load(command)
     assert loaded.__doc__
     assert hasattr(loaded, "cli_cmd")
 
@@ -123,7 +123,7 @@ def test_interrupted_command_exits_with_130(monkeypatch: pytest.MonkeyPatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(server, "serve", interrupt)
-    assert addnorm.main(["serve"]) == 130
+    assert cli.main(["serve"]) == 130
 
 
 def test_artifact_beside_a_repository_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -1,0 +1,134 @@
+"""The client for asyncio."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from addnorm.client import calls
+from addnorm.client.calls import Answer, Call, Inputs, Time
+from addnorm.client.retries import Attempts, Retries
+from service.schemas import EmbedResponse, IndexEntry, ModelResponse, PredictResponse, Ready
+from service.statistics_schemas import LayerResponse, NormStatsResponse
+from service.traffic_schemas import TrafficResponse
+
+LOADING = 300.0  # seconds in which a model is verified and answers
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same methods, to be awaited.
+
+    It is to be closed (`async with`).
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        timeout: float = 10.0,
+        retries: Retries = Retries(),  # noqa: B008 (it is frozen)
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.AsyncClient(base_url=url, headers=calls.headers(api_key), transport=transport)
+        self._timeout, self._retries = timeout, retries
+
+    async def aclose(self) -> None:
+        """Gives its connections back."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def predict(
+        self,
+        inputs: Inputs,
+        *,
+        top_k: int = 1,
+        norm_stats: bool = False,
+        timeout: float | None = None,
+        model: str | None = None,
+        version: str | None = None,
+    ) -> PredictResponse:
+        """As `Client.predict`."""
+        return await self._ask(calls.predict(inputs, top_k, norm_stats, timeout, model, version))
+
+    async def embed(
+        self,
+        inputs: Inputs,
+        *,
+        normalize: bool = True,
+        timeout: float | None = None,
+        model: str | None = None,
+        version: str | None = None,
+    ) -> EmbedResponse:
+        """As `Client.embed`."""
+        return await self._ask(calls.embed(inputs, normalize, timeout, model, version))
+
+    async def norm_stats(
+        self,
+        window: str | None = None,
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        model: str | None = None,
+        version: str | None = None,
+    ) -> NormStatsResponse:
+        """As `Client.norm_stats`."""
+        return await self._ask(calls.norm_stats(calls.window_query(window, start, end, model, version)))
+
+    async def layer(
+        self,
+        name: str,
+        window: str | None = None,
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        model: str | None = None,
+        version: str | None = None,
+    ) -> LayerResponse:
+        """As `Client.layer`."""
+        return await self._ask(calls.layer(name, calls.window_query(window, start, end, model, version)))
+
+    async def model(self, name: str | None = None, version: str | None = None) -> ModelResponse:
+        """As `Client.model`."""
+        return await self._ask(calls.model(name, version))
+
+    async def ready(self) -> Ready:
+        """As `Client.ready`."""
+        return await self._ask(calls.ready())
+
+    async def traffic(self) -> TrafficResponse:
+        """As `Client.traffic`."""
+        return await self._ask(calls.traffic())
+
+    async def index(self, *, ready: bool = False) -> list[IndexEntry]:
+        """As `Client.index`."""
+        return await self._ask(calls.index(ready))
+
+    async def load(self, name: str, version: str | None = None, *, timeout: float = LOADING) -> None:
+        """As `Client.load`."""
+        await self._ask(calls.load(name, version, timeout))
+
+    async def unload(self, name: str, *, timeout: float = LOADING) -> None:
+        """As `Client.unload`."""
+        await self._ask(calls.unload(name, timeout))
+
+    async def _ask(self, call: Call[Answer]) -> Answer:
+        attempts = Attempts(call, self._retries, self._timeout)
+        while True:
+            try:
+                response = await self._http.request(**attempts.arguments())
+            except httpx.RequestError as error:
+                pause = attempts.failed(error)
+            else:
+                if response.is_success:
+                    return call.read(response.content)
+                pause = attempts.refused(response)
+            await asyncio.sleep(pause)
