@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from addnorm import load
+from addnorm.cli import load
 from tests.docs.terminal import Command, Terminal, commands
 from tests.serving import ROOT
 
