@@ -110,8 +110,8 @@ def test_own_files_stay_small():
 
 def test_package_takes_the_page_along():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    (pattern,) = setuptools["package-data"]["service"]
-    packed = {path for path in (ROOT / "service").glob(pattern) if path.is_file()}
+    patterns = setuptools["package-data"]["service"]
+    packed = {path for pattern in patterns for path in (ROOT / "service").glob(pattern) if path.is_file()}
     assert packed >= {path for path in FOLDER.rglob("*") if path.is_file()}
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert lines.count("COPY service/ service/") == lines.count("COPY runtime/ runtime/") == 3
