@@ -80,7 +80,7 @@ def serve(statistics: str) -> None:
     budget = Settings.model_fields["deep_budget"].default if statistics == "deep" else 0.0
     settings = Settings(device="cpu", port=PORTS[statistics], deep_budget=budget)
     engine = BareEngine(settings) if statistics == "off" else Engine(settings)
-    Process(settings, Models(engine), listen(settings.host, settings.port), lambda: None).run()
+    Process(settings, Models(engine), None, listen(settings.host, settings.port), lambda: None).run()
 
 
 @dataclass(frozen=True, slots=True)

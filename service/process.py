@@ -71,7 +71,7 @@ class Process:
         self,
         settings: Settings,
         models: Models,
-        control: Control,
+        control: Control | None,
         listener: socket.socket,
         started: Callable[[], None],
         owner: Owner | None = None,
