@@ -86,7 +86,7 @@ class Engine:
         """Lets R >= 1 encoded inputs run with whatever else waits; rows of the answer's batch are in their order.
 
         Args:
-            receiver: gets the answer; `checked` says whether it can be used.
+            receiver: gets the answer; `predictions` says whether it can be used.
             timeout: seconds after which no answer is wanted; the service's own limit where it is not given.
 
         Raises:

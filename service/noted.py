@@ -1,4 +1,4 @@
-"""Notes what the application answers, as the fast route does for itself: counts, an id, log lines and spans."""
+"""Notes what the application answers, as the short way does for itself: counts, an id, log lines and spans."""
 
 import time
 

@@ -2,8 +2,8 @@
 
 uvicorn's protocol makes a scope, an event and a task of every request, and its answer passes the web framework. A plain
 prediction needs none of them: this subclass hands its body to the batcher where its last byte is read, and the
-batcher's answer to the transport. That halves what a request costs beside the graph (docs/benchmarks.md). All else, and
-whatever is unusual about a prediction, goes uvicorn's way to the application, which answers alike.
+batcher's answer to the transport: 1.13 to 1.2 times the requests per second of one core. All else, and whatever is
+unusual about a prediction, goes uvicorn's way to the application, which answers alike.
 """
 
 import re
@@ -38,12 +38,17 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, desk: Desk, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self.desk = desk
+        self.amid = False  # whether the parser has read a part of a message
 
     def data_received(self, data: bytes) -> None:
-        if self.desk.models.full and (self.cycle is None or self.cycle.response_complete) and is_whole_prediction(data):
+        if self.desk.models.full and self._is_idle() and is_whole_prediction(data):
             self._refuse()
         else:
             super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self.amid = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         if self._is_plain():
@@ -58,6 +63,7 @@ class Protocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self.amid = False
         if isinstance(self.cycle, Exchange):
             self.cycle.begin()
         else:
@@ -76,6 +82,10 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(message(self, refusal.status_code, headers, bytes(refusal.body)))
         desk.journal.traffic.requests[PREDICT, refusal.status_code] += 1
         self.on_response_complete()
+
+    def _is_idle(self) -> bool:
+        """Whether what comes next begins a request: a body may go on after its answer."""
+        return not self.amid and (self.cycle is None or self.cycle.response_complete)
 
     def _is_plain(self) -> bool:
         return (

@@ -212,6 +212,24 @@ def test_overload_is_told_with_when_to_come_back(settings: Settings, text_engine
     play(settings, text_engine, scenario)
 
 
+def test_body_that_goes_on_after_its_answer_is_no_request(settings: Settings, text_engine: Engine):
+    """Not even under an overload, where requests are refused unread: the next answer would be another request's."""
+    inner = request(TEXT)
+
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        client = await connect()
+        head = b"POST /health/live HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(inner)
+        assert (await client.ask(head))[0] == 405, "answered before its body came"
+        text_engine.batcher.backlog.tokens = settings.max_queue_tokens
+        client.writer.write(inner)
+        await asyncio.sleep(0.05)  # it is read by itself
+        status, _, body = await client.ask(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        text_engine.batcher.backlog.tokens = 0
+        assert (status, body) == (200, {"status": "live"})
+
+    play(settings, text_engine, scenario)
+
+
 @pytest.mark.parametrize(
     ("data", "whole"),
     [
