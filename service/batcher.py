@@ -84,7 +84,8 @@ class Batcher:
             raise Unavailable("The service is stopping: send the request again later.")
         tokens = sum(map(len, sequences))
         if self.backlog.tokens and self.backlog.tokens + tokens > self.room:
-            raise self._overloaded()
+            self.counters.overloaded += 1
+            raise self.overloaded()
         loop = asyncio.get_running_loop()
         request = Request(sequences, answer, self.clock())
         if timeout is not None:
@@ -112,11 +113,16 @@ class Batcher:
 
     def refuse(self) -> Overloaded:
         """What a request is told that came while it was `full`."""
-        self.pump.press(self)
-        return self._overloaded()
+        self.turn_away()
+        return self.overloaded()
 
-    def _overloaded(self) -> Overloaded:
+    def turn_away(self) -> None:
+        """Counts a request that came while it was `full`; a batch that is overdue runs before."""
+        self.pump.press(self)
         self.counters.overloaded += 1
+
+    def overloaded(self) -> Overloaded:
+        """What those are told now who find no room."""
         waiting = self.backlog.tokens
         seconds = waiting / self.drain_rate if self.drain_rate else 1.0
         return Overloaded(

@@ -13,10 +13,12 @@ from service.acceptor import Acceptor
 from service.app import create_app, create_reporter
 from service.control import Control
 from service.feed import Feed
+from service.heads import Heads
 from service.ledger import Ledger, Owner
 from service.models import Models
 from service.predict import Desk
 from service.protocol import Protocol
+from service.refusal import Refusal
 from service.settings import Settings
 from service.signals import STOPS
 from service.summary import Followed, make_feed
@@ -45,7 +47,7 @@ def server_config(
     desk = Desk.of(settings, models, reporter.journal)
     return uvicorn.Config(
         create_app(settings, models, control, reporter, feed),
-        http=partial(Protocol, desk),  # type: ignore[arg-type]
+        http=partial(Protocol, desk, Heads(), Refusal()),  # type: ignore[arg-type]
         log_level=settings.log_level,
         log_config=None,
         access_log=False,

@@ -13,7 +13,6 @@ import uvicorn
 from service.engine import Engine
 from service.models import Models
 from service.process import server_config
-from service.protocol import is_whole_prediction
 from service.settings import Settings
 from tests.conftest import settings_for
 
@@ -228,24 +227,6 @@ def test_body_that_goes_on_after_its_answer_is_no_request(settings: Settings, te
         assert (status, body) == (200, {"status": "live"})
 
     play(settings, text_engine, scenario)
-
-
-@pytest.mark.parametrize(
-    ("data", "whole"),
-    [
-        (request(TEXT), True),
-        (request(TEXT)[:-1], False),
-        (request(TEXT) + b"P", False),
-        (request(TEXT, b"Connection: close"), False),
-        (request(TEXT, b"Expect: 100-continue"), False),
-        (request(TEXT, b"Transfer-Encoding: chunked"), False),
-        (request(TEXT, target=b"/v2"), False),
-        (b"POST /predict HTTP/1.1\r\nContent-Length: 3", False),
-        (b"POST /predict HTTP/1.1\r\nHost: x\r\n\r\n", False),
-    ],
-)
-def test_whole_plain_predictions_are_told_by_their_bytes(data: bytes, whole: bool):
-    assert is_whole_prediction(data) is whole
 
 
 def test_accepted_requests_are_answered_when_the_service_stops(
