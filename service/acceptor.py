@@ -9,6 +9,8 @@ from typing import Any
 
 import uvicorn
 
+ACCEPTED = 64  # connections in a round of the loop; they take some milliseconds
+
 
 class Acceptor(uvicorn.Server):
     """Accepts as many connections as wait: uvloop takes one in a round of its loop, and batches come in between."""
@@ -42,7 +44,7 @@ class Acceptor(uvicorn.Server):
 
     def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        for _ in range(self.config.backlog):
+        for _ in range(ACCEPTED):
             try:
                 connection, _ = listener.accept()
             except OSError:  # none waits; or too many are open, of which uvloop tells

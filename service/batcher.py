@@ -15,13 +15,13 @@ from runtime.errors import Overloaded, Unavailable
 from runtime.packing import Tokens
 from service.backlog import ROW_BOUNDS, Answer, Backlog, Receiver, Request
 from service.pump import LoopPump, Pump, ThreadPump
+from service.room import Room
 
 logger = logging.getLogger("addnorm.service")
 
 Run = Callable[[Sequence[Tokens]], EncodedBatch]
 Outcome = EncodedBatch | Exception
 
-RECENT = 0.1  # weight of the newest batch in the drain rate
 SPARE = 64  # tokens; with less room, a request is refused before it is read
 
 
@@ -49,12 +49,12 @@ class Batcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run, self.after, self.clock = run, after, clock
-        self.max_batch_tokens, self.max_queue_tokens = max_batch_tokens, max_queue_tokens
+        self.max_batch_tokens = max_batch_tokens
         self.backlog = Backlog()
         self.counters = self.backlog.counters
         self.closed = False
         self.pump: Pump = ThreadPump() if offload else LoopPump()
-        self._tokens = self._seconds = self._running = 0.0  # recent batches: tokens, seconds in all, seconds they ran
+        self.room = Room(max_queue_tokens, clock)
 
     async def submit(self, sequences: Sequence[Tokens], timeout: float | None = None) -> Answer:
         """Answers for R >= 1 sequences, however they were batched. Cancelling it drops what has not run.
@@ -83,8 +83,8 @@ class Batcher:
         if self.closed:
             raise Unavailable("The service is stopping: send the request again later.")
         tokens = sum(map(len, sequences))
-        if self.backlog.tokens and self.backlog.tokens + tokens > self.room:
-            self.counters.overloaded += 1
+        if not self.room.takes(tokens, self.backlog.tokens):
+            self._count_refusal()
             raise self.overloaded()
         loop = asyncio.get_running_loop()
         request = Request(sequences, answer, self.clock())
@@ -98,18 +98,7 @@ class Batcher:
     @property
     def full(self) -> bool:
         """Whether there is no room for another request, or so little that it is not worth reading it."""
-        return self.backlog.tokens + SPARE > self.room
-
-    @property
-    def room(self) -> float:
-        """Most tokens that may wait: fewer while reading and refusing take some of the time, so that none waits longer.
-
-        At least a batch, but for a smaller max_queue_tokens.
-        """
-        if not self._seconds:
-            return self.max_queue_tokens
-        runnable = max(self.max_batch_tokens, self.max_queue_tokens * self._running / self._seconds)
-        return min(self.max_queue_tokens, runnable)
+        return not self.room.takes(SPARE, self.backlog.tokens)
 
     def refuse(self) -> Overloaded:
         """What a request is told that came while it was `full`."""
@@ -119,14 +108,14 @@ class Batcher:
     def turn_away(self) -> None:
         """Counts a request that came while it was `full`; a batch that is overdue runs before."""
         self.pump.press(self)
-        self.counters.overloaded += 1
+        self._count_refusal()
 
     def overloaded(self) -> Overloaded:
         """What those are told now who find no room."""
-        waiting = self.backlog.tokens
-        seconds = waiting / self.drain_rate if self.drain_rate else 1.0
+        waiting, drain_rate = self.backlog.tokens, self.room.drain_rate
+        seconds = waiting / drain_rate if drain_rate else 1.0
         return Overloaded(
-            f"{waiting:,} of at most {self.room:,.0f} tokens wait already: "
+            f"{waiting:,} of at most {self.room.tokens:,.0f} tokens wait already: "
             f"send the request again in {math.ceil(seconds)} s.",
             seconds,
         )
@@ -141,11 +130,6 @@ class Batcher:
         self.closed = True
         await self.pump.close()
 
-    @property
-    def drain_rate(self) -> float:
-        """Tokens per second over the recent batches, with what else was done between them; 0 before the first."""
-        return self._tokens / self._seconds if self._seconds else 0.0
-
     def next_batch(self) -> list[Request]:
         """The requests whose rows run next; empty when nothing waits."""
         return self.backlog.fill(self.max_batch_tokens, self.clock())
@@ -158,7 +142,7 @@ class Batcher:
             since: when the one before had run, or when it was made where there was none.
         """
         ended = self.clock()
-        self._count(requests, ended - started, ended - since)
+        self._count(requests, ended - since)
         for request, outcome in zip(requests, outcomes, strict=True):
             try:
                 settle(request, outcome, ended - started, ended)
@@ -176,16 +160,18 @@ class Batcher:
                 return [error]
             return [outcome for share in shares for outcome in self.attempt([share])]
 
-    def _count(self, requests: list[Request], running: float, seconds: float) -> None:
+    def _count(self, requests: list[Request], seconds: float) -> None:
         rows = [row for request in requests for row in request.sequences[request.start : request.stop]]
         tokens = sum(map(len, rows))
         self.counters.batches += 1
         self.counters.rows += len(rows)
         self.counters.batch_rows[min((len(rows) - 1).bit_length(), len(ROW_BOUNDS))] += 1
         self.counters.tokens += tokens
-        self._tokens += RECENT * (tokens - self._tokens)
-        self._seconds += RECENT * (seconds - self._seconds)
-        self._running += RECENT * (running - self._running)
+        self.room.drain(tokens, seconds)
+
+    def _count_refusal(self) -> None:
+        self.counters.overloaded += 1
+        self.room.refuse()
 
 
 def settle(request: Request, outcome: Outcome, seconds: float, now: float) -> None:

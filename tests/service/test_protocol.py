@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.engine import Engine
 from service.models import Models
@@ -101,10 +102,50 @@ def test_both_ways_give_the_same_answer(settings: Settings, text_engine: Engine)
         client = await connect()
         for body in BODIES:
             for headers in ((), (b"Connection: keep-alive", b"X-Any: thing")):
-                short = await client.ask(request(body, *headers))
                 long = await client.ask(request(body, *headers, target=b"/predict?long=way"))
-                assert unmeasured(short) == unmeasured(long), body
-                assert ("server-timing" in short[1]) == (short[0] == 200)
+                for short in [await client.ask(request(body, *headers)) for _ in range(2)]:
+                    assert unmeasured(short) == unmeasured(long), body
+                    assert ("server-timing" in short[1]) == (short[0] == 200)
+
+    play(settings, text_engine, scenario)
+
+
+def test_head_that_was_parsed_once_is_not_parsed_again(
+    settings: Settings, text_engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    """On any connection, whatever the body."""
+
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        first = await (await connect()).ask(request(TEXT))
+        monkeypatch.setattr(HttpToolsProtocol, "data_received", None)  # would fail
+        client = await connect()
+        for _ in range(3):
+            assert unmeasured(await client.ask(request(TEXT))) == unmeasured(first)
+        status, _, body = await client.ask(request(TEXT.replace(b"inputs", b"output")))
+        assert (status, body["code"]) == (400, "invalid_request")
+        assert (await client.ask(request(TEXT)))[0] == 200
+        monkeypatch.undo()
+        pair = request(TEXT) + request(TEXT)
+        client.writer.write(pair + pair[:40])
+        await asyncio.sleep(0.01)
+        client.writer.write(pair[40:])
+        assert [(await client.answer())[0] for _ in range(4)] == [200] * 4
+
+    play(settings, text_engine, scenario)
+
+
+def test_connection_is_closed_once_it_was_idle_for_so_long(settings: Settings, text_engine: Engine):
+    """Each answer puts it off, though none sets the timer anew."""
+
+    async def scenario(connect: Connect, server: uvicorn.Server) -> None:
+        server.config.timeout_keep_alive = 0.2  # type: ignore[assignment]
+        client, loop = await connect(), asyncio.get_running_loop()
+        for _ in range(3):
+            assert (await client.ask(request(TEXT)))[0] == 200
+            answered = loop.time()
+            await asyncio.sleep(0.12)
+        assert await client.reader.read() == b""
+        assert loop.time() - answered > 0.19
 
     play(settings, text_engine, scenario)
 

@@ -6,7 +6,7 @@ import pytest
 
 from runtime.errors import Overloaded
 from service.batcher import SPARE, Batcher
-from service.pump import READING, STILL_ROUNDS
+from service.pump import LINGER, READING, STILL_ROUNDS, LoopPump
 from tests.service.batching import Clock, FakeRun, both, play, rows, submit_all
 
 
@@ -69,20 +69,24 @@ def test_a_batch_is_not_kept_from_its_turn_by_refusals():
     assert play(scenario, clock=clock, queue=SPARE).counters.overloaded == 1
 
 
-def test_there_is_room_for_what_can_run_in_the_time_that_is_left():
-    """Where half of the time goes into reading and refusing, half as much may wait: it waits no longer."""
+@pytest.mark.parametrize(("pause", "polls"), [(0.5 * LINGER, True), (2 * LINGER, False)], ids=["brisk", "slow"])
+def test_the_loop_polls_before_it_sleeps_where_the_next_request_came_as_soon(pause: float, polls: bool):
     clock = Clock()
 
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
-        assert batcher.room == 1000
-        for _ in range(60):
-            (task,) = await submit_all(batcher, [rows([1])])
-            clock.wait(0.01)
-            await task
-        assert batcher.room == pytest.approx(500, rel=0.01)
-        assert batcher.drain_rate == pytest.approx(50, rel=0.01)
+        assert isinstance(pump := batcher.pump, LoopPump)
+        await batcher.submit(rows([1]))
+        assert not pump.polling
+        clock.wait(pause)
+        await batcher.submit(rows([1]))
+        for _ in range(10):
+            assert pump.polling is polls
+            await asyncio.sleep(0)
+        clock.wait(2 * LINGER)
+        await asyncio.sleep(0)
+        assert not pump.polling, "for that long only"
 
-    play(scenario, FakeRun(during=lambda: clock.wait(0.01)), clock=clock, queue=1000)
+    play(scenario, clock=clock)
 
 
 @both

@@ -1,6 +1,7 @@
 """What a process counts while it answers."""
 
 import asyncio
+from bisect import bisect_left
 from collections import Counter
 from typing import Any
 
@@ -12,7 +13,7 @@ from service.app import create_app, create_reporter
 from service.batcher import ROW_BOUNDS, Batcher
 from service.engine import Engine
 from service.models import Models
-from service.traffic import BOUNDS, PHASES, REASONS, Gauges, Tally, Traffic, resident_bytes
+from service.traffic import BOUNDS, NOTED, PHASES, REASONS, Gauges, Tally, Traffic, resident_bytes
 from tests.conftest import settings_for
 from tests.service.batching import FakeRun, play, rows
 
@@ -31,6 +32,22 @@ def test_answered_prediction_is_in_one_bucket_of_every_phase():
     assert [row.argmax() for row in tally.latencies] == [0, 0, 1, BOUNDS.index(0.4), 30, 31]
     assert tally.latencies.sum(1).tolist() == [1] * len(PHASES)
     assert tally.seconds.tolist() == list(phases)
+
+
+def test_answers_are_counted_one_and_all_however_many_are_counted_together():
+    traffic, random = Traffic(), np.random.default_rng(0)
+    phases = random.exponential(0.01, (NOTED + 10, len(PHASES)))
+    for row in phases:
+        traffic.answered(*row)
+    for _ in range(2):
+        tally, _ = traffic.snapshot([])
+        expected = [[np.sum(bisected == bucket) for bucket in range(len(BOUNDS) + 1)] for bisected in buckets(phases.T)]
+        assert tally.latencies.tolist() == expected
+        assert tally.seconds == pytest.approx(phases.sum(0))
+
+
+def buckets(phases: Any) -> list[Any]:
+    return [np.array([bisect_left(BOUNDS, seconds) for seconds in phase]) for phase in phases]
 
 
 def test_tallies_add_up_and_subtract():

@@ -1,0 +1,55 @@
+"""How much may wait to run: all that the settings allow, and little once some are refused in any case.
+
+A long queue is good for a burst, which it answers in the end. Where more comes than can be answered for longer than
+that, it saves nobody a refusal and makes those wait who are accepted: then a short one does as much
+(controlled delay: Nichols and Jacobson 2012; Maurer, "Fail at Scale", ACM Queue 2015).
+"""
+
+from collections.abc import Callable
+
+RECENT = 0.1  # weight of the newest batch in the drain rate
+STANDING = 0.02  # seconds that a queue takes to drain while requests are refused: longer than reading what comes
+CALM = 1.0  # seconds without a refusal after which a long queue is allowed again
+
+
+class Room:
+    """Knows how fast a queue drains, and how much may stand in it.
+
+    Args:
+        most_tokens: that may ever wait.
+        clock: seconds.
+    """
+
+    def __init__(self, most_tokens: int, clock: Callable[[], float]) -> None:
+        self.most_tokens, self.clock = most_tokens, clock
+        self._tokens = self._seconds = 0.0  # recent batches: tokens, seconds in all
+        self._calm = 0.0  # when it will be
+
+    @property
+    def tokens(self) -> float:
+        """Most tokens that may wait now."""
+        if self._seconds and self.clock() < self._calm:
+            return min(self.most_tokens, STANDING * self.drain_rate)
+        return self.most_tokens
+
+    def takes(self, tokens: int, waiting: int) -> bool:
+        """Whether a request of so many tokens may join those that wait.
+
+        Any may where nothing waits. Where others are refused, all have the same chance, however large: what waits
+        counts alone, so that single texts do not take each place that becomes free from a request of many.
+        """
+        return not waiting or (waiting < self.tokens and waiting + tokens <= self.most_tokens)
+
+    @property
+    def drain_rate(self) -> float:
+        """Tokens per second over the recent batches, with what else was done between them; 0 before the first."""
+        return self._tokens / self._seconds if self._seconds else 0.0
+
+    def refuse(self) -> None:
+        """Somebody found no room."""
+        self._calm = self.clock() + CALM
+
+    def drain(self, tokens: int, seconds: float) -> None:
+        """A batch has run, so long after the one before it."""
+        self._tokens += RECENT * (tokens - self._tokens)
+        self._seconds += RECENT * (seconds - self._seconds)
