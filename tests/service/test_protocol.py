@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,12 +9,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.engine import Engine
-from service.models import Models
-from service.process import server_config
 from service.settings import Settings
 from tests.conftest import settings_for
+from tests.service.connections import TEXT, Connect, play, request, unmeasured
 
-TEXT = b'{"inputs": "what is my balance"}'
 BODIES = [
     TEXT,
     b'{"inputs": ["hi", "will it rain"], "top_k": 3, "norm_stats": true}',
@@ -28,73 +23,11 @@ BODIES = [
     b"",
     b'{"inputs": ["hi", "hi", "hi", "hi", "hi", "hi", "hi", "hi", "hi"]}',
 ]
-Answer = tuple[int, dict[str, str], Any]
 
 
 @pytest.fixture
 def settings(text_artifact: Any) -> Settings:
     return settings_for(text_artifact)
-
-
-def request(body: bytes, *headers: bytes, target: bytes = b"/predict", version: bytes = b"1.1") -> bytes:
-    head = [b"POST %s HTTP/%s" % (target, version), b"Host: x", b"Content-Length: %d" % len(body), *headers]
-    return b"\r\n".join(head) + b"\r\n\r\n" + body
-
-
-class Client:
-    """A connection to the service."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def ask(self, content: bytes) -> Answer:
-        self.writer.write(content)
-        return await self.answer()
-
-    async def answer(self) -> Answer:
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-        body = await self.reader.readexactly(int(headers["content-length"]))
-        return int(head[0].split()[1]), headers, json.loads(body)
-
-
-Connect = Callable[[], Awaitable[Client]]
-
-
-@asynccontextmanager
-async def serving(settings: Settings, engine: Engine) -> AsyncIterator[tuple[Connect, uvicorn.Server]]:
-    """A service on a free port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(server_config(settings, Models(engine)))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    clients: list[Client] = []
-
-    async def connect() -> Client:
-        clients.append(Client(*await asyncio.open_connection(*listener.getsockname())))
-        return clients[-1]
-
-    try:
-        async with asyncio.timeout(20):
-            yield connect, server
-    finally:
-        server.should_exit = True
-        for client in clients:
-            client.writer.close()
-        await task
-
-
-def play(settings: Settings, engine: Engine, scenario: Callable[[Connect, uvicorn.Server], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with serving(settings, engine) as served:
-            await scenario(*served)
-
-    asyncio.run(main())
-
-
-def unmeasured(answer: Answer) -> tuple[int, set[str], Any]:
-    """Without what differs from request to request."""
-    status, headers, body = answer
-    return status, set(headers), body
 
 
 def test_both_ways_give_the_same_answer(settings: Settings, text_engine: Engine):
@@ -230,24 +163,6 @@ def test_request_of_a_client_that_left_is_dropped(
                 await asyncio.sleep(0.001)
         assert (batcher.counters.abandoned, batcher.counters.rows) == (1, 0)
         assert (await (await connect()).ask(request(TEXT)))[0] == 200
-
-    play(settings, text_engine, scenario)
-
-
-@pytest.mark.parametrize("target", [b"/predict", b"/predict?long=way"], ids=["unread", "read"])
-def test_overload_is_told_with_when_to_come_back(settings: Settings, text_engine: Engine, target: bytes):
-    backlog = text_engine.batcher.backlog
-
-    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
-        client = await connect()
-        backlog.tokens = settings.max_queue_tokens
-        for _ in range(3):
-            status, headers, body = await client.ask(request(TEXT, target=target))
-            assert (status, body["code"]) == (429, "overloaded")
-            assert int(headers["retry-after"]) >= 1
-        backlog.tokens = 0
-        assert (await client.ask(request(TEXT)))[0] == 200
-        assert text_engine.batcher.counters.overloaded == 3
 
     play(settings, text_engine, scenario)
 
