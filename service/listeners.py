@@ -5,7 +5,7 @@ import sys
 
 from runtime.errors import ListenError
 
-BACKLOG = 2048  # connections that may wait to be accepted
+BACKLOG = 4096  # connections that may wait to be accepted, as far as the system allows
 
 
 def listen(host: str, port: int, shared: bool = False) -> socket.socket:

@@ -15,6 +15,7 @@ from service.control import Control
 from service.feed import Feed
 from service.heads import Heads
 from service.ledger import Ledger, Owner
+from service.listeners import BACKLOG
 from service.models import Models
 from service.predict import Desk
 from service.protocol import Protocol
@@ -51,6 +52,7 @@ def server_config(
         log_level=settings.log_level,
         log_config=None,
         access_log=False,
+        backlog=BACKLOG,
         proxy_headers=False,  # nobody asks who the client is
         timeout_graceful_shutdown=GRACE,
         ssl_certfile=settings.tls_cert,

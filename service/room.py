@@ -8,7 +8,7 @@ that, it saves nobody a refusal and makes those wait who are accepted: then a sh
 from collections.abc import Callable
 
 RECENT = 0.1  # weight of the newest batch in the drain rate
-STANDING = 0.02  # seconds that a queue takes to drain while requests are refused: longer than reading what comes
+STANDING = 0.01  # seconds that a queue takes to drain while requests are refused
 CALM = 1.0  # seconds without a refusal after which a long queue is allowed again
 
 
