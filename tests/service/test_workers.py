@@ -191,8 +191,24 @@ def test_workers_end_with_their_parent(text_artifact: Artifact):
         wait_until(lambda: not any(map(is_running, workers)))
 
 
+HURRIED = """
+import sys
+from addnorm.cli import main
+from service import workers
+
+def fork_and_wait(*arguments):
+    process = fork(*arguments)
+    process.join()
+    return process
+
+fork, workers.fork = workers.fork, fork_and_wait
+sys.exit(main())
+"""
+
+
 def test_device_that_cannot_be_had_ends_the_service_in_one_sentence(text_artifact: Artifact):
-    command = [sys.executable, "-m", "addnorm", "serve", "--port", "0", "--device", "cuda", "--workers", "2"]
+    """Even where workers end before their parent listens to them; test_stopping.py has the usual order."""
+    command = [sys.executable, "-c", HURRIED, "serve", "--port", "0", "--device", "cuda", "--workers", "2"]
     environment = os.environ | {"ADDNORM_MODEL": str(text_artifact.path), "ADDNORM_LOG_LEVEL": "error"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
     assert (run.returncode, run.stdout) == (2, "")
