@@ -4,7 +4,7 @@ import logging
 import pickle
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -71,6 +71,11 @@ class Link:
             return self.asks.recv()  # type: ignore[no-any-return]
         except (OSError, EOFError, pickle.UnpicklingError):
             return None
+
+    def last_words(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """What the worker, which has ended, said and nobody heard by now: a method or a word, arguments."""
+        while self.asks.poll() and (said := self.question()) is not None:
+            yield said[0], said[2]
 
     def answer(self, asked: object, method: str, arguments: tuple[Any, ...]) -> None:
         """Answers a question, once all that was handed in is counted.

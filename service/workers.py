@@ -38,8 +38,7 @@ class Supervisor:
     """Runs a worker for every listener, until a signal.
 
     SIGTERM or SIGINT lets them answer what they accepted, once the drain delay is over; another signal ends that delay,
-    a further SIGINT everything. SIGHUP puts new workers in the
-    place of the old ones, one after the other.
+    a further SIGINT everything. SIGHUP puts new workers in the place of the old ones, one after the other.
 
     Args:
         catalog: what they are to serve.
@@ -183,9 +182,12 @@ class Supervisor:
             self.failure = self.failure or error
 
     def _on_end(self, worker: Worker) -> None:
-        worker.process.join()
-        worker.link.hand_in(self.collectors)
         link = worker.link
+        worker.process.join()
+        link.hand_in(self.collectors)
+        for word, arguments in link.last_words():  # its end can be noticed before what it ended of
+            if word == FAILED:
+                self._on_failure(worker, *arguments)
         for fd in (worker.process.sentinel, link.asks.fileno(), link.inbox.fd):
             self.watched.remove(fd)
         link.close_ours()

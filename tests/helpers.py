@@ -1,5 +1,6 @@
 """What the tests share: tiny artifacts built by the project's own code, ways to spoil them, and small comparisons."""
 
+import json
 import warnings
 from pathlib import Path
 from random import Random
@@ -161,3 +162,9 @@ def publish(
 ) -> Path:
     """Writes `artifact` into a model repository under another name and version."""
     return rewrite(directory / name / version, artifact, files, name=name, version=version)
+
+
+def wrong_canary(artifact: Artifact) -> dict[str, bytes]:
+    """Files with which `artifact` no longer gives what it gave at export."""
+    canary = json.loads(artifact.files[CANARY])
+    return {CANARY: json.dumps(canary | {"logits": (np.array(canary["logits"]) + 1).tolist()}).encode()}

@@ -3,12 +3,11 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from prometheus_client import parser
 
+from tests.prometheus import prometheus
 from tests.serving import served
 
 DEPLOY, ALERTS = Path(__file__).parents[2] / "deploy", Path(__file__).parent / "alerts.yml"
@@ -101,8 +101,7 @@ def test_panels_do_not_overlap() -> None:
         taken |= cells
 
 
-@contextmanager
-def prometheus(directory: Path, target: str) -> Iterator[httpx.Client]:
+def scraping(directory: Path, target: str) -> AbstractContextManager[httpx.Client]:
     """The stack's Prometheus, but for where the service is and how often it is asked."""
     config: Any = yaml.safe_load(CONFIG.read_text())
     config["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s"}
@@ -110,16 +109,7 @@ def prometheus(directory: Path, target: str) -> Iterator[httpx.Client]:
     (job,) = config["scrape_configs"]
     job["static_configs"] = [{"targets": [target]}]
     del job["dns_sd_configs"]
-    (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    command = ["prometheus", f"--config.file={directory / 'prometheus.yml'}", f"--storage.tsdb.path={directory / 'db'}"]
-    with subprocess.Popen([*command, f"--web.listen-address={address}"], stderr=subprocess.DEVNULL) as process:
-        try:
-            with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
-                yield client
-        finally:
-            process.terminate()
+    return prometheus(directory, config)
 
 
 @contextmanager
@@ -162,7 +152,7 @@ def values(client: httpx.Client, expression: str) -> list[float]:
 
 @needs_prometheus
 def test_every_expression_of_the_dashboard_gives_data(tmp_path: Path) -> None:
-    with served() as url, traffic(url), prometheus(tmp_path, url.removeprefix("http://")) as client:
+    with served() as url, traffic(url), scraping(tmp_path, url.removeprefix("http://")) as client:
         missing, deadline = dict(EXPRESSIONS), time.monotonic() + 40
         while missing:
             assert time.monotonic() < deadline, f"no data for {missing}"
@@ -179,7 +169,7 @@ def test_every_expression_of_the_dashboard_gives_data(tmp_path: Path) -> None:
 @needs_prometheus
 def test_verdict_of_too_little_traffic_is_not_called_ok(tmp_path: Path) -> None:
     (verdict,) = [e for title, e in EXPRESSIONS.items() if title.startswith("Verdict on")]
-    with served() as url, prometheus(tmp_path, url.removeprefix("http://")) as client:
+    with served() as url, scraping(tmp_path, url.removeprefix("http://")) as client:
         deadline = time.monotonic() + 30
         while not (found := values(client, verdict)):
             assert time.monotonic() < deadline

@@ -1,6 +1,7 @@
 """Every norm and placement trains, exports and answers; what does not agree is not written."""
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,15 +63,21 @@ def check_answers(artifact: Artifact, directory: Path, data: Path) -> None:
     np.testing.assert_allclose(found, expected.numpy() / temperature, atol=1e-4)
 
 
-def test_graph_is_standard_onnx_without_local_paths(run_directory: Path, tmp_path: Path) -> None:
-    artifact, _ = export_run(run_directory, tmp_path, "digits", "1", tmp_path)
-    graph = onnx.load_from_string(artifact.files[MODEL])
+@pytest.fixture(scope="module")
+def exported(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """digits/1, alone in its repository."""
+    directory = tmp_path_factory.mktemp("models")
+    return export_run(run_directory, directory, "digits", "1", directory)[0]
+
+
+def test_graph_is_standard_onnx_without_local_paths(exported: Artifact) -> None:
+    graph = onnx.load_from_string(exported.files[MODEL])
     assert {entry.domain: entry.version for entry in graph.opset_import}[""] == OPSET
     operators = {node.op_type for node in graph.graph.node}
     assert {"Attention", "Gelu", "LayerNormalization"} <= operators
     assert "Transpose" not in operators  # what takes heads apart and joins them is part of the Attention
     assert {node.domain for node in graph.graph.node} == {""}
-    assert b"site-packages" not in artifact.files[MODEL] and b".py" not in artifact.files[MODEL]
+    assert b"site-packages" not in exported.files[MODEL] and b".py" not in exported.files[MODEL]
     inputs = {
         item.name: [d.dim_param or d.dim_value for d in item.type.tensor_type.shape.dim] for item in graph.graph.input
     }
@@ -83,8 +90,8 @@ def test_graph_is_standard_onnx_without_local_paths(run_directory: Path, tmp_pat
     }
 
 
-def test_existing_version_is_kept_unless_overwriting(run_directory: Path, tmp_path: Path) -> None:
-    export_run(run_directory, tmp_path, "digits", "1", tmp_path)
+def test_existing_version_is_kept_unless_overwriting(exported: Artifact, run_directory: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported.path, tmp_path / "digits" / "1")
     before = (tmp_path / "digits" / "1" / "manifest.json").read_bytes()
     with pytest.raises(ArtifactError, match="exists already"):
         export_run(run_directory, tmp_path, "digits", "1", tmp_path)

@@ -7,13 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from runtime.artifact import Artifact
+from service.forking import STEADY
+
 ESTABLISHED = "01"  # of /proc/net/tcp, proc(5)
 ROOT = Path(__file__).parents[2]
+ROWS = ["what is my balance", "will it rain", "hi"]
 
 
 class Service:
@@ -24,13 +28,17 @@ class Service:
         assert process.stdout
         for line in process.stdout:
             if found := re.search(r"serves at http://127\.0\.0\.1:(\d+) ", line):
-                self.port = int(found[1])
+                self.port, self.ready_at = int(found[1]), time.monotonic()
                 return
         raise AssertionError("the service ended without saying where it listens")
 
     @property
     def workers(self) -> set[int]:
         return set(map(int, Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()))
+
+    def wait_until_steady(self) -> None:
+        """Until a worker that ends is replaced at once: one that ends sooner is not."""
+        time.sleep(max(0.0, self.ready_at + STEADY - time.monotonic()))
 
     def connect(self) -> HTTPConnection:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
@@ -72,6 +80,13 @@ def ask(connection: HTTPConnection, path: str) -> Any:
     return json.loads(connection.getresponse().read())
 
 
+def post(connection: HTTPConnection, path: str, body: str = "") -> tuple[int, Any]:
+    """Status and body."""
+    connection.request("POST", path, body)
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
 @contextmanager
 def serving(*options: str, **variables: str) -> Iterator[Service]:
     """A service on the CPU; `variables` are environment variables without ADDNORM_."""
@@ -86,6 +101,11 @@ def serving(*options: str, **variables: str) -> Iterator[Service]:
                 process.wait(40)
             finally:
                 process.kill()
+
+
+def together(artifact: Artifact, *options: str) -> AbstractContextManager[Service]:
+    """A service of two workers."""
+    return serving("--workers", "2", *options, model=str(artifact.path))
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -1,15 +1,13 @@
-"""The repository of a service of one process, through its application."""
+"""The repository of a service of one process, through its application; test_loading_refusals.py has what it refuses."""
 
 import json
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -21,7 +19,8 @@ from service.app import create_app
 from service.engine import Engine
 from service.loading import Loader, load_all
 from service.settings import Settings
-from tests.helpers import publish
+from tests.helpers import publish, wrong_canary
+from tests.service.processes import wait_until
 
 
 @pytest.fixture
@@ -53,13 +52,13 @@ def version(client: TestClient) -> str:
     return str(client.post("/predict", json={"inputs": "hi"}).json()["version"])
 
 
-def wrong_canary(artifact: Artifact) -> dict[str, bytes]:
-    canary = json.loads(artifact.files[CANARY])
-    return {CANARY: json.dumps(canary | {"logits": (np.array(canary["logits"]) + 1).tolist()}).encode()}
+def ready(client: TestClient) -> Any:
+    """The versions that answer, by model."""
+    return client.get("/health/ready").json()["models"]
 
 
 def test_everything_there_is_answers(client: TestClient):
-    assert client.get("/health/ready").json()["models"] == {"signals": ["7"], "texts": ["1", "2"]}
+    assert ready(client) == {"signals": ["7"], "texts": ["1", "2"]}
     assert version(client) == "2"
     assert client.get("/model", params={"name": "signals"}).json()["inputs"]["kind"] == "features"
     assert client.get("/model", params={"version": "1"}).json()["version"] == "1"
@@ -77,12 +76,12 @@ def test_new_version_takes_over_and_the_oldest_leaves(
     publish(directory, "texts", "3", text_artifact)
     assert load(client, "texts") == (200, {})
     assert version(client) == "3"
-    assert client.get("/health/ready").json()["models"]["texts"] == ["2", "3"]
+    assert ready(client)["texts"] == ["2", "3"]
     assert load(client, "texts", {"parameters": {"version": "1"}}) == (200, {})
-    assert client.get("/health/ready").json()["models"]["texts"] == ["1", "2", "3"]
+    assert ready(client)["texts"] == ["1", "2", "3"]
     assert version(client) == "3"
     assert load(client, "texts", {}) == (200, {})
-    assert client.get("/health/ready").json()["models"]["texts"] == ["2", "3"]
+    assert ready(client)["texts"] == ["2", "3"]
 
 
 def test_artifact_that_was_exported_anew_takes_its_own_place(
@@ -119,36 +118,13 @@ def test_broken_version_changes_nothing(
     assert (entry["version"], entry["state"]) == ("3", "UNAVAILABLE") and reason in entry["reason"]
     publish(directory, "texts", "4", text_artifact)
     assert load(client, "texts") == (200, {}) and version(client) == "4"
-    assert client.get("/health/ready").json()["models"]["texts"] == ["2", "4"]
+    assert ready(client)["texts"] == ["2", "4"]
 
 
 def test_directory_of_another_model_is_refused(client: TestClient, directory: Path):
     shutil.copytree(directory / "texts" / "2", directory / "texts" / "3")
     status, answer = load(client, "texts")
     assert status == 409 and "holds texts/2, as its manifest says" in answer["error"]
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status", "code"),
-    [
-        ("models/nowhere/load", "", 404, "unknown_model"),
-        ("models/nowhere/unload", "", 404, "unknown_model"),
-        ("models/..%2f..%2fetc/load", "", 404, "not_found"),
-        ("models/.git/load", "", 400, "invalid_name"),
-        ("models/%2e%2e/unload", "", 400, "invalid_name"),
-        ("models/a%5cb/load", "", 400, "invalid_name"),
-        ("models/texts/load", {"parameters": {"version": "../2"}}, 400, "invalid_name"),
-        ("models/texts/load", {"parameters": {"version": "9"}}, 404, "unknown_model"),
-        ("models/texts/load", {"parameters": {"config": "{}"}}, 400, "invalid_request"),
-        ("models/texts/load", [], 400, "invalid_request"),
-        ("index", {"ready": "perhaps"}, 400, "invalid_request"),
-    ],
-)
-def test_what_cannot_be_is_refused(client: TestClient, path: str, body: object, status: int, code: str):
-    content = json.dumps(body).encode() if body != "" else b""
-    answer = client.post(f"/v2/repository/{path}", content=content)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert version(client) == "2"
 
 
 def test_unloaded_default_model_is_unavailable_until_it_is_loaded(client: TestClient):
@@ -200,10 +176,10 @@ def test_watched_directory_is_followed(
 ):
     caplog.set_level(logging.INFO)
     publish(directory, "texts", "3", text_artifact)
-    wait_until(client, {"signals": ["7"], "texts": ["2", "3"]})
+    wait_until(lambda: ready(client) == {"signals": ["7"], "texts": ["2", "3"]})
     publish(directory, "texts", "4", text_artifact, wrong_canary(text_artifact))
     shutil.rmtree(directory / "signals")
-    wait_until(client, {"texts": ["2", "3"]})
+    wait_until(lambda: ready(client) == {"texts": ["2", "3"]})
     assert "model texts stays as it was: " in caplog.text and "reproduce its canary" in caplog.text
     assert version(client) == "3"
 
@@ -213,14 +189,7 @@ def test_version_by_its_number_outlasts_what_the_watch_finds(
 ):
     assert load(client, "texts", {"parameters": {"version": "1"}}) == (200, {})
     publish(directory, "texts", "3", text_artifact)
-    wait_until(client, {"signals": ["7"], "texts": ["1", "2", "3"]})
-
-
-def wait_until(client: TestClient, models: dict[str, list[str]]) -> None:
-    deadline = time.monotonic() + 10
-    while client.get("/health/ready").json()["models"] != models:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: ready(client) == {"signals": ["7"], "texts": ["1", "2", "3"]})
 
 
 def test_start_goes_without_what_does_not_run(directory: Path, text_artifact: Artifact):
@@ -245,21 +214,3 @@ def test_start_without_its_device_is_refused(directory: Path, monkeypatch: pytes
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(DeviceError, match="CUDAExecutionProvider"):
         load_all(Settings(models=directory, device="cuda", workers=1))
-
-
-def test_single_artifact_is_listed_and_cannot_be_changed(text_artifact: Artifact):
-    with TestClient(create_app(Settings(model=text_artifact.path, device="cpu"))) as client:
-        (entry,) = client.post("/v2/repository/index").json()
-        assert entry == {"name": "texts", "version": "1", "state": "READY", "reason": ""}
-        for path in ("load", "unload"):
-            answer = client.post(f"/v2/repository/models/texts/{path}")
-            assert (answer.status_code, answer.json()["code"]) == (400, "no_repository")
-
-
-def test_changes_need_a_key_where_there_is_one(loader: Loader):
-    settings = loader.settings.model_copy(update={"api_keys": "secret"})
-    with TestClient(create_app(settings, loader.models, loader)) as client:
-        for path in ("models/texts/load", "models/texts/unload"):
-            assert client.post(f"/v2/repository/{path}").status_code == 401
-            assert client.post(f"/v2/repository/{path}", headers={"X-API-Key": "secret"}).status_code == 200
-        assert client.post("/v2/repository/index").status_code == 200

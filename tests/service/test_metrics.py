@@ -1,19 +1,11 @@
-"""Metrics are well formed, and count exactly what was asked."""
+"""Metrics are well formed, and count exactly what was asked; test_metrics_workers.py has those of several processes."""
 
-import json
 import math
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
@@ -26,7 +18,6 @@ from service.models import Models
 from service.settings import Settings
 from service.traffic import BOUNDS, PHASES
 from tests.conftest import settings_for
-from tests.service.test_workers import ROWS, ask, serving
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 TOLD = {
@@ -58,12 +49,6 @@ TOLD = {
     "process_resident_memory_bytes": "gauge",
     "process_start_time_seconds": "gauge",
 }
-
-
-@pytest.fixture
-def client(text_engine: Engine, text_artifact: Artifact) -> Iterator[TestClient]:
-    with TestClient(create_app(settings_for(text_artifact), Models(text_engine))) as client:
-        yield client
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -183,80 +168,3 @@ def test_promtool_finds_nothing_to_complain_about(client: TestClient):
     text = client.get("/metrics").text
     run = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@contextmanager
-def prometheus(directory: Path, target: int) -> Iterator[httpx.Client]:
-    """A Prometheus that scrapes a port of this machine every second."""
-    port, config = free_port(), directory / "prometheus.yml"
-    jobs = [{"job_name": "addnorm", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}]
-    config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
-    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}"]
-    with subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL) as process:
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-                yield client
-        finally:
-            process.terminate()
-
-
-def found_by(client: httpx.Client, query: str) -> list[float]:
-    try:
-        answer: Any = client.get("/api/v1/query", params={"query": query}).json()
-        return [float(series["value"][1]) for series in answer["data"]["result"]]
-    except (httpx.HTTPError, KeyError, ValueError):  # it is not up yet
-        return []
-
-
-def wait_for(client: httpx.Client, query: str, expected: list[float]) -> None:
-    deadline = time.monotonic() + 30
-    while (found := found_by(client, query)) != expected:
-        assert time.monotonic() < deadline, f"{query} is {found}, not {expected}"
-        time.sleep(0.1)
-
-
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
-def test_prometheus_reads_exactly_what_was_asked_of_two_workers(text_artifact: Artifact, tmp_path: Path):
-    with serving(text_artifact) as service, prometheus(tmp_path, service.port) as client:
-        for requests, connection in enumerate(service.connect_to_each().values(), start=20):
-            for _ in range(requests):
-                connection.request("POST", "/predict", json.dumps({"inputs": ROWS}))
-                assert connection.getresponse().read()
-            connection.request("POST", "/predict", "{")
-            assert connection.getresponse().read()
-            assert ask(connection, "/traffic")["workers"] == 2
-            connection.close()
-        wait_for(client, 'addnorm_requests_total{route="/predict",status="200"}', [41])
-        wait_for(client, 'addnorm_requests_total{route="/predict",status="400"}', [2])
-        wait_for(client, "addnorm_rows_total", [41 * len(ROWS)])
-        wait_for(client, 'addnorm_request_duration_seconds_count{phase="total"}', [41])
-        wait_for(client, "addnorm_drift_window_requests", [41 * len(ROWS)])
-        wait_for(client, 'up{job="addnorm"}', [1])
-        wait_for(client, "addnorm_workers", [2])
-
-
-def test_counters_of_two_workers_never_go_back_when_one_is_killed(text_artifact: Artifact):
-    with serving(text_artifact) as service:
-        before = service.connect_to_each()
-        for connection in before.values():
-            for _ in range(10):
-                connection.request("POST", "/predict", json.dumps({"inputs": ROWS}))
-                assert connection.getresponse().read()
-        time.sleep(1.0)  # a worker that ends sooner is not replaced at once; and what it counted is handed in
-        victim, witness = before
-        os.kill(victim, signal.SIGKILL)
-        counts, deadline = [], time.monotonic() + 20
-        while service.workers >= {victim} or len(service.workers) < 2 or len(counts) < 20:
-            assert time.monotonic() < deadline
-            counts.append(ask(before[witness], "/traffic")["total"]["predictions"])
-        assert set(counts) == {20}
-        for connection in before.values():
-            connection.close()
-        for connection in service.connect_to_each().values():
-            assert ask(connection, "/traffic")["total"]["rows"] == 20 * len(ROWS)
-            connection.close()

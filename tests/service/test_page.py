@@ -1,4 +1,4 @@
-"""The page's files as the service hands them out; tests/service/test_page_browser.py opens it."""
+"""The page's files as the service hands them out; tests/service/page/ opens it."""
 
 import gzip
 import hashlib

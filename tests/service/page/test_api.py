@@ -1,0 +1,45 @@
+"""What the page does when the service is away, or asks for a key."""
+
+from urllib.parse import urlsplit
+
+from playwright.sync_api import expect
+
+from benchmarks.page import serving
+from tests.service.page.browsing import Watched, ask, heading, needs_chromium
+
+pytestmark = needs_chromium
+
+
+def test_page_outlives_a_restart_and_keeps_what_was_typed(watched: Watched):
+    watched.meant = ("Failed to load resource", "ERR_")  # every refused connection
+    page = watched.page
+    with serving() as url:
+        page.goto(f"{url}/#try")
+        expect(page.locator("#pulse")).to_have_text("live")
+        page.get_by_label("Text").fill("half a thou")
+    expect(page.locator("#pulse")).to_have_text("the service does not answer, trying again")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
+    with serving(port=urlsplit(url).port or 0):
+        expect(page.locator("#pulse")).to_have_text("live")
+        assert page.get_by_label("Text").input_value() == "half a thou"
+        ask(page, "hello")
+        expect(page.locator("[data-answer=greeting]")).to_be_visible()
+
+
+def test_key_is_asked_for_where_one_is_needed(watched: Watched):
+    watched.meant = ("Failed to load resource", "ERR_")  # an answer of status 401
+    page = watched.page
+    with serving("--api-keys", "sesame", "--api-key-for", "reads,inference") as url:
+        page.goto(url)
+        page.get_by_label("This service asks for an API key").fill("sesam")
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.get_by_label("This service asks for an API key")).to_have_value("")
+        page.get_by_label("This service asks for an API key").fill("sesame")
+        page.get_by_role("button", name="Use this key").click()
+        expect(heading(page)).to_have_text("Not enough data yet: 0 of 30 requests")
+        expect(page.locator("#key")).to_be_hidden()
+        page.get_by_role("link", name="Try it").click()
+        ask(page, "hello")
+        expect(page.locator("[data-answer=greeting]")).to_be_visible()
+        assert page.evaluate("Object.keys(localStorage)") == []
