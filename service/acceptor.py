@@ -46,6 +46,8 @@ class Acceptor(uvicorn.Server):
             twin.close()
         while self.arrived:
             self._connect()
+        if self.accepting:
+            await asyncio.wait(self.accepting)  # to be told, as others are
         self.on_shutdown()  # streams that never end by themselves would be waited for
         await super().shutdown(sockets)
 
