@@ -53,7 +53,8 @@ class Engine:
         self.placement = self.encoder.placement
         self.collector: Statistics = collector or Collector(artifact, settings)
         self.sampler = make_sampler(artifact, self.encoder, settings)
-        self.baseline = read_baseline(artifact)
+        own = self.collector.baselines[0] if isinstance(self.collector, Collector) else None
+        self.baseline = own or read_baseline(artifact)
         self.timeout = settings.timeout
         self.counts = InferenceCounts()
         runner = Runner(self.encoder, self.collector, self.sampler, self.counts)
