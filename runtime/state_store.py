@@ -60,7 +60,7 @@ class StateStore:
         self.path = directory / f"{manifest.digest[:16]}.sqlite" if directory else None
         self.storage: Storage = "disk" if directory else "memory"
         self.newest: dict[str, int] = {}  # of each ring, the newest bucket that is kept
-        self._connection: "sqlite3.Connection | None" = None
+        self._connection: sqlite3.Connection | None = None
         self._saved: object = None  # what tells whether there is something new to save
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

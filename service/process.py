@@ -91,8 +91,8 @@ class Process:
 
     def run(self, signals: tuple[signal.Signals, ...] = STOPS) -> None:
         """Answers until one of `signals` ends it; requests that were accepted are answered first."""
-        gc.collect()
         gc.freeze()  # what was loaded by now stays: collections that look through it would hold up answers for 20 ms
+        gc.enable()
         gc.set_threshold(YOUNG_OBJECTS)
         trim_heap()
         for stop in signals:

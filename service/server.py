@@ -69,6 +69,7 @@ def serve_together(settings: Settings) -> None:
         greet(listeners[0], catalog, settings)
 
     gc.freeze()  # what was loaded by now stays shared: the workers' garbage collectors need not touch it
+    gc.enable()
     Supervisor(settings, catalog, collectors, listeners, announce).run()
 
 
