@@ -15,6 +15,7 @@ from runtime.encoder import Encoder
 from runtime.errors import InvalidInput
 from runtime.inputs import EncodedInput, describe, make_input_encoder
 from runtime.probabilities import softmax
+from runtime.session import Device
 from runtime.statistics import row_means, token_values
 from service.backlog import Answer, Receiver, Request
 from service.batcher import Batcher
@@ -61,7 +62,7 @@ class Engine:
         self.batcher = Batcher(
             runner.run,
             after=runner.look_deeper,
-            max_batch_tokens=settings.max_batch_tokens,
+            max_batch_tokens=settings.max_batch_tokens or batch_tokens(self.placement.device),
             max_queue_tokens=settings.max_queue_tokens,
             offload=self.placement.device != "cpu",
         )
@@ -179,6 +180,11 @@ def check_finite(batch: EncodedBatch) -> None:
         raise InvalidInput(
             "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
         )
+
+
+def batch_tokens(device: Device) -> int:
+    """How many tokens run together where the settings leave it open; on the CPU, 1,024 take 5 MB more than 512."""
+    return 512 if device == "cpu" else 1024
 
 
 def make_sampler(artifact: Artifact, encoder: Encoder, settings: Settings) -> DeepSampler | None:
