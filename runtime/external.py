@@ -73,9 +73,11 @@ def numbers(message: memoryview, number: int) -> list[int]:
     """The integers of field `number`, written one by one or packed."""
     values: list[int] = []
     for found, content in fields(message):
-        if found == number and isinstance(content, int):
+        if found != number:
+            continue
+        if isinstance(content, int):
             values.append(content)
-        elif found == number:
+        else:
             at = 0
             while at < len(content):
                 value, at = varint(content, at)
