@@ -111,7 +111,6 @@ def start(
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # one would be kept for every shape of batch: 12 MB under load, and no faster
-    options.enable_cpu_mem_arena = False  # it keeps what the largest batch took: 5 to 10 MB under load, and no faster
     if weights:
         add_weights(options, weights, share=device == "cpu")
     providers = [provider] if device == "cpu" else [provider, _PROVIDERS["cpu"]]
