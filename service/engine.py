@@ -183,7 +183,7 @@ def check_finite(batch: EncodedBatch) -> None:
 
 
 def batch_tokens(device: Device) -> int:
-    """How many tokens run together where the settings leave it open; on the CPU, 1,024 take more memory and are no faster."""
+    """How many tokens run together where the settings leave it open; a CPU is no faster with more."""
     return 512 if device == "cpu" else 1024
 
 

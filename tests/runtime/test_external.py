@@ -77,7 +77,8 @@ def test_a_session_on_the_cpu_runs_on_the_weights_where_they_lie():
 def test_a_session_elsewhere_gets_copies():
     values = np.arange(6000, dtype=np.float32).reshape(2, 3000)
     model, options = graph(outside(values, "w", 0)), ort.SessionOptions()
-    add_weights(options, ExternalWeights.of(model, {FILE: values.tobytes()}), share=False)
+    weights = ExternalWeights.of(model, {FILE: values.tobytes()})  # lives until the session has its copies
+    add_weights(options, weights, share=False)
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     np.testing.assert_array_equal(session.run(None, {"x": np.zeros_like(values)})[0], values)
 
