@@ -6,13 +6,12 @@ the statistics in memory. Both are logged, and `storage` says it.
 
 import json
 import logging
-import sqlite3
 import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import to_json
 
@@ -20,6 +19,9 @@ from runtime.errors import StateError
 from runtime.manifest import Manifest
 from runtime.state_document import StateDocument, bucket_from_dict, bucket_to_dict
 from runtime.windows import Bucket, Windows
+
+if TYPE_CHECKING:  # a megabyte: imported where statistics are kept
+    import sqlite3
 
 logger = logging.getLogger("addnorm.statistics")
 
@@ -67,6 +69,8 @@ class StateStore:
         """What was kept; None where nothing was, or nothing that can be read."""
         if self.path is None or not self.path.exists():
             return None
+        import sqlite3
+
         try:
             kept = read_kept(self.path)
             kept.document.check(self.manifest, str(self.path))
@@ -87,6 +91,8 @@ class StateStore:
         """Writes what changed, all of it or nothing; a failure is logged once, until it is mended."""
         if self.path is None:
             return
+        import sqlite3
+
         try:
             with self._connect() as connection:
                 self._write(connection, kept)
@@ -101,8 +107,10 @@ class StateStore:
             logger.info("%s can be written again.", self.path)
         self.storage = "disk"
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> "sqlite3.Connection":
         if self._connection is None:
+            import sqlite3
+
             assert self.path is not None
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, check_same_thread=False, timeout=0.1)
@@ -118,7 +126,7 @@ class StateStore:
             self._connection.close()
             self._connection = None
 
-    def _write(self, connection: sqlite3.Connection, kept: Kept) -> None:
+    def _write(self, connection: "sqlite3.Connection", kept: Kept) -> None:
         rows = [(EVERYTHING, 0, pack_json(kept.document.to_dict()))]
         rows += [(ring, number, pack_json(bucket_to_dict(content))) for ring, number, content in kept.buckets]
         rows += [(BASELINE, number, zlib.compress(content)) for number, content in enumerate(kept.baselines)]
@@ -180,6 +188,8 @@ def read_kept(path: Path, only: str = "%") -> Kept:
         StateError: it keeps nothing that can be read.
         sqlite3.Error: it is no such file, or another process has it.
     """
+    import sqlite3
+
     connection = sqlite3.connect(path, timeout=0.1)
     try:
         query = "SELECT name, number, content FROM kept WHERE name LIKE ? ORDER BY name, number"
@@ -210,6 +220,8 @@ def kept_version(directory: Path | None, manifest: Manifest, version: str) -> St
     """
     if directory is None:
         raise StateError("Versions can be compared where ADDNORM_STATE keeps their statistics: none is set.")
+    import sqlite3
+
     kept, known = [], []
     for path in sorted(directory.glob("*.sqlite")):
         try:

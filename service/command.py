@@ -1,5 +1,6 @@
 """`addnorm serve` and `addnorm stats`."""
 
+import gc
 from pathlib import Path
 
 from pydantic import Field
@@ -15,9 +16,13 @@ class Serve(Settings):
     model_config = option_config("addnorm serve")
 
     def cli_cmd(self) -> None:
-        from service.server import serve
+        gc.disable()  # until it answers: what is loaded stays, to look through it again and again costs 50 ms
+        try:
+            from service.server import serve
 
-        serve(self)
+            serve(self)
+        finally:
+            gc.enable()
 
 
 class Stats(BaseSettings):

@@ -15,6 +15,7 @@ from runtime.encoder import Encoder
 from runtime.errors import InvalidInput
 from runtime.inputs import EncodedInput, describe, make_input_encoder
 from runtime.probabilities import softmax
+from runtime.session import Device
 from runtime.statistics import row_means, token_values
 from service.backlog import Answer, Receiver, Request
 from service.batcher import Batcher
@@ -53,14 +54,15 @@ class Engine:
         self.placement = self.encoder.placement
         self.collector: Statistics = collector or Collector(artifact, settings)
         self.sampler = make_sampler(artifact, self.encoder, settings)
-        self.baseline = read_baseline(artifact)
+        own = self.collector.baselines[0] if isinstance(self.collector, Collector) else None
+        self.baseline = own or read_baseline(artifact)
         self.timeout = settings.timeout
         self.counts = InferenceCounts()
         runner = Runner(self.encoder, self.collector, self.sampler, self.counts)
         self.batcher = Batcher(
             runner.run,
             after=runner.look_deeper,
-            max_batch_tokens=settings.max_batch_tokens,
+            max_batch_tokens=settings.max_batch_tokens or batch_tokens(self.placement.device),
             max_queue_tokens=settings.max_queue_tokens,
             offload=self.placement.device != "cpu",
         )
@@ -178,6 +180,11 @@ def check_finite(batch: EncodedBatch) -> None:
         raise InvalidInput(
             "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
         )
+
+
+def batch_tokens(device: Device) -> int:
+    """How many tokens run together where the settings leave it open; a CPU is no faster with more."""
+    return 512 if device == "cpu" else 1024
 
 
 def make_sampler(artifact: Artifact, encoder: Encoder, settings: Settings) -> DeepSampler | None:

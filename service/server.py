@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from runtime.manifest import Manifest
 from runtime.session import Placement
@@ -18,8 +19,9 @@ from service.process import Process
 from service.scale import scaled
 from service.settings import Settings
 from service.tls import check_tls
-from service.worker import Placements
-from service.workers import Supervisor
+
+if TYPE_CHECKING:
+    from service.worker import Placements
 
 logger = logging.getLogger("addnorm.service")
 
@@ -54,10 +56,12 @@ def serve_alone(settings: Settings) -> None:
 
 def serve_together(settings: Settings) -> None:
     """Workers that answer, and this process that counts for them."""
+    from service.workers import Supervisor
+
     catalog, collectors = open_all(settings)
     listeners = listen_shared(settings.host, settings.port, settings.workers)
 
-    def announce(placements: Placements) -> None:
+    def announce(placements: "Placements") -> None:
         for artifact in catalog.artifacts():
             name, version = artifact.manifest.name, artifact.manifest.version
             if (name, version) in placements:
@@ -65,6 +69,7 @@ def serve_together(settings: Settings) -> None:
         greet(listeners[0], catalog, settings)
 
     gc.freeze()  # what was loaded by now stays shared: the workers' garbage collectors need not touch it
+    gc.enable()
     Supervisor(settings, catalog, collectors, listeners, announce).run()
 
 

@@ -41,8 +41,9 @@ class Settings(BaseSettings):
     """Most inputs in one request."""
     max_body_bytes: int = Field(1 << 20, ge=1)
     """Largest request body, in bytes."""
-    max_batch_tokens: int = Field(1024, ge=1)
-    """Most tokens that run together; on a CPU, more run no faster and keep others waiting."""
+    max_batch_tokens: int | None = Field(None, ge=1)
+    """Most tokens that run together; None is 1024 on a GPU and 512 on a CPU: more run no faster there, take more memory
+    and keep others waiting."""
     max_queue_tokens: int = Field(16384, ge=1)
     """Most tokens that may wait to run; what comes beyond is refused until they are fewer."""
     timeout: float | None = Field(None, gt=0, le=3600)

@@ -1,6 +1,6 @@
 """What the service answers, and how fast: for people and pages, and for Prometheus."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import FastAPI, Header
 from fastapi.responses import Response
@@ -8,11 +8,13 @@ from starlette.concurrency import run_in_threadpool
 
 from service.engine import Engine
 from service.ledger import Report, Reporter
-from service.metrics import Observed, render
 from service.models import Models
 from service.routes.common import GONE, Responses
 from service.traffic_report import served_model, traffic_response
 from service.traffic_schemas import TrafficResponse
+
+if TYPE_CHECKING:
+    from service.metrics import Observed
 
 PROMETHEUS: Responses = {
     200: {
@@ -44,10 +46,14 @@ def add_traffic(app: FastAPI, models: Models, reporter: Reporter) -> None:
 
 
 def _rendered(report: Report, models: Models, accept: str) -> tuple[bytes, str]:
+    from service.metrics import render  # with Prometheus' library, for those who ask
+
     return render(report, [_observed(engine) for engine in models], accept)
 
 
-def _observed(engine: Engine) -> Observed:
+def _observed(engine: Engine) -> "Observed":
+    from service.metrics import Observed
+
     manifest = engine.manifest
     collector = engine.collector
     return Observed(

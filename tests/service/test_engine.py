@@ -91,6 +91,14 @@ def test_more_than_the_settings_let_wait_is_refused(text_artifact: Artifact):
     assert [type(other) for other in others] == [Overloaded] * 2
 
 
+@pytest.mark.parametrize(("asked", "tokens"), [(None, 512), (2048, 2048)])
+def test_a_batch_on_the_cpu_takes_512_tokens_unless_told_otherwise(
+    text_artifact: Artifact, asked: int | None, tokens: int
+):
+    engine = Engine(Settings(model=text_artifact.path, device="cpu", max_batch_tokens=asked))
+    assert engine.batcher.max_batch_tokens == tokens
+
+
 def test_a_batch_takes_no_more_tokens_than_the_settings_say(text_artifact: Artifact):
     engine = Engine(Settings(model=text_artifact.path, device="cpu", max_batch_tokens=1))
     predictions = asyncio.run(predict(engine, "hi", "hi hi", "hi"))
