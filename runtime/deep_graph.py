@@ -11,7 +11,6 @@ from runtime.artifact import Artifact
 from runtime.deep import DeepState
 from runtime.encoder import Encoder, canary_sequences, first_line
 from runtime.errors import ArtifactError
-from runtime.external import ExternalWeights
 from runtime.manifest import DEEP, MODEL
 from runtime.packing import PackedBatch, pack
 from runtime.session import open_session
@@ -31,9 +30,9 @@ class DeepGraph:
     def __init__(self, artifact: Artifact, encoder: Encoder, threads: int = 1) -> None:
         self.layers, self.encoder, path = artifact.manifest.layers, encoder, artifact.path / DEEP
         try:
-            self.weights = ExternalWeights.of(artifact.files[DEEP], {MODEL: artifact.files[MODEL]})
+            weights = {MODEL: artifact.files[MODEL]}
             self.session, _ = open_session(
-                artifact.files[DEEP], encoder.placement.device, threads, artifact.manifest.plan, weights=self.weights
+                artifact.files[DEEP], encoder.placement.device, threads, artifact.manifest.plan, weights=weights
             )
             difference = self.difference(pack(canary_sequences(artifact)))
         except Exception as error:  # onnxruntime's exceptions have no common base of their own

@@ -14,7 +14,6 @@ from typing import Literal, get_args
 import onnxruntime as ort
 
 from runtime.errors import DeviceError
-from runtime.external import ExternalWeights
 from runtime.manifest import Plan, PlanName
 from runtime.plan import PLANS, PlanSource, choose_plan
 
@@ -56,7 +55,7 @@ def open_session(
     threads: int,
     plan: Plan | None = None,
     cpu_only: str = "",
-    weights: ExternalWeights | None = None,
+    weights: dict[str, bytes] | None = None,
 ) -> tuple[ort.InferenceSession, Placement]:
     """Opens a session for `model` on `device`.
 
@@ -65,7 +64,7 @@ def open_session(
         threads: intra-op threads of the CPU provider.
         plan: what export measured.
         cpu_only: why the model runs on no GPU; empty where it does.
-        weights: what lies outside the model; on the CPU the session runs on them as they are, they must outlive it.
+        weights: content, by file name, of the files in which the model's external data lie.
 
     Raises:
         DeviceError: the device cannot be had; names what is missing.
@@ -95,7 +94,7 @@ def start(
     plan: Plan | None,
     requested: Device,
     reason: str = "",
-    weights: ExternalWeights | None = None,
+    weights: dict[str, bytes] | None = None,
 ) -> tuple[ort.InferenceSession, Placement]:
     provider = _PROVIDERS[device]
     placement = Placement(requested, device, provider, reason, *choose_plan(provider, ort.__version__, plan))
@@ -112,7 +111,10 @@ def start(
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # one would be kept for every shape of batch: 12 MB under load, and no faster
     if weights:
-        add_weights(options, weights, share=device == "cpu")
+        options.add_session_config_entry("session.disable_prepacking", "1")  # prepacked weights would be copies
+        options.add_external_initializers_from_files_in_memory(
+            list(weights), list(weights.values()), [len(content) for content in weights.values()]
+        )
     providers = [provider] if device == "cpu" else [provider, _PROVIDERS["cpu"]]
     session = ort.InferenceSession(model, options, providers=providers, disabled_optimizers=PLANS[placement.plan])
     session.disable_fallback()
@@ -122,20 +124,6 @@ def start(
             f"Device {device} is not available: {missing_library(provider)}; mend that, or ask for device cpu or auto."
         )
     return session, placement
-
-
-def add_weights(options: ort.SessionOptions, weights: ExternalWeights, *, share: bool) -> None:
-    """Gives a session the weights that lie outside its model: as they are, or copies, for a device with own memory."""
-    options.add_session_config_entry("session.disable_prepacking", "1")  # prepacked weights would be copies
-    if share:
-        names, tensors = list(weights.tensors), list(weights.tensors.values())
-        options.add_external_initializers(names, tensors)  # so that no file is looked for; these would be copied
-        for name, tensor in zip(names, tensors, strict=True):
-            options.add_initializer(name, tensor)  # these are not
-    else:
-        contents = list(weights.files.values())
-        sizes = [len(content) for content in contents]
-        options.add_external_initializers_from_files_in_memory(list(weights.files), contents, sizes)
 
 
 def missing_library(provider: str) -> str:
