@@ -3,14 +3,11 @@
 import asyncio
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import uvicorn
-
-CONNECTED = 64  # connections that are set up in a round of the loop; they take some milliseconds
 
 
 class Acceptor(uvicorn.Server):
@@ -28,7 +25,6 @@ class Acceptor(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.twins: list[socket.socket] = []  # of the listening sockets
-        self.arrived: deque[socket.socket] = deque()  # accepted, and not set up yet
         self.accepting: set[asyncio.Task[Any]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -44,33 +40,22 @@ class Acceptor(uvicorn.Server):
         for twin in self.twins:
             asyncio.get_running_loop().remove_reader(twin)
             twin.close()
-        while self.arrived:
-            self._connect()
         if self.accepting:
             await asyncio.wait(self.accepting)  # to be told, as others are
         self.on_shutdown()  # streams that never end by themselves would be waited for
         await super().shutdown(sockets)
 
     def _accept(self, listener: socket.socket) -> None:
-        waited = bool(self.arrived)
-        try:
-            while True:
-                self.arrived.append(listener.accept()[0])
-        except OSError:  # none waits; or too many are open, of which uvloop tells
-            pass
-        if self.arrived and not waited:
-            self._connect()
-
-    def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        for _ in range(min(CONNECTED, len(self.arrived))):
-            connection = self.arrived.popleft()
+        for _ in range(self.config.backlog):
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # none waits; or too many are open, of which uvloop tells
+                return
             connection.setblocking(False)
             task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl))
             self.accepting.add(task)
             task.add_done_callback(self.accepting.discard)
-        if self.arrived:
-            loop.call_soon(self._connect)
 
     def _protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]

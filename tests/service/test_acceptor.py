@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable
 import uvicorn
 import uvloop
 
-from service.acceptor import CONNECTED, Acceptor
+from service.acceptor import Acceptor
 from service.listeners import listen
+
+TOGETHER = 100
 
 
 async def application(scope: object, receive: object, send: object) -> None:
@@ -36,14 +38,14 @@ def connect(listener: socket.socket, count: int) -> list[socket.socket]:
     return [socket.create_connection(listener.getsockname()) for _ in range(count)]
 
 
-def test_a_round_of_the_loop_empties_the_queue_of_the_kernel_and_a_few_more_set_all_up():
+def test_a_few_rounds_of_the_loop_accept_all_that_wait():
     async def scenario(server: Acceptor, listener: socket.socket) -> None:
-        clients = connect(listener, 5 * CONNECTED)
+        clients = connect(listener, TOGETHER)
         rounds = 0
         while len(server.server_state.connections) < len(clients):
             await asyncio.sleep(0)
             rounds += 1
-        assert rounds < CONNECTED, "it would take one of uvloop's for each"
+        assert rounds < 10, "it would take one of uvloop's for each"
         for client in clients:
             client.close()
 
@@ -52,14 +54,14 @@ def test_a_round_of_the_loop_empties_the_queue_of_the_kernel_and_a_few_more_set_
 
 def test_connections_that_were_accepted_and_not_set_up_are_not_lost_at_the_end():
     async def scenario(server: Acceptor, listener: socket.socket) -> None:
-        clients = connect(listener, 2 * CONNECTED)
-        while not server.arrived:
+        clients = connect(listener, TOGETHER)
+        while not server.accepting:
             await asyncio.sleep(0)
         server.should_exit = True
         for client in clients:
             client.settimeout(5)
             assert await asyncio.to_thread(client.recv, 1) == b"", "closed in order, not reset"
             client.close()
-        assert not server.arrived
+        assert not server.accepting
 
     play(scenario)
