@@ -25,6 +25,7 @@ from service.refusal import Refusal
 from service.settings import Settings
 from service.signals import STOPS
 from service.summary import Followed, make_feed
+from service.turns import Turns
 
 YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all connections
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
@@ -50,7 +51,7 @@ def server_config(
     desk = Desk.of(settings, models, reporter.journal)
     return uvicorn.Config(
         create_app(settings, models, control, reporter, feed),
-        http=partial(Protocol, desk, Heads(), Refusal()),  # type: ignore[arg-type]
+        http=partial(Protocol, desk, Heads(), Refusal(), Turns()),  # type: ignore[arg-type]
         log_level=settings.log_level,
         log_config=None,
         access_log=False,

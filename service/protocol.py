@@ -15,6 +15,7 @@ from service.heads import END, Head, Heads
 from service.predict import Desk
 from service.refusal import Refusal
 from service.traffic import PREDICT
+from service.turns import Turns
 
 UNUSUAL = frozenset({b"expect", b"origin", b"upgrade"})  # headers that the application answers to
 
@@ -26,16 +27,21 @@ class Protocol(HttpToolsProtocol):
         desk: what answers, and whom.
         heads: of requests, as they were parsed on any connection.
         refusal: what those are told who find no room.
+        turns: when it reads what comes.
     """
 
-    def __init__(self, desk: Desk, heads: Heads, refusal: Refusal, **uvicorns: Any) -> None:
+    def __init__(self, desk: Desk, heads: Heads, refusal: Refusal, turns: Turns, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
-        self.desk, self.heads, self.refusal = desk, heads, refusal
+        self.desk, self.heads, self.refusal, self.turns = desk, heads, refusal, turns
         self.amid = False  # whether the parser has read a part of a message
         self.head = b""  # of the message that may begin with what is being read
         self.answered = 0.0  # when the last answer left, on the event loop's clock
 
     def data_received(self, data: bytes) -> None:
+        self.turns.come(self, data)
+
+    def read(self, data: bytes) -> None:
+        """Reads what came, in its turn."""
         self.head = b""
         if not self.amid and (self.cycle is None or self.cycle.response_complete):
             start = data.find(END) + len(END)
@@ -73,7 +79,14 @@ class Protocol(HttpToolsProtocol):
         else:
             super().on_message_complete()
 
+    def hold(self, held: bool) -> None:
+        if held:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.turns.forget(self)
         if isinstance(self.cycle, Exchange):
             self.cycle.leave()
         super().connection_lost(exc)
