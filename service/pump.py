@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 # Before a batch that runs in it, the event loop reads what lies in its sockets, round after round while that brings
 # more requests. One that brings none takes 1 to 2 us; asyncio takes three to come to what a task submits.
 STILL_ROUNDS = 3
-# Reading, and refusing, takes at most as long as the batch before took to run, or this long (seconds): an overload must
-# not keep what was accepted from its turn. One round of the loop can take far longer, so arrivals look at the time too.
+# Reading, and refusing, takes at most READS times as long as the batch before took to run, or READING seconds: an
+# overload must not keep what was accepted from its turn. With one time as long, thousands of connections waited half a
+# second and more to be refused at five times the capacity; with three, little was answered.
+READS = 2.0
 READING = 0.002
 # Seconds for which an idle loop looks into its sockets before it sleeps, where the request before came as soon: waking
 # up takes a core some 50 us, in which a client beside it could have had its answer.
@@ -67,6 +69,9 @@ class LoopPump:
     async def close(self) -> None:
         await self.idle.wait()
 
+    def _reading(self) -> float:
+        return max(READING, READS * self.ran)
+
     def _read_on(self, batcher: "Batcher", seconds: float) -> None:
         self.due = batcher.clock() + seconds
         self.seen, self.still = self.pressed, 0
@@ -83,7 +88,7 @@ class LoopPump:
             self._turn(batcher)
         finally:
             if batcher.backlog.requests:
-                self._read_on(batcher, max(READING, self.ran))
+                self._read_on(batcher, self._reading())
             else:
                 self.active = False
                 self.idle.set()
@@ -107,7 +112,7 @@ class LoopPump:
             if batcher.after is not None and (done := answered(rows, outcomes)):
                 # after the tasks that the answers have woken
                 asyncio.get_running_loop().call_soon(batcher.after, done)
-        self.due = batcher.clock() + max(READING, self.ran)
+        self.due = batcher.clock() + self._reading()
 
 
 class ThreadPump:
