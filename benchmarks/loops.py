@@ -18,6 +18,7 @@ from benchmarks.results import MAIN, Phase, Results
 from benchmarks.servers import OURS, WORK, Server
 
 WAKE = 1  # seconds of one client before a measurement: what a server had saved up for quiet times is spent then
+RAMP = 1.0  # seconds of an open load before it is measured: its connections are opened, its queue is filled
 LOADS = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -104,7 +105,7 @@ def open_loops(
             progress.update(task, advance=1, description=f"open loop: {load:g} x {capacity:,.0f} requests/s")
             with ours.turn():
                 answers = OpenLoop(ours.port, requests, poisson_schedule(load * capacity, seconds, rng)).run()
-            results.phases.append(Phase(capacity, load, answers))
+            results.phases.append(Phase(capacity, load, answers.after(RAMP)))
 
 
 def starts(ours: Running, artifact: Path, texts: list[str], results: Results, count: int) -> None:

@@ -43,6 +43,11 @@ class Answers:
         """Seconds from due to answered, of the requests that were answered so."""
         return np.asarray((self.answered - self.due)[self.status == status])
 
+    def after(self, seconds: float) -> "Answers":
+        """Of the requests that were due later than that."""
+        later = self.due > seconds
+        return Answers(self.status[later], self.due[later], self.sent[later], self.answered[later])
+
     def share(self, status: int) -> float:
         return float((self.status == status).mean())
 

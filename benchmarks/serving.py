@@ -97,7 +97,7 @@ def run(options: Serving, console: Console) -> None:
         for running in servers:
             results.resident[running.artifact, running.server.name] = running.process.resident_bytes()
         if ours := find(servers, MAIN, OURS):
-            open_loops(ours, texts, results, 1 if options.quick else 5, 3 if options.quick else 6, progress)
+            open_loops(ours, texts, results, 1 if options.quick else 5, 5 if options.quick else 7, progress)
             starts(ours, artifacts[MAIN], texts, results, 2 if options.quick else 9)
     how = f"{len(texts):,} texts, {rounds} rounds" + (", with priority" if options.priority else "")
     write_report(results, how, options.out, options.write, console)

@@ -115,7 +115,7 @@ class Batcher:
         waiting, drain_rate = self.backlog.tokens, self.room.drain_rate
         seconds = waiting / drain_rate if drain_rate else 1.0
         return Overloaded(
-            f"{waiting:,} of at most {self.room.tokens:,.0f} tokens wait already: "
+            f"{waiting:,} tokens wait to run already, which is all there is room for: "
             f"send the request again in {math.ceil(seconds)} s.",
             seconds,
         )

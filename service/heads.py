@@ -25,14 +25,14 @@ class Head(NamedTuple):
 
 
 class Heads:
-    """The heads of plain predictions that a process has parsed, by their bytes."""
+    """The heads of plain predictions that a process has parsed.
+
+    Attributes:
+        known: what the parser made of them, by their bytes.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Head] = {}
-
-    def find(self, head: bytes) -> Head | None:
-        """What a parser made of exactly these bytes; None where they are new."""
-        return self._known.get(head)
+        self.known: dict[bytes, Head] = {}
 
     def learn(self, head: bytes, headers: Headers) -> None:
         """Remembers a head that began a connection's next message, and that the parser took for a plain prediction's.
@@ -54,6 +54,6 @@ class Heads:
             or names & {b"transfer-encoding", REQUEST_ID_HEADER}
         ):
             return
-        if len(self._known) >= KNOWN_HEADS:
-            self._known.clear()
-        self._known[head] = Head(headers, int(lengths[0]))
+        if len(self.known) >= KNOWN_HEADS:
+            self.known.clear()
+        self.known[head] = Head(headers, int(lengths[0]))

@@ -49,10 +49,13 @@ class Journal:
         for name, value in headers:
             if name == REQUEST_ID_HEADER and SANE.fullmatch(value):
                 request_id = value
-        if not request_id:
-            request_id = self._prefix + b"%x" % next(self._numbers)
+        request_id = request_id or self.new_id()
         REQUEST_ID.set(request_id)
         return request_id
+
+    def new_id(self) -> bytes:
+        """The id of a request that its client calls nothing."""
+        return self._prefix + b"%x" % next(self._numbers)
 
     def write(self, scope: Scope, route: str, status: int, seconds: float, phases: "Phases | None" = None) -> None:
         """Notes down a request that is over; called where `writes` says so.

@@ -46,7 +46,7 @@ class Protocol(HttpToolsProtocol):
         if not self.amid and (self.cycle is None or self.cycle.response_complete):
             start = data.find(END) + len(END)
             self.head = data[:start]
-            known = self.heads.find(self.head)
+            known = self.heads.known.get(self.head)
             if known is not None and len(data) - start == known.length and not self.flow.write_paused:
                 self._begin(known, data[start:])
                 return
@@ -124,11 +124,10 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         """Answers a request unread."""
-        traffic, batcher = self.desk.journal.traffic, self.desk.models.default.batcher
+        journal, batcher = self.desk.journal, self.desk.models.default.batcher
         batcher.turn_away()
-        request_id = self.desk.journal.identify([])
-        self.transport.write(self.refusal.to(request_id, batcher, self.loop.time(), self.server_state))
-        traffic.requests[PREDICT, self.refusal.status] += 1
+        self.transport.write(self.refusal.to(journal.new_id(), batcher, self.loop.time(), self.server_state))
+        journal.traffic.requests[PREDICT, self.refusal.status] += 1
         self.on_response_complete()
 
     def _is_idle(self) -> bool:

@@ -5,6 +5,7 @@ that, it saves nobody a refusal and makes those wait who are accepted: then a sh
 (controlled delay: Nichols and Jacobson 2012; Maurer, "Fail at Scale", ACM Queue 2015).
 """
 
+import math
 from collections.abc import Callable
 
 RECENT = 0.1  # weight of the newest batch in the drain rate
@@ -18,19 +19,17 @@ class Room:
     Args:
         most_tokens: that may ever wait.
         clock: seconds.
+
+    Attributes:
+        tokens: most that may wait now.
     """
 
     def __init__(self, most_tokens: int, clock: Callable[[], float]) -> None:
         self.most_tokens, self.clock = most_tokens, clock
+        self.tokens: float = most_tokens
         self._tokens = self._seconds = 0.0  # recent batches: tokens, seconds in all
-        self._calm = 0.0  # when it will be
-
-    @property
-    def tokens(self) -> float:
-        """Most tokens that may wait now."""
-        if self._seconds and self.clock() < self._calm:
-            return min(self.most_tokens, STANDING * self.drain_rate)
-        return self.most_tokens
+        self._refused = False  # whether somebody found no room since the last batch
+        self._calm = -math.inf  # when nobody will have been refused for long enough
 
     def takes(self, tokens: int, waiting: int) -> bool:
         """Whether a request of so many tokens may join those that wait.
@@ -47,9 +46,20 @@ class Room:
 
     def refuse(self) -> None:
         """Somebody found no room."""
-        self._calm = self.clock() + CALM
+        if not self._refused:
+            self._refused = True
+            self._settle()
 
     def drain(self, tokens: int, seconds: float) -> None:
         """A batch has run, so long after the one before it."""
         self._tokens += RECENT * (tokens - self._tokens)
         self._seconds += RECENT * (seconds - self._seconds)
+        self._settle()
+        self._refused = False
+
+    def _settle(self) -> None:
+        now = self.clock()
+        if self._refused:
+            self._calm = now + CALM
+        short = self._seconds and now < self._calm
+        self.tokens = min(self.most_tokens, STANDING * self.drain_rate) if short else self.most_tokens

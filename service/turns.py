@@ -7,6 +7,7 @@ What comes late in a round is therefore only taken from its socket, and read in 
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -32,7 +33,7 @@ class Turns:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.until: float | None = None  # when reading ends, of the round that runs
-        self.waiting: dict[Reader, list[bytes]] = {}
+        self.waiting: OrderedDict[Reader, list[bytes]] = OrderedDict()  # of which the first is had at once
 
     def come(self, reader: Reader, data: bytes) -> None:
         """Lets `reader` read what came, at once or in one of the next rounds."""
@@ -58,8 +59,7 @@ class Turns:
         until = self.until = self.clock() + ROUND
         asyncio.get_running_loop().call_soon(self._next_round)
         while self.waiting and self.clock() < until:
-            reader = next(iter(self.waiting))
-            chunks = self.waiting.pop(reader)
+            reader, chunks = self.waiting.popitem(last=False)
             if len(chunks) > 1:
                 reader.hold(False)
             reader.read(b"".join(chunks))

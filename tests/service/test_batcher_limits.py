@@ -29,7 +29,7 @@ from tests.service.batching import (
 def test_requests_beyond_the_queues_tokens_are_refused_at_once(request_rows: list[list[int]]):
     async def scenario(batcher: Batcher, run: Held) -> None:
         tasks = await submit_all(batcher, [rows([2] * 7)])
-        with pytest.raises(Overloaded, match="7 of at most 10 tokens wait") as caught:
+        with pytest.raises(Overloaded, match="7 tokens wait") as caught:
             await batcher.submit(rows(*request_rows))
         assert caught.value.retry_after > 0
         tasks += await submit_all(batcher, [rows([4] * 3)])
@@ -65,6 +65,7 @@ def test_retry_after_is_what_waits_over_the_rate_at_which_it_drains():
         assert caught.value.retry_after == 1, "nothing is known before the first batch"
         await first
         assert batcher.room.drain_rate == pytest.approx(60 / 3)
+        await batcher.submit(rows([1] * 60))  # nobody was refused meanwhile
         tasks = await submit_all(batcher, [rows([1] * 40), rows([1] * 30)])
         with pytest.raises(Overloaded, match=r"again in 4 s") as caught:
             await batcher.submit(rows([1] * 60))

@@ -16,11 +16,11 @@ PLAIN = head(b"Host: x", b"Content-Length: 12")
 
 def test_head_that_was_learned_is_found_by_exactly_its_bytes():
     heads = Heads()
-    assert heads.find(PLAIN) is None
+    assert heads.known.get(PLAIN) is None
     heads.learn(PLAIN, HEADERS)
-    assert heads.find(PLAIN) == Head(HEADERS, 12)
+    assert heads.known.get(PLAIN) == Head(HEADERS, 12)
     for other in (PLAIN[:-1], PLAIN.lower(), PLAIN.replace(b"12", b"13"), b""):
-        assert heads.find(other) is None
+        assert heads.known.get(other) is None
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_head_that_was_learned_is_found_by_exactly_its_bytes():
 def test_head_that_is_not_plain_is_not_learned(content: bytes, headers: list[tuple[bytes, bytes]]):
     heads = Heads()
     heads.learn(content, headers)
-    assert heads.find(content) is None
+    assert heads.known.get(content) is None
 
 
 def test_heads_that_never_come_again_do_not_fill_the_memory():
@@ -63,4 +63,4 @@ def test_heads_that_never_come_again_do_not_fill_the_memory():
     many = [head(b"X-Once: %d" % number, b"Content-Length: 12") for number in range(KNOWN_HEADS + 1)]
     for content in many:
         heads.learn(content, HEADERS)
-    assert [heads.find(content) is not None for content in (many[0], many[-2], many[-1])] == [False, False, True]
+    assert [heads.known.get(content) is not None for content in (many[0], many[-2], many[-1])] == [False, False, True]

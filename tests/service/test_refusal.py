@@ -42,7 +42,7 @@ def test_refusal_is_written_once_a_moment_but_for_the_name(text_engine: Engine):
     batcher.backlog.tokens = 10
     first = refusal.to(b"one", batcher, 1.0, state)
     assert first.startswith(b"HTTP/1.1 429 Too Many Requests\r\nserver: x\r\n")
-    assert b"10 of at most" in first.partition(b"\r\n\r\n")[2]
+    assert b"10 tokens wait" in first.partition(b"\r\n\r\n")[2]
     batcher.backlog.tokens = 20
     assert refusal.to(b"two", batcher, 1.0, state) == first.replace(b"one", b"two")
-    assert b"20 of at most" in refusal.to(b"three", batcher, 1.001, state)
+    assert b"20 tokens wait" in refusal.to(b"three", batcher, 1.001, state)

@@ -37,18 +37,24 @@ def test_little_may_wait_from_the_first_refusal_on_until_it_is_calm(room: Room, 
     room.refuse()
     assert room.tokens == pytest.approx(STANDING * 10_000)
     clock.wait(0.9 * CALM)
+    room.drain(100, 0.01)
     room.refuse()
     clock.wait(0.9 * CALM)
+    room.drain(100, 0.01)
     assert room.tokens < 1000, "refused again meanwhile"
+    clock.wait(0.9 * CALM)
+    room.drain(100, 0.01)
+    assert room.tokens < 1000, "refused before the batch"
     clock.wait(0.2 * CALM)
+    room.drain(100, 0.01)
     assert room.tokens == 1000
 
 
 def test_while_some_are_refused_large_requests_have_the_same_chance_as_small_ones(room: Room):
     room.refuse()
-    assert [room.takes(tokens, 199) for tokens in (1, 500)] == [True, True]
-    assert [room.takes(tokens, 200) for tokens in (1, 500)] == [False, False]
-    assert not room.takes(900, 199), "never more than is allowed"
+    assert [room.takes(tokens, 99) for tokens in (1, 500)] == [True, True]
+    assert [room.takes(tokens, 101) for tokens in (1, 500)] == [False, False]
+    assert not room.takes(950, 99), "never more than is allowed"
 
 
 def test_any_request_is_taken_where_nothing_waits(room: Room):
