@@ -133,8 +133,9 @@ def test_refusal_says_why(ask: Ask, live: Live, what: object, status: int, code:
 
 
 def test_full_service_says_when_to_come_back(ask: Ask, text_artifact: Artifact):
-    settings = settings_for(text_artifact).model_copy(update={"max_queue_tokens": 1})  # too few to read a request
+    settings = settings_for(text_artifact)
     models = Models(Engine(settings))
+    models.default.batcher.backlog.tokens = settings.max_queue_tokens  # as if so many waited
     with listening(settings, models) as live, pytest.raises(AddNormHTTPError) as raised:
         ask(live.url, lambda client: client.predict("hi"), retries=ONCE)
     assert (raised.value.status, raised.value.code) == (429, "overloaded")
