@@ -43,7 +43,7 @@ class Protocol(HttpToolsProtocol):
     def read(self, data: bytes) -> None:
         """Reads what came, in its turn."""
         self.head = b""
-        if not self.amid and (self.cycle is None or self.cycle.response_complete):
+        if self._is_idle():
             start = data.find(END) + len(END)
             self.head = data[:start]
             known = self.heads.known.get(self.head)
