@@ -25,7 +25,7 @@ test: $(VENV)/test.stamp .clients/kserve.stamp  ## install everything, then chec
 	$(BIN)/python -m pytest
 
 fuzz: $(VENV)/test.stamp  ## try EXAMPLES (500) made-up requests of every kind on every operation of the API
-	FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest --show-capture=no tests/service/test_contract.py
+	FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest --show-capture=no tests/service/api/test_contract.py
 
 train: $(VENV)/test.stamp  ## train the default recipe on clinc150 into runs/default (DATA= folder of data sets, SEED=)
 	$(BIN)/python -m addnorm train clinc150 --data $(DATA) --out runs/default$(SEED) $(if $(SEED),--seed $(SEED))
@@ -39,10 +39,10 @@ intents: $(VENV)/test.stamp  ## train the embedded model again into runs/intents
 
 bench: $(VENV)/test.stamp $(PEERS:%=.bench/%.stamp)  ## measure serving beside other servers (needs wrk; QUICK=1: 2 minutes), packing and statistics
 	$(BIN)/python -m benchmarks.serving --data $(DATA) $(if $(QUICK),--quick)
-	$(BIN)/python -m benchmarks.inference
+	$(BIN)/python -m benchmarks.cost.inference
 
 profile: $(VENV)/test.stamp .bench/pyspy.stamp  ## show where the service's time goes under load, as .bench/profile.svg (needs wrk)
-	sh benchmarks/profile_service.sh $(BIN)/python $(DATA)
+	sh benchmarks/serving/profile_service.sh $(BIN)/python $(DATA)
 
 lock:  ## resolve pyproject.toml into requirements/*.txt again (needs uv and pip-tools)
 	sh requirements/lock.sh

@@ -14,10 +14,10 @@ from runtime.errors import AddNormError
 
 # command -> where it lives, what it does; each is a class whose fields are its options
 COMMANDS = {
-    "train": ("model.command:Train", "data -> a run: best weights, metrics, curves"),
-    "export": ("export.command:Export", "a run -> a verified ONNX artifact in the model repository"),
-    "serve": ("service.command:Serve", "an artifact -> HTTP: answers, and normalization statistics"),
-    "stats": ("service.command:Stats", "a running service -> its normalization layers as a table"),
+    "train": ("addnorm.commands.train:Train", "data -> a run: best weights, metrics, curves"),
+    "export": ("addnorm.commands.export:Export", "a run -> a verified ONNX artifact in the model repository"),
+    "serve": ("addnorm.commands.serve:Serve", "an artifact -> HTTP: answers, and normalization statistics"),
+    "stats": ("addnorm.commands.stats:Stats", "a running service -> its normalization layers as a table"),
 }
 NEEDS = {"train": ("torch", "train"), "export": ("torch", "train")}
 

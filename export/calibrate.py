@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from model.batches import evaluation_batches
 from model.data import Split
-from model.encoder import Encoder
-from runtime.inputs import InputEncoder
+from model.network.encoder import Encoder
+from model.training.batches import evaluation_batches
+from runtime.graph.inputs import InputEncoder
 
 RANGE = (0.02, 50.0)
 

@@ -1,6 +1,6 @@
 """The deep graph: the same network, handing out what enters and leaves every norm, and what every Add adds to.
 
-It is run on a sample of the traffic beside the served graph (runtime/deep.py), and shares its weights: they are
+It is run on a sample of the traffic beside the served graph (runtime/graph/deep.py), and shares its weights: they are
 external data that lie inside the served graph's own file.
 """
 
@@ -12,10 +12,10 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from export.graph import PACKED, GraphModule, to_onnx
-from model.encoder import Encoder
-from model.layers import Add
+from model.network.encoder import Encoder
+from model.network.layers import Add
+from runtime.graph.packing import PackedBatch
 from runtime.manifest import MODEL
-from runtime.packing import PackedBatch
 
 SHARED_BYTES = 1024  # smaller initializers stay in the deep graph
 

@@ -12,23 +12,24 @@ import numpy as np
 from export.calibrate import calibrate
 from export.deep import DeepEncoder, to_deep_onnx
 from export.graph import OPSET, ServedEncoder, to_onnx
-from export.measure import with_plan
-from export.precision import lower
+from export.precision.lower import lower
 from export.reference import fit_reference
+from export.timing import with_plan
 from export.verify import expect, spread, verify, verify_deep
-from model.checkpoint import Run, load_run
 from model.data import Dataset, Split, load_dataset
-from model.encoder import count_parameters
-from model.norms import BatchNorm, norm_kind
-from model.training import make_encoder
+from model.network.encoder import count_parameters
+from model.network.norms import BatchNorm, norm_kind
+from model.training.checkpoint import Run, load_run
+from model.training.run import make_encoder
 from runtime.artifact import Artifact, write_artifact
-from runtime.baseline import Baseline
-from runtime.deep import DeepState
-from runtime.deep_graph import DeepGraph
-from runtime.drift import request_features
-from runtime.encoder import Encoder
+from runtime.drift.baseline import Baseline
+from runtime.drift.detector import request_features
 from runtime.errors import ArtifactError, DataError, ExportError
-from runtime.inputs import InputEncoder
+from runtime.graph.batch import row_means, token_values
+from runtime.graph.deep import DeepGraph
+from runtime.graph.encoder import Encoder
+from runtime.graph.inputs import InputEncoder
+from runtime.graph.packing import Tokens, pack
 from runtime.manifest import (
     BASELINE,
     CANARY,
@@ -41,10 +42,9 @@ from runtime.manifest import (
     PrecisionKind,
     TextInputs,
 )
-from runtime.moments import Moments
-from runtime.packing import Tokens, pack
-from runtime.recorder import NormRecorder
-from runtime.statistics import row_means, token_values
+from runtime.statistics.deep import DeepState, measure
+from runtime.statistics.moments import Moments
+from runtime.statistics.recorder import NormRecorder
 
 BATCH = 64
 
@@ -177,7 +177,7 @@ def measure_baseline(encoder: Encoder, deep: DeepGraph, validation: Split, input
         means = row_means(token_values(batch.norm_statistics, layers), batch.lengths)
         rows = rows.merge(Moments.of(means, np.isfinite(means)))
         requests.append(request_features(batch))
-        looks = looks.merge(deep.measure(pack(sequences)))
+        looks = looks.merge(measure(deep.run, pack(sequences)))
     features, classes = (np.concatenate(part) for part in zip(*requests, strict=True))
     return Baseline(recorder.state(), rows, fit_reference(features, classes, len(encoder.manifest.labels)), looks)
 

@@ -4,20 +4,23 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import onnx
 import onnx_ir as ir
 import torch
+from onnxscript.rewriter import rewrite
+from onnxscript.rewriter.pattern import RewriteRule
 from torch import Tensor, nn
 
-from export.attention import merge_heads
-from model.encoder import Encoder
-from runtime.packing import PackedBatch
+from model.network.encoder import Encoder
+from runtime.graph.packing import PackedBatch
 
 OPSET = 23
 # names of the dynamic dimensions that inputs and outputs begin with
 PACKED, POOLED, ROWS = ("packs", "tokens"), ("rows", "packs*tokens"), ("rows",)
+
+HEADS_FIRST = [0, 2, 1, 3]
 
 
 class GraphModule(nn.Module):
@@ -127,3 +130,16 @@ def name_dimensions(values: Iterable[onnx.ValueInfoProto], names: list[tuple[str
     for value, dimensions in zip(values, names, strict=False):
         for dimension, name in zip(value.type.tensor_type.shape.dim, dimensions, strict=False):
             dimension.dim_param = name
+
+
+def merge_heads(model: ir.Model, num_heads: int) -> ir.Model:
+    """`model` with every attention on [P, H, S, K] replaced by the same on [P, S, D]."""
+
+    def apart(op: Any, q: Any, k: Any, v: Any, mask: Any, split: Any, joined: Any) -> Any:
+        heads = [op.Transpose(op.Reshape(x, split), perm=HEADS_FIRST) for x in (q, k, v)]
+        return op.Reshape(op.Transpose(op.Attention(*heads, mask), perm=HEADS_FIRST), joined)
+
+    def merged(op: Any, q: Any, k: Any, v: Any, mask: Any, **_: Any) -> Any:
+        return op.Attention(q, k, v, mask, q_num_heads=num_heads, kv_num_heads=num_heads)
+
+    return rewrite(model, [RewriteRule(apart, merged)])

@@ -1,4 +1,4 @@
-"""Fits the reference that drift is judged by, on the validation data alone (runtime/drift.py, docs/drift.md)."""
+"""Fits the reference that drift is judged by, on the validation data alone (docs/drift.md)."""
 
 # R requests, C classes, K columns, G scores
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from runtime.drift import FALSE_ALARMS, WINDOW_SIZES, Floats, Reference, calibrate_mix, window_scores
+from runtime.drift.detector import FALSE_ALARMS, WINDOW_SIZES, Floats, Reference, calibrate_mix, window_scores
 
 MIN_REQUESTS, PER_CLASS = 100, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated
 RIDGE = 0.02  # towards the identity, in the correlation of two columns

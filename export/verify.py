@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from export.deep import DeepEncoder
 from export.graph import ServedEncoder, as_tensors
-from model.config import EncoderConfig
-from runtime.batch import EncodedBatch
-from runtime.deep_graph import DeepGraph
-from runtime.encoder import Encoder
+from model.network.config import EncoderConfig
 from runtime.errors import ExportError
+from runtime.graph.batch import EncodedBatch
+from runtime.graph.deep import DeepGraph
+from runtime.graph.encoder import Encoder
+from runtime.graph.packing import PackedBatch, Tokens, pack
 from runtime.manifest import PrecisionKind
-from runtime.packing import PackedBatch, Tokens, pack
 
 WIDTHS = (1, 40, 130)  # pack widths: as short as can be, the served one, long
 
@@ -35,7 +35,7 @@ class Tolerance:
     alone: float
 
 
-# Below float32, three times and more what trained encoders showed; accuracy is compared too (export/precision.py).
+# Below float32, three times and more what trained encoders showed; accuracy is compared too (export/precision).
 TOLERANCES: dict[PrecisionKind, Tolerance] = {
     "fp32": Tolerance(1e-4, 1e-4, 1e-4),
     "fp16": Tolerance(0.1, 1e-2, 1e-2),

@@ -16,7 +16,7 @@ for extra in train test; do
     $([ $extra = test ] && echo --extra test --extra otel || true) --output-file requirements/$extra.txt pyproject.toml
   sed -i -E 's/^(torch==[0-9.]+)\+cpu$/\1/; /^#/d; /^$/d' requirements/$extra.txt
 done
-# The servers beside which benchmarks/serving.py measures, each in an environment of its own.
+# The servers beside which benchmarks/serving/__main__.py measures, each in an environment of its own.
 for peer in mlserver==1.7.1 litserve==0.2.19 bentoml==1.4.39; do
   { echo $peer; grep -E '^(httptools|numpy|onnxruntime|tokenizers|uvloop)==' "$pins"; } | pip-compile --quiet \
     --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \

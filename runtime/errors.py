@@ -15,9 +15,10 @@ AddNormError
 ├── Unavailable          the service is stopping, or its model is not loaded
 ├── Overloaded           more waits than is accepted; `retry_after` says for how long (seconds)
 ├── DeadlineExceeded     a request's time was up before its answer was ready
+├── TooLarge             a body of more bytes than are allowed
 └── InvalidInput         a request that cannot be answered; `code` names the reason
 
-None of them knows HTTP; `service.errors` maps them to statuses. All can be handed from process to process.
+None of them knows HTTP; `service.http.errors` maps them to statuses. All can be handed from process to process.
 """
 
 
@@ -118,3 +119,16 @@ class InvalidInput(AddNormError):
 
     def __reduce__(self) -> tuple[type["InvalidInput"], tuple[str, str]]:
         return type(self), (self.code, str(self))
+
+
+class TooLarge(AddNormError):
+    """A body of more than `max_bytes`."""
+
+    code = "body_too_large"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"The body is larger than the {max_bytes} bytes that are allowed: send fewer inputs at once.")
+        self.max_bytes = max_bytes
+
+    def __reduce__(self) -> tuple[type["TooLarge"], tuple[int]]:
+        return type(self), (self.max_bytes,)

@@ -20,6 +20,8 @@ LayerKind = Literal["layer_norm", "rms_norm", "batch_norm", "none"]
 PrecisionKind = Literal["fp32", "int8", "fp16"]
 PlanName = Literal["default", "unfused"]
 
+PlanSource = Literal["measured", "rule"]
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -83,7 +85,7 @@ class Precision(_Model):
 
 
 class Plan(_Model):
-    """The graph plan (runtime/plan.py) that was the fastest where the artifact was exported."""
+    """The graph plan (runtime/graph/session.py) that was the fastest where the artifact was exported."""
 
     name: PlanName
     onnxruntime: str
@@ -144,3 +146,8 @@ class Manifest(_Model):
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def version_order(version: str) -> tuple[int, int, str]:
+    """Sorts versions: numbers by their value, above all other names."""
+    return (1, int(version), "") if version.isdecimal() else (0, 0, version)

@@ -1,6 +1,10 @@
 """How every command reads its options: from the command line, then from `ADDNORM_*` variables, then its defaults."""
 
+from typing import Literal
+
 from pydantic_settings import SettingsConfigDict
+
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
 def option_config(program: str) -> SettingsConfigDict:

@@ -8,35 +8,30 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
-from service.admission import Admitted
-from service.catalog import Catalog
-from service.collectors import Collectors
-from service.control import Control
-from service.engine import Engine
-from service.errors import install_error_handlers
-from service.feed import Feed
-from service.journal import Journal
-from service.keys import ApiKeys
-from service.ledger import Ledger, Owner, Reporter
-from service.limits import BodyLimit
-from service.loading import Loader
-from service.models import Models
-from service.noted import Noted
-from service.oip.infer import InferRoute
-from service.oip.routes import add_oip
-from service.openapi import describe_truly
-from service.predict import Desk
-from service.routes.embeddings import add_embeddings
-from service.routes.events import add_events
-from service.routes.health import add_health
-from service.routes.inference import add_inference
-from service.routes.page import add_page
-from service.routes.repository import add_repository
-from service.routes.statistics import add_statistics
-from service.routes.traffic import add_traffic
+from service.api.inference import add_inference
+from service.api.monitoring import add_health, add_traffic
+from service.api.norm_stats import add_statistics
+from service.api.openai import add_embeddings
+from service.api.v2.infer import InferRoute
+from service.api.v2.repository import add_repository
+from service.api.v2.routes import add_oip
+from service.http.admission import Admission, Admitted, ApiKeys
+from service.http.bodies import BodyLimit
+from service.http.errors import install_error_handlers
+from service.http.openapi import describe_truly
+from service.inference.engine import Engine
+from service.inference.registry import Models
+from service.inference.request import Desk
+from service.norm_stats.pool import Collectors
+from service.page.events import Followed, add_events, make_feed
+from service.page.feed import Feed
+from service.page.files import add_page
+from service.repository.catalog import Catalog
+from service.repository.control import Control, Loader
 from service.settings import Settings
-from service.summary import Followed, make_feed
-from service.tracing import make_tracing
+from service.telemetry.aggregator import Ledger, Owner, Reporter
+from service.telemetry.request_log import Journal, Noted
+from service.telemetry.tracing import make_tracing
 
 
 def create_app(
@@ -63,12 +58,12 @@ def create_app(
         settings, Catalog.of(engine.manifest for engine in models), models, Collectors(settings)
     )
     reporter = reporter or create_reporter(settings, models, None)
-    desk = Desk.of(settings, models, reporter.journal)
+    desk = Desk(models, settings.max_body_bytes, reporter.journal)
+    keys = ApiKeys.of(settings)
     feed = feed or make_feed(models, reporter.owner)
     version = next((engine.manifest.version for engine in models), "0")
     app = FastAPI(title="AddNorm", version=version, lifespan=_lifespan(models, control, reporter, feed))
-    _add_middleware(app, settings, desk)
-    keys = ApiKeys.of(settings)
+    _add_middleware(app, settings, desk, Admission.of(settings, keys, reporter.journal.traffic))
     add_inference(app, models, desk)
     add_statistics(app, models, keys)
     add_embeddings(app, models, settings)
@@ -87,12 +82,12 @@ def create_reporter(settings: Settings, models: Models, owner: Owner | None) -> 
     return Reporter(journal, owner or Ledger().open(), lambda: (engine.batcher for engine in models), models.counted)
 
 
-def _add_middleware(app: FastAPI, settings: Settings, desk: Desk) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, desk: Desk, admission: Admission | None) -> None:
     """From the inmost on."""
     app.add_middleware(InferRoute, models=desk.models, max_bytes=settings.max_body_bytes)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    if desk.admission is not None:
-        app.add_middleware(Admitted, admission=desk.admission)
+    if admission is not None:
+        app.add_middleware(Admitted, admission=admission)
     install_error_handlers(app)
     app.add_middleware(Noted, journal=desk.journal)
     if settings.cors_origins:

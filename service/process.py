@@ -1,34 +1,38 @@
 """One process that answers HTTP: uvicorn over the application."""
 
+import asyncio
 import ctypes
 import gc
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
-from service.acceptor import Acceptor
 from service.app import create_app, create_reporter
-from service.control import Control
-from service.feed import Feed
-from service.heads import Heads
-from service.ledger import Ledger, Owner
-from service.listeners import BACKLOG
-from service.models import Models
-from service.predict import Desk
-from service.protocol import Protocol
-from service.refusal import Refusal
+from service.fastpath.cycle import Refusal
+from service.fastpath.head_cache import Heads
+from service.fastpath.protocol import Protocol
+from service.fastpath.read_scheduler import Turns
+from service.http.admission import Admission, ApiKeys
+from service.inference.registry import Models
+from service.inference.request import Desk
+from service.page.events import Followed, make_feed
+from service.page.feed import Feed
+from service.repository.control import Control
 from service.settings import Settings
-from service.signals import STOPS
-from service.summary import Followed, make_feed
-from service.turns import Turns
+from service.sockets import BACKLOG
+from service.telemetry.aggregator import Ledger, Owner
 
 YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all connections
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def server_config(
@@ -48,10 +52,11 @@ def server_config(
         SettingError: a setting names what cannot be used.
     """
     reporter = create_reporter(settings, models, owner)
-    desk = Desk.of(settings, models, reporter.journal)
+    desk = Desk(models, settings.max_body_bytes, reporter.journal)
+    admission = Admission.of(settings, ApiKeys.of(settings), reporter.journal.traffic)
     return uvicorn.Config(
         create_app(settings, models, control, reporter, feed),
-        http=partial(Protocol, desk, Heads(), Refusal(), Turns()),  # type: ignore[arg-type]
+        http=partial(Protocol, desk, admission, Heads(), Refusal(), Turns()),  # type: ignore[arg-type]
         log_level=settings.log_level,
         log_config=None,
         access_log=False,
@@ -117,3 +122,68 @@ def trim_heap() -> None:
     """Gives back what loading took and freed again, where the C library can: it lies below what is still in use."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
+
+
+class Acceptor(uvicorn.Server):
+    """Accepts all connections that wait: uvloop takes one in a round of its loop, and batches come in between.
+
+    What finds no place in the kernel's queue is tried again by its client, after a second and after three.
+    """
+
+    on_started: Callable[[], None]
+    on_stop: Callable[[], None]
+    on_shutdown: Callable[[], None]
+    drain_delay = 0.0  # seconds between the first signal and the stop
+    stop_at = float("inf")  # on the monotonic clock
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.twins: list[socket.socket] = []  # of the listening sockets
+        self.accepting: set[asyncio.Task[Any]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            for listener in sockets or ():
+                twin = listener.dup()
+                self.twins.append(twin)
+                asyncio.get_running_loop().add_reader(twin, self._accept, twin)
+            self.on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for twin in self.twins:
+            asyncio.get_running_loop().remove_reader(twin)
+            twin.close()
+        if self.accepting:
+            await asyncio.wait(self.accepting)  # to be told, as others are
+        self.on_shutdown()  # streams that never end by themselves would be waited for
+        await super().shutdown(sockets)
+
+    def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(self.config.backlog):
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # none waits; or too many are open, of which uvloop tells
+                return
+            connection.setblocking(False)
+            task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl))
+            self.accepting.add(task)
+            task.add_done_callback(self.accepting.discard)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On the first signal the service is no longer ready, and goes on for `drain_delay`; the next ends that."""
+        self.on_stop()
+        if self.drain_delay and self.stop_at == float("inf"):
+            self.stop_at = time.monotonic() + self.drain_delay
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit = self.should_exit or time.monotonic() >= self.stop_at
+        return await super().on_tick(counter)

@@ -6,8 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings
 
-from runtime.options import option_config
-from runtime.session import Device
+from runtime.options import Device, option_config
 
 EMBEDDED = Path(__file__).parent.parent / "models" / "intents" / "1"
 

@@ -7,10 +7,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from runtime.encoder import Encoder
+from runtime.graph.encoder import Encoder
 from service.app import create_app
-from service.engine import Engine
-from service.models import Models
+from service.inference.engine import Engine
+from service.inference.registry import Models
 from service.settings import Settings
 from tests.helpers import Export, make_feature_artifact, make_text_artifact
 from tests.live import Live, listening

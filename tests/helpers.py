@@ -13,20 +13,20 @@ from export.deep import to_deep_onnx
 from export.exporter import describe_run, make_canary, measure_baseline
 from export.graph import ServedEncoder, to_onnx
 from export.verify import expect, random_sequence, spread
-from model.checkpoint import Run, RunInfo
-from model.config import EncoderConfig
 from model.data.dataset import Split
-from model.encoder import Encoder as Network
-from model.recipe import Recipe
-from model.tokenizer import train_tokenizer
+from model.data.tokenizer import train_tokenizer
+from model.network.config import EncoderConfig
+from model.network.encoder import Encoder as Network
+from model.training.checkpoint import Run, RunInfo
+from model.training.recipe import Recipe
 from runtime.artifact import Artifact, write_artifact
-from runtime.deep_graph import DeepGraph
-from runtime.encoder import Encoder
-from runtime.inputs import FeatureEncoder, InputEncoder, TextEncoder, Tokens
+from runtime.graph.batch import token_values
+from runtime.graph.deep import DeepGraph
+from runtime.graph.encoder import Encoder
+from runtime.graph.inputs import FeatureEncoder, InputEncoder, TextEncoder, Tokens
+from runtime.graph.packing import pack
 from runtime.manifest import BASELINE, CANARY, DEEP, MANIFEST, MODEL, TOKENIZER, Manifest
-from runtime.moments import Moments
-from runtime.packing import pack
-from runtime.statistics import token_values
+from runtime.statistics.moments import Moments
 
 LABELS = ["balance", "transfer", "weather"]
 TEXTS = [

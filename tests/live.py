@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from service.control import Control
-from service.models import Models
+from service.inference.registry import Models
 from service.process import server_config
+from service.repository.control import Control
 from service.settings import Settings
 
 

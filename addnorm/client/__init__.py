@@ -1,6 +1,6 @@
 """A typed client of a running service, for threads (`Client`) and for asyncio (`AsyncClient`).
 
-Answers are the models of `service.schemas`, `service.statistics_schemas` and `service.traffic_schemas`; fields that a
+Answers are the models of those in `service.schemas`; fields that a
 newer service adds to them are left out.
 """
 

@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, TypeAdapter
 
-from service.schemas import EmbedResponse, IndexEntry, ModelResponse, PredictResponse, Ready
-from service.statistics_schemas import LayerResponse, NormStatsResponse
-from service.traffic_schemas import TrafficResponse
+from service.schemas.inference import EmbedResponse, PredictResponse
+from service.schemas.models import IndexEntry, ModelResponse, Ready
+from service.schemas.norm_stats import LayerResponse, NormStatsResponse
+from service.schemas.traffic import TrafficResponse
 
 Answer = TypeVar("Answer")
 Inputs: TypeAlias = str | Sequence[str] | Sequence[Sequence[Sequence[float]]]

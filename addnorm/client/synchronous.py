@@ -9,9 +9,10 @@ import httpx
 from addnorm.client import calls
 from addnorm.client.calls import Answer, Call, Inputs, Time
 from addnorm.client.retries import Attempts, Retries
-from service.schemas import EmbedResponse, IndexEntry, ModelResponse, PredictResponse, Ready
-from service.statistics_schemas import LayerResponse, NormStatsResponse
-from service.traffic_schemas import TrafficResponse
+from service.schemas.inference import EmbedResponse, PredictResponse
+from service.schemas.models import IndexEntry, ModelResponse, Ready
+from service.schemas.norm_stats import LayerResponse, NormStatsResponse
+from service.schemas.traffic import TrafficResponse
 
 LOADING = 300.0  # seconds in which a model is verified and answers
 

@@ -5,7 +5,7 @@ import pytest
 from addnorm import cli
 from runtime.artifact import Artifact
 from runtime.manifest import MODEL
-from service import server
+from service import serve as server
 from tests.helpers import rewrite
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from addnorm.client import AddNormHTTPError, AsyncClient, Client, Retries
 from runtime.artifact import Artifact
-from service.engine import Engine
-from service.loading import load_all
-from service.models import Models
+from service.inference.engine import Engine
+from service.inference.registry import Models
+from service.repository.control import load_all
 from service.settings import Settings
 from tests.addnorm.asking import Ask
 from tests.conftest import settings_for

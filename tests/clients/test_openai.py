@@ -9,7 +9,7 @@ import numpy as np
 import openai
 import pytest
 
-from service.engine import Engine
+from service.inference.engine import Engine
 from tests.live import Live
 
 

@@ -140,7 +140,7 @@ def test_defect_leaves_the_connection_usable(
 ):
     with monkeypatch.context() as patch:
         patch.setattr(live.models.find("texts").encoder, "run", lambda _: 1 / 0)
-        patch.setattr("service.oip.routes.model_config", lambda _: 1 / 0)
+        patch.setattr("service.api.v2.routes.model_config", lambda _: 1 / 0)
         for ask in (lambda: client.infer("texts", [text_input("hi")]), lambda: client.get_model_config("texts")):
             with pytest.raises(InferenceServerException, match="defect"):
                 ask()

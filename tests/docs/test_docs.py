@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from runtime.errors import InvalidInput
-from service.errors import STATUS, STATUS_BY_CODE
+from service.http.errors import STATUS, STATUS_BY_CODE
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]

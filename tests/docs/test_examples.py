@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from service.engine import Engine
-from service.models import Models
+from service.inference.engine import Engine
+from service.inference.registry import Models
 from service.settings import Settings
 from tests.live import Live, listening
 

@@ -1,14 +1,14 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import export.timing
 import pytest
 import torch
 
-import export.measure
 import export.reference
 from model.data import load_dataset
-from model.recipe import Recipe
-from model.training import train
+from model.training.recipe import Recipe
+from model.training.run import train
 
 SMALL = {"d_model": 16, "num_heads": 2, "num_layers": 1, "d_ff": 32, "batch_size": 64, "dropout": 0.0, "max_tokens": 10}
 
@@ -18,7 +18,7 @@ def few_rounds() -> Iterator[None]:
     """Calibration by few draws, timing by few rounds: these tests are about the artifact."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export.reference, "DRAWS", 200)
-        patch.setattr(export.measure, "ROUNDS", 2)
+        patch.setattr(export.timing, "ROUNDS", 2)
         yield
 
 

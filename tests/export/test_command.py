@@ -1,4 +1,4 @@
-from export.command import tell_plan, tell_precision
+from addnorm.commands.export import tell_plan, tell_precision
 from runtime.manifest import Plan, Precision
 
 

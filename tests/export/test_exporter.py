@@ -13,13 +13,13 @@ import torch
 import export.exporter
 from export.exporter import export_run
 from export.graph import OPSET
-from model.checkpoint import load_run
 from model.data import load_dataset
+from model.training.checkpoint import load_run
 from runtime.artifact import Artifact, read_artifact
-from runtime.baseline import read_baseline
-from runtime.encoder import Encoder
+from runtime.drift.baseline import read_baseline
 from runtime.errors import ArtifactError, DataError, ExportError
-from runtime.inputs import make_input_encoder
+from runtime.graph.encoder import Encoder
+from runtime.graph.inputs import make_input_encoder
 from runtime.manifest import MODEL
 
 NORMS, PLACEMENTS = ("layer_norm", "rms_norm", "batch_norm", "none"), ("post", "pre")

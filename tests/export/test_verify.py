@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from export.verify import Expected, check_shapes, value_errors
-from runtime.batch import EncodedBatch
 from runtime.errors import ExportError
+from runtime.graph.batch import EncodedBatch
 
 
 def pair() -> tuple[EncodedBatch, Expected]:

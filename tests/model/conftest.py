@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.data import Dataset, load_dataset
-from model.recipe import Recipe
+from model.training.recipe import Recipe
 
 WORDS = {
     "balance": "what is my account balance please show the money left",

@@ -10,11 +10,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from runtime.encoder import Encoder
+from runtime.graph.encoder import Encoder
 from runtime.manifest import Plan, Precision
 from service.app import create_app
-from service.engine import Engine
-from service.models import Models
+from service.inference.engine import Engine
+from service.inference.registry import Models
 from service.settings import Settings
 from tests.helpers import LABELS, TEXTS, Export, random_sequences, rewrite
 

@@ -14,8 +14,8 @@ LOADED = """
 import sys
 from pathlib import Path
 
-import service.server
-from service.loading import load_all
+import service.serve
+from service.repository.control import load_all
 from service.process import server_config
 from service.settings import Settings
 
@@ -39,8 +39,8 @@ def loaded(text_artifact: Artifact) -> set[str]:
     [
         "sqlite3",  # for those who keep statistics
         "prometheus_client",  # for those who scrape
-        "service.workers",  # for several processes
-        "service.worker",
+        "service.workers.supervisor",  # for several processes
+        "service.workers.worker",
         "opentelemetry.sdk",  # for those who trace
         "httpx",  # for clients
         "rich",

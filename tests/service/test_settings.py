@@ -4,8 +4,9 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from service import server
-from service.command import Serve, Stats
+from addnorm.commands.serve import Serve
+from addnorm.commands.stats import Stats
+from service import serve as server
 from service.settings import Settings
 
 # field -> option, variable, and what they mean

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 from starlette.testclient import TestClient
 
+from addnorm.commands.stats import print_stats, spread
 from runtime.errors import Unavailable
-from service.stats_table import print_stats, spread
 
 
 @pytest.fixture

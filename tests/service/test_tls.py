@@ -9,8 +9,8 @@ import pytest
 from runtime.artifact import Artifact
 from runtime.errors import SettingError
 from service.settings import Settings
-from service.tls import check_tls
-from tests.service.test_stopping import started
+from service.sockets import check_tls
+from tests.service.workers.test_stopping import started
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 

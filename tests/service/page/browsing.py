@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
-from benchmarks.page import CHROMIUM
+from benchmarks.pictures.page import CHROMIUM
 
 needs_chromium = pytest.mark.skipif(
     not Path(CHROMIUM).exists(), reason=f"there is no Chromium at {CHROMIUM}; name one with CHROMIUM="

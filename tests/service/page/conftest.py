@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.page import CHROMIUM, FLAGS, send, serving
+from benchmarks.pictures.page import CHROMIUM, FLAGS, send, serving
 from tests.service.page.browsing import USUAL, Watched
 
 

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import expect
 
-from benchmarks.page import serving
+from benchmarks.pictures.page import serving
 from tests.service.page.browsing import Watched, ask, heading, needs_chromium
 
 pytestmark = needs_chromium

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from benchmarks.page import serving
+from benchmarks.pictures.page import serving
 from runtime.artifact import Artifact
 from tests.service.page.browsing import USUAL, Watched, ask, heading, needs_chromium
 

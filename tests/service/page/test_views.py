@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from benchmarks.page import VIEWS
+from benchmarks.pictures.page import VIEWS
 from tests.service.page.browsing import Watched, ask, heading, needs_chromium
 
 pytestmark = needs_chromium

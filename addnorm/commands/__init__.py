@@ -1,0 +1,1 @@
+"""The commands of `addnorm`; each imports what it needs when it runs."""

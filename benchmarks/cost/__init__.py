@@ -1,0 +1,1 @@
+"""What packing saves, and what the statistics cost."""

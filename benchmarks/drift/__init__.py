@@ -1,0 +1,1 @@
+"""How well drift is found, beside other methods."""

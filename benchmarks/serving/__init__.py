@@ -1,0 +1,1 @@
+"""Requests per second and latency beside other servers."""

@@ -1,0 +1,1 @@
+"""Graphs of lower precision, and what they cost and save."""

@@ -1,0 +1,103 @@
+"""Short paired measurements of graphs, on the CPU with one thread: which plan is fastest, what int8 is worth."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from statistics import geometric_mean
+from typing import Any, TypeVar
+
+import onnxruntime as ort
+
+from runtime.artifact import Artifact
+from runtime.graph.encoder import Encoder
+from runtime.graph.packing import Tokens, pack
+from runtime.graph.session import CPU, PLANS
+from runtime.manifest import Plan, PlanName
+
+ROUNDS = 20
+BATCHES = {"batch 1": (1, 32), "batch 32": (32, 2)}  # rows in a batch, batches in a round
+
+Name = TypeVar("Name", bound=str)
+
+
+def with_plan(artifact: Artifact, sequences: Sequence[Tokens]) -> Artifact:
+    """`artifact`, its manifest with the plan that runs `sequences` fastest."""
+    encoders = {name: Encoder(with_manifest(artifact, plan=plan(name))) for name in PLANS}
+    speed = graph_speeds(encoders, sequences)
+    fastest = max(PLANS, key=lambda name: geometric_mean(speed[name].values()))
+    return with_manifest(artifact, plan=plan(fastest, speed))
+
+
+def plan(name: PlanName, speed: dict[PlanName, dict[str, float]] | None = None) -> Plan:
+    return Plan(name=name, onnxruntime=ort.__version__, provider=CPU, speed=speed or {})
+
+
+def with_manifest(artifact: Artifact, **changes: Any) -> Artifact:
+    return replace(artifact, manifest=artifact.manifest.model_copy(update=changes))
+
+
+def graph_speeds(encoders: Mapping[Name, Encoder], sequences: Sequence[Tokens]) -> dict[Name, dict[str, float]]:
+    """Rows per second of every encoder's graph over those of the first one's, by batch size; packing not counted."""
+    speed: dict[Name, dict[str, float]] = {name: {} for name in encoders}
+    for title, (rows, number) in BATCHES.items():
+        endless = cycle(sequences)
+        groups = [list(islice(endless, rows)) for _ in range(number)]
+        timings = compare({name: runner(encoder, groups) for name, encoder in encoders.items()}, ROUNDS)
+        for name in encoders:
+            speed[name][title] = round(1 / timings[name].ratio, 3)
+    return speed
+
+
+def runner(encoder: Encoder, groups: list[list[Tokens]]) -> Callable[[], None]:
+    """Runs the encoder's graph once on each group."""
+    feeds = [encoder.feeds(pack(group)) for group in groups]
+
+    def run() -> None:
+        for feed in feeds:
+            encoder.session.run(None, feed)
+
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One variant's result.
+
+    Attributes:
+        seconds: median over the rounds.
+        ratio: median over the rounds of this variant's time over the reference's in the same round.
+        spread: 10th and 90th percentile of that ratio.
+    """
+
+    seconds: float
+    ratio: float
+    spread: tuple[float, float]
+
+
+def compare(variants: Mapping[str, Callable[[], object]], rounds: int = 30) -> dict[str, Timing]:
+    """Times the variants against the first of them, which is the reference."""
+    times = time_rounds(variants, rounds)
+    reference = times[next(iter(variants))]
+    return {name: summarize(seconds, reference) for name, seconds in times.items()}
+
+
+def time_rounds(variants: Mapping[str, Callable[[], object]], rounds: int = 30) -> dict[str, list[float]]:
+    """Seconds of every variant in every round."""
+    for run in variants.values():
+        run()  # warm-up
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(rounds):
+        names = list(variants)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            started = time.perf_counter()
+            variants[name]()
+            times[name].append(time.perf_counter() - started)
+    return times
+
+
+def summarize(seconds: list[float], reference: list[float]) -> Timing:
+    ratios = sorted(mine / theirs for mine, theirs in zip(seconds, reference, strict=True))
+    tenth = len(ratios) // 10
+    return Timing(statistics.median(seconds), statistics.median(ratios), (ratios[tenth], ratios[-1 - tenth]))

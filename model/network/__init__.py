@@ -1,0 +1,1 @@
+"""The network: Add & Norm blocks and their norms."""

@@ -1,0 +1,120 @@
+"""A run directory: what training keeps, so that it can go on, be exported, or teach.
+
+recipe.json         every choice, the data set's name, labels and source, the encoder's configuration
+tokenizer.json      text only
+model.safetensors   the best weights by validation
+state.safetensors   where training stands: weights, their average, the optimizer's moments
+metrics.jsonl       one line an epoch;  curves.png draws it
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from model.network.config import EncoderConfig
+from model.network.encoder import Encoder
+from model.training.recipe import Recipe
+from runtime.errors import DataError
+
+RECIPE, TOKENIZER, MODEL, STATE, METRICS, CURVES = (
+    "recipe.json",
+    "tokenizer.json",
+    "model.safetensors",
+    "state.safetensors",
+    "metrics.jsonl",
+    "curves.png",
+)
+
+
+class RunInfo(BaseModel):
+    """What a run is: enough to build its model, load its data again and know that a resumed run is the same one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    data_sha256: str
+    """Of every input and label: another file of the same name would leak what was held out."""
+    source: str
+    labels: list[str]
+    text_column: str = "text"
+    label_column: str = "label"
+    recipe: Recipe
+    encoder: EncoderConfig
+    teachers: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A trained run, read from its directory.
+
+    Attributes:
+        model: the best weights, in evaluation mode.
+        facts: what training noted beside the best weights: epoch, validation accuracy, ...
+    """
+
+    info: RunInfo
+    model: Encoder
+    tokenizer: Tokenizer | None
+    facts: dict[str, str]
+
+
+def load_run(directory: Path) -> Run:
+    """Reads a run.
+
+    Raises:
+        DataError: it is missing or unreadable; names the file.
+    """
+    info = load_info(directory)
+    model = Encoder(info.encoder).eval()
+    tensors, facts = load_tensors(directory / MODEL)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DataError(f"{directory / MODEL} does not fit {directory / RECIPE}: train the run again.") from error
+    return Run(info, model, load_tokenizer(directory) if info.encoder.vocab_size else None, facts)
+
+
+def load_info(directory: Path) -> RunInfo:
+    path = directory / RECIPE
+    try:
+        return RunInfo.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): train a run with `addnorm train`.") from error
+    except ValidationError as error:
+        raise DataError(f"{path} is not a run of this version ({error.errors()[0]['msg']}): train it again.") from error
+
+
+def load_tokenizer(directory: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(directory / TOKENIZER))
+    except Exception as error:  # the library raises a bare Exception
+        raise DataError(f"{directory / TOKENIZER} cannot be read ({error}): train the run again.") from error
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Writes a safetensors file, all of it or nothing, with `facts` in its header."""
+    temporary = path.with_suffix(".tmp")
+    save_file(
+        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+        temporary,
+        metadata={name: json.dumps(value) for name, value in facts.items()},
+    )
+    temporary.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a safetensors file and the facts in its header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            return {name: torch.as_tensor(file.get_tensor(name)) for name in file.keys()}, facts  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read ({error}): train the run again.") from error

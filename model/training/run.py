@@ -1,0 +1,129 @@
+"""`addnorm train`: from a data set to a run directory."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from model.data import Dataset
+from model.data.tokenizer import train_tokenizer
+from model.network.config import Architecture, EncoderConfig
+from model.network.encoder import Encoder, count_parameters
+from model.training.checkpoint import RECIPE, TOKENIZER, Run, RunInfo, load_info, load_run, load_tokenizer
+from model.training.examples import make_examples
+from model.training.recipe import Recipe
+from model.training.report import Report
+from model.training.teachers import EncoderTeacher, LinearTeacher, Teacher
+from model.training.trainer import Trainer, evaluate
+from runtime.errors import DataError
+from runtime.graph.inputs import FeatureEncoder, InputEncoder, TextEncoder
+
+
+def train(
+    dataset: Dataset,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    teachers: Sequence[Path] = (),
+    columns: tuple[str, str] = ("text", "label"),
+    console: Console | None = None,
+) -> Run:
+    """Trains an encoder, or goes on with a run that was stopped, and returns the best weights by validation.
+
+    Args:
+        directory: the run's; a finished or half-finished run of the same recipe there is continued.
+        teachers: run directories whose averaged answers are learned instead of the labels.
+        columns: names of the text and label columns, kept so that export can read the data again.
+
+    Raises:
+        DataError: the directory holds another run, or a teacher knows other classes.
+        Interrupted: SIGINT arrived; the state is saved.
+    """
+    console = console or Console()
+    tokenizer = prepare_tokenizer(dataset, recipe, directory)
+    encoder = make_encoder(dataset, tokenizer, recipe.max_tokens)
+    info = RunInfo(
+        dataset=dataset.name,
+        data_sha256=dataset.sha256,
+        source=dataset.source,
+        labels=dataset.labels,
+        text_column=columns[0],
+        label_column=columns[1],
+        recipe=recipe,
+        encoder=encoder_config(recipe, dataset, tokenizer),
+        teachers=[str(teacher) for teacher in teachers],
+    )
+    open_directory(directory, info, tokenizer)
+    torch.manual_seed(recipe.seed)
+    model = Encoder(info.encoder)
+    examples = make_examples(
+        dataset.train, recipe, encoder, len(dataset.labels), make_teachers(dataset, recipe, teachers)
+    )
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    say(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
+    with Report(directory, directory.name, console) as report:
+        Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory).run(report)
+    run = load_run(directory)
+    if len(dataset.test):
+        _, accuracy = evaluate(run.model, dataset.test, encoder)
+        say(f"{directory}: best validation accuracy {run.facts['validation_accuracy']:.4f}, test {accuracy:.4f}")
+    return run
+
+
+def prepare_tokenizer(dataset: Dataset, recipe: Recipe, directory: Path) -> Tokenizer | None:
+    """The run's tokenizer where it exists, else a new one; None for features."""
+    if not dataset.is_text:
+        return None
+    if (directory / TOKENIZER).exists():
+        return load_tokenizer(directory)
+    return train_tokenizer([str(text) for text in dataset.train.inputs], recipe.vocab_size)
+
+
+def make_encoder(dataset: Dataset, tokenizer: Tokenizer | None, max_tokens: int) -> InputEncoder:
+    """The deterministic encoder, the same that serving uses."""
+    if tokenizer is not None:
+        return TextEncoder(tokenizer, max_tokens)
+    return FeatureEncoder(np.shape(dataset.train.inputs[0])[-1], max_tokens)
+
+
+def make_teachers(dataset: Dataset, recipe: Recipe, runs: Sequence[Path]) -> list[Teacher]:
+    """The linear teacher, if the recipe asks for one, and the runs, averaged."""
+    teachers: list[Teacher] = []
+    if runs:
+        teachers.append(EncoderTeacher([load_run(path) for path in runs], dataset.labels))
+    if recipe.linear_teacher and dataset.is_text:
+        texts = [str(text) for text in dataset.train.inputs]
+        teachers.append(LinearTeacher(texts, dataset.train.labels, recipe.seed))
+    return teachers
+
+
+def encoder_config(recipe: Recipe, dataset: Dataset, tokenizer: Tokenizer | None) -> EncoderConfig:
+    architecture = {name: getattr(recipe, name) for name in Architecture.model_fields}
+    return EncoderConfig(
+        **architecture,
+        num_classes=len(dataset.labels),
+        max_tokens=recipe.max_tokens,
+        vocab_size=tokenizer.get_vocab_size() if tokenizer else 0,
+        num_features=0 if tokenizer else dataset.train.inputs[0].shape[-1],  # type: ignore[union-attr]
+    )
+
+
+def open_directory(directory: Path, info: RunInfo, tokenizer: Tokenizer | None) -> None:
+    """Makes the run directory, or checks that the one there is of the same run."""
+    if (directory / RECIPE).exists():
+        if load_info(directory) != info:
+            raise DataError(f"{directory} holds a run with other choices or data: give another --out, or remove it.")
+        return
+    try:
+        if directory.exists() and any(directory.iterdir()):
+            raise DataError(f"{directory} is not empty and holds no run: give another --out.")
+        directory.mkdir(parents=True, exist_ok=True)
+        if tokenizer is not None:
+            tokenizer.save(str(directory / TOKENIZER), pretty=False)
+        (directory / RECIPE).write_text(info.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise DataError(f"{directory} cannot be written ({error.strerror}).") from error

@@ -1,0 +1,191 @@
+"""The training loop: a pure function of recipe and data that can stop at any step and go on to the same losses."""
+
+import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+
+from model.data.dataset import Split
+from model.network.encoder import Encoder
+from model.training.batches import Batch, Examples, count_batches, evaluation_batches, training_batches
+from model.training.checkpoint import MODEL, STATE, load_tensors, save_tensors
+from model.training.recipe import Recipe
+from model.training.report import Report, Sums
+from runtime.graph.inputs import InputEncoder
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+AverageFunction = Callable[[Tensors, Tensors, Tensor | int], None]
+
+
+class Interrupted(Exception):
+    """SIGINT arrived; the state is saved."""
+
+
+class Trainer:
+    """Trains one encoder into one run directory.
+
+    Args:
+        directory: where the state and the best weights are kept; a state found there is resumed.
+        examples: draws what an epoch over `size` training examples sees.
+    """
+
+    def __init__(
+        self,
+        model: Encoder,
+        recipe: Recipe,
+        examples: Examples,
+        size: int,
+        validation: Split,
+        encoder: InputEncoder,
+        directory: Path,
+    ) -> None:
+        self.model, self.recipe, self.examples, self.size = model, recipe, examples, size
+        self.validation, self.encoder, self.directory = validation, encoder, directory
+        self.epoch_steps = count_batches(size, recipe.batch_size)
+        self.total_steps = recipe.epochs * self.epoch_steps
+        self.optimizer = make_optimizer(model, recipe)
+        self.average = AveragedModel(model, multi_avg_fn=averaging(recipe.average_decay), use_buffers=True)
+        self.step, self.best = 0, (-1.0, -math.inf)
+        self.state_path = directory / STATE
+
+    def run(self, report: Report) -> None:
+        """Trains to the end, from where the state in the directory stands.
+
+        Raises:
+            Interrupted: SIGINT arrived; run again to go on.
+        """
+        sums = self.restore() if self.state_path.exists() else Sums()
+        report.begin(self.step, self.total_steps, sums)
+        with stop_on_sigint() as stop_asked:
+            for epoch in range(self.step // self.epoch_steps, self.recipe.epochs):
+                self.train_epoch(epoch, report, stop_asked)
+                loss, accuracy = evaluate(self.average.module, self.validation, self.encoder)
+                self.keep_best(epoch, loss, accuracy)
+                report.end_epoch(epoch, self.step, loss, accuracy, self.learning_rate())
+                self.save(Sums())
+                if stop_asked() and epoch + 1 < self.recipe.epochs:
+                    raise Interrupted
+
+    def train_epoch(self, epoch: int, report: Report, stop_asked: Callable[[], bool]) -> None:
+        self.model.train()
+        recipe, done = self.recipe, self.step - epoch * self.epoch_steps
+        batches = training_batches(self.examples, self.size, recipe.batch_size, recipe.seed, epoch)
+        for batch in islice(batches, done, None):
+            loss, correct = self.train_step(batch)
+            report.step(loss, correct, len(batch.targets), batch.tokens)
+            if stop_asked() and self.step % self.epoch_steps:  # after an epoch's last step, it is ended first
+                self.save(report.sums)
+                raise Interrupted
+
+    def train_step(self, batch: Batch) -> tuple[float, int]:
+        """One step of AdamW; returns the loss and how many answers were right."""
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # so that dropout is the same after a resume
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        logits = self.model(*batch.inputs).logits
+        loss = F.cross_entropy(logits, batch.targets)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return loss.item(), int((logits.argmax(1) == batch.targets.argmax(1)).sum())
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
+        done, warmup = self.step / self.total_steps, self.recipe.warmup
+        if done < warmup:
+            return self.recipe.learning_rate * (done / warmup)
+        return self.recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+    def keep_best(self, epoch: int, loss: float, accuracy: float) -> None:
+        if (accuracy, -loss) > self.best:
+            self.best = (accuracy, -loss)
+            facts = {"epoch": epoch + 1, "validation_accuracy": accuracy, "validation_loss": loss}
+            save_tensors(self.directory / MODEL, self.average.module.state_dict(), facts)
+
+    def save(self, sums: Sums) -> None:
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
+        save_tensors(self.state_path, tensors, {"step": self.step, "best": self.best, "sums": asdict(sums)})
+
+    def restore(self) -> Sums:
+        """Goes back to the saved state, and returns the sums of the epoch it stands in."""
+        tensors, facts = load_tensors(self.state_path)
+        self.model.load_state_dict(below(tensors, "model."))
+        self.average.load_state_dict(below(tensors, "average."))
+        state = self.optimizer.state_dict()
+        moments: dict[int, dict[str, Tensor]] = {}
+        for path, tensor in below(tensors, "optimizer.").items():
+            index, name = path.split(".")
+            moments.setdefault(int(index), {})[name] = tensor
+        self.optimizer.load_state_dict(state | {"state": moments})
+        self.step, self.best = facts["step"], (facts["best"][0], facts["best"][1])
+        return Sums(**facts["sums"])
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW; norms and biases do not decay."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def averaging(decay: float) -> AverageFunction:
+    """Exponential moving average; its decay grows from 0.1 to `decay`, so that the first weights are soon forgotten."""
+
+    @torch.no_grad()
+    def update(averages: Tensors, weights: Tensors, updates: Tensor | int) -> None:
+        count = float(updates)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + count) / (10 + count)))
+
+    return update
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, split: Split, encoder: InputEncoder) -> tuple[float, float]:
+    """Mean cross-entropy (nats) and accuracy (0 to 1) of a split."""
+    model.eval()
+    loss, correct = 0.0, 0
+    for batch in evaluation_batches(split, encoder):
+        logits = model(*batch.inputs).logits
+        loss += F.cross_entropy(logits, batch.targets, reduction="sum").item()
+        correct += int((logits.argmax(1) == batch.targets).sum())
+    return loss / len(split), correct / len(split)
+
+
+@contextmanager
+def stop_on_sigint() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT into a flag that the loop looks at between steps; a second one interrupts at once."""
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

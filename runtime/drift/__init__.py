@@ -1,0 +1,1 @@
+"""What is normal, and whether traffic still is."""

@@ -1,0 +1,1 @@
+"""Running the graph of an artifact with ONNX Runtime."""

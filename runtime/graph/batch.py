@@ -1,0 +1,121 @@
+"""What one run of a graph gives, row after row; cut apart and joined without copying more than needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.manifest import NormLayer
+
+
+@dataclass(slots=True)  # not frozen: that would cost each request a microsecond or two
+class EncodedBatch:
+    """What one run of the graph gives; nobody changes it.
+
+    Attributes:
+        logits: [R, C].
+        embedding: [R, D].
+        norm_statistics: mean and 1/sigma of every valid token at every norm [N, 2L], row after row.
+        feature_moments: mean and variance of every feature in this batch, one entry per BatchNorm [layers, 2, D].
+        lengths: tokens per row [R].
+        token_lengths: characters of every valid token's piece of text [N]; 0 for float inputs.
+        classes: the most probable class of every row [R].
+        scores: its probability [R]; NaN where the row overflows the model.
+        tops: its logit [R].
+        computed_tokens: tokens that the run computed, padding among them; of a group of rows, those of the whole batch.
+        stats_seconds: how long it took to hand in what the norms saw.
+    """
+
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    norm_statistics: NDArray[np.float32]
+    feature_moments: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    token_lengths: NDArray[np.float32]
+    classes: list[int]
+    scores: list[float]
+    tops: list[float]
+    computed_tokens: int = 0
+    stats_seconds: float = 0.0
+
+    def split(self, counts: Sequence[int]) -> list["EncodedBatch"]:
+        """The answers of consecutive groups of `counts` rows; each keeps the feature moments of the whole batch."""
+        if len(counts) == 1:
+            return [self]
+        ends = np.cumsum(self.lengths).tolist()
+        groups = []
+        start = first = 0
+        for count in counts:
+            stop = start + count
+            last = ends[stop - 1]
+            groups.append(
+                EncodedBatch(
+                    self.logits[start:stop],
+                    self.embedding[start:stop],
+                    self.norm_statistics[first:last],
+                    self.feature_moments,
+                    self.lengths[start:stop],
+                    self.token_lengths[first:last],
+                    self.classes[start:stop],
+                    self.scores[start:stop],
+                    self.tops[start:stop],
+                    self.computed_tokens,
+                    self.stats_seconds,
+                )
+            )
+            start, first = stop, last
+        return groups
+
+
+def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
+    """Several batches as one, in order; feature moments, which belong to their batch, are left out."""
+    return EncodedBatch(
+        np.concatenate([batch.logits for batch in batches]),
+        np.concatenate([batch.embedding for batch in batches]),
+        np.concatenate([batch.norm_statistics for batch in batches]),
+        batches[0].feature_moments[:0],
+        np.concatenate([batch.lengths for batch in batches]),
+        np.concatenate([batch.token_lengths for batch in batches]),
+        [best for batch in batches for best in batch.classes],
+        [score for batch in batches for score in batch.scores],
+        [top for batch in batches for top in batch.tops],
+        sum(batch.computed_tokens for batch in batches),
+        sum(batch.stats_seconds for batch in batches),
+    )
+
+
+def token_values(raw: NDArray[np.float32], layers: list[NormLayer]) -> NDArray[np.float64]:
+    """Means and variances [N, 2L] from the graph's means and 1/sigma: variance = 1 / inv_std^2 - eps."""
+    values = raw.astype(np.float64, order="F")  # column by column, as the sums over tokens will read them
+    eps = np.array([layer.eps for layer in layers])
+    inv_std = values[:, 1::2]
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        variance = 1 / np.square(inv_std) - eps
+    values[:, 1::2] = np.maximum(variance, 0.0)
+    return values
+
+
+def row_means(values: NDArray[np.float64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Average of every row's tokens [R, 2L]; tokens lie row after row."""
+    starts = np.cumsum(lengths) - lengths
+    return np.add.reduceat(values, starts, axis=0) / lengths[:, None]
+
+
+def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Class probabilities [R, C] in float64, of logits or of unnormalized log-probabilities."""
+    exponents: NDArray[np.float64] = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
+    exponents /= exponents.sum(1, keepdims=True)
+    return exponents
+
+
+def best_classes(logits: NDArray[np.float32]) -> tuple[list[int], list[float], list[float]]:
+    """The most probable class of every row of `logits` [R, C], its probability, and its logit.
+
+    A row that overflows has a probability of NaN.
+    """
+    top = logits.max(1)
+    with np.errstate(invalid="ignore"):
+        sums = np.exp(logits.astype(np.float64) - top[:, None]).sum(1)  # the best one's part is 1
+    return logits.argmax(1).tolist(), (1 / sums).tolist(), top.tolist()

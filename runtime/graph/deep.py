@@ -1,0 +1,59 @@
+"""Runs an artifact's deep graph (export/deep.py), verified against the served graph before its first use."""
+
+# P packs, S tokens per pack, N valid tokens, L norm layers, D d_model, A Adds
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.artifact import Artifact
+from runtime.errors import ArtifactError
+from runtime.graph.encoder import Encoder, canary_sequences, first_line
+from runtime.graph.packing import PackedBatch, pack
+from runtime.graph.session import open_session
+from runtime.manifest import DEEP, MODEL
+
+# Relative, and absolute in sigma: room for a served graph of lower precision. Another network is far off.
+TOLERANCE = 0.05
+
+
+class DeepGraph:
+    """The deep graph of `artifact`, on the device that its encoder runs on.
+
+    Raises:
+        ArtifactError: it does not load, or sees other token means and variances than the served graph.
+    """
+
+    def __init__(self, artifact: Artifact, encoder: Encoder, threads: int = 1) -> None:
+        self.layers, self.encoder, path = artifact.manifest.layers, encoder, artifact.path / DEEP
+        try:
+            weights = {MODEL: artifact.files[MODEL]}
+            self.session, _ = open_session(
+                artifact.files[DEEP], encoder.placement.device, threads, artifact.manifest.plan, weights=weights
+            )
+            difference = self.difference(pack(canary_sequences(artifact)))
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise ArtifactError(f"{path} does not run ({first_line(error)}): export the model again.") from error
+        if not difference <= TOLERANCE:
+            raise ArtifactError(f"{path} is not a graph of the same network as {MODEL}: export the model again.")
+
+    @classmethod
+    def of(cls, artifact: Artifact, encoder: Encoder, threads: int = 1) -> Self | None:
+        """The artifact's deep graph; None where it has none."""
+        return cls(artifact, encoder, threads) if DEEP in artifact.files else None
+
+    def run(self, batch: PackedBatch) -> list[NDArray[np.float32]]:
+        """What entered and left the norms [N, L * D] each, and the Adds' numbers [N, 2A], of the valid tokens."""
+        outputs = self.session.run(["norm_inputs", "norm_outputs", "adds"], self.encoder.feeds(batch))
+        return [output.reshape(batch.segment_ids.size, -1)[batch.token_index] for output in outputs]
+
+    def difference(self, batch: PackedBatch) -> float:
+        """The largest difference from the served graph's token means (in sigma) and 1/sigma (relative)."""
+        inputs = self.run(batch)[0].astype(np.float64).reshape(batch.tokens, len(self.layers), -1)
+        expected = self.encoder.run_packed(batch).norm_statistics.astype(np.float64)
+        eps = np.array([layer.eps for layer in self.layers])
+        mean, inv_std = inputs.mean(-1), 1 / np.sqrt(inputs.var(-1) + eps)
+        return float(
+            max(np.abs((mean - expected[:, 0::2]) * inv_std).max(), np.abs(inv_std / expected[:, 1::2] - 1).max())
+        )

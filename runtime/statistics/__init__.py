@@ -1,0 +1,1 @@
+"""Sufficient statistics of what norms saw; they merge by addition."""

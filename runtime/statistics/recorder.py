@@ -1,0 +1,174 @@
+"""Records what every norm sees while a model answers: cheap per batch, exact when read."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runtime.graph.batch import EncodedBatch, token_values
+from runtime.manifest import NormLayer
+from runtime.statistics.buffer import HeldTokens, add_features
+from runtime.statistics.deep import DeepState
+from runtime.statistics.moments import Moments
+from runtime.statistics.state import NormState, Traffic
+from runtime.statistics.windows import Bucket, Span, Windows
+
+Summarize = Callable[[EncodedBatch], Traffic]
+
+
+def steady_clock() -> Callable[[], float]:
+    """Unix seconds that go on evenly, whatever is done to the system's clock."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
+@dataclass(slots=True)
+class Costs:
+    """Where the time went since `started`, in seconds.
+
+    Attributes:
+        serving: running the served graph.
+        recording: adding up what it said.
+        deep: running the deep graph beside it.
+    """
+
+    started: float
+    serving: float = 0.0
+    recording: float = 0.0
+    deep: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Some traffic, and all of it.
+
+    Attributes:
+        covered: the time that `state` and `deep` are about; deep statistics have buckets of their own, wider ones.
+        everything: all traffic since counting began.
+    """
+
+    covered: Span
+    state: NormState
+    deep: DeepState
+    everything: NormState
+
+
+class NormRecorder:
+    """Adds batches to a state of all traffic and to time windows. Several threads may observe while others read.
+
+    Batches are copied as they come, folded every few thousand tokens, and added to the windows when a time bucket ends
+    and when read.
+
+    Args:
+        summarize: sums a batch up for the drift detector; None sums nothing up.
+        clock: Unix time in seconds, never going back.
+    """
+
+    def __init__(
+        self, layers: list[NormLayer], summarize: Summarize | None = None, clock: Callable[[], float] | None = None
+    ) -> None:
+        self.layers, self.summarize, self.clock = layers, summarize, clock or steady_clock()
+        self.batch_norms = [index for index, layer in enumerate(layers) if layer.kind == "batch_norm"]
+        self.windows = Windows(layers)
+        self.since = self.clock()
+        self.costs = Costs(self.since)
+        self._folded, self._deep = NormState.empty(layers), DeepState.empty(layers)
+        self._held = HeldTokens(2 * len(layers), self.batch_norms)
+        self._recent: NormState | None = None  # of the time bucket that is filling, folded but in no window yet
+        self._begin(self.since)
+        self._lock = threading.Lock()
+
+    def observe(self, batch: EncodedBatch, seconds: float = 0.0) -> None:
+        """Counts every request and every valid token of `batch`, which took `seconds` to run."""
+        started = time.perf_counter()
+        with self._lock:
+            self._hold(batch, self.clock())
+            self.costs.serving += seconds
+            self.costs.recording += time.perf_counter() - started
+
+    def observe_deep(self, state: DeepState, seconds: float) -> None:
+        """Counts a deep look at some of the traffic, which took `seconds`."""
+        with self._lock:
+            self._deep = self._deep.merge(state)
+            self.windows.add_deep(state, self.clock())
+            self.costs.deep += seconds
+
+    def resume(self, state: NormState, deep: DeepState | None, since: float, buckets: list[Bucket]) -> None:
+        """Goes on from what an earlier process counted since `since` (Unix seconds)."""
+        with self._lock:
+            self._folded = state.merge(self._folded)
+            self._deep = deep.merge(self._deep) if deep else self._deep
+            self.since = since
+            self.windows.resume(buckets)
+
+    def state(self) -> NormState:
+        """The statistics of everything observed so far."""
+        return self.window(None).state
+
+    def window(self, span: Span | None) -> Recorded:
+        """What was recorded in the time buckets that overlap `span`; None for everything."""
+        with self._lock:
+            self._settle()
+            now = self.clock()
+            if span is None:
+                return Recorded(Span(self.since, now), self._folded, self._deep, self._folded)
+            covered, state = self.windows.window(span, now)
+            return Recorded(covered, state, self.windows.deep_window(span, now), self._folded)
+
+    def bucket(self) -> float:
+        """The number of the time bucket that is filling."""
+        return self.clock() // self.windows.resolution
+
+    def history(self, span: Span) -> tuple[int, list[tuple[int, Traffic]]]:
+        """What drift is judged by, bucket by bucket of `span`, as `Windows.history` gives it."""
+        with self._lock:
+            self._settle()
+            return self.windows.history(span, self.clock())
+
+    def buckets(self, since: dict[str, int]) -> list[Bucket]:
+        """The time buckets that may have changed, given the newest of each ring that the reader has."""
+        with self._lock:
+            self._settle()
+            return self.windows.buckets(since)
+
+    def traffic(self) -> list[tuple[float, Traffic]]:
+        """What drift is judged by, of the last day: when each time bucket began and its traffic, newest first."""
+        with self._lock:
+            self._settle()
+            return self.windows.traffic(self.clock())
+
+    def _hold(self, batch: EncodedBatch, now: float) -> None:
+        if not self._begun <= now < self._ends:
+            self._settle()
+            self._begin(now)
+        if self._held.add(batch):
+            return
+        self._fold()
+        if not self._held.add(batch):  # more tokens at once than are ever held
+            features: dict[int, Moments] = {}
+            add_features(features, batch, self.batch_norms)
+            self._count(batch, features)
+
+    def _begin(self, now: float) -> None:
+        """Starts the time bucket of `now`."""
+        self._begun = now
+        self._ends = (now // self.windows.resolution + 1) * self.windows.resolution
+
+    def _fold(self) -> None:
+        """Adds what is held to the state of the time bucket that is filling."""
+        if self._held.tokens:
+            self._count(*self._held.take())
+
+    def _settle(self) -> None:
+        """Adds the bucket that is filling to the windows and to everything: merging is what costs, so it is rare."""
+        self._fold()
+        if self._recent is not None:
+            self._folded = self._folded.merge(self._recent)
+            self.windows.add(self._recent, self._begun)
+            self._recent = None
+
+    def _count(self, batch: EncodedBatch, features: dict[int, Moments]) -> None:
+        values = token_values(batch.norm_statistics, self.layers)
+        traffic = self.summarize(batch) if self.summarize else Traffic.nothing()
+        state = NormState.of(len(batch.lengths), values, features, traffic)
+        self._recent = state if self._recent is None else self._recent.merge(state)

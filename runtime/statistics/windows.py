@@ -1,0 +1,188 @@
+"""Time windows over recorded statistics: rings of time buckets, each a state, merged when asked.
+
+The last hour is kept in short buckets, the last day in longer ones, so memory is bounded whatever the traffic. A window
+is answered in whole buckets, and the answer says from when to when.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+
+from runtime.manifest import NormLayer
+from runtime.statistics.deep import DeepState
+from runtime.statistics.state import NormState, SealedState, Traffic, merge_sealed
+
+# seconds and number of the buckets of each ring, finest first
+SHAPES, DEEP_SHAPES = ((10, 361), (300, 289)), ((300, 13), (3600, 25))
+
+
+class Mergeable(Protocol):
+    def merge(self, other: Self) -> Self: ...
+
+
+State = TypeVar("State", bound=Mergeable)
+Sealed = TypeVar("Sealed")
+
+
+class Span(NamedTuple):
+    """A stretch of time in Unix seconds, start <= t < end."""
+
+    start: float
+    end: float
+
+
+class Bucket(NamedTuple):
+    """A time bucket to keep or to go on from.
+
+    Attributes:
+        ring: the name of its ring.
+        number: its place in time, in lengths of its ring's buckets since 1970.
+    """
+
+    ring: str
+    number: int
+    content: SealedState | DeepState
+
+
+class Ring(Generic[State, Sealed]):
+    """Buckets of equal length, oldest first; the last one is filling.
+
+    Args:
+        seconds: length of a bucket.
+        size: buckets kept.
+        seal: makes small what a bucket holds, once it is over.
+        unseal: the opposite.
+    """
+
+    def __init__(
+        self, seconds: int, size: int, seal: Callable[[State], Sealed], unseal: Callable[[Sealed], State]
+    ) -> None:
+        self.seconds, self.size, self.seal, self.unseal = seconds, size, seal, unseal
+        self.sealed: deque[tuple[int, Sealed]] = deque()
+        self.filling: tuple[int, State] | None = None
+
+    def add(self, state: State, when: float) -> None:
+        """Adds a state to the bucket of Unix time `when`; time that goes backwards counts as the filling bucket's."""
+        number = int(when // self.seconds)
+        if self.filling is not None and number > self.filling[0]:
+            self.sealed.append((self.filling[0], self.seal(self.filling[1])))
+            self.filling = None
+        if self.filling is None:
+            self.filling = number, state
+        else:
+            self.filling = self.filling[0], self.filling[1].merge(state)
+        while self.sealed and self.sealed[0][0] <= number - self.size:
+            self.sealed.popleft()
+
+    def oldest(self, now: float) -> float:
+        """The time before which this ring has forgotten everything."""
+        return (int(now // self.seconds) - self.size + 1) * self.seconds
+
+    def window(self, span: Span) -> tuple[Span, list[Sealed], State | None]:
+        """The stretch that the buckets cover which overlap `span`, what the sealed ones hold, and the filling one."""
+        first, last = int(span.start // self.seconds), -int(-span.end // self.seconds)
+        sealed = [content for number, content in self.sealed if first <= number < last]
+        filling = self.filling[1] if self.filling is not None and first <= self.filling[0] < last else None
+        return Span(first * self.seconds, last * self.seconds), sealed, filling
+
+    def buckets(self, since: int) -> list[tuple[int, Sealed]]:
+        """Number and content of every bucket from number `since` on."""
+        filling = [(self.filling[0], self.seal(self.filling[1]))] if self.filling is not None else []
+        return [(number, content) for number, content in [*self.sealed, *filling] if number >= since]
+
+    def resume(self, buckets: list[tuple[int, Sealed]]) -> None:
+        """Takes buckets that an earlier ring held, in the order of their numbers; the newest goes on filling."""
+        *over, (number, newest) = buckets
+        self.sealed.extend(over)
+        self.filling = number, self.unseal(newest)
+
+
+def as_it_is(state: DeepState) -> DeepState:
+    return state
+
+
+def finest(rings: Sequence[Ring[State, Sealed]], start: float, now: float) -> Ring[State, Sealed]:
+    """The finest ring that still knows the time `start`, else the coarsest."""
+    return next((ring for ring in rings if start >= ring.oldest(now)), rings[-1])
+
+
+class Windows:
+    """An hour of traffic in buckets of 10 seconds, and a day of it in buckets of 5 minutes.
+
+    What was looked at deeply is larger and rarer: an hour in buckets of 5 minutes, a day in buckets of an hour.
+    """
+
+    def __init__(self, layers: list[NormLayer]) -> None:
+        self.layers = layers
+        self.rings = tuple(Ring(*shape, SealedState.seal, SealedState.unseal) for shape in SHAPES)
+        self.deep_rings = tuple(Ring(*shape, as_it_is, as_it_is) for shape in DEEP_SHAPES)
+        self.named: dict[str, Ring[Any, Any]] = {
+            f"{kind}-{ring.seconds}": ring
+            for kind, rings in (("window", self.rings), ("deep", self.deep_rings))
+            for ring in rings
+        }
+
+    @classmethod
+    def sizes(cls) -> dict[str, int]:
+        """How many buckets each ring keeps, by its name."""
+        return {name: ring.size for name, ring in cls([]).named.items()}
+
+    @property
+    def resolution(self) -> int:
+        """Seconds of the shortest bucket."""
+        return self.rings[0].seconds
+
+    def add(self, state: NormState, when: float) -> None:
+        for ring in self.rings:
+            ring.add(state, when)
+
+    def add_deep(self, state: DeepState, when: float) -> None:
+        for ring in self.deep_rings:
+            ring.add(state, when)
+
+    def buckets(self, since: dict[str, int]) -> list[Bucket]:
+        """Every ring's buckets from the number on that `since` gives for it."""
+        return [
+            Bucket(name, number, content)
+            for name, ring in self.named.items()
+            for number, content in ring.buckets(since.get(name, 0))
+        ]
+
+    def resume(self, buckets: list[Bucket]) -> None:
+        """Goes on from what `buckets` of earlier windows gave, in the order of their numbers."""
+        for name, ring in self.named.items():
+            if kept := [(number, content) for ring_name, number, content in buckets if ring_name == name]:
+                ring.resume(kept)
+
+    def traffic(self, now: float) -> list[tuple[float, Traffic]]:
+        """The day's traffic, newest first: when each bucket began (Unix seconds), and what drift is judged by."""
+        ring = self.rings[-1]
+        buckets = [(number, sealed.traffic) for number, sealed in ring.sealed]
+        if ring.filling is not None:
+            buckets.append((ring.filling[0], ring.filling[1].traffic))
+        oldest = ring.oldest(now)
+        return [(n * ring.seconds, traffic) for n, traffic in reversed(buckets) if n * ring.seconds >= oldest]
+
+    def history(self, span: Span, now: float) -> tuple[int, list[tuple[int, Traffic]]]:
+        """Seconds of the buckets that overlap `span`, and those that hold traffic: number and traffic, oldest first."""
+        ring = finest(self.rings, span.start, now)
+        first, last = int(max(span.start, ring.oldest(now)) // ring.seconds), -int(-span.end // ring.seconds)
+        buckets = [(number, sealed.traffic) for number, sealed in ring.sealed]
+        if ring.filling is not None:
+            buckets.append((ring.filling[0], ring.filling[1].traffic))
+        return ring.seconds, [(number, traffic) for number, traffic in buckets if first <= number < last]
+
+    def window(self, span: Span, now: float) -> tuple[Span, NormState]:
+        """The traffic of `span`, from the finest ring that still knows its beginning, else from the coarsest."""
+        ring = finest(self.rings, span.start, now)
+        if span.end <= ring.oldest(now):
+            return span, NormState.empty(self.layers)
+        covered, sealed, filling = ring.window(Span(max(span.start, ring.oldest(now)), span.end))
+        state = merge_sealed(sealed, self.layers)
+        return covered, state.merge(filling) if filling is not None else state
+
+    def deep_window(self, span: Span, now: float) -> DeepState:
+        """What was looked at deeply in `span`, in whole buckets."""
+        _, sealed, filling = finest(self.deep_rings, span.start, now).window(span)
+        parts = [*sealed, *([filling] if filling is not None else [])]
+        return DeepState.merge_all(parts) if parts else DeepState.empty(self.layers)

@@ -1,0 +1,1 @@
+"""States of the statistics, written down and read again."""

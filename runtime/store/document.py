@@ -1,0 +1,195 @@
+"""States as JSON: what a service hands out, what hosts merge, what a baseline stores. Histograms are sparse."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import StateError
+from runtime.manifest import Manifest
+from runtime.statistics.deep import DeepState
+from runtime.statistics.histogram import BUCKETS
+from runtime.statistics.moments import Moments
+from runtime.statistics.state import NormState, SealedState, Traffic
+from runtime.statistics.windows import Span
+
+FORMAT = 2
+UNUSABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class StateDocument:
+    """A state, the model it belongs to and the time it covers (Unix seconds).
+
+    Attributes:
+        digest: of the model's manifest; only states of the same digest merge.
+        layers: names of the norms, in network order.
+    """
+
+    model: str
+    version: str
+    digest: str
+    layers: list[str]
+    covered: Span
+    state: NormState
+    deep: DeepState | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest, covered: Span, state: NormState, deep: DeepState | None = None) -> Self:
+        return cls(manifest.name, manifest.version, manifest.digest, manifest.layer_names, covered, state, deep)
+
+    def check(self, manifest: Manifest, source: str) -> Self:
+        """This document, if its state is one of `manifest`'s model.
+
+        Raises:
+            StateError: it belongs to another model, or its parts have other sizes.
+        """
+        if self.digest != manifest.digest:
+            mine, theirs = f"{manifest.name} version {manifest.version}", f"{self.model} version {self.version}"
+            raise StateError(f"{source} is a state of {theirs}, not of this {mine}: give states of one artifact.")
+        columns, traffic = 2 * len(manifest.layers), self.state.traffic
+        sizes = (len(self.state.histograms), len(traffic.counts), len(traffic.totals))
+        if sizes not in ((columns, 0, 0), (columns, len(manifest.labels), columns + 4)):
+            raise StateError(f"{source} does not fit the layers and labels of its model: it was altered.")
+        if self.deep is not None and not self.deep.fits(manifest.layers):
+            raise StateError(f"{source} does not fit the features of its model: it was altered.")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "version": self.version,
+            "digest": self.digest,
+            "layers": self.layers,
+            "from": self.covered.start,
+            "to": self.covered.end,
+            "state": state_to_dict(self.state),
+            "deep": deep_to_dict(self.deep) if self.deep else None,
+        }
+
+    @classmethod
+    def from_json(cls, content: bytes, source: str) -> Self:
+        """Reads a document.
+
+        Args:
+            source: where it came from, for the error.
+
+        Raises:
+            StateError: it is not a state of this format.
+        """
+        try:
+            raw = json.loads(content)
+            if raw["format"] != FORMAT:
+                raise ValueError(f"format {raw['format']}")
+            covered, state = Span(float(raw["from"]), float(raw["to"])), state_from_dict(raw["state"])
+            deep = deep_from_dict(raw["deep"]) if raw["deep"] else None
+            model, version, digest = (str(raw[name]) for name in ("model", "version", "digest"))
+            return cls(model, version, digest, [str(name) for name in raw["layers"]], covered, state, deep)
+        except UNUSABLE as error:
+            raise StateError(
+                f"{source} is not a state of format {FORMAT} ({error}): take one from GET /norm-stats/state."
+            ) from error
+
+    def merge(self, other: Self) -> Self:
+        """Both together; they belong to one model (`check`)."""
+        covered = Span(min(self.covered.start, other.covered.start), max(self.covered.end, other.covered.end))
+        deep = self.deep.merge(other.deep) if self.deep and other.deep else self.deep or other.deep
+        return replace(self, covered=covered, state=self.state.merge(other.state), deep=deep)
+
+
+def state_to_dict(state: NormState) -> dict[str, Any]:
+    """A histogram's `places` count through all columns: place p is bucket p % BUCKETS of column p // BUCKETS."""
+    return sealed_to_dict(SealedState.seal(state))
+
+
+def sealed_to_dict(state: SealedState) -> dict[str, Any]:
+    return {
+        "requests": state.requests,
+        "tokens": state.tokens,
+        "moments": moments_to_dict(state.moments),
+        "histograms": {"places": state.places.tolist(), "counts": state.counts.tolist()},
+        "features": {str(layer): moments_to_dict(moments) for layer, moments in state.features.items()},
+        "traffic": {"counts": state.traffic.counts.tolist(), "totals": state.traffic.totals.tolist()},
+    }
+
+
+def state_from_dict(raw: dict[str, Any]) -> NormState:
+    """Raises ValueError, KeyError, TypeError, AttributeError or IndexError where `raw` is not a state."""
+    return sealed_from_dict(raw).unseal()
+
+
+def sealed_from_dict(raw: dict[str, Any]) -> SealedState:
+    """Raises what `state_from_dict` raises."""
+    moments = moments_from_dict(raw["moments"])
+    places, counts = (np.array(raw["histograms"][name], dtype=np.int64) for name in ("places", "counts"))
+    if len(places) != len(counts) or (places < 0).any() or (places >= len(moments.count) * BUCKETS).any():
+        raise ValueError("histogram places that do not fit the moments")
+    traffic = Traffic(
+        np.array(raw["traffic"]["counts"], dtype=np.int64), np.array(raw["traffic"]["totals"], dtype=float)
+    )
+    features = {int(layer): moments_from_dict(features) for layer, features in raw["features"].items()}
+    return SealedState(int(raw["requests"]), int(raw["tokens"]), moments, places, counts, features, traffic)
+
+
+def bucket_to_dict(content: SealedState | DeepState) -> dict[str, Any]:
+    return sealed_to_dict(content) if isinstance(content, SealedState) else deep_to_dict(content)
+
+
+def bucket_from_dict(ring: str, raw: dict[str, Any], source: str) -> SealedState | DeepState:
+    """A time bucket of the ring with that name.
+
+    Raises:
+        StateError: it is none.
+    """
+    try:
+        return deep_from_dict(raw) if ring.startswith("deep") else sealed_from_dict(raw)
+    except UNUSABLE as error:
+        raise StateError(f"{source} holds a time bucket that cannot be read ({error}).") from error
+
+
+def deep_to_dict(deep: DeepState, digits: int | None = None) -> dict[str, Any]:
+    """A deep state; `digits` rounds its numbers, where they are many and need not be exact."""
+    largest = deep.largest if digits is None else round_to(deep.largest, digits)
+    return {
+        "requests": deep.requests,
+        "tokens": deep.tokens,
+        "outputs": moments_to_dict(deep.outputs, digits),
+        "largest": largest.tolist(),
+        "adds": moments_to_dict(deep.adds, digits),
+    }
+
+
+def deep_from_dict(raw: dict[str, Any]) -> DeepState:
+    """Raises what `state_from_dict` raises where `raw` is not a deep state."""
+    outputs, adds = moments_from_dict(raw["outputs"]), moments_from_dict(raw["adds"])
+    largest = np.array(raw["largest"], dtype=np.float64)
+    if largest.shape != (2, len(outputs.count)):
+        raise ValueError("largest activations of other features than the moments")
+    return DeepState(int(raw["requests"]), int(raw["tokens"]), outputs, largest, adds)
+
+
+def round_to(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
+    """Values with `digits` significant decimal digits."""
+    return np.array([float(f"{value:.{digits}g}") for value in values.ravel().tolist()]).reshape(values.shape)
+
+
+def moments_to_dict(moments: Moments, digits: int | None = None) -> dict[str, Any]:
+    """Infinite extremes, which columns without a value have, become null."""
+    columns = {name: getattr(moments, name) for name in Moments.__slots__}
+    if digits is not None:
+        columns |= {name: round_to(columns[name], digits) for name in ("mean", "m2", "minimum", "maximum")}
+    lists = {name: column.tolist() for name, column in columns.items()}
+    return {name: [None if abs(value) == np.inf else value for value in values] for name, values in lists.items()}
+
+
+def moments_from_dict(raw: dict[str, Any]) -> Moments:
+    count = np.array(raw["count"], dtype=np.int64)
+    mean, m2 = (np.array(raw[name], dtype=np.float64) for name in ("mean", "m2"))
+    low = np.array([np.inf if value is None else value for value in raw["minimum"]], dtype=np.float64)
+    high = np.array([-np.inf if value is None else value for value in raw["maximum"]], dtype=np.float64)
+    if {len(column) for column in (mean, m2, low, high)} != {len(count)}:
+        raise ValueError("moments of different lengths")
+    return Moments(count, mean, m2, low, high)

@@ -1,0 +1,240 @@
+"""Keeps statistics over restarts: one SQLite file per artifact, written every second while traffic changes it.
+
+A kill loses at most the last second. A file that cannot be read is set aside; a disk that cannot be written leaves
+the statistics in memory. Both are logged, and `storage` says it.
+"""
+
+import json
+import logging
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic_core import to_json
+
+from runtime.errors import StateError
+from runtime.manifest import Manifest
+from runtime.statistics.windows import Bucket, Windows
+from runtime.store.document import StateDocument, bucket_from_dict, bucket_to_dict
+
+if TYPE_CHECKING:  # a megabyte: imported where statistics are kept
+    import sqlite3
+
+logger = logging.getLogger("addnorm.statistics")
+
+Storage = Literal["memory", "disk", "disk_failing"]
+INTERVAL = 1.0  # seconds between writes
+EVERYTHING, BASELINE = "everything", "baseline"
+SCHEMA = "CREATE TABLE IF NOT EXISTS kept (name TEXT, number INTEGER, content BLOB, PRIMARY KEY (name, number))"
+UPSERT = "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of an artifact's traffic.
+
+    Attributes:
+        document: of everything since counting began.
+        buckets: of the time windows, in the order of their numbers; when saved, those that changed.
+        baselines: those that were taken from live traffic, oldest first, as JSON.
+    """
+
+    document: StateDocument
+    buckets: list[Bucket] = field(default_factory=list)
+    baselines: list[bytes] = field(default_factory=list)
+
+
+class StateStore:
+    """The file of one artifact's statistics.
+
+    Args:
+        directory: where it lies; made where it is missing. None keeps nothing.
+        manifest: the artifact's; a new version of a model starts a file of its own.
+    """
+
+    def __init__(self, directory: Path | None, manifest: Manifest) -> None:
+        self.manifest, self.directory = manifest, directory
+        self.path = directory / f"{manifest.digest[:16]}.sqlite" if directory else None
+        self.storage: Storage = "disk" if directory else "memory"
+        self.newest: dict[str, int] = {}  # of each ring, the newest bucket that is kept
+        self._connection: sqlite3.Connection | None = None
+        self._saved: object = None  # what tells whether there is something new to save
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def load(self) -> Kept | None:
+        """What was kept; None where nothing was, or nothing that can be read."""
+        if self.path is None or not self.path.exists():
+            return None
+        import sqlite3
+
+        try:
+            kept = read_kept(self.path)
+            kept.document.check(self.manifest, str(self.path))
+            return kept
+        except (StateError, sqlite3.Error) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                logger.warning("%s belongs to a running service: give every service a directory of its own.", self.path)
+                return None
+            aside = self.path.with_suffix(".unreadable.sqlite")
+            logger.warning("%s (%s) Set aside as %s; counting starts anew.", self.path, error, aside.name)
+            try:
+                self.path.replace(aside)
+            except OSError:
+                logger.warning("%s cannot be renamed; it will be written over.", self.path)
+            return None
+
+    def save(self, kept: Kept) -> None:
+        """Writes what changed, all of it or nothing; a failure is logged once, until it is mended."""
+        if self.path is None:
+            return
+        import sqlite3
+
+        try:
+            with self._connect() as connection:
+                self._write(connection, kept)
+        except (OSError, sqlite3.Error) as error:
+            if self.storage != "disk_failing":
+                logger.warning("%s cannot be written (%s): statistics stay in memory.", self.path, error)
+            self.storage = "disk_failing"
+            self._disconnect()
+            return
+        self.newest |= {bucket.ring: bucket.number for bucket in kept.buckets}
+        if self.storage == "disk_failing":
+            logger.info("%s can be written again.", self.path)
+        self.storage = "disk"
+
+    def _connect(self) -> "sqlite3.Connection":
+        if self._connection is None:
+            import sqlite3
+
+            assert self.path is not None
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, check_same_thread=False, timeout=0.1)
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process writes
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(SCHEMA)
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _write(self, connection: "sqlite3.Connection", kept: Kept) -> None:
+        rows = [(EVERYTHING, 0, pack_json(kept.document.to_dict()))]
+        rows += [(ring, number, pack_json(bucket_to_dict(content))) for ring, number, content in kept.buckets]
+        rows += [(BASELINE, number, zlib.compress(content)) for number, content in enumerate(kept.baselines)]
+        connection.executemany(UPSERT, rows)
+        connection.execute("DELETE FROM kept WHERE name = ? AND number >= ?", (BASELINE, len(kept.baselines)))
+        for ring, size in Windows.sizes().items():
+            newest = max((bucket.number for bucket in kept.buckets if bucket.ring == ring), default=0)
+            connection.execute("DELETE FROM kept WHERE name = ? AND number <= ?", (ring, newest - size))
+
+    def save_changed(self, read: Callable[[dict[str, int]], Kept]) -> None:
+        """Saves what `read` gives, if it changed since the last time.
+
+        Args:
+            read: what there is to keep, given the newest bucket of each ring that is kept already.
+        """
+        if self.path is None:
+            return
+        kept = read(self.newest)
+        version = kept.document.state.requests, kept.document.deep and kept.document.deep.requests, kept.baselines
+        if version != self._saved or self.storage == "disk_failing":
+            self.save(kept)
+            self._saved = version
+
+    def start(self, read: Callable[[dict[str, int]], Kept]) -> None:
+        """Begins a thread that calls `save_changed` every second, until `stop`; does nothing where one does already."""
+        if self.path is None or self._thread is not None:
+            return
+
+        def run() -> None:
+            while True:
+                stopping = self._stop.wait(INTERVAL)
+                self.save_changed(read)
+                if stopping:
+                    return
+
+        self._thread = threading.Thread(target=run, name="addnorm-statistics", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Saves a last time where a thread saves, and lets the file go."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._disconnect()
+
+
+def pack_json(content: dict[str, Any]) -> bytes:
+    return zlib.compress(to_json(content), 1)
+
+
+def read_kept(path: Path, only: str = "%") -> Kept:
+    """What the file at `path` keeps.
+
+    Args:
+        only: an SQL pattern of the names to read.
+
+    Raises:
+        StateError: it keeps nothing that can be read.
+        sqlite3.Error: it is no such file, or another process has it.
+    """
+    import sqlite3
+
+    connection = sqlite3.connect(path, timeout=0.1)
+    try:
+        query = "SELECT name, number, content FROM kept WHERE name LIKE ? ORDER BY name, number"
+        rows = connection.execute(query, (only,)).fetchall()
+    finally:
+        connection.close()
+    try:
+        contents = [(name, number, zlib.decompress(content)) for name, number, content in rows]
+    except (zlib.error, TypeError) as error:
+        raise StateError(f"{path} holds what is no state ({error}).") from error
+    document = next((content for name, _, content in contents if name == EVERYTHING), b"")
+    return Kept(
+        StateDocument.from_json(document, str(path)),
+        [
+            Bucket(name, number, bucket_from_dict(name, json.loads(content), str(path)))
+            for name, number, content in contents
+            if name not in (EVERYTHING, BASELINE)
+        ],
+        [content for name, _, content in contents if name == BASELINE],
+    )
+
+
+def kept_version(directory: Path | None, manifest: Manifest, version: str) -> StateDocument:
+    """What another version of the same model saw, as its own service kept it in `directory`.
+
+    Raises:
+        StateError: nothing of that version is kept, or its service is running and has it.
+    """
+    if directory is None:
+        raise StateError("Versions can be compared where ADDNORM_STATE keeps their statistics: none is set.")
+    import sqlite3
+
+    kept, known = [], []
+    for path in sorted(directory.glob("*.sqlite")):
+        try:
+            document = read_kept(path, only=EVERYTHING).document
+        except (StateError, sqlite3.Error):
+            continue  # another process has it, or it holds something else
+        if document.model == manifest.name and document.digest != manifest.digest:
+            known.append(document.version)
+            if document.version == version:
+                kept.append(document)
+    if not kept:
+        raise StateError(
+            f"No statistics of version {version} of {manifest.name} are kept that no other service holds open, "
+            f"expected one of: {', '.join(sorted(set(known))) or 'none'}."
+        )
+    return max(kept, key=lambda document: document.covered.end)

@@ -1,0 +1,95 @@
+"""What the service answers, and how fast: for people and pages, and for Prometheus."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Header
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from service.api.inference import identity
+from service.http.openapi import GONE, NOT_LOADED, Responses
+from service.inference.engine import Engine
+from service.inference.registry import Models
+from service.schemas.models import Live, Ready
+from service.schemas.traffic import ServedModel, TrafficResponse
+from service.telemetry.aggregator import Owner, Report, Reporter
+from service.telemetry.prometheus import Observed
+from service.telemetry.report import traffic_response
+
+PROMETHEUS: Responses = {
+    200: {
+        "content": {
+            "text/plain": {"schema": {"type": "string"}},
+            "application/openmetrics-text": {"schema": {"type": "string"}},
+        }
+    }
+}
+
+
+def add_traffic(app: FastAPI, models: Models, reporter: Reporter) -> None:
+    @app.get("/traffic", responses=GONE)
+    async def traffic() -> TrafficResponse:
+        """Requests, rows, tokens, latencies and refusals of all workers: since the start, and lately."""
+        report = await reporter.report()
+        served = await run_in_threadpool(lambda: [served_model(engine) for engine in models])
+        return traffic_response(report, served)
+
+    @app.get("/metrics", responses=PROMETHEUS | GONE, response_class=Response)
+    async def metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+        """The same for Prometheus, with each layer's mean, variance and drift score over the last hour.
+
+        OpenMetrics where `Accept` asks for it.
+        """
+        report = await reporter.report()
+        content, content_type = await run_in_threadpool(_rendered, report, models, accept)
+        return Response(content, headers={"Content-Type": content_type})
+
+
+def _rendered(report: Report, models: Models, accept: str) -> tuple[bytes, str]:
+    from service.telemetry.prometheus import render  # with Prometheus' library, for those who ask
+
+    return render(report, [_observed(engine) for engine in models], accept)
+
+
+def _observed(engine: Engine) -> "Observed":
+    from service.telemetry.prometheus import Observed
+
+    manifest = engine.manifest
+    collector = engine.collector
+    return Observed(
+        manifest.name,
+        manifest.version,
+        manifest.precision_kind,
+        engine.placement,
+        collector.glance(),
+        collector.storage(),
+    )
+
+
+def served_model(engine: Engine) -> ServedModel:
+    """What a model runs on, and what its statistics cost; asks the collector."""
+    placement = engine.placement
+    return ServedModel(
+        model=engine.manifest.name,
+        version=engine.manifest.version,
+        provider=placement.provider,
+        device=placement.device,
+        fallback_reason=placement.reason,
+        overhead_ratio=engine.collector.overhead(),
+    )
+
+
+def add_health(app: FastAPI, models: Models, owner: Owner) -> None:
+    @app.get("/health/live")
+    async def live() -> Live:
+        """The process answers."""
+        return Live()
+
+    @app.get("/health/ready", responses=NOT_LOADED)
+    def ready() -> Ready:
+        """The default model is loaded, verified against its canary, and runs on this provider; 503 when stopping."""
+        owner.check_ready()
+        engine = models.default
+        collector = engine.collector
+        versions = {name: models.versions(name) for name in models.names()}
+        return Ready(**identity(engine), workers=collector.workers, statistics=collector.storage(), models=versions)

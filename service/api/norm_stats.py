@@ -1,0 +1,95 @@
+"""The normalization statistics of a model: of the default one, or of that which is named."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query
+from fastapi.responses import Response
+from pydantic import WithJsonSchema
+
+from service.http.admission import ApiKeys
+from service.http.bodies import JSONBytes
+from service.http.openapi import GUARDED, NOT_LOADED_OR_GONE, ModelName, ModelVersion, error
+from service.inference.registry import Models
+from service.norm_stats.interface import ALL, NAMED, VERSION, Asked, Statistics
+from service.schemas.norm_stats import LayerResponse, NormStatsResponse
+from service.schemas.windows import BaselineResponse, CompareResponse, HistoryResponse
+
+BAD_WINDOW = error(400, "No such window of time")
+CONFLICT = error(409, "There is nothing to undo")
+OF_MODEL = error(404, "No such model, version or layer") | NOT_LOADED_OR_GONE
+ASKED = BAD_WINDOW | OF_MODEL
+NAME = {"type": "string", "enum": [*NAMED, ALL]}
+TIME = {
+    "anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1e11}, {"type": "string", "format": "date-time"}]
+}
+WINDOW_OR_VERSION = {"anyOf": [NAME, {"type": "string", "pattern": f"^{VERSION}.+$"}]}
+WindowName = Annotated[
+    str | None, WithJsonSchema(NAME), Query(alias="window", description="5m, 1h, 24h or all (the default)")
+]
+WindowStart = Annotated[
+    str | None, WithJsonSchema(TIME), Query(alias="from", description="ISO 8601 or Unix seconds, instead of window")
+]
+WindowEnd = Annotated[
+    str | None, WithJsonSchema(TIME), Query(alias="to", description="ISO 8601 or Unix seconds; now where it is missing")
+]
+Against = Annotated[
+    str, WithJsonSchema(WINDOW_OR_VERSION), Query(description="5m, 1h, 24h (the default), all, or version:N")
+]
+
+
+async def _asked(window: WindowName = None, start: WindowStart = None, end: WindowEnd = None) -> Asked:
+    return Asked(window, start, end)
+
+
+AskedWindow = Annotated[Asked, Depends(_asked)]
+
+
+def add_statistics(app: FastAPI, models: Models, keys: ApiKeys) -> None:
+    """The routes are plain functions: they run in threads, beside the event loop that answers predictions."""
+
+    async def of_model(model: ModelName = None, version: ModelVersion = None) -> Statistics:
+        return models.find(model, version).collector
+
+    OfModel = Annotated[Statistics, Depends(of_model)]
+
+    @app.get("/norm-stats", responses=ASKED, response_model=NormStatsResponse)
+    def norm_stats_of_all_layers(collector: OfModel, asked: AskedWindow) -> Response:
+        """What flowed into every normalization layer, beside the baseline, and whether it looks as it did there."""
+        return JSONBytes(collector.all_layers(asked))
+
+    @app.get("/norm-stats/state", responses=ASKED, response_model=dict[str, Any])
+    def norm_stats_state(collector: OfModel, asked: AskedWindow) -> Response:
+        """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
+        return JSONBytes(collector.state(asked))
+
+    @app.get("/norm-stats/compare", responses=ASKED, response_model=CompareResponse)
+    def norm_stats_compare(collector: OfModel, asked: AskedWindow, against: Against = "24h") -> Response:
+        """Effect sizes of a window of traffic against another, or against what another version saw."""
+        return JSONBytes(collector.compare(asked, against))
+
+    @app.get("/norm-stats/history", responses=ASKED, response_model=HistoryResponse)
+    def norm_stats_history(collector: OfModel, asked: AskedWindow) -> Response:
+        """A window slice by slice: how far the input, every layer and the output depart in each."""
+        return JSONBytes(collector.history(asked))
+
+    guard = [Depends(keys)]
+
+    @app.post("/norm-stats/baseline", responses=ASKED | GUARDED, dependencies=guard, response_model=BaselineResponse)
+    def take_baseline(collector: OfModel, asked: AskedWindow) -> Response:
+        """Makes a window of live traffic the baseline; the one before is kept, and DELETE goes back to it."""
+        return JSONBytes(collector.take_baseline(asked))
+
+    @app.delete(
+        "/norm-stats/baseline",
+        responses=OF_MODEL | GUARDED | CONFLICT,
+        dependencies=guard,
+        response_model=BaselineResponse,
+    )
+    def drop_baseline(collector: OfModel) -> Response:
+        """Goes back to the baseline before."""
+        return JSONBytes(collector.drop_baseline())
+
+    @app.get("/norm-stats/{layer}", responses=ASKED, response_model=LayerResponse)
+    def norm_stats_of_one_layer(layer: str, collector: OfModel, asked: AskedWindow) -> Response:
+        """The same for one layer, by its name."""
+        return JSONBytes(collector.one_layer(asked, layer))

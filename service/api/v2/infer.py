@@ -1,0 +1,138 @@
+"""POST .../infer, like POST /predict in front of the web framework, which documents it."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runtime.errors import TooLarge
+from runtime.graph.batch import EncodedBatch
+from runtime.graph.inputs import EncodedInput
+from service.api.v2.inputs import encode, main_input
+from service.api.v2.outputs import Wanted, wanted, written
+from service.api.v2.request import COMPRESS, HEADER, WORTH_IT, Call, chosen, read_call
+from service.http.bodies import announces_more, read_body
+from service.http.errors import answered
+from service.inference.engine import Engine
+from service.inference.registry import Models
+from service.inference.request import run_counted
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Target(NamedTuple):
+    """The model that a path names; its highest version where it names none."""
+
+    name: str
+    version: str | None
+
+
+class Reply(NamedTuple):
+    content: bytes
+    headers: Headers
+
+
+class NamedRoute(NamedTuple):
+    """What counts and logs call the requests that are answered here."""
+
+    path: str
+
+
+ROUTE = NamedRoute("/v2/models/{model}/infer")
+
+
+class InferRoute:
+    """ASGI middleware: answers inference requests itself, and hands everything else on.
+
+    Args:
+        app: the application that has all other routes.
+        max_bytes: largest body, compressed or not.
+    """
+
+    def __init__(self, app: ASGIApp, models: Models, max_bytes: int) -> None:
+        self.app, self.models, self.max_bytes = app, models, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        target = target_of(scope["path"]) if is_post else None
+        if target is None:
+            await self.app(scope, receive, send)
+            return
+        scope["route"] = ROUTE
+        try:
+            reply = await self.respond(target, scope, receive)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        if isinstance(reply, Response):
+            await reply(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": reply.headers})
+        await send({"type": "http.response.body", "body": reply.content})
+
+    async def respond(self, target: Target, scope: Scope, receive: Receive) -> Reply | Response:
+        """The answer, or the response that says why there is none.
+
+        Raises:
+            ClientDisconnect: the client left before.
+        """
+        return await answered(self.answer(target, dict(scope["headers"]), receive), scope["path"], ROUTE.path)
+
+    async def answer(self, target: Target, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
+        engine = self.models.find(*target)
+        if announces_more(headers, self.max_bytes):
+            raise TooLarge(self.max_bytes)
+        body = await read_body(receive, self.max_bytes)
+        started = time.perf_counter()
+        call = read_call(engine, body, headers, self.max_bytes)
+        outputs = wanted(call.request)
+
+        def read() -> list[EncodedInput]:
+            return encode(engine, call.request.inputs, call.binary)
+
+        def write(encoded: list[EncodedInput], batch: EncodedBatch) -> Reply:
+            return packed(*answer_of(engine, call, outputs, encoded, batch), headers)
+
+        return await run_counted(engine, main_input(engine), started, read, write, receive, call.timeout)
+
+
+def target_of(path: str) -> Target | None:
+    """The model that an inference path names; None of another path."""
+    match path.split("/"):
+        case ["", "v2", "models", name, "infer"] if name:
+            return Target(name, None)
+        case ["", "v2", "models", name, "versions", version, "infer"] if name:
+            return Target(name, version)
+    return None
+
+
+def answer_of(
+    engine: Engine, call: Call, outputs: list[Wanted], encoded: list[EncodedInput], batch: EncodedBatch
+) -> tuple[bytes, list[bytes]]:
+    """The answer's JSON, and the binary tensors behind it."""
+    tensors, behind = written(engine, batch, outputs)
+    manifest = engine.manifest
+    answer: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
+    if call.request.id is not None:
+        answer["id"] = call.request.id
+    if truncated := sum([item.truncated for item in encoded]):
+        answer["parameters"] = {"truncated": truncated}
+    answer["outputs"] = tensors
+    return to_json(answer, inf_nan_mode="null"), behind
+
+
+def packed(answer: bytes, behind: list[bytes], headers: Mapping[bytes, bytes]) -> Reply:
+    """The reply, compressed as the request accepts it."""
+    content = b"".join([answer, *behind]) if behind else answer
+    fields: Headers = [(b"content-type", b"application/octet-stream" if behind else b"application/json")]
+    if behind:
+        fields.append((HEADER, b"%d" % len(answer)))
+    accept = headers.get(b"accept-encoding")
+    if accept is not None and len(content) >= WORTH_IT and (coding := chosen(accept.decode("latin-1"))):
+        content = COMPRESS[coding](content)
+        fields += [(b"content-encoding", coding.encode()), (b"vary", b"Accept-Encoding")]
+    fields.append((b"content-length", b"%d" % len(content)))
+    return Reply(content, fields)

@@ -1,0 +1,130 @@
+"""What a model answers over the protocol."""
+
+# R rows, C classes, D d_model, L norm layers
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InvalidInput, Unsupported
+from runtime.graph.batch import EncodedBatch, softmax
+from runtime.manifest import Manifest
+from service.api.v2.schemas import Datatype, InferRequest, TensorMetadata
+from service.api.v2.tensors import Values, to_bytes, to_list
+from service.inference.engine import Engine
+from service.inference.results import norm_means
+
+CLASSIFIED = ("logits", "probabilities")
+
+
+class Output(NamedTuple):
+    """A tensor that can be asked for.
+
+    Attributes:
+        dims: its shape without rows.
+        values: of a batch [R, *dims].
+    """
+
+    datatype: Datatype
+    dims: Callable[[Manifest], list[int]]
+    values: Callable[[Engine, EncodedBatch], Values]
+    unasked: bool = True
+
+
+OUTPUTS = {
+    "logits": Output("FP32", lambda manifest: [len(manifest.labels)], lambda _, batch: batch.logits),
+    "probabilities": Output("FP32", lambda manifest: [len(manifest.labels)], lambda _, batch: probabilities(batch)),
+    "label": Output(
+        "BYTES", lambda _: [], lambda engine, batch: [engine.manifest.labels[best] for best in batch.classes]
+    ),
+    "score": Output("FP32", lambda _: [], lambda _, batch: np.array(batch.scores, np.float32)),
+    "embedding": Output("FP32", lambda manifest: [manifest.d_model], lambda _, batch: batch.embedding),
+    "norm_statistics": Output(
+        "FP32",
+        lambda manifest: [len(manifest.layers), 2],
+        lambda engine, batch: norm_means(engine.manifest, batch).astype(np.float32),
+        unasked=False,
+    ),
+}
+
+
+class Wanted(NamedTuple):
+    """An output that a request asks for."""
+
+    name: str
+    binary: bool
+    classes: int = 0
+
+
+def probabilities(batch: EncodedBatch) -> NDArray[np.float32]:
+    return softmax(batch.logits).astype(np.float32)
+
+
+def described(manifest: Manifest) -> list[TensorMetadata]:
+    return [
+        TensorMetadata(name=name, datatype=output.datatype, shape=[-1, *output.dims(manifest)])
+        for name, output in OUTPUTS.items()
+    ]
+
+
+def wanted(request: InferRequest) -> list[Wanted]:
+    """The outputs that a request asks for, in its order.
+
+    Raises:
+        InvalidInput: there is no such output, or it is asked for twice.
+        Unsupported: it is to go to shared memory.
+    """
+    binary = request.parameters.binary_data_output if request.parameters else False
+    if not request.outputs:
+        return [Wanted(name, binary) for name, output in OUTPUTS.items() if output.unasked]
+    found: list[Wanted] = []
+    for item in request.outputs:
+        if item.name not in OUTPUTS:
+            raise InvalidInput("unknown_output", f"There is no output {item.name!r}, expected {', '.join(OUTPUTS)}.")
+        if item.name in [other.name for other in found]:
+            raise InvalidInput("invalid_tensor", f"{item.name} is asked for twice, expected each output once.")
+        parameters = item.parameters
+        if parameters is None:
+            found.append(Wanted(item.name, binary))
+            continue
+        if parameters.shared_memory_region is not None:
+            raise Unsupported(f"{item.name} is to go to shared memory, which is not supported: take it from the body.")
+        if parameters.classification and item.name not in CLASSIFIED:
+            raise InvalidInput(
+                "invalid_tensor", f"{item.name} has no classes, expected classification of {' or '.join(CLASSIFIED)}."
+            )
+        own = parameters.binary_data
+        found.append(Wanted(item.name, binary if own is None else own, parameters.classification))
+    return found
+
+
+def written(engine: Engine, batch: EncodedBatch, outputs: list[Wanted]) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The `outputs` of an answer, and the binary tensors that follow it."""
+    tensors: list[dict[str, Any]] = []
+    behind: list[bytes] = []
+    for want in outputs:
+        output = OUTPUTS[want.name]
+        datatype, dims, values = output.datatype, output.dims(engine.manifest), output.values(engine, batch)
+        if want.classes:
+            datatype, dims = "BYTES", [min(want.classes, dims[0])]
+            values = best(np.asarray(values), engine.manifest.labels, dims[0])
+        tensor = {"name": want.name, "datatype": datatype, "shape": [len(batch.classes), *dims]}
+        if want.binary:
+            behind.append(to_bytes(values))
+            tensors.append(tensor | {"parameters": {"binary_data_size": len(behind[-1])}})
+        else:
+            tensors.append(tensor | {"data": to_list(values)})
+    return tensors, behind
+
+
+def best(values_RC: NDArray[np.float32], labels: list[str], count: int) -> list[str]:
+    """The best classes of every row as `value:index:label`, best first, row after row."""
+    order = np.argsort(-values_RC, axis=1, kind="stable")[:, :count]
+    return [
+        f"{value:f}:{index}:{labels[index]}"
+        for row, indices in zip(values_RC.tolist(), order.tolist(), strict=True)
+        for index in indices
+        for value in (row[index],)
+    ]

@@ -1,0 +1,198 @@
+"""Continuous batching: requests join the batch that forms while the previous one runs.
+
+Here requests are admitted, refused, and settled; an executor says when a batch runs. A request that fails in a batch
+fails alone.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from runtime.errors import Overloaded, Unavailable
+from runtime.graph.batch import EncodedBatch, join
+from runtime.graph.packing import Tokens
+from service.batching.executors import Batch, LoopPump, Outcome, Pump, ThreadPump
+from service.batching.queue import ROW_BOUNDS, Answer, Backlog, Receiver, Request
+from service.batching.queue_limit import Room
+
+logger = logging.getLogger("addnorm.service")
+
+Run = Callable[[Sequence[Tokens]], EncodedBatch]
+
+SPARE = 64  # tokens; with less room, a request is refused before it is read
+
+
+class Batcher:
+    """Runs the rows of concurrent requests together.
+
+    Args:
+        run: packs and runs sequences; one call at a time.
+        max_batch_tokens: most tokens of a batch.
+        max_queue_tokens: most tokens that may wait; a larger request is taken when nothing waits.
+        offload: whether `run` is called in a thread of its own, for a device other than this core; else it is called
+            in the event loop, which costs less than handing over.
+        after: what else is done with sequences that were answered, once their answers are on their way.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        max_batch_tokens: int,
+        max_queue_tokens: int,
+        offload: bool,
+        after: Callable[[Sequence[Tokens]], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.run, self.after, self.clock = run, after, clock
+        self.max_batch_tokens = max_batch_tokens
+        self.backlog = Backlog()
+        self.counters = self.backlog.counters
+        self.closed = False
+        self.pump: Pump = ThreadPump() if offload else LoopPump()
+        self.room = Room(max_queue_tokens, clock)
+
+    async def submit(self, sequences: Sequence[Tokens], timeout: float | None = None) -> Answer:
+        """Answers for R >= 1 sequences, however they were batched. Cancelling it drops what has not run.
+
+        Raises: as `admit`, and DeadlineExceeded where the time was up.
+        """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        request = self.admit(sequences, answer, timeout)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.abandon(request)
+            raise
+
+    def admit(self, sequences: Sequence[Tokens], answer: Receiver, timeout: float | None = None) -> Request:
+        """Lets R >= 1 sequences wait for their answer, which `answer` gets in the event loop.
+
+        Args:
+            timeout: seconds from now on after which no answer is wanted: it gets DeadlineExceeded then.
+
+        Raises:
+            Unavailable: the service is stopping.
+            Overloaded: too much waits already.
+        """
+        self.pump.press(self)
+        if self.closed:
+            raise Unavailable("The service is stopping: send the request again later.")
+        tokens = sum(map(len, sequences))
+        if not self.room.takes(tokens, self.backlog.tokens):
+            self._count_refusal()
+            raise self.overloaded()
+        loop = asyncio.get_running_loop()
+        request = Request(sequences, answer, self.clock())
+        if timeout is not None:
+            request.deadline = request.submitted + timeout
+            request.timer = loop.call_later(timeout, self.backlog.expire, request)
+        self.backlog.add(request, tokens)
+        self.pump.wake(self)
+        return request
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another request, or so little that it is not worth reading it."""
+        return not self.room.takes(SPARE, self.backlog.tokens)
+
+    def refuse(self) -> Overloaded:
+        """What a request is told that came while it was `full`."""
+        self.turn_away()
+        return self.overloaded()
+
+    def turn_away(self) -> None:
+        """Counts a request that came while it was `full`; a batch that is overdue runs before."""
+        self.pump.press(self)
+        self._count_refusal()
+
+    def overloaded(self) -> Overloaded:
+        """What those are told now who find no room."""
+        waiting, drain_rate = self.backlog.tokens, self.room.drain_rate
+        seconds = waiting / drain_rate if drain_rate else 1.0
+        return Overloaded(
+            f"{waiting:,} tokens wait to run already, which is all there is room for: "
+            f"send the request again in {math.ceil(seconds)} s.",
+            seconds,
+        )
+
+    def abandon(self, request: Request) -> None:
+        """Drops what has not run of a request that nobody waits for any more."""
+        self.counters.abandoned += 1
+        self.backlog.drop(request)
+
+    async def close(self) -> None:
+        """Refuses what comes from now on, answers what was accepted, then stops."""
+        self.closed = True
+        await self.pump.close()
+
+    def begin(self) -> Batch | None:
+        """The batch that runs next; None when nothing waits."""
+        started = self.clock()
+        if not (requests := self.backlog.fill(self.max_batch_tokens, started)):
+            return None
+        return Batch(requests, [request.sequences[request.start : request.stop] for request in requests], started)
+
+    def end(self, batch: Batch, outcomes: list[Outcome], since: float) -> list[Tokens]:
+        """Hands out what came of a batch; gives the sequences that were answered.
+
+        Args:
+            since: when the batch before had run, or when the first request came where there was none.
+        """
+        ended = self.clock()
+        self._count(batch.rows, ended - since)
+        answered: list[Tokens] = []
+        for request, rows, outcome in zip(*batch[:2], outcomes, strict=True):
+            try:
+                settle(request, outcome, ended - batch.started, ended)
+            except Exception:  # the others are to get their answers
+                logger.exception("defect while answering a request")
+            if not isinstance(outcome, Exception):
+                answered += rows
+        return answered
+
+    def attempt(self, shares: list[Sequence[Tokens]]) -> list[Outcome]:
+        """What came of each request's rows; where they fail together they run again apart, and who fails then is it."""
+        try:
+            batch = self.run([sequence for share in shares for sequence in share])
+            self.counters.computed_tokens += batch.computed_tokens
+            return list(batch.split([len(share) for share in shares]))
+        except Exception as error:
+            if len(shares) == 1:
+                return [error]
+            return [outcome for share in shares for outcome in self.attempt([share])]
+
+    def _count(self, shares: list[Sequence[Tokens]], seconds: float) -> None:
+        rows = sum(map(len, shares))
+        tokens = sum(sum(map(len, share)) for share in shares)
+        self.counters.batches += 1
+        self.counters.rows += rows
+        self.counters.batch_rows[min((rows - 1).bit_length(), len(ROW_BOUNDS))] += 1
+        self.counters.tokens += tokens
+        self.room.drain(tokens, seconds)
+
+    def _count_refusal(self) -> None:
+        self.counters.overloaded += 1
+        self.room.refuse()
+
+
+def settle(request: Request, outcome: Outcome, seconds: float, now: float) -> None:
+    """Notes what came of a request's rows in a batch of `seconds`, and answers it if these were the last."""
+    request.start = request.stop
+    request.run_seconds += seconds
+    if request.answer.done():  # its client left, or its time was up
+        return
+    if request.timer is not None and not request.waits:
+        request.timer.cancel()
+    if isinstance(outcome, Exception):
+        request.answer.set_exception(outcome)
+        return
+    if request.waits or request.parts:
+        request.parts.append(outcome)
+    if not request.waits:
+        batch = join(request.parts) if request.parts else outcome
+        queued = now - request.submitted - request.run_seconds
+        request.answer.set_result(Answer(batch, queued, request.run_seconds))

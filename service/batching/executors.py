@@ -1,0 +1,180 @@
+"""When a batch runs: in the event loop, or in a thread beside it. There is no timer and no wait when idle."""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from typing import NamedTuple, Protocol
+
+from runtime.graph.batch import EncodedBatch
+from runtime.graph.packing import Tokens
+from service.batching.queue import Backlog, Request
+
+# Before a batch that runs in it, the event loop reads what lies in its sockets, round after round while that brings
+# more requests. One that brings none takes 1 to 2 us; asyncio takes three to come to what a task submits.
+STILL_ROUNDS = 3
+# Reading, and refusing, takes at most READS times as long as the batch before took to run, or READING seconds: an
+# overload must not keep what was accepted from its turn. With one time as long, thousands of connections waited half a
+# second and more to be refused at five times the capacity; with three, little was answered.
+READS = 2.0
+READING = 0.002
+# Seconds for which an idle loop looks into its sockets before it sleeps, where the request before came as soon: waking
+# up takes a core some 50 us, in which a client beside it could have had its answer.
+LINGER = 0.0001
+
+
+Outcome = EncodedBatch | Exception
+
+
+class Batch(NamedTuple):
+    """What runs together.
+
+    Attributes:
+        rows: those of each request that are in it.
+        started: when it began, on the batcher's clock (seconds).
+    """
+
+    requests: list[Request]
+    rows: list[Sequence[Tokens]]
+    started: float
+
+
+class Batches(Protocol):
+    """Where batches come from: a batcher.
+
+    Attributes:
+        after: what is done with the sequences that were answered, once their answers are on their way.
+    """
+
+    clock: Callable[[], float]
+    after: Callable[[Sequence[Tokens]], None] | None
+    backlog: Backlog
+
+    def begin(self) -> Batch | None:
+        """The batch that runs next; None when nothing waits."""
+
+    def attempt(self, rows: list[Sequence[Tokens]]) -> list[Outcome]:
+        """Runs them; gives what came of each request's."""
+
+    def end(self, batch: Batch, outcomes: list[Outcome], since: float) -> list[Tokens]:
+        """Hands out what came of a batch; gives the sequences to look at `after`."""
+
+
+class Pump(Protocol):
+    """Runs a batcher's batches while something waits; it does not keep the batches, which goes with its model."""
+
+    def press(self, batches: Batches) -> None:
+        """Something comes, and may be refused: a batch that is overdue runs before."""
+
+    def wake(self, batches: Batches) -> None:
+        """A request waits."""
+
+    async def close(self) -> None:
+        """Returns when nothing waits any more; nothing more may come."""
+
+
+class LoopPump:
+    """Runs batches in the event loop, which costs less than handing over where one core does both."""
+
+    def __init__(self) -> None:
+        self.active = False
+        self.pressed = self.seen = self.still = 0
+        self.since = self.due = self.ran = 0.0
+        self.idle_since = -math.inf
+        self.brisk = False  # whether the last request came before the loop would have gone to sleep
+        self.polling = False
+        self.context = Context()  # of no request's own
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def press(self, batches: Batches) -> None:
+        self.pressed += 1
+        if self.active and batches.clock() > self.due:
+            self._turn(batches)
+
+    def wake(self, batches: Batches) -> None:
+        if not self.active:
+            self.active = True
+            self.idle.clear()
+            self.since = batches.clock()
+            self.brisk = self.since - self.idle_since < LINGER
+            self._read_on(batches, READING)
+
+    async def close(self) -> None:
+        await self.idle.wait()
+
+    def _reading(self) -> float:
+        return max(READING, READS * self.ran)
+
+    def _read_on(self, batches: Batches, seconds: float) -> None:
+        self.due = batches.clock() + seconds
+        self.seen, self.still = self.pressed, 0
+        asyncio.get_running_loop().call_soon(self._round, batches, context=self.context)
+
+    def _round(self, batches: Batches) -> None:
+        """A round of the event loop has passed."""
+        self.still = self.still + 1 if self.seen == self.pressed else 0
+        self.seen = self.pressed
+        if self.still < STILL_ROUNDS and batches.clock() < self.due:
+            asyncio.get_running_loop().call_soon(self._round, batches, context=self.context)
+            return
+        try:
+            self._turn(batches)
+        finally:
+            if batches.backlog.requests:
+                self._read_on(batches, self._reading())
+            else:
+                self.active = False
+                self.idle.set()
+                self.idle_since = batches.clock()
+                if self.brisk and not self.polling:
+                    self._linger(batches.clock)
+
+    def _linger(self, clock: Callable[[], float]) -> None:
+        self.polling = not self.active and clock() - self.idle_since < LINGER
+        if self.polling:
+            asyncio.get_running_loop().call_soon(self._linger, clock, context=self.context)
+
+    def _turn(self, batches: Batches) -> None:
+        if (batch := batches.begin()) is not None:
+            done = batches.end(batch, batches.attempt(batch.rows), self.since)
+            self.since = batches.clock()
+            self.ran = self.since - batch.started
+            if batches.after is not None and done:
+                # after the tasks that the answers have woken
+                asyncio.get_running_loop().call_soon(batches.after, done)
+        self.due = batches.clock() + self._reading()
+
+
+class ThreadPump:
+    """Runs batches in a thread of its own, for a device other than this core."""
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="addnorm-run")
+        self.task: asyncio.Task[None] | None = None
+
+    def press(self, batches: Batches) -> None:
+        """The thread needs no turn of the event loop's."""
+
+    def wake(self, batches: Batches) -> None:
+        if self.task is None:
+            self.task = asyncio.get_running_loop().create_task(self._drain(batches), context=Context())
+
+    async def close(self) -> None:
+        if self.task is not None:
+            await asyncio.shield(self.task)
+        self.thread.shutdown()
+
+    async def _drain(self, batches: Batches) -> None:
+        loop = asyncio.get_running_loop()
+        since = batches.clock()
+        try:
+            while (batch := batches.begin()) is not None:
+                outcomes = await loop.run_in_executor(self.thread, batches.attempt, batch.rows)
+                done = batches.end(batch, outcomes, since)
+                since = batches.clock()
+                if batches.after is not None and done:
+                    self.thread.submit(batches.after, done)
+        finally:
+            self.task = None

@@ -1,0 +1,185 @@
+"""A plain prediction between its request and its answer, without the web framework (service/fastpath/protocol.py)."""
+
+import asyncio
+import time
+from typing import Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.server import ServerState
+
+from runtime.errors import TooLarge
+from service.batching.batcher import Batcher
+from service.batching.queue import Answer
+from service.http.admission import Admission
+from service.http.errors import failure
+from service.inference.request import Content, Desk, Prediction
+from service.telemetry.counters import LEFT, PREDICT, server_timing
+from service.telemetry.logging import REQUEST_ID
+from service.telemetry.request_log import Headers
+
+
+class Connection(Protocol):
+    """The connection that a request came on."""
+
+    desk: Desk
+    admission: Admission | None
+    server_state: ServerState
+    transport: asyncio.Transport
+
+    def on_response_complete(self) -> None:
+        """What came next may be read."""
+
+
+class _NoEvent:
+    """Nobody waits for an Exchange's messages."""
+
+    def set(self) -> None:
+        pass
+
+
+class Exchange:
+    """A plain prediction, in the place of uvicorn's RequestResponseCycle; the batcher's receiver of its answer.
+
+    Args:
+        protocol: its connection.
+        keep_alive: whether that stays open after the answer.
+    """
+
+    __slots__ = (
+        "chunks",
+        "disconnected",
+        "headers",
+        "keep_alive",
+        "prediction",
+        "protocol",
+        "request_id",
+        "response_complete",
+        "size",
+        "started",
+    )
+    message_event = _NoEvent()
+
+    def __init__(self, protocol: Connection, headers: Headers, keep_alive: bool) -> None:
+        self.protocol, self.headers, self.keep_alive = protocol, headers, keep_alive
+        self.started = time.perf_counter()
+        self.disconnected = self.response_complete = False
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.prediction: Prediction | None = None
+        journal = protocol.desk.journal
+        self.request_id = journal.identify(headers)
+        journal.traffic.in_flight += 1
+
+    def take(self, chunk: bytes) -> None:
+        """Holds a part of the body, up to the size that is allowed."""
+        self.size += len(chunk)
+        if self.size <= self.protocol.desk.max_bytes:
+            self.chunks.append(chunk)
+        elif not self.response_complete:
+            self.keep_alive = False  # what is left of the body is not read
+            self.set_exception(TooLarge(self.protocol.desk.max_bytes))
+
+    def begin(self) -> None:
+        """Hands the whole body on, unless there is no room for it: then it is refused before it costs anything."""
+        if self.response_complete:
+            return
+        desk = self.protocol.desk
+        try:
+            if self.protocol.admission is not None:
+                self.protocol.admission.check("inference", self.headers)
+            if desk.models.full:
+                raise desk.models.default.batcher.refuse()
+            self.prediction = Prediction(desk, b"".join(self.chunks), self)
+        except Exception as error:
+            self.set_exception(error)
+
+    def leave(self) -> None:
+        """The client is gone: drops what has not run."""
+        if not self.response_complete:
+            self.disconnected = self.response_complete = True
+            if self.prediction is not None:
+                self.prediction.abandon()
+            self._note(LEFT, None)
+
+    def done(self) -> bool:
+        return self.response_complete
+
+    def set_result(self, answer: Answer) -> None:
+        assert self.prediction is not None
+        try:
+            content = self.prediction.content(answer)
+        except Exception as error:
+            self.set_exception(error)
+        else:
+            self._send(200, headers_of(content), content.body)
+            self._note(200, content)
+
+    def set_exception(self, error: Exception) -> None:
+        REQUEST_ID.set(self.request_id)  # for the log: others have run meanwhile
+        if self.prediction is not None:
+            self.prediction.fail()
+        response = failure(error, PREDICT, PREDICT)
+        self._send(response.status_code, lines(response.raw_headers), bytes(response.body))
+        self._note(response.status_code, None)
+
+    def _send(self, status: int, headers: bytes, body: bytes) -> None:
+        protocol = self.protocol
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        protocol.transport.write(
+            b"%sx-request-id: %s\r\n%s\r\n%s"
+            % (head(protocol.server_state, status, headers), self.request_id, close, body)
+        )
+        self.response_complete = True
+        self.prediction = None  # which refers to this
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+    def _note(self, status: int, content: Content | None) -> None:
+        journal = self.protocol.desk.journal
+        journal.traffic.in_flight -= 1
+        journal.traffic.requests[PREDICT, status] += 1
+        if journal.writes:
+            REQUEST_ID.set(self.request_id)
+            scope = {"method": "POST", "path": PREDICT, "headers": self.headers}
+            journal.write(scope, PREDICT, status, time.perf_counter() - self.started, content and content.phases)
+
+
+def head(state: ServerState, status: int, headers: bytes) -> bytes:
+    """How a response begins, up to the empty line, which it lacks."""
+    return STATUS_LINE[status] + lines(state.default_headers) + headers
+
+
+def headers_of(content: Content) -> bytes:
+    return b"content-type: application/json\r\ncontent-length: %d\r\nserver-timing: %s\r\n" % (
+        len(content.body),
+        server_timing(content.phases).encode(),
+    )
+
+
+def lines(headers: Headers) -> bytes:
+    return b"".join([b"%s: %s\r\n" % header for header in headers])
+
+
+class Refusal:
+    """The response to requests that are refused unread, but for their ids."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self._head = self._body = b""
+        self._written: tuple[Batcher, float] | None = None
+
+    def to(self, request_id: bytes, batcher: Batcher, now: float, state: ServerState) -> bytes:
+        """A whole response, as it is sent.
+
+        Args:
+            batcher: whose queue is full.
+            now: on the event loop's clock; what was written at the same time is told again.
+            state: what every response of the server bears.
+        """
+        if self._written != (batcher, now):
+            response = failure(batcher.overloaded(), PREDICT, PREDICT)
+            self.status, self._body = response.status_code, bytes(response.body)
+            self._head = head(state, self.status, lines(response.raw_headers))
+            self._written = batcher, now
+        return b"%sx-request-id: %s\r\n\r\n%s" % (self._head, request_id, self._body)

@@ -1,0 +1,155 @@
+"""A short way from the socket to the batcher, for plain requests to /predict.
+
+uvicorn's protocol makes a scope, an event and a task of every request, and its answer passes the web framework. A plain
+prediction needs none of them: this subclass hands its body to the batcher where its last byte is read, and the
+batcher's answer to the transport. All else, and whatever is unusual about a prediction, goes uvicorn's way to the
+application, which answers alike. docs/benchmarks.md says what that saves.
+"""
+
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.fastpath.cycle import Exchange, Refusal
+from service.fastpath.head_cache import END, Head, Heads
+from service.fastpath.read_scheduler import Turns
+from service.http.admission import Admission
+from service.inference.request import Desk
+from service.telemetry.counters import PREDICT
+
+UNUSUAL = frozenset({b"expect", b"origin", b"upgrade"})  # headers that the application answers to
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection.
+
+    Args:
+        desk: what answers.
+        admission: who is let in; None where all are.
+        heads: of requests, as they were parsed on any connection.
+        refusal: what those are told who find no room.
+        turns: when it reads what comes.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        admission: Admission | None,
+        heads: Heads,
+        refusal: Refusal,
+        turns: Turns,
+        **uvicorns: Any,
+    ) -> None:
+        super().__init__(**uvicorns)
+        self.desk, self.admission = desk, admission
+        self.heads, self.refusal, self.turns = heads, refusal, turns
+        self.amid = False  # whether the parser has read a part of a message
+        self.head = b""  # of the message that may begin with what is being read
+        self.answered = 0.0  # when the last answer left, on the event loop's clock
+
+    def data_received(self, data: bytes) -> None:
+        self.turns.come(self, data)
+
+    def read(self, data: bytes) -> None:
+        """Reads what came, in its turn."""
+        self.head = b""
+        if self._is_idle():
+            start = data.find(END) + len(END)
+            self.head = data[:start]
+            known = self.heads.known.get(self.head)
+            if known is not None and len(data) - start == known.length and not self.flow.write_paused:
+                self._begin(known, data[start:])
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self.amid = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        head, self.head = self.head, b""
+        if not self._is_plain():
+            super().on_headers_complete()
+            return
+        keep_alive: bool = self.parser.should_keep_alive()
+        self.cycle = Exchange(self, self.headers, keep_alive)  # type: ignore[assignment]
+        if head and keep_alive:
+            self.heads.learn(head, self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        if isinstance(self.cycle, Exchange):
+            self.cycle.take(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.amid = False
+        if isinstance(self.cycle, Exchange):
+            self.cycle.begin()
+        else:
+            super().on_message_complete()
+
+    def hold(self, held: bool) -> None:
+        if held:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.turns.forget(self)
+        if isinstance(self.cycle, Exchange):
+            self.cycle.leave()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or not isinstance(self.cycle, Exchange) or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.answered = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._close_later(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes the connection if it was idle for so long: its timer is not set anew by each answer."""
+        idle = self.loop.time() - self.answered if self._is_idle() else 0.0
+        if isinstance(self.cycle, Exchange) and idle < self.timeout_keep_alive:
+            self._close_later(self.timeout_keep_alive - idle)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _close_later(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _begin(self, head: Head, body: bytes) -> None:
+        """A plain prediction has come, whole."""
+        self.headers = head.headers
+        if self.desk.models.full and self.admission is None:
+            self._refuse()
+            return
+        exchange = Exchange(self, head.headers, keep_alive=True)
+        self.cycle = exchange  # type: ignore[assignment]
+        exchange.take(body)
+        exchange.begin()
+
+    def _refuse(self) -> None:
+        """Answers a request unread."""
+        journal, batcher = self.desk.journal, self.desk.models.default.batcher
+        batcher.turn_away()
+        self.transport.write(self.refusal.to(journal.new_id(), batcher, self.loop.time(), self.server_state))
+        journal.traffic.requests[PREDICT, self.refusal.status] += 1
+        self.on_response_complete()
+
+    def _is_idle(self) -> bool:
+        """Whether what comes next begins a request: a body may go on after its answer."""
+        return not self.amid and (self.cycle is None or self.cycle.response_complete)
+
+    def _is_plain(self) -> bool:
+        return (
+            self.url == b"/predict"
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused
+            and not any(name in UNUSUAL for name, _ in self.headers)
+        )

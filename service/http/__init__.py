@@ -1,0 +1,1 @@
+"""HTTP without endpoints: errors, admission, bodies, the OpenAPI document."""

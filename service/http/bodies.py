@@ -1,0 +1,77 @@
+"""Refuses request bodies that are too large before they are held in memory."""
+
+from collections.abc import Mapping
+
+from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.errors import TooLarge
+from service.http.errors import domain_response
+
+MAX_DIGITS = 18  # of a length that is worth reading
+
+
+def announces_more(headers: Mapping[bytes, bytes], max_bytes: int) -> bool:
+    """Whether a request says itself that its body is larger."""
+    announced = headers.get(b"content-length", b"0")
+    return announced.isdigit() and (len(announced) > MAX_DIGITS or int(announced) > max_bytes)
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """A request's whole body.
+
+    Raises:
+        TooLarge: as soon as more than `max_bytes` came.
+        ClientDisconnect: the client left while it sent.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLarge(max_bytes)
+        if not message.get("more_body", False):
+            return b"".join([*chunks, chunk]) if chunks else chunk
+        chunks.append(chunk)
+
+
+class BodyLimit:
+    """ASGI middleware: answers 413 as soon as a body exceeds `max_bytes`, whether or not its length was announced."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if announces_more(dict(scope["headers"]), self.max_bytes):
+            await domain_response(TooLarge(self.max_bytes), scope["path"])(scope, receive, send)
+            return
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise TooLarge(self.max_bytes)
+            return message
+
+        try:
+            await self.app(scope, limited, send)
+        except TooLarge as error:
+            await domain_response(error, scope["path"])(scope, receive, send)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
+
+
+class JSONBytes(Response):
+    """JSON that is written already."""
+
+    media_type = "application/json"

@@ -1,0 +1,216 @@
+"""From what went wrong to what the client reads: the one place that maps errors to HTTP statuses.
+
+Every error body is {"error": one sentence, "code": machine-readable reason}; below /v1 it is {"error": {"message",
+"type", "param", "code"}}, as OpenAI's clients read it.
+"""
+
+import logging
+import math
+from collections.abc import Awaitable
+from http import HTTPStatus
+from typing import TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.errors import (
+    AddNormError,
+    ArtifactError,
+    DeadlineExceeded,
+    DeviceError,
+    InvalidInput,
+    Overloaded,
+    StateError,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnknownLayer,
+    UnknownModel,
+    Unsupported,
+)
+from service.telemetry.counters import route_of
+
+logger = logging.getLogger("addnorm.service")
+
+STATUS: dict[type[AddNormError], HTTPStatus] = {
+    InvalidInput: HTTPStatus.BAD_REQUEST,
+    UnknownLayer: HTTPStatus.NOT_FOUND,
+    UnknownModel: HTTPStatus.NOT_FOUND,
+    ArtifactError: HTTPStatus.CONFLICT,
+    DeviceError: HTTPStatus.CONFLICT,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    StateError: HTTPStatus.NOT_FOUND,
+    Unsupported: HTTPStatus.NOT_IMPLEMENTED,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+}
+STATUS_BY_CODE = {
+    "no_live_baseline": HTTPStatus.CONFLICT,
+    "too_many_rows": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+}
+
+OPENAI_PATHS = "/v1/"
+OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+
+T = TypeVar("T")
+
+
+class ErrorBody(BaseModel):
+    """What every error looks like."""
+
+    error: str
+    """One sentence: what was wrong, what is allowed."""
+    code: str
+    """Machine-readable reason."""
+
+
+class OpenAIError(BaseModel):
+    message: str
+    """One sentence: what was wrong, what is allowed."""
+    type: str
+    param: str | None
+    code: str
+    """Machine-readable reason."""
+
+
+class OpenAIErrorBody(BaseModel):
+    """What every error below /v1 looks like."""
+
+    error: OpenAIError
+
+
+def error_response(status: int, message: str, code: str, path: str = "") -> JSONResponse:
+    """The answer to a request to `path`."""
+    if not path.startswith(OPENAI_PATHS):
+        return JSONResponse({"error": message, "code": code}, status_code=status)
+    kind = OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": code}}, status_code=status)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Makes every error of `app`, its framework's own included, answer with an ErrorBody."""
+    app.add_exception_handler(AddNormError, _on_domain_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_middleware(DefectsAnswered)
+
+
+class DefectsAnswered:
+    """ASGI middleware: answers for a defect, and goes on.
+
+    The framework's own handler raises the error again, upon which the server closes the connection: a client that kept
+    it would fail with its next request.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            await defect_response(scope["method"], route_of(scope), error, scope["path"])(scope, receive, send)
+
+
+def invalid_request(error: ValidationError | RequestValidationError) -> InvalidInput:
+    """The first complaint of pydantic, in one sentence."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return InvalidInput(
+            "invalid_json", f"The body is not valid JSON ({first['ctx']['error']}), expected an object."
+        )
+    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return InvalidInput("invalid_request", f"{where} is not usable: {message}.")
+
+
+def domain_response(error: AddNormError, path: str = "") -> JSONResponse:
+    """The answer to a request to `path` that met a domain error."""
+    status = STATUS_BY_CODE.get(error.code) or STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+    response = error_response(status, str(error), error.code, path)
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooLarge):
+        response.headers["Connection"] = "close"  # what is left of the body is not read
+    if isinstance(error, Overloaded):
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    return response
+
+
+def defect_response(method: str, route: str, error: Exception, path: str = "") -> JSONResponse:
+    """The answer to a request that met a defect of the service, which is logged."""
+    logger.exception("defect while answering %s %s", method, route, exc_info=error)
+    return error_response(500, "The service has a defect; its log has the details.", "internal_error", path)
+
+
+async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AddNormError)
+    return domain_response(error, request.url.path)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return domain_response(invalid_request(error), request.url.path)
+
+
+def allowed_methods(request: Request) -> str:
+    """What a path takes by all of its routes, of which the framework names one; empty of what is no route of ours."""
+    template = route_of(request.scope)
+    routes = (route for route in request.app.routes if isinstance(route, APIRoute) and route.path == template)
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.url.path
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return error_response(404, f"There is no {path}; /docs lists what there is.", "not_found", path)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = allowed_methods(request) or (error.headers or {}).get("Allow", "another method")
+        response = error_response(
+            405, f"{path} does not take {method}, it takes {allowed}.", "method_not_allowed", path
+        )
+        response.headers["Allow"] = allowed
+        return response
+    return error_response(error.status_code, str(error.detail), "http_error", path)
+
+
+async def answered(work: Awaitable[T], path: str, route: str) -> T | Response:
+    """What `work` gives, or the response that says why there is nothing.
+
+    Raises:
+        ClientDisconnect: the client left before.
+    """
+    try:
+        return await work
+    except ClientDisconnect:
+        raise
+    except Exception as error:
+        return failure(error, path, route)
+
+
+def failure(error: Exception, path: str, route: str) -> Response:
+    """The response that says why there is nothing else; logs call `path` by its route."""
+    if isinstance(error, ValidationError):
+        return domain_response(invalid_request(error), path)
+    if isinstance(error, AddNormError):
+        return domain_response(error, path)
+    return defect_response("POST", route, error, path)

@@ -1,0 +1,170 @@
+"""The engine: one loaded artifact that answers requests and records what its norms see."""
+
+import time
+from collections.abc import Sequence
+from math import isnan
+from typing import Any
+
+from runtime.artifact import Artifact, read_artifact
+from runtime.drift.baseline import read_baseline
+from runtime.errors import InvalidInput
+from runtime.graph.batch import EncodedBatch, join
+from runtime.graph.deep import DeepGraph
+from runtime.graph.encoder import Encoder
+from runtime.graph.inputs import EncodedInput, describe, make_input_encoder
+from runtime.graph.packing import Tokens
+from runtime.options import Device
+from runtime.statistics.deep import DeepSampler
+from service.batching.batcher import Batcher
+from service.batching.queue import Answer, Receiver, Request
+from service.cpus import scaled
+from service.inference.results import check_finite
+from service.norm_stats.collector import Collector
+from service.norm_stats.interface import Statistics
+from service.settings import Settings
+from service.telemetry.inference_counts import InferenceCounts
+
+
+class Engine:
+    """Loads the artifact that the settings name; ready once constructed.
+
+    Attributes:
+        counts: what this process answered with it.
+
+    Args:
+        collector: where it hands in what its norms see; one of its own where it is not given.
+        artifact: the artifact, where it was read already.
+
+    Raises:
+        ArtifactError: the artifact is missing, half-written or altered.
+        DeviceError: the device cannot be had.
+    """
+
+    def __init__(
+        self, settings: Settings, collector: Statistics | None = None, artifact: Artifact | None = None
+    ) -> None:
+        settings, artifact = scaled(settings), artifact or read_artifact(settings.model)
+        self.manifest = artifact.manifest
+        self.identity = {"model": self.manifest.name, "version": self.manifest.version}
+        self.max_rows = settings.max_rows
+        self.inputs = make_input_encoder(artifact)
+        self.encoder = Encoder(artifact, settings.device, settings.threads)
+        self.placement = self.encoder.placement
+        self.collector: Statistics = collector or Collector(artifact, settings)
+        self.sampler = make_sampler(artifact, self.encoder, settings)
+        own = self.collector.baselines[0] if isinstance(self.collector, Collector) else None
+        self.baseline = own or read_baseline(artifact)
+        self.timeout = settings.timeout
+        self.counts = InferenceCounts()
+        runner = Runner(self.encoder, self.collector, self.sampler, self.counts)
+        self.batcher = Batcher(
+            runner.run,
+            after=runner.look_deeper,
+            max_batch_tokens=settings.max_batch_tokens or batch_tokens(self.placement.device),
+            max_queue_tokens=settings.max_queue_tokens,
+            offload=self.placement.device != "cpu",
+        )
+
+    def start(self) -> None:
+        """Begins to keep statistics, where the settings ask for it."""
+        self.collector.start()
+
+    async def close(self) -> None:
+        """Answers what was accepted, and keeps the statistics a last time."""
+        await self.batcher.close()
+        self.collector.close()
+
+    def encode(self, inputs: Any) -> list[EncodedInput]:
+        """What a client sent, 1 to max_rows inputs or a single text, ready to run.
+
+        Raises:
+            InvalidInput: it cannot be answered; says which input and what is allowed.
+        """
+        return self.inputs.encode(self.as_list(inputs))
+
+    def submit(self, encoded: list[EncodedInput], receiver: Receiver, timeout: float | None = None) -> Request:
+        """Lets R >= 1 encoded inputs run with whatever else waits; rows of the answer's batch are in their order.
+
+        Args:
+            receiver: gets the answer; `service.inference.results.predictions` says whether it can be used.
+            timeout: seconds after which no answer is wanted; the service's own limit where it is not given.
+
+        Raises:
+            Unavailable, Overloaded: it cannot be answered now.
+        """
+        return self.batcher.admit([item.tokens for item in encoded], receiver, timeout or self.timeout)
+
+    async def infer(self, encoded: list[EncodedInput], timeout: float | None = None) -> Answer:
+        """The same for who can wait.
+
+        Raises:
+            InvalidInput: an input overflows the model; says which.
+            Unavailable, Overloaded, DeadlineExceeded: it cannot be answered now, or in time.
+        """
+        answer = await self.batcher.submit([item.tokens for item in encoded], timeout or self.timeout)
+        check_finite(answer.batch)
+        return answer
+
+    def as_list(self, inputs: Any) -> list[Any]:
+        """What a client sent as a list of 1 to max_rows inputs, or raises InvalidInput."""
+        rows = [inputs] if isinstance(inputs, str) else inputs
+        if not isinstance(rows, list):
+            kind = "a text or a list of texts" if self.manifest.inputs.kind == "text" else "a list of sequences"
+            raise InvalidInput("invalid_inputs", f"inputs is {describe(inputs)}, expected {kind}.")
+        self.check_rows(len(rows))
+        return rows
+
+    def check_rows(self, rows: int) -> None:
+        """Raises InvalidInput unless a request may have so many inputs."""
+        if not rows:
+            raise InvalidInput("no_inputs", f"inputs is empty, expected 1 to {self.max_rows} of them.")
+        if rows > self.max_rows:
+            raise InvalidInput("too_many_rows", f"inputs has {rows} rows, expected at most {self.max_rows}.")
+
+
+def batch_tokens(device: Device) -> int:
+    """How many tokens run together where the settings leave it open; a CPU is no faster with more."""
+    return 512 if device == "cpu" else 1024
+
+
+def make_sampler(artifact: Artifact, encoder: Encoder, settings: Settings) -> DeepSampler | None:
+    """What looks deeply at a sample of the traffic; None where the artifact or the budget allows none."""
+    if not settings.deep_budget or (graph := DeepGraph.of(artifact, encoder, settings.threads)) is None:
+        return None
+    return DeepSampler(graph.run, settings.deep_budget)
+
+
+class Runner:
+    """An encoder whose runs are counted.
+
+    Args:
+        collector: where it hands in what the norms saw.
+        sampler: looks deeply at a few sequences; None looks at none.
+        counts: of what was run.
+    """
+
+    def __init__(
+        self, encoder: Encoder, collector: Statistics, sampler: DeepSampler | None, counts: InferenceCounts
+    ) -> None:
+        self.encoder, self.collector, self.sampler, self.counts = encoder, collector, sampler, counts
+
+    def run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
+        """Runs R >= 1 sequences, and counts them."""
+        started = time.perf_counter()
+        batch = self.encoder.run(sequences)
+        ran = time.perf_counter()
+        finite = not isnan(sum(batch.scores))
+        if finite:
+            self.collector.observe(batch, ran - started)
+        packing, batch.stats_seconds = self.encoder.pack_seconds, time.perf_counter() - ran
+        self.counts.run(len(sequences), packing, ran - started - packing, batch.stats_seconds)
+        if finite or len(sequences) == 1:
+            return batch
+        # One that overflows must not reach its neighbours, and is not recorded.
+        return join([self.run([sequence]) for sequence in sequences])
+
+    def look_deeper(self, sequences: Sequence[Tokens]) -> None:
+        """Looks deeply at a few of the sequences that were answered, if there is time for it."""
+        if self.sampler is not None and self.sampler.due:
+            spent = self.sampler.spent
+            self.collector.observe_deep(self.sampler.look(sequences), self.sampler.spent - spent)

@@ -1,0 +1,114 @@
+"""The models that a service answers for, by name and version."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+from runtime.errors import Unavailable, UnknownModel
+from runtime.manifest import version_order
+from service.inference.engine import Engine
+from service.telemetry.inference_counts import Counted
+
+
+class Models:
+    """Engines that answer, by the name and version in their manifests.
+
+    They change in the event loop alone, in one step; who has found an engine has its answer from it, however long it
+    takes: an engine that was replaced is closed by nobody, and gone when nobody holds it any more.
+
+    Args:
+        engines: those that answer from the start on.
+        default_name: the default model; where it is not given, the first engine's.
+
+    Attributes:
+        default: what answers a request that names no model: the default model's highest version. While that model is
+            not loaded, whatever is asked of it raises Unavailable.
+        counted: what was answered with each engine that there ever was.
+    """
+
+    default: Engine
+
+    def __init__(self, *engines: Engine, default_name: str | None = None) -> None:
+        self._engines: dict[str, dict[str, Engine]] = {}
+        self.counted = Counted()
+        for engine in engines:
+            self.counted.add(engine.manifest.digest, engine.counts)
+            self._engines.setdefault(engine.manifest.name, {})[engine.manifest.version] = engine
+        self.default_name = default_name or next(iter(self._engines), "")
+        self._find_default()
+
+    def __iter__(self) -> Iterator[Engine]:
+        return (engine for versions in self._engines.values() for engine in versions.values())
+
+    def replace(self, name: str, engines: Iterable[Engine]) -> None:
+        """From now on, these are the engines of a model; none unloads it."""
+        changed = {other: versions for other, versions in self._engines.items() if other != name}
+        if versions := {engine.manifest.version: engine for engine in engines}:
+            changed[name] = versions
+        for engine in versions.values():
+            self.counted.add(engine.manifest.digest, engine.counts)
+        self._engines = changed  # in one step: other threads read it
+        self._find_default()
+
+    def names(self) -> list[str]:
+        """The models that answer, by name."""
+        return sorted(self._engines)
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model that answer, lowest first; empty where there are none."""
+        return sorted(self._engines.get(name, {}), key=version_order)
+
+    def find(self, name: str | None = None, version: str | None = None) -> Engine:
+        """The engine of a model and version: by default the default model's, and the highest.
+
+        Raises:
+            UnknownModel: there is none; says which there are.
+        """
+        if name is None:
+            if version is None:
+                return self.default
+            name = self.default_name
+        engines = self._engines.get(name, {})  # of one moment: it may be replaced meanwhile
+        if not engines:
+            raise UnknownModel(f"There is no model {name!r} here, there is {', '.join(self.names()) or 'none'}.")
+        versions = sorted(engines, key=version_order)
+        if version is None:
+            version = versions[-1]
+        if version not in engines:
+            raise UnknownModel(f"There is no version {version!r} of {name} here, there is {', '.join(versions)}.")
+        return engines[version]
+
+    @property
+    def full(self) -> bool:
+        """Whether whatever is asked would be refused; not told where there are several to ask."""
+        return self._only is not None and self._only.batcher.full
+
+    def start(self) -> None:
+        """Begins to keep statistics, where the settings ask for it."""
+        for engine in self:
+            engine.start()
+
+    async def close(self) -> None:
+        """Answers what was accepted, and keeps the statistics a last time."""
+        for engine in self:
+            await engine.close()
+
+    def _find_default(self) -> None:
+        engines = list(self)
+        self._only = engines[0] if len(engines) == 1 else None
+        if self.default_name in self._engines:
+            self.default = self.find(self.default_name)
+        else:
+            self.default = cast(Engine, NoEngine(self.default_name))
+
+
+class NoEngine:
+    """Stands where the default engine would: whatever is asked of it raises Unavailable."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise Unavailable(
+            f"The default model {self._name!r} is not loaded: "
+            f"load it with POST /v2/repository/models/{self._name}/load."
+        )

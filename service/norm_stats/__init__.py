@@ -1,0 +1,1 @@
+"""What the normalization layers saw, as it is asked for."""

@@ -1,0 +1,194 @@
+"""The collector: where every worker hands in what its norms saw, and where the statistics endpoints ask."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from pydantic_core import to_json
+
+from runtime.artifact import Artifact
+from runtime.drift.baseline import Baseline, parse_baseline, read_baseline
+from runtime.drift.detector import Standing
+from runtime.errors import ArtifactError, InvalidInput
+from runtime.graph.batch import EncodedBatch
+from runtime.statistics.deep import DeepState
+from runtime.statistics.recorder import NormRecorder
+from runtime.statistics.windows import Span
+from runtime.store.document import StateDocument
+from runtime.store.sqlite import Kept, StateStore, Storage, kept_version
+from service.norm_stats import report
+from service.norm_stats.history import history
+from service.norm_stats.interface import VERSION, WINDOW, Asked, Glance, parse_window
+from service.norm_stats.report import Seen, glance
+from service.schemas.base import Body
+from service.schemas.norm_stats import Overhead
+from service.schemas.windows import BaselineResponse
+from service.settings import Settings
+
+logger = logging.getLogger("addnorm.statistics")
+
+BASELINE_REQUESTS = 100  # a baseline of fewer would be mostly noise
+
+
+def as_json(body: Body) -> bytes:
+    return body.model_dump_json(exclude_unset=True).encode()
+
+
+class Collector:
+    """Records what the norms of one artifact see, judges it, and keeps it over restarts.
+
+    Args:
+        workers: processes that hand in; their time is what overheads are shares of.
+
+    Raises:
+        ArtifactError: the artifact's baseline cannot be used.
+    """
+
+    def __init__(self, artifact: Artifact, settings: Settings, workers: int = 1) -> None:
+        self.manifest, self.workers = artifact.manifest, workers
+        self.deep_budget = settings.deep_budget
+        self.baselines = [read_baseline(artifact)]  # the last one is in force
+        self.taken: list[bytes] = []  # those taken from live traffic, as they are kept
+        self.recorder = NormRecorder(self.manifest.layers, self.baseline.summarize)
+        self.standing = Standing(self.recorder.traffic, self.recorder.bucket)
+        self.siblings: Callable[[str, str], list[Collector]] = lambda _model, _version: []  # in this process
+        self.store = StateStore(settings.state, self.manifest)
+        if (kept := self.store.load()) is not None:
+            self._resume(kept)
+
+    @property
+    def baseline(self) -> Baseline:
+        return self.baselines[-1]
+
+    def start(self) -> None:
+        """Begins to keep statistics, where the settings ask for it."""
+        self.store.start(self._to_keep)
+
+    def keep(self) -> None:
+        """Keeps what changed, for an owner that does so every second itself, in the place of `start`."""
+        self.store.save_changed(self._to_keep)
+
+    def close(self) -> None:
+        """Keeps the statistics a last time, where `start` was called, and lets their file go."""
+        self.store.stop()
+
+    def observe(self, batch: EncodedBatch, seconds: float) -> None:
+        """Counts a batch that took `seconds` to run."""
+        self.recorder.observe(batch, seconds)
+
+    def observe_deep(self, state: DeepState, seconds: float) -> None:
+        """Counts a deep look that took `seconds`."""
+        self.recorder.observe_deep(state, seconds)
+
+    def storage(self) -> Storage:
+        return self.store.storage
+
+    def all_layers(self, asked: Asked) -> bytes:
+        return as_json(report.all_layers(self, self._seen(self._span(asked))))
+
+    def one_layer(self, asked: Asked, name: str) -> bytes:
+        return as_json(report.one_layer(self, name, self._seen(self._span(asked))))
+
+    def state(self, asked: Asked) -> bytes:
+        """The mergeable state of a window."""
+        recorded = self.recorder.window(self._span(asked))
+        return to_json(StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep).to_dict())
+
+    def history(self, asked: Asked) -> bytes:
+        """A window slice by slice."""
+        return as_json(history(self.manifest, self.baseline.reference, self.recorder, self._span(asked)))
+
+    def compare(self, asked: Asked, against: str) -> bytes:
+        """A window against another one, or against what another version of the model saw."""
+        seen = self._seen(self._span(asked))
+        if against.startswith(VERSION):
+            other = self._other_version(against.removeprefix(VERSION))
+            return as_json(report.compare(self, seen, Seen.of_document(other), other.version, other.layers))
+        return as_json(report.compare(self, seen, self._seen(self._span(Asked(against), "against"))))
+
+    def take_baseline(self, asked: Asked) -> bytes:
+        """Makes a window of live traffic the new baseline, beside the old ones.
+
+        Raises:
+            InvalidInput: the window holds too few requests.
+        """
+        recorded = self.recorder.window(self._span(asked))
+        if recorded.state.requests < BASELINE_REQUESTS:
+            raise InvalidInput(
+                "too_few_requests",
+                f"The window holds {recorded.state.requests} requests, a baseline needs at least {BASELINE_REQUESTS}: "
+                "ask for a longer one.",
+            )
+        self.baselines.append(self.baseline.taken_from(recorded))
+        self.taken.append(self.baseline.to_json())
+        return self._baseline_in_force()
+
+    def drop_baseline(self) -> bytes:
+        """Goes back to the baseline before.
+
+        Raises:
+            InvalidInput: the artifact's own is in force.
+        """
+        if len(self.baselines) == 1:
+            raise InvalidInput("no_live_baseline", "The artifact's own baseline is in force: there is nothing to undo.")
+        self.baselines.pop()
+        self.taken.pop()
+        return self._baseline_in_force()
+
+    def overhead(self) -> Overhead:
+        """What the statistics cost since this process started."""
+        costs = self.recorder.costs
+        elapsed = max(self.recorder.clock() - costs.started, 1e-9) * self.workers
+        busy = costs.serving + costs.recording
+        return Overhead(
+            always_on=costs.recording / busy if busy else 0.0, deep=costs.deep / elapsed, deep_budget=self.deep_budget
+        )
+
+    def _other_version(self, version: str) -> StateDocument:
+        """What another version saw: in this process, or as it is kept."""
+        for sibling in self.siblings(self.manifest.name, version):
+            if sibling is not self:
+                return sibling.document()
+        return kept_version(self.store.directory, self.manifest, version)
+
+    def document(self) -> StateDocument:
+        """What was recorded since counting began."""
+        recorded = self.recorder.window(None)
+        return StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep)
+
+    def glance(self) -> Glance:
+        """The few numbers of the last hour that are worth watching all the time."""
+        state = self.recorder.window(self._span(Asked(WINDOW))).state
+        return glance(self.manifest, self.baseline, state, self.overhead())
+
+    def _baseline_in_force(self) -> bytes:
+        self.recorder.summarize = self.baseline.summarize
+        return as_json(
+            BaselineResponse(
+                model=self.manifest.name,
+                version=self.manifest.version,
+                baseline=report.baseline_source(self.baseline),
+                kept=len(self.taken),
+            )
+        )
+
+    def _span(self, asked: Asked, name: str = "window") -> Span | None:
+        return parse_window(*asked, self.recorder.clock(), name)
+
+    def _seen(self, span: Span | None) -> Seen:
+        recorder = self.recorder
+        standing_since = partial(self.standing.since, self.baseline.reference)
+        return Seen(recorder.window(span), recorder.since, standing_since, self.overhead())
+
+    def _resume(self, kept: Kept) -> None:
+        document = kept.document
+        self.recorder.resume(document.state, document.deep, document.covered.start, kept.buckets)
+        try:
+            self.baselines += [parse_baseline(content, self.manifest, "A kept baseline") for content in kept.baselines]
+            self.taken = list(kept.baselines)
+        except ArtifactError as error:
+            logger.warning("%s The artifact's own is in force.", error)
+        self.recorder.summarize = self.baseline.summarize
+
+    def _to_keep(self, newest: dict[str, int]) -> Kept:
+        return Kept(self.document(), self.recorder.buckets(newest), list(self.taken))

@@ -1,0 +1,138 @@
+"""Which stretch of time a client asks for: a named window, or from and to."""
+
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from runtime.drift.detector import State
+from runtime.errors import InvalidInput
+from runtime.graph.batch import EncodedBatch
+from runtime.statistics.deep import DeepState
+from runtime.statistics.windows import Span
+from runtime.store.sqlite import Storage
+from service.schemas.norm_stats import Overhead
+
+VERSION = "version:"
+
+NAMED = {"5m": 300, "1h": 3600, "24h": 86400}
+ALL = "all"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+WINDOW = "1h"
+
+
+class Asked(NamedTuple):
+    """The stretch of time that a client asks for, in its own words (service/norm_stats/interface.py)."""
+
+    window: str | None = None
+    start: str | None = None
+    end: str | None = None
+
+
+class LayerGlance(NamedTuple):
+    """One place in the network.
+
+    Attributes:
+        mean, variance: averages over tokens of each token's mean and variance where it enters the norm; None at the two
+            ends of the network, and while there was no traffic.
+        score, threshold: its drift, and from where on it counts as such; None where nothing can be judged.
+    """
+
+    name: str
+    mean: float | None
+    variance: float | None
+    score: float | None
+    threshold: float | None
+
+
+class Glance(NamedTuple):
+    """A model's statistics of the last hour.
+
+    Attributes:
+        state: the verdict's.
+        requests: inputs that it is about.
+        layers: input, every norm, output.
+        overhead: what the statistics cost.
+    """
+
+    state: State
+    requests: int
+    layers: list[LayerGlance]
+    overhead: Overhead
+
+
+class Statistics(Protocol):
+    """What an engine hands in to and the endpoints ask: a Collector in this process, or in another.
+
+    Answers are JSON, so that they cross from process to process and out to the client as they are.
+
+    Attributes:
+        workers: processes that hand in.
+    """
+
+    workers: int
+
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def observe(self, batch: EncodedBatch, seconds: float) -> None: ...
+    def observe_deep(self, state: DeepState, seconds: float) -> None: ...
+    def storage(self) -> Storage: ...
+    def all_layers(self, asked: Asked) -> bytes: ...
+    def one_layer(self, asked: Asked, name: str) -> bytes: ...
+    def state(self, asked: Asked) -> bytes: ...
+    def history(self, asked: Asked) -> bytes: ...
+    def compare(self, asked: Asked, against: str) -> bytes: ...
+    def take_baseline(self, asked: Asked) -> bytes: ...
+    def drop_baseline(self) -> bytes: ...
+    def overhead(self) -> Overhead: ...
+    def glance(self) -> Glance: ...
+
+
+def parse_window(
+    window: str | None, start: str | None, end: str | None, now: float, name: str = "window"
+) -> Span | None:
+    """The span that is asked for; None for all traffic.
+
+    Args:
+        window: 5m, 1h, 24h or all.
+        start: ISO 8601 (UTC where it names no zone) or Unix seconds; excludes `window`.
+        end: the same; now where it is missing.
+        now: Unix seconds.
+        name: what the client calls the window, for the error.
+
+    Raises:
+        InvalidInput: it names no window, or nothing lies in it.
+    """
+    if start is None and end is None:
+        if window is None or window == ALL:
+            return None
+        if window not in NAMED:
+            raise InvalidInput("invalid_window", f"{name} is {window!r}, expected one of {', '.join(NAMED)}, {ALL}.")
+        return Span(now - NAMED[window], now)
+    if window is not None:
+        raise InvalidInput("invalid_window", "window is given together with from or to, expected one or the other.")
+    if start is None:
+        raise InvalidInput("invalid_window", "to is given without from, expected both, or from alone.")
+    span = Span(parse_time("from", start), min(parse_time("to", end), now) if end is not None else now)
+    if not span.start < span.end:
+        raise InvalidInput(
+            "invalid_window", f"from ({start}) is not before to ({end or 'now'}), expected an earlier time."
+        )
+    return span
+
+
+def parse_time(name: str, value: str) -> float:
+    """Unix seconds of an ISO 8601 time or of a number."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(value.replace(" ", "+"))  # a plus sign in a URL arrives as a space
+        except ValueError:
+            raise InvalidInput(
+                "invalid_window",
+                f"{name} is {value!r}, expected ISO 8601 such as 2026-01-31T14:05:00Z, or Unix seconds.",
+            ) from None
+        seconds = (moment - EPOCH if moment.tzinfo else moment.replace(tzinfo=UTC) - EPOCH).total_seconds()
+    if not 0 <= seconds < 1e11:
+        raise InvalidInput("invalid_window", f"{name} is {value}, expected a time from 1970 on, before the year 5138.")
+    return seconds

@@ -1,1 +1,0 @@
-"""Open Inference Protocol v2 over REST, as Triton's and KServe's clients speak it."""

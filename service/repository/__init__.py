@@ -1,0 +1,1 @@
+"""Models on disk, which of them are served, and how that changes."""

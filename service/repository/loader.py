@@ -1,0 +1,86 @@
+"""Loads and unloads models in this process, while it answers: a new engine is built in a thread, then takes over."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from runtime.artifact import Artifact
+from runtime.errors import AddNormError, Unavailable
+from service.inference.engine import Engine
+from service.inference.registry import Models
+from service.norm_stats.pool import Collectors
+from service.repository.catalog import Catalog
+from service.repository.change import Change, Failures
+from service.settings import Settings
+
+logger = logging.getLogger("addnorm.service")
+
+Engines = dict[str, Engine]  # by their artifact's digest
+Makers = Mapping[str, Callable[[], Engine]]  # the same, before they are made
+
+
+def open_all(settings: Settings) -> tuple[Catalog, Collectors]:
+    """What the settings name, read and verified, and a collector for each artifact.
+
+    Raises:
+        ArtifactError: nothing can be served; says why.
+        SettingError: a setting names what cannot be used.
+    """
+    catalog, collectors = Catalog.open(settings), Collectors(settings, settings.workers)
+    while failures := collectors.open_all(catalog.artifacts()):
+        replan(catalog, catalog.artifacts(), failures)
+    return catalog, collectors
+
+
+def replan(catalog: Catalog, artifacts: Iterable[Artifact], failures: Failures) -> None:
+    """Leaves out those that cannot run, for what else there is of their models; raises why if nothing is left."""
+    for artifact in artifacts:
+        if artifact.manifest.digest in failures:
+            catalog.reject(Change(artifact.manifest.name, {}, [artifact]), failures)
+            catalog.commit(catalog.mend(artifact.manifest.name))
+    if not catalog.served:
+        raise next(iter(failures.values()))
+
+
+def makers(artifacts: Iterable[Artifact], make: Callable[[Artifact], Engine]) -> Makers:
+    return {artifact.manifest.digest: partial(make, artifact) for artifact in artifacts}
+
+
+def build(makers: Makers) -> tuple[Engines, dict[str, AddNormError]]:
+    """The engines, and why there is none of the others; by digest."""
+    engines, failures = Engines(), dict[str, AddNormError]()
+    for digest, make in makers.items():
+        try:
+            engines[digest] = make()
+        except AddNormError as error:
+            failures[digest] = error
+        except Exception:  # it concerns one model: the others go on
+            failures[digest] = defect(digest)
+    return engines, failures
+
+
+def defect(what: str) -> Unavailable:
+    """For one who asked for what met a defect of the service, which is logged."""
+    logger.exception("defect while loading %s", what)
+    return Unavailable("The service has a defect that this model shows; its log has the details.")
+
+
+def one_thread() -> ThreadPoolExecutor:
+    """Where sessions are built: in one thread all of them, for every thread that does keeps memory of its own."""
+    return ThreadPoolExecutor(1, thread_name_prefix="addnorm-load")
+
+
+def by_digest(models: Models) -> Engines:
+    return {engine.manifest.digest: engine for engine in models}
+
+
+def log_change(change: Change) -> None:
+    if change.artifacts:
+        logger.info("model %s is served in version %s", change.name, ", ".join(sorted(change.artifacts)))
+    else:
+        logger.info("model %s is not served any more", change.name)
+
+
+def log_failure(name: str, error: AddNormError) -> None:
+    logger.error("model %s stays as it was: %s", name, error)

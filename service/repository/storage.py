@@ -1,0 +1,147 @@
+"""The model repository on disk: which models and versions there are, and reading them.
+
+DIRECTORY/NAME/VERSION/ are artifacts. What begins with a dot is none of them: artifacts are written there and renamed.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+from runtime.artifact import Artifact, read_artifact, read_manifest
+from runtime.errors import ArtifactError, InvalidInput, SettingError, UnknownModel
+from runtime.manifest import MANIFEST, Manifest, version_order
+
+# Of every file of a version: its name, size in bytes, time of its last change and number on its disk.
+Signature = frozenset[tuple[str, str, int, int, int]]
+
+logger = logging.getLogger("addnorm.service")
+
+
+class Repository:
+    """The artifacts below a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def scan(self) -> dict[str, list[str]]:
+        """The versions of every model, lowest first, the models by name.
+
+        Raises:
+            SettingError: the directory cannot be read.
+        """
+        try:
+            found = {name: folders(self.directory / name) for name in folders(self.directory)}
+        except OSError as error:
+            raise SettingError(
+                f"{self.directory} cannot be read ({error.strerror}): name the directory that holds NAME/VERSION/."
+            ) from error
+        return {name: sorted(versions, key=version_order) for name, versions in sorted(found.items()) if versions}
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, lowest first.
+
+        Raises:
+            InvalidInput: no model can have that name.
+            UnknownModel: there is none; says which there are.
+        """
+        check_name("model", name)
+        found = self.scan()
+        if name not in found:
+            raise UnknownModel(f"There is no model {name!r} in {self.directory}, there is {listed(found)}.")
+        return found[name]
+
+    def digest(self, name: str, version: str) -> str:
+        """The digest of a version's manifest, which tells whether it is the one that was read before.
+
+        Raises:
+            ArtifactError: it cannot be read.
+        """
+        return read_manifest(self.directory / name / version / MANIFEST).digest
+
+    def read(self, name: str, version: str) -> Artifact:
+        """Reads and verifies a version.
+
+        Raises:
+            ArtifactError: it is missing, half-written or altered, or its manifest names another model or version.
+        """
+        artifact = read_artifact(self.directory / name / version)
+        check_place(artifact.path, artifact.manifest)
+        return artifact
+
+    def signatures(self) -> dict[str, Signature]:
+        """What tells whether anything of a model changed, by its name.
+
+        Raises:
+            SettingError: the directory cannot be read.
+        """
+        return {
+            name: frozenset(entry for version in versions for entry in self._files(name, version))
+            for name, versions in self.scan().items()
+        }
+
+    def _files(self, name: str, version: str) -> list[tuple[str, str, int, int, int]]:
+        found = [(version, "", 0, 0, 0)]
+        try:
+            for entry in os.scandir(self.directory / name / version):
+                stat = entry.stat()
+                found.append((version, entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+        except OSError:  # it is being written or removed: another look shows what has become of it
+            pass
+        return found
+
+
+def folders(directory: Path) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuses what is no name of a directory in the repository, before anything is looked up."""
+    if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        raise InvalidInput(
+            "invalid_name",
+            f"{name!r} names no {what}: expected the name of a directory, without slashes and without a dot before it.",
+        )
+
+
+def check_place(path: Path, manifest: Manifest) -> None:
+    said, found = f"{manifest.name}/{manifest.version}", f"{path.parent.name}/{path.name}"
+    if said != found:
+        raise ArtifactError(f"{path} holds {said}, as its manifest says: move it there, or export it as {found}.")
+
+
+def listed(names: dict[str, list[str]]) -> str:
+    return ", ".join(names) or "none"
+
+
+class Watch:
+    """Looks at a repository again and again; what there is when it is made is no change.
+
+    A change counts once it has stood still from one look to the next: an artifact that is copied takes its time.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self.known = repository.signatures()
+        self.seen = self.known.copy()
+
+    def changed(self) -> list[str]:
+        """The models of which something changed.
+
+        A repository that cannot be read or is empty has not changed: it is a disk that is away.
+        """
+        try:
+            found = self.repository.signatures()
+        except SettingError as error:
+            logger.warning("%s What is loaded goes on.", error)
+            return []
+        if not found:
+            return []
+        before, self.seen = self.seen, found
+        names = sorted(found.keys() | self.known.keys())
+        changed = [name for name in names if self.known.get(name) != found.get(name) == before.get(name)]
+        for name in changed:
+            self.known.pop(name, None)
+            if name in found:
+                self.known[name] = found[name]
+        return changed

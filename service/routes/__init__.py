@@ -1,1 +1,0 @@
-"""The service's own HTTP routes, a module for each subject."""

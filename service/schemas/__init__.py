@@ -1,0 +1,1 @@
+"""Bodies of the service's own API, a file for each subject."""

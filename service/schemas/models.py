@@ -1,0 +1,99 @@
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from runtime.manifest import Plan, PlanName, PlanSource
+from service.schemas.base import Body
+
+
+class PlanInUse(Body):
+    """Which of ONNX Runtime's graph optimizations the session goes without, and why."""
+
+    name: PlanName
+    """default: all are on; unfused: Add and LayerNormalization stay apart."""
+    source: PlanSource
+    """measured: by export, for this provider and release of ONNX Runtime; rule: by what is known of them."""
+    measured: Plan | None
+    """What export measured."""
+
+
+class ModelResponse(Body):
+    """One model that is served, and where it really runs."""
+
+    model: str
+    version: str
+    task: str
+    labels: list[str]
+    inputs: dict[str, Any]
+    layers: list[str]
+    provider: str
+    """ONNX Runtime's execution provider in use."""
+    device: str
+    requested_device: str
+    fallback_reason: str
+    """Why `auto` fell back to the CPU; empty where it did not."""
+    training: dict[str, Any]
+    precision: dict[str, Any]
+    """`kind`: fp32, int8 or fp16; of the lower ones, what export measured against float32."""
+    plan: PlanInUse
+
+
+class Live(Body):
+    status: Literal["live"] = "live"
+
+
+class Ready(Body):
+    """Where the default model runs, and where its statistics are kept; and which models there are."""
+
+    status: Literal["ready"] = "ready"
+    model: str
+    version: str
+    provider: str
+    device: str
+    requested_device: str
+    fallback_reason: str
+    workers: int
+    """Processes that answer on this port; the statistics are of all of them."""
+    statistics: Literal["memory", "disk", "disk_failing"]
+    """disk_failing: they cannot be written, and stay in memory until they can."""
+    models: dict[str, list[str]]
+    """Every model that is loaded, with its versions, lowest first."""
+
+
+class IndexRequest(Body):
+    """What to list; as the repository extension of the Open Inference Protocol has it."""
+
+    ready: bool = Field(False, strict=True)
+    """Whether to list only what answers."""
+
+
+class IndexEntry(Body):
+    """A version of a model."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str
+    """Why it is not served; or, beside READY, why what lies there now could not take its place."""
+
+
+class LoadParameters(Body):
+    version: str | Annotated[int, Field(strict=True)] | None = None
+    """The version to load beside those that are served; the highest ones where it is missing."""
+
+
+class LoadRequest(Body):
+    """How to load a model."""
+
+    parameters: LoadParameters = LoadParameters()
+
+
+class UnloadParameters(Body):
+    unload_dependents: bool = Field(False, strict=True)
+    """No model here depends on another."""
+
+
+class UnloadRequest(Body):
+    """How to unload a model."""
+
+    parameters: UnloadParameters = UnloadParameters()

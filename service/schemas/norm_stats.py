@@ -1,0 +1,211 @@
+"""The bodies of the statistics endpoints."""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from runtime.manifest import LayerKind
+from service.schemas.base import Body
+from service.schemas.deep import DeepStatistics, FeatureMoments, FeatureShift
+
+
+class Summary(Body):
+    """A distribution over tokens: everything exact but the quantiles, which are within 0.8 %.
+
+    Extremes and outer quantiles are withheld (null) where fewer than 30 requests are behind them: they would tell too
+    much of single ones.
+    """
+
+    mean: float
+    std: float
+    min: float | None
+    max: float | None
+    p01: float | None
+    p50: float
+    p99: float | None
+
+
+class LayerState(Body):
+    """What entered a norm: the distribution over tokens of each token's mean and variance over its features."""
+
+    tokens: int
+    mean: Summary | None
+    """None while no token was seen."""
+    variance: Summary | None
+    residual_norm: float | None
+    """Root mean square length of the token vectors."""
+    saturated: float | None
+    """Share of tokens whose variance is at most eps."""
+    not_finite: int
+    """Tokens with a NaN or infinite mean or variance; they are left out of everything else."""
+    features: FeatureMoments | None = None
+    """BatchNorm only; withheld below 30 requests."""
+
+
+class LayerDrift(Body):
+    """Whether a layer departs from the validation data (docs/drift.md)."""
+
+    state: Literal["ok", "drift", "insufficient_data"]
+    score: float | None = None
+    """Distance of the window from the validation data, given its size and its topics."""
+    threshold: float | None = None
+    """The score above which the layer departs."""
+    effect: float | None = None
+    """The same distance in sigma of single requests; below 0.1 it is never drift."""
+    mean_shift: float | None = None
+    """Average token mean, live minus baseline, in baseline sigma."""
+    log_variance_ratio: float | None = None
+    """ln(live / baseline) of the average token variance."""
+    wasserstein: float | None = None
+    """Area between the distribution functions, in baseline sigma."""
+    psi: float | None = None
+    """Population stability index over baseline deciles."""
+
+
+class Distribution(Body):
+    """Shares of tokens in bins of equal width that leave out the outermost 0.2 % at each end."""
+
+    edges: list[float]
+    """One more than there are bins."""
+    live: list[float] | None
+    """Withheld (null) below 30 requests."""
+    baseline: list[float]
+
+
+class Distributions(Body):
+    """Of the tokens' means and variances."""
+
+    mean: Distribution
+    variance: Distribution
+
+
+class LayerStatistics(Body):
+    """One normalization layer, live and as it was on the validation data."""
+
+    name: str
+    kind: LayerKind
+    placement: Literal["post", "pre"]
+    d_model: int
+    eps: float
+    live: LayerState
+    baseline: LayerState
+    drift: LayerDrift
+    running: FeatureMoments | None = None
+    """BatchNorm only: the moments it normalizes with."""
+    deep: DeepStatistics | None = None
+    """None where the artifact has no deep graph."""
+    distributions: Distributions | None = None
+    """Where one layer is asked for."""
+
+
+class BaselineSource(Body):
+    """What traffic is compared with."""
+
+    source: Literal["validation", "live"]
+    """validation: the artifact's own; live: a window of traffic that was made the baseline."""
+    requests: int
+    tokens: int
+    taken: str | None
+    """Live: the end of that window; UTC, ISO 8601."""
+
+
+class Overhead(Body):
+    """What the statistics cost since this service started."""
+
+    always_on: float
+    """Time spent adding up what the graph says of every request / time spent serving. The graph's own share is not in
+    it: docs/benchmarks.md."""
+    deep: float
+    """What looking deeply at a sample cost / time passed, over all workers; a look is charged thrice its own time."""
+    deep_budget: float
+    """The most that `deep` may be."""
+
+
+class Window(Body):
+    """The traffic that `live` is about, in whole time buckets."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    start: str = Field(alias="from")
+    """UTC, ISO 8601."""
+    end: str = Field(alias="to")
+    requests: int
+    tokens: int
+
+
+class Verdict(Body):
+    """Whether the traffic still looks as it did in training."""
+
+    state: Literal["ok", "mix_shift", "drift", "insufficient_data"]
+    sentence: str
+    since: str | None
+    """Drift and mix shift: when the stretch of time began that ends now and is judged so throughout; UTC, ISO 8601."""
+    first_layer: str | None
+    """Where drift shows first, in network order: input, a norm or output."""
+    features: list[FeatureShift]
+    """Drift: the features of that layer's output that moved most; empty where too few requests were looked at."""
+
+
+class InputState(Body):
+    """Averages over requests."""
+
+    tokens: float
+    """Tokens of a request; a geometric mean."""
+    token_length: float
+    """Characters of a token."""
+
+
+class InputStatistics(Body):
+    """The input, as a layer before the first."""
+
+    name: str
+    live: InputState | None
+    baseline: InputState
+    drift: LayerDrift
+
+
+class OutputState(Body):
+    """Averages over requests."""
+
+    surprise: float
+    """-ln of the top probability."""
+    log_sum_exp: float
+    """Log-sum-exp of the logits."""
+
+
+class OutputStatistics(Body):
+    """The output head, as one more layer."""
+
+    name: str
+    live: OutputState | None
+    baseline: OutputState
+    drift: LayerDrift
+
+
+class NormStatsHead(Body):
+    model: str
+    version: str
+    requests: int
+    """Inputs answered since then; a request of three texts counts three."""
+    tokens: int
+    """Valid tokens that entered every norm."""
+    since: str
+    """When counting began, UTC, ISO 8601."""
+    baseline: BaselineSource
+    window: Window
+    verdict: Verdict
+    overhead_ratio: Overhead | None
+    """None for merged states."""
+
+
+class NormStatsResponse(NormStatsHead):
+    input: InputStatistics | None
+    """None where the baseline cannot judge."""
+    layers: list[LayerStatistics]
+    """In network order."""
+    output: OutputStatistics | None
+    """None where the baseline cannot judge."""
+
+
+class LayerResponse(NormStatsHead):
+    layer: LayerStatistics

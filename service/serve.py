@@ -1,0 +1,117 @@
+"""`addnorm serve`: one process or several that answer, with a word on how to use them."""
+
+import gc
+import logging
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from runtime.graph.session import Placement
+from runtime.graph.session import logger as session_logger
+from runtime.manifest import Manifest, version_order
+from service.cpus import scaled
+from service.process import Process
+from service.repository.catalog import Catalog
+from service.repository.control import load_all
+from service.repository.loader import open_all
+from service.settings import Settings
+from service.sockets import check_tls, listen, listen_shared
+from service.telemetry.logging import configure_logging
+
+if TYPE_CHECKING:
+    from service.workers.worker import Placements
+
+logger = logging.getLogger("addnorm.service")
+
+
+def serve(settings: Settings) -> None:
+    """Loads the model and serves it until a signal ends the process.
+
+    Raises:
+        ArtifactError: the artifact cannot be served.
+        DeviceError: the device cannot be had.
+        ListenError: the address cannot be listened on.
+        SettingError: a setting names what cannot be used.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would compete with the graph's
+    configure_logging(settings)
+    check_tls(settings)
+    settings = scaled(settings)
+    if settings.workers == 1:
+        serve_alone(settings)
+    else:
+        serve_together(settings)
+
+
+def serve_alone(settings: Settings) -> None:
+    """Everything in this process."""
+    control = load_all(settings)
+    for engine in control.models:
+        log_start(engine.manifest.name, engine.manifest.version, engine.placement)
+    listener = listen(settings.host, settings.port)
+    Process(settings, control.models, control, listener, lambda: greet(listener, control.catalog, settings)).run()
+
+
+def serve_together(settings: Settings) -> None:
+    """Workers that answer, and this process that counts for them."""
+    from service.workers.supervisor import Supervisor
+
+    catalog, collectors = open_all(settings)
+    listeners = listen_shared(settings.host, settings.port, settings.workers)
+
+    def announce(placements: "Placements") -> None:
+        for artifact in catalog.artifacts():
+            name, version = artifact.manifest.name, artifact.manifest.version
+            if (name, version) in placements:
+                log_start(name, version, placements[name, version])
+        greet(listeners[0], catalog, settings)
+
+    gc.freeze()  # what was loaded by now stays shared: the workers' garbage collectors need not touch it
+    gc.enable()
+    Supervisor(settings, catalog, collectors, listeners, announce).run()
+
+
+def log_start(name: str, version: str, placement: Placement) -> None:
+    logger.info("%s version %s on %s", name, version, placement.provider)
+    if placement.reason:
+        session_logger.info("no GPU, running on the CPU: %s", placement.reason)
+
+
+def greet(listener: socket.socket, catalog: Catalog, settings: Settings) -> None:
+    """Says where to ask, and what."""
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.tls_cert else "http"
+    served = catalog.served
+    default = next(iter(served.get(catalog.default_name, {}).values()), catalog.artifacts()[0]).manifest
+    print(welcome(browsable(host, port, scheme), example_body(default), describe(served)), flush=True)
+
+
+def describe(served: Mapping[str, Iterable[str]]) -> str:
+    """The models and their versions, lowest first, in words."""
+    models = ((name, sorted(versions, key=version_order)) for name, versions in served.items())
+    return ", ".join(f"{name} (version {', '.join(versions)})" for name, versions in models)
+
+
+def example_body(manifest: Manifest) -> str:
+    """A request body that the served model understands."""
+    if manifest.inputs.kind == "text":
+        return '{"inputs": "what is my account balance"}'
+    return '{"inputs": [[[' + ", ".join(["0"] * manifest.inputs.num_features) + "]]]}"
+
+
+def browsable(host: str, port: int, scheme: str = "http") -> str:
+    """A URL that a browser on this machine can open."""
+    if host in ("0.0.0.0", "::"):
+        host = "localhost"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def welcome(url: str, body: str, models: str) -> str:
+    return f"""
+AddNorm serves at {url} (API at {url}/docs): {models}. Try:
+
+  curl {url}/predict -d '{body}'
+  curl {url}/norm-stats
+
+Stop with Ctrl+C."""

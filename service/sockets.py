@@ -1,0 +1,55 @@
+"""Sockets to accept connections on: one, or several that share a port."""
+
+import socket
+import ssl
+import sys
+
+from runtime.errors import ListenError, SettingError
+from service.settings import Settings
+
+BACKLOG = 4096  # connections that may wait to be accepted, as far as the system allows
+
+
+def listen(host: str, port: int, shared: bool = False) -> socket.socket:
+    """A listening socket on the address, or a ListenError.
+
+    Args:
+        shared: whether other sockets of this user may listen there too; the kernel deals connections out among them.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=shared)
+    except OSError as error:
+        raise ListenError(f"{host} port {port} cannot be listened on ({error.strerror}): choose another.") from error
+
+
+def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
+    """A listening socket for each of `count` processes, all on one port; one for all where the kernel cannot deal out.
+
+    Raises:
+        ListenError: the address cannot be listened on, or another service does already.
+    """
+    if sys.platform != "linux":
+        return [listen(host, port)] * count
+    if port:
+        listen(host, port).close()  # sharing is among our own: a port that another service shares out is taken
+    first = listen(host, port, shared=True)
+    return [first] + [listen(host, first.getsockname()[1], shared=True) for _ in range(count - 1)]
+
+
+def check_tls(settings: Settings) -> None:
+    """Raises SettingError unless certificate and key are there and fit together, or neither is set."""
+    cert, key = settings.tls_cert, settings.tls_key
+    if cert is None and key is None:
+        return
+    if cert is None or key is None:
+        missing = "tls_cert" if cert is None else "tls_key"
+        raise SettingError(f"{missing} is missing: TLS needs both, a file with the certificate and one with its key.")
+    try:
+        # an empty password, so that a key that has one is refused in the place of asking for it at the terminal
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise SettingError(
+            f"{cert} and {key} cannot be used for TLS ({error}): name a certificate and its own key as PEM files, "
+            "the key without a password."
+        ) from error

@@ -1,0 +1,1 @@
+"""What the service did: counters, metrics, logs and traces."""

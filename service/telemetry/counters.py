@@ -1,0 +1,203 @@
+"""Traffic: what one process answered, counted on the way at the least possible cost.
+
+A process counts in plain lists. Four times a second it hands a snapshot of all it ever counted to the ledger, which
+adds up processes; so nothing is counted twice, and a lost snapshot costs nothing.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.types import Scope
+
+from service.batching.batcher import Batcher
+from service.batching.queue import ROW_BOUNDS, Counters
+
+PHASES = ("parse", "tokenize", "queue", "infer", "serialize", "total")
+# upper bounds of the latency buckets in seconds, each 1.6 times the one before; above the last lies another bucket
+BOUNDS = (*(float(f"{digits}e{power}") for power in range(-5, 1) for digits in (1, 1.6, 2.5, 4, 6.3)), 10.0)
+NOTED = 1024  # answers; counting them takes a tenth of a millisecond
+LEFT = 499  # stands for a status where a client left before its answer
+OTHER = "other"  # the route of what is no route
+PREDICT = "/predict"
+REASONS = {
+    400: "invalid",
+    401: "unauthorized",
+    413: "too_large",
+    422: "invalid",
+    429: "overloaded",
+    499: "abandoned",
+    500: "defect",
+    503: "unavailable",
+    504: "deadline",
+}
+STATM = Path("/proc/self/statm")
+
+
+class Phases(NamedTuple):
+    """When an answered request began (`time.perf_counter`), and how long its phases took: seconds.
+
+    `stats` is within `infer`.
+    """
+
+    started: float
+    parse: float
+    tokenize: float
+    queue: float
+    infer: float
+    serialize: float
+    stats: float
+
+
+def server_timing(phases: Phases) -> str:
+    """The header that says where an answer's time went: milliseconds, to the microsecond (W3C Server Timing)."""
+    _, parse, tokenize, queue, infer, serialize, _ = phases
+    return (
+        f"parse;dur={1e3 * parse:.3f}, tokenize;dur={1e3 * tokenize:.3f}, queue;dur={1e3 * queue:.3f}, "
+        f"infer;dur={1e3 * infer:.3f}, serialize;dur={1e3 * serialize:.3f}"
+    )
+
+
+@dataclass(slots=True)
+class Tally:
+    """All that was counted up to some moment; tallies of several processes add up.
+
+    Attributes:
+        requests: by route and status.
+        latencies: answered predictions by phase and bucket [PHASES, BOUNDS + 1].
+        seconds: sum of each phase [PHASES].
+        batch_rows: batches by their rows [ROW_BOUNDS + 1].
+        rows, tokens: that ran.
+        computed_tokens: those, and the padding between them.
+        cpu_seconds: of the processes.
+    """
+
+    requests: Counter[tuple[str, int]]
+    latencies: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    batch_rows: NDArray[np.int64]
+    rows: int = 0
+    tokens: int = 0
+    computed_tokens: int = 0
+    cpu_seconds: float = 0.0
+
+    @classmethod
+    def nothing(cls) -> Self:
+        return cls(
+            Counter(),
+            np.zeros((len(PHASES), len(BOUNDS) + 1), dtype=np.int64),
+            np.zeros(len(PHASES)),
+            np.zeros(len(ROW_BOUNDS) + 1, dtype=np.int64),
+        )
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    def __sub__(self, earlier: Self) -> Self:
+        """What came since an earlier tally of the same processes."""
+        return type(self)(*(getattr(self, each.name) - getattr(earlier, each.name) for each in fields(self)))
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """Requests that were not answered, by reason."""
+        found: Counter[str] = Counter()
+        for (_, status), count in self.requests.items():
+            if status in REASONS:
+                found[REASONS[status]] += count
+        return found
+
+
+class Gauges(NamedTuple):
+    """What is so at one moment; of several processes it adds up.
+
+    Attributes:
+        in_flight: requests that are being answered.
+        queue_requests, queue_tokens: that wait to run.
+        resident_bytes: memory in use, pages that processes share counted for each; 0 where it cannot be told.
+    """
+
+    in_flight: int = 0
+    queue_requests: int = 0
+    queue_tokens: int = 0
+    resident_bytes: int = 0
+
+    def __add__(self, other: object) -> "Gauges":
+        assert isinstance(other, Gauges)
+        return Gauges(*map(sum, zip(self, other, strict=True)))
+
+
+class Traffic:
+    """Counts what this process answers. Its event loop alone writes, so that no lock is needed.
+
+    Attributes:
+        requests: by route and status.
+        in_flight: requests that are being answered.
+    """
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.in_flight = 0
+        self._noted: list[tuple[float, ...]] = []  # phases of answers that are not counted yet
+        self._phases = Tally.nothing()
+        self._counted: dict[int, Counters] = {}  # by the identity of who counts; kept when its model has gone
+
+    def answered(
+        self, parse: float, tokenize: float, queue: float, infer: float, serialize: float, total: float
+    ) -> None:
+        """Counts the phases of a prediction that was answered (seconds): notes them here, and counts many at a time."""
+        self._noted.append((parse, tokenize, queue, infer, serialize, total))
+        if len(self._noted) >= NOTED:
+            self._count()
+
+    def _count(self) -> None:
+        noted, self._noted = self._noted, []
+        seconds = np.array(noted).reshape(-1, len(PHASES))
+        self._phases.seconds += seconds.sum(0)
+        for latencies, buckets in zip(self._phases.latencies, np.searchsorted(BOUNDS, seconds.T), strict=True):
+            latencies += np.bincount(buckets, minlength=len(latencies))
+
+    def snapshot(self, batchers: Iterable[Batcher]) -> tuple[Tally, Gauges]:
+        """All that was counted by now, and what is so now.
+
+        Args:
+            batchers: of the models that are loaded; what those of others have counted stays counted.
+        """
+        self._count()
+        batchers = list(batchers)
+        for batcher in batchers:
+            self._counted[id(batcher.counters)] = batcher.counters
+        counted = self._counted.values()
+        tally = Tally(
+            self.requests.copy(),
+            self._phases.latencies.copy(),
+            self._phases.seconds.copy(),
+            np.array([each.batch_rows for each in counted], dtype=np.int64).reshape(-1, len(ROW_BOUNDS) + 1).sum(0),
+            sum(each.rows for each in counted),
+            sum(each.tokens for each in counted),
+            sum(each.computed_tokens for each in counted),
+            time.process_time(),
+        )
+        backlogs = [batcher.backlog for batcher in batchers]
+        waiting = sum(each.requests for each in backlogs), sum(each.tokens for each in backlogs)
+        return tally, Gauges(self.in_flight, *waiting, resident_bytes())
+
+
+def route_of(scope: Scope) -> str:
+    """The path of the route that answered, with names in the place of what the client chose."""
+    if (route := scope.get("route")) is not None:
+        return route.path  # type: ignore[no-any-return]
+    return PREDICT if scope["path"] == PREDICT else OTHER  # what is refused comes to no route
+
+
+def resident_bytes() -> int:
+    """Memory that this process has in use; 0 where the system does not tell."""
+    try:
+        return int(STATM.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

@@ -1,0 +1,1 @@
+"""Several processes on one port: a supervisor, its workers, and the pipes between them."""

@@ -1,0 +1,174 @@
+"""The parent's ends of the pipes to its workers: counts what they hand in, and answers what they ask."""
+
+import logging
+import pickle
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from runtime.errors import AddNormError, Unavailable, UnknownModel
+from service.norm_stats.collector import Collector
+from service.norm_stats.pool import Collectors
+from service.telemetry.aggregator import Ledger
+from service.workers.pipe import Inbox, Outbox, open_pipe
+
+logger = logging.getLogger("addnorm.service")
+
+HAND_IN = ("observe", "observe_deep")
+ASK = (
+    "storage",
+    "all_layers",
+    "one_layer",
+    "state",
+    "history",
+    "compare",
+    "take_baseline",
+    "drop_baseline",
+    "overhead",
+    "glance",
+)
+ASK_PARENT = ("begin_load", "begin_unload", "outcome", "index")
+COUNT, ASK_LEDGER = ("count",), ("traffic", "inferences", "check_ready")  # the same, of the ledger
+PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
+
+PARENT = ""  # whom a worker asks that asks no collector
+
+
+class Link:
+    """The parent's ends of the pipes to one worker, and the worker's ends of them, as a Line.
+
+    Args:
+        ledger: where the worker's traffic is counted.
+    """
+
+    def __init__(self, workers: int, ledger: Ledger | None = None) -> None:
+        self.account = (ledger or Ledger()).open()
+        self.inbox, outbox = open_pipe()
+        orders, self.orders = open_pipe()
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
+        self.asks = Connection(ours.detach())
+        self.line = Line(outbox, Connection(theirs.detach()), orders, workers)
+
+    def hand_in(self, collectors: Collectors) -> None:
+        """Counts what the worker handed over by now."""
+        for method, of, arguments in self.inbox.receive():
+            assert method in HAND_IN + COUNT
+            taker = self.account if method in COUNT else collectors.get(of)
+            if taker is None:
+                logger.warning("what a worker saw of an artifact that was let go is not counted")
+                continue
+            try:
+                getattr(taker, method)(*arguments)
+            except Exception:  # the collector serves the other workers too
+                logger.exception("defect while counting what a worker saw")
+
+    def question(self) -> tuple[str, str, tuple[Any, ...]] | None:
+        """What the worker says: a method or a word, whom it asks, arguments. None where it is gone."""
+        try:
+            return self.asks.recv()  # type: ignore[no-any-return]
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return None
+
+    def last_words(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """What the worker, which has ended, said and nobody heard by now: a method or a word, arguments."""
+        while self.asks.poll() and (said := self.question()) is not None:
+            yield said[0], said[2]
+
+    def answer(self, asked: object, method: str, arguments: tuple[Any, ...]) -> None:
+        """Answers a question, once all that was handed in is counted.
+
+        Args:
+            asked: the collector, or what answers for the parent; None where there is none any more.
+
+        Raises:
+            OSError: the worker is gone, or does not read.
+        """
+        if asked is None:
+            self.asks.send(UnknownModel("The model was unloaded, and its statistics with it: ask for another version."))
+            return
+        if method in ASK_LEDGER:
+            asked = self.account
+        else:
+            assert method in (ASK if isinstance(asked, Collector) else ASK_PARENT)
+        self.asks.send(attempt(getattr(asked, method), *arguments))
+
+    def order(self, what: str, *arguments: object) -> None:
+        """Tells the worker what is to be served."""
+        with suppress(OSError):  # it is gone, which its end tells
+            self.orders.send((what, arguments))
+
+    def close_ours(self) -> None:
+        self.account.close()
+        self.inbox.close()
+        self.asks.close()
+        self.orders.close()
+
+    def close_theirs(self) -> None:
+        self.line.close()
+
+
+def attempt(method: Callable[..., Any], *arguments: object) -> Any:
+    """What the method gives, or the error that it ends in."""
+    try:
+        return method(*arguments)
+    except AddNormError as error:
+        return error
+    except Exception:
+        logger.exception("defect while answering a worker")
+        return RuntimeError("the collector has a defect; its log has the details")
+
+
+class Line:
+    """A worker's ends of the pipes between it and its parent.
+
+    Args:
+        outbox: where observations go.
+        asks: where questions go and answers come from.
+        orders: where the parent says what is to be served.
+        workers: how many of them there are.
+    """
+
+    def __init__(self, outbox: Outbox, asks: Connection, orders: Inbox, workers: int) -> None:
+        self.outbox, self.asks, self.orders, self.workers = outbox, asks, orders, workers
+        self._lock = threading.Lock()  # the endpoints run in threads
+
+    def say(self, what: str, *arguments: object) -> None:
+        """Tells the parent something that has no answer."""
+        with self._lock, suppress(OSError):  # without a parent, this process ends
+            self.asks.send((what, PARENT, arguments))
+
+    def hand_in(self, method: str, of: str, *arguments: object) -> None:
+        try:
+            self.outbox.send((method, of, arguments))
+        except OSError as error:
+            raise gone() from error
+
+    def ask(self, method: str, of: str, *arguments: object) -> Any:
+        """What the parent answers; raises the error that it answers with.
+
+        Args:
+            of: the digest of the artifact whose collector is asked, or PARENT.
+        """
+        try:
+            with self._lock:
+                self.asks.send((method, of, arguments))
+                answer = self.asks.recv()
+        except (OSError, EOFError) as error:
+            raise gone() from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        self.outbox.close()
+        self.asks.close()
+        self.orders.close()
+
+
+def gone() -> Unavailable:
+    return Unavailable("The process that keeps the statistics is gone, the service is stopping: try again later.")

@@ -1,0 +1,119 @@
+"""A worker process as its parent sees it: how it is forked, how it ended, when it may start again."""
+
+import multiprocessing
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+
+from service.process import STOPS
+from service.workers.channel import Link
+
+STEADY = 1.0  # a worker that lives shorter (seconds) falls
+LONGEST_PAUSE = 30.0  # seconds
+SIGNALS = (*STOPS, signal.SIGHUP)
+
+GATHER = 0.01  # seconds in which observations gather in their pipes, to be counted at once
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """A worker process, as the parent sees it.
+
+    Attributes:
+        slot: which of the listening sockets it accepts from.
+        started: seconds of the monotonic clock.
+        ready: whether it answers.
+        retiring: whether it was told to end, and another takes its place.
+    """
+
+    slot: int
+    process: BaseProcess
+    link: Link
+    started: float
+    ready: bool = False
+    retiring: bool = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid or 0
+
+    def order(self, what: str, *arguments: object) -> None:
+        """Tells it what is to be served."""
+        self.link.order(what, *arguments)
+
+
+def pause(falls: int) -> float:
+    """Seconds to wait before a worker is started that fell (ended too soon) `falls` times in a row: 0, 1, 2, 4 ..."""
+    return min(2.0 ** (falls - 1), LONGEST_PAUSE) if falls else 0.0
+
+
+def fork(body: Callable[[], None], let_go: Sequence[Callable[[], None]]) -> BaseProcess:
+    """Starts a process that calls `body`, with the signals that the parent waits for blocked.
+
+    Args:
+        let_go: what closes the parent's ends in the new process, so that the parent's death is noticed there, and
+            forgets what it has no use for. The files of the statistics are not among them: closing one would tidy it
+            up under the parent's hands.
+    """
+
+    def run() -> None:
+        for close in let_go:
+            close()
+        body()
+
+    process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they must not reach the parent's handlers in the new process
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return process
+
+
+def ended(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"signal {-exitcode}"
+    return f"exit code {exitcode}"
+
+
+@contextmanager
+def woken_by_signals() -> Iterator[tuple[int, Callable[[], int]]]:
+    """Turns the signals that stop or roll into bytes: what to wait for, and how to read the number of the next."""
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    signal.set_wakeup_fd(writing.fileno())
+    try:
+        yield reading.fileno(), lambda: reading.recv(1)[0]
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        reading.close()
+        writing.close()
+
+
+class Watched:
+    """Urgent ones, and those that can wait until more has gathered."""
+
+    def __init__(self) -> None:
+        self._everything, self._urgent = selectors.DefaultSelector(), selectors.DefaultSelector()
+
+    def add(self, fd: int, callback: Callable[[], None], urgent: bool = True) -> None:
+        for selector in (self._everything, self._urgent) if urgent else (self._everything,):
+            selector.register(fd, selectors.EVENT_READ, callback)
+
+    def remove(self, fd: int) -> None:
+        for selector in (self._everything, self._urgent):
+            if fd in selector.get_map():
+                selector.unregister(fd)
+
+    def turn(self, seconds: float) -> None:
+        """Waits for any, no longer than that, and calls back; then gathers, unless an urgent one can be read."""
+        for key, _ in self._everything.select(max(0.0, seconds)):
+            key.data()
+        self._urgent.select(GATHER)

@@ -1,0 +1,105 @@
+"""The collectors of another process: workers hand in what their norms saw, and ask them what all workers saw.
+
+A worker writes an observation to its pipe before it answers its client, and the collector's process empties every pipe
+before it answers a question. So whatever any client has had an answer for is in the statistics that a client asks for
+afterwards, whichever worker either of them meets; and a worker that is killed loses nothing that it handed over.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from runtime.graph.batch import EncodedBatch
+from runtime.statistics.deep import DeepState
+from runtime.store.sqlite import Storage
+from service.norm_stats.interface import Asked, Glance
+from service.schemas.norm_stats import Overhead
+from service.telemetry.aggregator import Report
+from service.telemetry.counters import Gauges, Tally
+from service.telemetry.inference_counts import Inferences
+from service.workers.channel import PARENT, Line
+
+
+class RemoteCollector:
+    """What an engine takes for its Collector where that is in another process.
+
+    Args:
+        of: the digest of the engine's artifact.
+    """
+
+    def __init__(self, line: Line, of: str) -> None:
+        self.line, self.of = line, of
+        self.workers = line.workers
+
+    def start(self) -> None:
+        """The collector's own process keeps the statistics."""
+
+    def close(self) -> None:
+        """Nothing waits here: every observation was handed over at once."""
+
+    def observe(self, batch: EncodedBatch, seconds: float) -> None:
+        """Hands in a batch that took `seconds` to run, without logits and embeddings, of which no statistics are kept.
+
+        Raises:
+            Unavailable: the collector is gone; an answer that cannot be counted is not given.
+        """
+        self._hand_in("observe", replace(batch, logits=batch.logits[:0], embedding=batch.embedding[:0]), seconds)
+
+    def observe_deep(self, state: DeepState, seconds: float) -> None:
+        """Hands in a deep look that took `seconds`."""
+        self._hand_in("observe_deep", state, seconds)
+
+    def storage(self) -> Storage:
+        return self._ask("storage")  # type: ignore[no-any-return]
+
+    def all_layers(self, asked: Asked) -> bytes:
+        return self._ask("all_layers", asked)  # type: ignore[no-any-return]
+
+    def one_layer(self, asked: Asked, name: str) -> bytes:
+        return self._ask("one_layer", asked, name)  # type: ignore[no-any-return]
+
+    def state(self, asked: Asked) -> bytes:
+        return self._ask("state", asked)  # type: ignore[no-any-return]
+
+    def history(self, asked: Asked) -> bytes:
+        return self._ask("history", asked)  # type: ignore[no-any-return]
+
+    def compare(self, asked: Asked, against: str) -> bytes:
+        return self._ask("compare", asked, against)  # type: ignore[no-any-return]
+
+    def take_baseline(self, asked: Asked) -> bytes:
+        return self._ask("take_baseline", asked)  # type: ignore[no-any-return]
+
+    def drop_baseline(self) -> bytes:
+        return self._ask("drop_baseline")  # type: ignore[no-any-return]
+
+    def overhead(self) -> Overhead:
+        return self._ask("overhead")  # type: ignore[no-any-return]
+
+    def glance(self) -> Glance:
+        return self._ask("glance")  # type: ignore[no-any-return]
+
+    def _hand_in(self, method: str, *arguments: object) -> None:
+        self.line.hand_in(method, self.of, *arguments)
+
+    def _ask(self, method: str, *arguments: object) -> Any:
+        return self.line.ask(method, self.of, *arguments)
+
+
+class RemoteAccount:
+    """The ledger's account of this process (a service.ledger.Owner), in its parent."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+
+    def count(self, tally: Tally, gauges: Gauges, inferences: Inferences) -> None:
+        """Hands in all that this process answered by now."""
+        self.line.hand_in("count", PARENT, tally, gauges, inferences)
+
+    def traffic(self) -> Report:
+        return self.line.ask("traffic", PARENT)  # type: ignore[no-any-return]
+
+    def inferences(self) -> Inferences:
+        return self.line.ask("inferences", PARENT)  # type: ignore[no-any-return]
+
+    def check_ready(self) -> None:
+        self.line.ask("check_ready", PARENT)

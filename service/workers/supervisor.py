@@ -1,0 +1,245 @@
+"""Several worker processes on one port, and the parent that starts them, counts for all of them and looks after them.
+
+The parent runs no graph and has no threads, so that it can fork at any time. It owns the Collectors,
+decides what is served, and keeps the listening sockets open: what connects while a worker starts again waits for it.
+"""
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from runtime.errors import AddNormError, Unavailable
+from runtime.store.sqlite import INTERVAL
+from service.norm_stats.pool import Collectors
+from service.process import GRACE
+from service.repository.catalog import Catalog
+from service.repository.change import FAILED, PREPARED, READY, SERVED, Failures
+from service.repository.rollout import Rollout
+from service.settings import Settings
+from service.telemetry.aggregator import Ledger
+from service.workers.channel import PARENT, Link
+from service.workers.fork import STEADY, Watched, Worker, ended, fork, pause, woken_by_signals
+from service.workers.worker import Placements, Share, work
+
+logger = logging.getLogger("addnorm.service")
+
+
+class Supervisor:
+    """Runs a worker for every listener, until a signal.
+
+    SIGTERM or SIGINT lets them answer what they accepted, once the drain delay is over; another signal ends that delay,
+    a further SIGINT everything. SIGHUP puts new workers in the place of the old ones, one after the other.
+
+    Args:
+        catalog: what they are to serve.
+        announce: called once, when all are ready, with where the models run.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        collectors: Collectors,
+        listeners: list[socket.socket],
+        announce: Callable[[Placements], None],
+    ) -> None:
+        self.settings, self.catalog, self.collectors = settings, catalog, collectors
+        self.listeners, self.announce, self.ledger = listeners, announce, Ledger()
+        self.rollout = Rollout(catalog, collectors, settings.watch)
+        self.placements: Placements = {}
+        self.workers: list[Worker] = []
+        self.announced = self.stopping = False
+        self.failure: AddNormError | None = None
+        self.falls: defaultdict[int, int] = defaultdict(int)  # in a row, by slot
+        self.restarts: dict[int, float] = {}  # slot -> when, on the monotonic clock
+        self.rolling: list[int] = []  # slots that are to get a new worker
+        self.leave_at = self.deadline = float("inf")
+        self.next_save = time.monotonic() + INTERVAL
+        self.lifeline, self._lifeline_end = os.pipe()  # the workers read the first; the parent's death closes the other
+        self.watched = Watched()
+
+    def run(self) -> None:
+        """Returns when a signal has ended the workers, and what they saw is kept.
+
+        Raises:
+            AddNormError: a worker could not be made ready at the start.
+        """
+        with woken_by_signals() as (alarm, number):
+            self.watched.add(alarm, lambda: self._on_signal(number()))
+            for slot in range(len(self.listeners)):
+                self._start(slot)
+            while self.workers or not self.stopping:
+                self._turn()
+        self.collectors.close()
+        if self.failure is not None:
+            raise self.failure
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        for slot in [slot for slot, due in self.restarts.items() if due <= now]:
+            del self.restarts[slot]
+            self._start(slot)
+        if now >= self.next_save:
+            self.collectors.keep()
+            self.next_save = time.monotonic() + INTERVAL
+        if now >= self.leave_at:
+            self._leave()
+        if now >= self.deadline:
+            self._kill()
+        self.rollout.turn(now)
+        self._announce_once()
+        until = min(self.next_save, self.leave_at, self.deadline, self.rollout.due, *self.restarts.values())
+        self.watched.turn(until - time.monotonic())
+
+    def _start(self, slot: int) -> None:
+        inherited = [link.close_ours for link in (worker.link for worker in self.workers)]
+        inherited += [listener.close for listener in self.listeners if listener is not self.listeners[slot]]
+        inherited += [partial(os.close, self._lifeline_end), self.catalog.let_go]
+        link = Link(len(self.listeners), self.ledger)
+        share = Share(self.catalog.artifacts(), self.catalog.default_name, whole=self.announced)
+        body = partial(work, self.settings, share, link.line, self.listeners[slot], self.lifeline)
+        worker = Worker(slot, fork(body, [link.close_ours, *inherited]), link, time.monotonic())
+        link.close_theirs()
+        self.workers.append(worker)
+        self.watched.add(worker.process.sentinel, partial(self._on_end, worker))
+        self.watched.add(link.asks.fileno(), partial(self._on_question, worker))
+        self.watched.add(link.inbox.fd, partial(self._on_observations, worker), urgent=False)
+        self.rollout.joined(worker)
+
+    def _on_observations(self, worker: Worker) -> None:
+        if worker not in self.workers:
+            return
+        worker.link.hand_in(self.collectors)
+        if worker.link.inbox.ended:
+            self.watched.remove(worker.link.inbox.fd)
+
+    def _on_question(self, worker: Worker) -> None:
+        if worker not in self.workers:
+            return
+        said = worker.link.question()
+        if said is None:
+            self.watched.remove(worker.link.asks.fileno())
+            return
+        method, of, arguments = said
+        heard: dict[str, Callable[..., None]] = {
+            READY: self._on_ready,
+            FAILED: self._on_failure,
+            PREPARED: self.rollout.prepared,
+            SERVED: self.rollout.served,
+        }
+        if method in heard:
+            heard[method](worker, *arguments)
+        else:
+            self._answer(worker, method, of, arguments)
+
+    def _answer(self, worker: Worker, method: str, of: str, arguments: tuple[Any, ...]) -> None:
+        for other in self.workers:
+            other.link.hand_in(self.collectors)
+        asked = self.rollout if of == PARENT else self.collectors.get(of)
+        try:
+            worker.link.answer(asked, method, arguments)
+        except OSError as error:
+            logger.warning("worker %d does not read its answer (%s) and is ended", worker.process.pid, error)
+            self.watched.remove(worker.link.asks.fileno())
+            worker.process.kill()
+
+    def _on_ready(self, worker: Worker, placements: Placements, failures: Failures) -> None:
+        worker.ready = True
+        if self.stopping:
+            return
+        if not self.announced:
+            self.placements |= placements
+            self.rollout.mend(failures)
+        for other in self.workers:
+            if other.slot == worker.slot and other is not worker:
+                other.retiring = True
+                self.rollout.leaves(other)
+                other.process.terminate()
+        if self.rolling and self.rolling[0] == worker.slot:
+            self._roll(self.rolling[1:])
+
+    def _announce_once(self) -> None:
+        ready = sum(worker.ready for worker in self.workers) == len(self.listeners)
+        if ready and self.rollout.idle and not (self.announced or self.stopping):
+            self.announced = True
+            self.catalog.settle()
+            self.announce(self.placements)
+
+    def _on_failure(self, worker: Worker, error: AddNormError) -> None:
+        if self.announced:
+            logger.error("worker %d cannot start: %s", worker.process.pid, error)
+        else:
+            self.failure = self.failure or error
+
+    def _on_end(self, worker: Worker) -> None:
+        link = worker.link
+        worker.process.join()
+        link.hand_in(self.collectors)
+        for word, arguments in link.last_words():  # its end can be noticed before what it ended of
+            if word == FAILED:
+                self._on_failure(worker, *arguments)
+        for fd in (worker.process.sentinel, link.asks.fileno(), link.inbox.fd):
+            self.watched.remove(fd)
+        link.close_ours()
+        self.workers.remove(worker)
+        if self.stopping or worker.retiring:
+            self.rollout.leaves(worker)
+            return
+        self.rollout.left(worker)
+        how = ended(worker.process.exitcode)
+        if not self.announced:
+            self.failure = self.failure or Unavailable(f"A worker ended before it was ready ({how}): see its log.")
+            self._stop()
+            return
+        fell = not worker.ready or time.monotonic() - worker.started < STEADY
+        self.falls[worker.slot] = self.falls[worker.slot] + 1 if fell else 0
+        if any(other.slot == worker.slot for other in self.workers):  # the one that it was to relieve, or its relief
+            self.rolling = self.rolling if worker.ready else []
+            return
+        seconds = pause(self.falls[worker.slot])
+        logger.error("worker %d ended (%s): another starts in %g s", worker.process.pid, how, seconds)
+        self.restarts[worker.slot] = time.monotonic() + seconds
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            if self.announced and not self.stopping and not self.rolling:
+                logger.info("new workers take the place of the old ones")
+                self._roll(list(range(len(self.listeners))))
+        elif not self.stopping:
+            self._stop(self.settings.drain_delay)
+        elif self.leave_at < float("inf"):
+            self._leave()
+        elif number == signal.SIGINT:
+            self._kill()
+
+    def _roll(self, slots: list[int]) -> None:
+        self.rolling = slots
+        if slots:
+            self._start(slots[0])
+
+    def _stop(self, delay: float = 0.0) -> None:
+        """Tells whoever asks that the service is not ready any more, and ends it after `delay` seconds."""
+        self.stopping = self.ledger.stopping = True
+        self.restarts.clear()
+        self.leave_at = time.monotonic() + delay
+        if not delay:
+            self._leave()
+
+    def _leave(self) -> None:
+        self.leave_at, self.deadline = float("inf"), time.monotonic() + GRACE + 3
+        for listener in self.listeners:
+            listener.close()
+        for worker in self.workers:
+            worker.process.terminate()
+
+    def _kill(self) -> None:
+        self.deadline = float("inf")
+        for worker in self.workers:
+            logger.warning("worker %d does not end and is killed", worker.process.pid)
+            worker.process.kill()

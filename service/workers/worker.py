@@ -1,0 +1,87 @@
+"""One of several processes that answer on a port: engines whose collectors are in the parent process."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from runtime.artifact import Artifact
+from runtime.errors import AddNormError
+from runtime.graph.session import Placement
+from service.inference.registry import Models
+from service.process import Process
+from service.repository.change import FAILED, READY
+from service.repository.loader import build, makers
+from service.settings import Settings
+from service.workers.channel import Line
+from service.workers.fork import SIGNALS
+from service.workers.participant import Follower, make_engine
+from service.workers.proxies import RemoteAccount
+
+logger = logging.getLogger("addnorm.service")
+
+ORPHANED = 5  # seconds that a worker without its parent has to end in
+Placements = dict[tuple[str, str], Placement]  # where each version of each model runs
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a worker starts with.
+
+    Attributes:
+        default_name: the model that answers requests that name none.
+        whole: whether it is of no use without one of the artifacts.
+    """
+
+    artifacts: list[Artifact]
+    default_name: str
+    whole: bool
+
+
+def work(settings: Settings, share: Share, line: Line, listener: socket.socket, lifeline: int) -> None:
+    """Answers until SIGTERM, or until the parent is gone; the body of a forked process.
+
+    Once it answers it says READY, where it runs and what it cannot serve; or FAILED, and what keeps it from answering.
+
+    Args:
+        lifeline: a pipe whose other end the parent alone holds.
+    """
+    take_over_signals()
+    threading.Thread(target=follow, args=(lifeline,), name="addnorm-lifeline", daemon=True).start()
+    engines, failures = build(makers(share.artifacts, partial(make_engine, settings, line)))
+    share.artifacts.clear()  # the sessions have what they need of them
+    try:
+        if failures and (share.whole or not engines):
+            raise next(iter(failures.values()))
+        models = Models(*engines.values(), default_name=share.default_name)
+        placements = {(engine.manifest.name, engine.manifest.version): engine.placement for engine in models}
+        control = Follower(settings, line, models)
+        started = partial(line.say, READY, placements, failures)
+        process = Process(settings, models, control, listener, started, RemoteAccount(line))
+    except AddNormError as error:
+        line.say(FAILED, error)
+        sys.exit(2)
+    process.run((signal.SIGTERM,))
+
+
+def take_over_signals() -> None:
+    """Undoes what the parent set up for itself; a terminal's Ctrl+C reaches all, and the parent passes it on."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for left_to_parent in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(left_to_parent, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def follow(lifeline: int) -> None:
+    """Ends this process when the parent is gone: nobody would count what it answers."""
+    os.read(lifeline, 1)  # nothing is ever written to it
+    logger.error("the process that keeps the statistics is gone: this worker ends")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHANED)
+    os._exit(1)

@@ -1,0 +1,223 @@
+"""Verdicts on traffic drawn from a known world: classes with means of their own, and correlated noise around them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import export.reference
+from export.reference import FALSE_ALARMS, fit_reference
+from runtime.drift.detector import MIN_REQUESTS, Reference, interpolate, mix_score, request_features, standing_since
+from runtime.graph.encoder import Encoder
+from runtime.statistics.state import Traffic
+from tests.helpers import Export, random_sequences
+
+CLASSES, COLUMNS = 12, 10  # the input, three layers and the output
+RNG = np.random.default_rng(7)
+MEANS = RNG.normal(0, 0.7, (CLASSES, COLUMNS))
+NOISE = np.linalg.cholesky(0.5 * np.eye(COLUMNS) + 0.5)
+
+
+def world(rows: int, seed: int, shift: float = 0.0, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Requests' numbers and classes; `shift` moves everything but the token means, in sigma."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(np.arange(CLASSES) if classes is None else classes, rows)
+    features = MEANS[chosen] + rng.normal(size=(rows, COLUMNS)) @ NOISE.T
+    features[:, 1::2] += shift
+    return features, chosen
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export.reference, "DRAWS", 4000)
+        found = fit_reference(*world(2400, seed=0), CLASSES)
+    assert found is not None
+    return found
+
+
+def rate(reference: Reference, state: str, size: int, windows: int = 300, **changes: object) -> float:
+    """Share of windows of `size` requests that are given this state."""
+    hits = 0
+    for seed in range(1, windows + 1):
+        features, classes = world(size, seed, **changes)
+        hits += reference.judge(Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)).state == state
+    return hits / windows
+
+
+@pytest.mark.parametrize("size", [40, 200, 3000])
+def test_ordinary_windows_are_ok(reference: Reference, size: int) -> None:
+    assert rate(reference, "drift", size) <= 3 * FALSE_ALARMS
+    assert rate(reference, "ok", size) >= 0.95
+
+
+@pytest.mark.parametrize(("size", "shift"), [(50, 0.8), (200, 0.5)])
+def test_shifted_windows_are_drift(reference: Reference, size: int, shift: float) -> None:
+    assert rate(reference, "drift", size, shift=shift) >= 0.95
+
+
+@pytest.mark.parametrize("size", [50, 200])
+def test_another_mix_of_topics_alone_is_no_drift(reference: Reference, size: int) -> None:
+    topics = np.array([2, 3, 7])
+    assert rate(reference, "mix_shift", size, classes=topics) >= 0.9
+    assert rate(reference, "drift", size, classes=topics) <= 0.05
+
+
+def test_tiny_differences_are_no_drift_however_sure(reference: Reference) -> None:
+    assert rate(reference, "drift", 50_000, windows=5, shift=0.05) == 0
+
+
+def test_few_requests_are_insufficient_data(reference: Reference) -> None:
+    features, classes = world(MIN_REQUESTS - 1, seed=1, shift=9.0)
+    assert reference.judge(Traffic.of(features, classes, CLASSES)).state == "insufficient_data"
+    assert reference.judge(reference.no_traffic()).state == "insufficient_data"
+
+
+def test_drift_names_the_layer_that_departs(reference: Reference) -> None:
+    features, classes = world(300, seed=1)
+    features[:, 4:6] += [1.5, -1.5]
+    judgement = reference.judge(Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES))
+    assert judgement.fired[2] and not judgement.fired[[0, 1, 3, 4]].any()
+    assert judgement.effects[2] > 1
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_traffic_of_any_split_in_any_order_equals_one_pass(sizes: list[int], random: object) -> None:
+    features, classes = world(sum(sizes), seed=3)
+    ends = np.cumsum(sizes)
+    parts = [
+        Traffic.of(features[end - size : end], classes[end - size : end], CLASSES)
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+    random.shuffle(parts)  # type: ignore[attr-defined]
+    merged = Traffic.nothing()
+    for part in parts:
+        merged = merged.merge(part)
+    whole = Traffic.of(features, classes, CLASSES)
+    np.testing.assert_array_equal(merged.counts, whole.counts)
+    np.testing.assert_allclose(merged.totals, whole.totals, rtol=1e-12, atol=1e-12 * np.abs(features).sum())
+
+
+def test_reference_comes_back_from_its_dictionary(reference: Reference) -> None:
+    again = Reference.from_dict(reference.to_dict())
+    for name in Reference.__slots__:
+        np.testing.assert_allclose(getattr(again, name), getattr(reference, name), rtol=1e-6, atol=1e-8)
+
+
+def test_small_validation_data_give_no_reference() -> None:
+    assert fit_reference(*world(99, seed=0), CLASSES) is None
+    features, _ = world(120, seed=0)
+    assert fit_reference(features, np.arange(120), 120) is None  # one request of each class says nothing about spread
+
+
+def test_request_features_match_a_plain_computation(text_export: Export, text_encoder: Encoder) -> None:
+    sequences = random_sequences(text_export[1], 9, seed=4)
+    features, classes = request_features(text_encoder.run(sequences))
+    for row, sequence in enumerate(sequences):
+        alone = text_encoder.run([sequence])
+        tokens, logits = alone.norm_statistics.astype(float), alone.logits[0].astype(float)
+        top = np.exp(logits.max()) / np.exp(logits).sum()
+        pieces = alone.token_lengths.astype(float)
+        expected = [np.log(len(sequence)), pieces.mean()]
+        expected += [*np.column_stack([tokens[:, 0::2].mean(0), (tokens[:, 1::2] ** 2).mean(0)]).ravel()]
+        expected += [-np.log(top), np.log(np.exp(logits).sum())]
+        np.testing.assert_allclose(features[row], expected, rtol=1e-4, atol=1e-5)
+        assert classes[row] == logits.argmax()
+
+
+def test_requests_that_overflow_add_nothing(reference: Reference, text_encoder: Encoder, text_export: Export) -> None:
+    batch = text_encoder.run(random_sequences(text_export[1], 3, seed=4))
+    batch.logits[1] = np.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runtime.drift.detector.request_features", lambda batch: world_like(batch.logits))
+        assert reference.traffic(batch).counts.sum() == 2
+
+
+def world_like(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    features, classes = world(len(logits), seed=1)
+    features[~np.isfinite(logits).all(1)] = np.nan
+    return features, classes
+
+
+def test_live_traffic_becomes_what_is_normal(reference: Reference) -> None:
+    features, classes = world(600, seed=5, shift=2.0, classes=np.array([1, 2, 3]))
+    taken = Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)
+    assert reference.judge(taken).state == "drift"
+    moved = reference.recentred(taken)
+    assert moved.judge(taken).state == "ok"
+    assert rate(moved, "drift", 100, shift=2.0, classes=np.array([1, 2, 3])) <= 0.05
+    assert rate(moved, "ok", 100, shift=2.0, classes=np.array([1, 2, 3])) >= 0.9
+    assert rate(moved, "drift", 100, classes=np.array([1, 2, 3])) == 1
+
+
+def test_a_column_that_never_varies_says_nothing() -> None:
+    features, classes = world(2400, seed=0)
+    features[:, 0] = 3.0
+    found = fit_reference(features, classes, CLASSES)
+    assert found is not None
+    later, topics = world(300, seed=9)
+    later[:, 0] = 3.0
+    assert found.judge(Traffic.of(np.clip(later, *found.bounds), topics, CLASSES)).state == "ok"
+
+
+def test_a_kept_column_that_never_varies_says_nothing_either() -> None:
+    """Inputs that are all as long, such as scans, leave the input nothing to be judged by."""
+    features, classes = world(1200, seed=0)
+    features[:, :2] = np.log(7.0), 1 / 3  # neither is a number of float32
+    fitted = fit_reference(features, classes, CLASSES)
+    assert fitted is not None
+    reference = Reference.from_dict(fitted.to_dict())
+    for shift, state in ((0.0, "ok"), (1.0, "drift")):
+        live, classes = world(5000, seed=1, shift=shift)
+        live[:, :2] = features[0, :2]
+        judgement = reference.judge(Traffic.of(np.clip(live, *reference.bounds), classes, CLASSES))
+        assert judgement.state == state and not judgement.fired[0]
+        assert np.isfinite([judgement.scores, judgement.thresholds, judgement.effects]).all()
+
+
+def test_mix_score_of_equal_shares_is_zero() -> None:
+    expected = np.array([9.5, 19.5, 0.5])
+    assert mix_score(3 * (expected + 0.5), expected) == pytest.approx(0, abs=1e-20)
+
+
+def test_thresholds_are_interpolated_and_constant_beyond() -> None:
+    sizes, thresholds = (10, 1000), np.array([4.0, 2.0])
+    assert interpolate(100, sizes, thresholds) == pytest.approx(3.0)
+    assert interpolate(1, sizes, thresholds) == 4.0 and interpolate(1e9, sizes, thresholds) == 2.0
+
+
+def history(reference: Reference, *stretches: tuple[int, float]) -> list[tuple[float, Traffic]]:
+    """Buckets of 5 minutes with 60 requests each, newest first; stretches of (buckets, shift), oldest first."""
+    buckets, start = [], 0.0
+    for count, shift in stretches:
+        for _ in range(count):
+            features, classes = world(60, seed=int(start) + 1, shift=shift)
+            buckets.append((start, Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)))
+            start += 300.0
+    return buckets[::-1]
+
+
+def test_drift_is_known_since_it_began(reference: Reference) -> None:
+    buckets = history(reference, (100, 0.0), (6, 2.0))
+    assert standing_since(reference, buckets, "drift") == 100 * 300
+    assert standing_since(reference, buckets, "ok") is None
+
+
+def test_long_drift_is_dated_to_a_tenth(reference: Reference) -> None:
+    buckets = history(reference, (40, 0.0), (240, 2.0))
+    since = standing_since(reference, buckets, "drift")
+    assert since == pytest.approx(40 * 300, abs=0.1 * 240 * 300)
+
+
+def test_drift_that_is_over_does_not_stand(reference: Reference) -> None:
+    assert standing_since(reference, history(reference, (6, 2.0), (6, 0.0)), "drift") is None
+    assert standing_since(reference, [], "drift") is None
+
+
+def test_sparse_traffic_is_judged_in_larger_steps(reference: Reference) -> None:
+    sparse = []
+    for bucket in range(20):
+        features, classes = world(10, seed=bucket + 1, shift=2.5)
+        sparse.append((300.0 * bucket, Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)))
+    since = standing_since(reference, sparse[::-1], "drift")
+    assert since is not None and since <= 900

@@ -1,0 +1,127 @@
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.artifact import Artifact, read_artifact
+from runtime.errors import ArtifactError, DeviceError
+from runtime.graph.batch import EncodedBatch
+from runtime.graph.encoder import INT8_CPU_ONLY, Encoder
+from runtime.graph.packing import pack
+from runtime.manifest import CANARY, MODEL, Precision
+from tests.helpers import random_sequences, rewrite
+
+ANSWERS = ("logits", "embedding", "norm_statistics")
+
+
+@pytest.fixture(params=["text", "feature"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def encoder(request: pytest.FixtureRequest, kind: str) -> Encoder:
+    return request.getfixturevalue(f"{kind}_encoder")
+
+
+@pytest.fixture
+def sequences(request: pytest.FixtureRequest, kind: str) -> list[np.ndarray]:
+    return random_sequences(request.getfixturevalue(f"{kind}_export")[1], 20)
+
+
+def assert_same_answers(found: EncodedBatch, expected: EncodedBatch) -> None:
+    for name in ANSWERS:
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_answers_do_not_change_with_the_pack_width(encoder: Encoder, sequences: list[np.ndarray]):
+    expected = encoder.run(sequences)
+    for width in (1, 12, 17, 200):
+        assert_same_answers(encoder.run_packed(pack(sequences, width)), expected)
+
+
+def test_answers_do_not_change_with_their_neighbours(encoder: Encoder, sequences: list[np.ndarray]):
+    together = encoder.run(sequences).split([1] * len(sequences))
+    for row, sequence in zip(together, sequences, strict=True):
+        assert_same_answers(row, encoder.run([sequence]))
+
+
+def test_answers_follow_the_order_of_the_rows(encoder: Encoder, sequences: list[np.ndarray]):
+    backwards = encoder.run(sequences[::-1])
+    np.testing.assert_allclose(backwards.logits[::-1], encoder.run(sequences).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_run_has_the_shapes_it_promises(encoder: Encoder, sequences: list[np.ndarray], kind: str):
+    batch = encoder.run(sequences)
+    tokens, layers = sum(map(len, sequences)), len(encoder.manifest.layers)
+    assert batch.logits.shape == (20, 3)
+    assert batch.embedding.shape == (20, 16)
+    assert batch.norm_statistics.shape == (tokens, 2 * layers)
+    assert batch.feature_moments.shape == (layers if kind == "feature" else 0, 2, 16)
+    assert batch.lengths.tolist() == [len(sequence) for sequence in sequences]
+
+
+@pytest.mark.parametrize("counts", [[3, 1, 16], [20], [1] * 20])
+def test_split_cuts_a_batch_without_a_gap(encoder: Encoder, sequences: list[np.ndarray], counts: list[int]):
+    batch = encoder.run(sequences)
+    parts = batch.split(counts)
+    assert [len(part.lengths) for part in parts] == counts
+    assert [len(part.norm_statistics) for part in parts] == [part.lengths.sum() for part in parts]
+    for name in (*ANSWERS, "lengths"):
+        np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(batch, name))
+
+
+@pytest.mark.parametrize("name", ["logits", "norm_statistics"])
+@pytest.mark.parametrize("spoil", ["value", "shape"])
+def test_graph_that_does_not_reproduce_its_canary_is_refused(
+    text_artifact: Artifact, tmp_path: Path, name: str, spoil: str
+):
+    canary = json.loads(text_artifact.files[CANARY])
+    canary[name] = canary[name][:-1] if spoil == "shape" else (np.array(canary[name]) + 0.01).tolist()
+    artifact = read_artifact(rewrite(tmp_path / "1", text_artifact, {CANARY: json.dumps(canary).encode()}))
+    with pytest.raises(ArtifactError, match=f"canary on CPUExecutionProvider .{name} differ") as caught:
+        Encoder(artifact)
+    assert str(artifact.path / MODEL) in str(caught.value)
+
+
+@pytest.mark.parametrize(("difference", "refused"), [(0.03, False), (0.5, True)])
+def test_canary_of_int8_leaves_room_for_values_that_are_rounded_apart(
+    text_artifact: Artifact, tmp_path: Path, difference: float, refused: bool
+):
+    canary = json.loads(text_artifact.files[CANARY])
+    canary["logits"] = (np.array(canary["logits"]) + difference).tolist()
+    files = {CANARY: json.dumps(canary).encode()}
+    artifact = read_artifact(rewrite(tmp_path / "1", text_artifact, files, precision=Precision(kind="int8")))
+    with pytest.raises(ArtifactError, match="logits differ") if refused else nullcontext():
+        Encoder(artifact)
+
+
+def test_int8_runs_on_the_cpu_and_says_why(text_artifact: Artifact, tmp_path: Path):
+    artifact = read_artifact(rewrite(tmp_path / "1", text_artifact, precision=Precision(kind="int8")))
+    placement = Encoder(artifact, "auto").placement
+    assert (placement.device, placement.reason) == ("cpu", INT8_CPU_ONLY)
+    with pytest.raises(DeviceError, match=r"Device cuda is not possible: .*--precision fp16"):
+        Encoder(artifact, "cuda")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x07"])
+def test_graph_that_does_not_load_is_refused(text_artifact: Artifact, tmp_path: Path, content: bytes):
+    assert_model_refused(rewrite(tmp_path / "1", text_artifact, {MODEL: content}))
+
+
+def test_graph_of_another_artifact_is_refused(text_artifact: Artifact, feature_artifact: Artifact, tmp_path: Path):
+    assert_model_refused(rewrite(tmp_path / "1", text_artifact, {MODEL: feature_artifact.files[MODEL]}))
+
+
+def assert_model_refused(path: Path) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        Encoder(read_artifact(path))
+    assert str(path / MODEL) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_encoder_says_where_it_runs(encoder: Encoder):
+    assert (encoder.placement.device, encoder.placement.provider) == ("cpu", "CPUExecutionProvider")

@@ -1,0 +1,109 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.graph.packing import PACK_TOKENS, PackedBatch, first_fit, pack
+
+lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
+widths = st.integers(1, 50)
+
+
+def token_ids(lengths: list[int]) -> list[np.ndarray]:
+    """Sequences in which every token of the batch is another one, counted from 1."""
+    return np.split(np.arange(1, sum(lengths) + 1), np.cumsum(lengths)[:-1])
+
+
+def in_order(batch: PackedBatch, array: np.ndarray) -> np.ndarray:
+    return array.ravel()[batch.token_index]
+
+
+@given(lengths, widths)
+def test_pack_places_every_token_exactly_once(lengths: list[int], width: int):
+    batch = pack(token_ids(lengths), width)
+    everything = np.arange(1, sum(lengths) + 1)
+    np.testing.assert_array_equal(in_order(batch, batch.values), everything)
+    np.testing.assert_array_equal(np.sort(batch.values[batch.values != 0]), everything)
+    assert (batch.rows, batch.tokens, batch.lengths.tolist()) == (len(lengths), sum(lengths), lengths)
+
+
+@given(lengths, widths)
+def test_pack_restarts_positions_in_every_segment(lengths: list[int], width: int):
+    batch = pack(token_ids(lengths), width)
+    np.testing.assert_array_equal(in_order(batch, batch.position_ids), np.concatenate([np.arange(n) for n in lengths]))
+
+
+@given(lengths, widths)
+def test_pack_keeps_segments_apart(lengths: list[int], width: int):
+    batch = pack(token_ids(lengths), width)
+    np.testing.assert_array_equal(in_order(batch, batch.segment_ids), np.repeat(np.arange(len(lengths)) + 1, lengths))
+    np.testing.assert_array_equal(batch.segment_ids != 0, batch.values != 0)
+    for row, where in enumerate(np.split(batch.token_index, np.cumsum(lengths)[:-1])):
+        np.testing.assert_array_equal(where, where[0] + np.arange(lengths[row]))
+        assert where[0] // batch.values.shape[1] == where[-1] // batch.values.shape[1], "a sequence lies in two packs"
+
+
+@given(lengths, widths)
+def test_pooling_averages_every_sequence(lengths: list[int], width: int):
+    sequences = token_ids(lengths)
+    batch = pack(sequences, width)
+    np.testing.assert_allclose(batch.pooling.sum(1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(batch.pooling != 0, batch.segment_ids.ravel() == np.arange(batch.rows)[:, None] + 1)
+    averages = batch.pooling.astype(np.float64) @ batch.values.ravel()
+    np.testing.assert_allclose(averages, [sequence.mean() for sequence in sequences], rtol=1e-5)
+
+
+@given(lengths, widths)
+def test_pack_respects_the_width(lengths: list[int], width: int):
+    packs, tokens = pack(token_ids(lengths), width).values.shape
+    assert tokens <= max(width, max(lengths))
+    assert packs <= len(lengths)
+
+
+@given(lengths, widths)
+def test_first_fit_leaves_no_two_packs_that_would_fit_into_one(lengths: list[int], width: int):
+    width = max(width, max(lengths))
+    packs, _, count = first_fit(lengths, width)
+    used = np.bincount(packs, weights=lengths)
+    assert len(used) == count
+    assert (used <= width).all()
+    assert count == 1 or np.partition(used, 1)[:2].sum() > width
+
+
+def test_first_fit_takes_the_longest_first():
+    assert first_fit([10, 25, 30, 15], 40) == ([0, 1, 0, 1], [30, 0, 0, 25], 2)
+
+
+def test_pack_of_a_single_sequence_is_the_sequence():
+    batch = pack([np.array([7, 8, 9])])
+    assert batch.values.tolist() == [[7, 8, 9]]
+    assert batch.position_ids.tolist() == [[0, 1, 2]]
+    assert batch.segment_ids.tolist() == [[1, 1, 1]]
+    np.testing.assert_allclose(batch.pooling, [[1 / 3] * 3])
+
+
+@given(lengths)
+def test_few_tokens_share_one_pack_without_padding_and_many_fill_packs(lengths: list[int]):
+    packs, tokens = pack(token_ids(lengths)).values.shape
+    if sum(lengths) <= 2 * PACK_TOKENS:
+        assert (packs, tokens) == (1, sum(lengths))
+    else:
+        assert tokens <= max(PACK_TOKENS, max(lengths))
+
+
+def test_pack_widens_for_a_longer_sequence():
+    batch = pack(token_ids([PACK_TOKENS + 10, PACK_TOKENS, 10]))
+    assert batch.values.shape == (2, PACK_TOKENS + 10)
+
+
+def test_pack_lays_features_side_by_side():
+    first, second = np.ones((2, 3), dtype=np.float32), np.full((1, 3), 2, dtype=np.float32)
+    batch = pack([first, second], width=3)
+    assert batch.values.shape == (1, 3, 3)
+    assert batch.values.dtype == np.float32
+    np.testing.assert_array_equal(batch.values[0], np.concatenate([first, second]))
+
+
+def test_pack_has_the_types_that_graphs_take():
+    batch = pack(token_ids([3, 2]))
+    types = [array.dtype for array in (batch.values, batch.position_ids, batch.segment_ids, batch.pooling)]
+    assert types == [np.int64, np.int64, np.int64, np.float32]

@@ -1,0 +1,149 @@
+from importlib import metadata
+from typing import Any, ClassVar
+
+import onnxruntime as ort
+import pytest
+
+from runtime.artifact import Artifact
+from runtime.errors import DeviceError
+from runtime.graph import session
+from runtime.graph.session import open_session
+from runtime.manifest import MODEL, Plan
+
+
+@pytest.fixture
+def graph(text_artifact: Artifact) -> bytes:
+    return text_artifact.files[MODEL]
+
+
+class FakeSession:
+    """A session as ONNX Runtime gives it where a GPU provider does not load: on the CPU, without an error."""
+
+    works_on_gpu = False
+    opened: ClassVar[list[dict[str, Any]]] = []
+
+    def __init__(self, model: bytes, options: ort.SessionOptions, **arguments: Any) -> None:
+        self.opened.append({"threads": options.intra_op_num_threads} | arguments)
+        self.providers = arguments["providers"] if self.works_on_gpu else ["CPUExecutionProvider"]
+
+    def disable_fallback(self) -> None:
+        pass
+
+    def get_providers(self) -> list[str]:
+        return self.providers
+
+
+@pytest.fixture
+def gpu_wheel(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
+    """The GPU wheel, on a machine where its providers do not load."""
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(ort, "preload_dlls", lambda **_: None)
+    monkeypatch.setattr(ort, "InferenceSession", FakeSession)
+    monkeypatch.setattr(FakeSession, "opened", [])
+    return FakeSession
+
+
+def test_cpu_runs_on_the_cpu(graph: bytes):
+    opened, placement = open_session(graph, "cpu", threads=1)
+    assert opened.get_providers() == ["CPUExecutionProvider"]
+    assert (placement.requested, placement.device, placement.provider) == ("cpu", "cpu", "CPUExecutionProvider")
+    assert placement.reason == ""
+
+
+def test_threads_are_those_asked_for(graph: bytes):
+    assert open_session(graph, "cpu", threads=2)[0].get_session_options().intra_op_num_threads == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "provider"), [("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")]
+)
+def test_gpu_by_name_without_its_wheel_is_refused(
+    graph: bytes, monkeypatch: pytest.MonkeyPatch, device: Any, provider: str
+):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(DeviceError, match=f"Device {device} is not available.*{provider}.*gpu extra") as caught:
+        open_session(graph, device, threads=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_auto_without_a_gpu_falls_back_and_says_why(graph: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    opened, placement = open_session(graph, "auto", threads=1)
+    assert opened.get_providers() == ["CPUExecutionProvider"]
+    assert (placement.requested, placement.device, placement.provider) == ("auto", "cpu", "CPUExecutionProvider")
+    assert "CUDAExecutionProvider" in placement.reason
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_session_that_is_not_where_it_was_asked_to_be_is_refused(gpu_wheel: type[FakeSession], device: Any):
+    with pytest.raises(DeviceError, match=f"Device {device} is not available.*libonnxruntime_providers_{device}.so"):
+        open_session(b"", device, threads=1)
+    assert gpu_wheel.opened[0]["providers"][0].lower().startswith(device)
+
+
+def test_auto_falls_back_where_the_gpu_does_not_load(gpu_wheel: type[FakeSession]):
+    opened, placement = open_session(b"", "auto", threads=3)
+    assert opened.get_providers() == ["CPUExecutionProvider"]
+    assert (placement.device, placement.provider) == ("cpu", "CPUExecutionProvider")
+    assert "libonnxruntime_providers_cuda.so" in placement.reason
+    assert [call["providers"][0] for call in gpu_wheel.opened] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert gpu_wheel.opened[-1]["threads"] == 3
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_gpu_that_works_is_taken(gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch, device: Any):
+    monkeypatch.setattr(gpu_wheel, "works_on_gpu", True)
+    opened, placement = open_session(b"", device, threads=1)
+    assert opened.get_providers()[0] == "CUDAExecutionProvider"
+    assert (placement.requested, placement.device, placement.provider) == (device, "cuda", "CUDAExecutionProvider")
+    assert placement.reason == ""
+
+
+def test_both_wheels_at_once_are_refused(graph: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(metadata, "distribution", lambda name: name)
+    with pytest.raises(DeviceError, match="Both onnxruntime and onnxruntime-gpu are installed"):
+        open_session(graph, "cpu", threads=1)
+
+
+@pytest.mark.parametrize("installed", session.WHEELS)
+def test_one_wheel_is_accepted(monkeypatch: pytest.MonkeyPatch, installed: str):
+    def distribution(name: str) -> str:
+        if name != installed:
+            raise metadata.PackageNotFoundError(name)
+        return name
+
+    monkeypatch.setattr(metadata, "distribution", distribution)
+    session.check_wheels()
+
+
+def test_session_is_opened_without_the_slow_fusion(gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ort, "__version__", "1.30.0")
+    open_session(b"", "cpu", threads=1)
+    assert gpu_wheel.opened[0]["disabled_optimizers"] == ["SkipLayerNormFusion"]
+
+
+def test_plan_of_the_manifest_is_used_where_it_was_measured(
+    gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ort, "__version__", "1.32.0")
+    plan = Plan(name="default", onnxruntime="1.32.0", provider="CPUExecutionProvider")
+    _, placement = open_session(b"", "cpu", threads=1, plan=plan)
+    assert gpu_wheel.opened[0]["disabled_optimizers"] == []
+    assert (placement.plan, placement.plan_source) == ("default", "measured")
+    monkeypatch.setattr(ort, "__version__", "1.32.1")
+    _, placement = open_session(b"", "cpu", threads=1, plan=plan)
+    assert gpu_wheel.opened[1]["disabled_optimizers"] == ["SkipLayerNormFusion"]
+    assert (placement.plan, placement.plan_source) == ("unfused", "rule")
+
+
+def test_graph_for_the_cpu_alone_does_not_go_to_a_gpu_that_works(
+    gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu_wheel, "works_on_gpu", True)
+    _, placement = open_session(b"", "auto", threads=1, cpu_only="it is in int8")
+    assert [call["providers"] for call in gpu_wheel.opened] == [["CPUExecutionProvider"]]
+    assert (placement.requested, placement.device, placement.reason) == ("auto", "cpu", "it is in int8")
+    assert open_session(b"", "cpu", threads=1, cpu_only="it is in int8")[1].reason == ""
+    with pytest.raises(DeviceError, match="Device cuda is not possible: it is in int8; ask for device cpu or auto"):
+        open_session(b"", "cuda", threads=1, cpu_only="it is in int8")

@@ -1,0 +1,136 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from runtime.graph.batch import EncodedBatch
+from runtime.graph.encoder import Encoder
+from runtime.statistics import buffer as held
+from runtime.statistics import recorder
+from runtime.statistics.recorder import NormRecorder
+from runtime.statistics.state import NormState
+from runtime.statistics.windows import Span
+from tests.helpers import Export, assert_same_moments, random_sequences
+
+
+@pytest.fixture(params=["text", "feature"])
+def encoder(request: pytest.FixtureRequest) -> Encoder:
+    return request.getfixturevalue(f"{request.param}_encoder")
+
+
+@pytest.fixture
+def batches(request: pytest.FixtureRequest, encoder: Encoder) -> list[EncodedBatch]:
+    """Twelve batches of one to twelve random sequences."""
+    kind = encoder.manifest.inputs.kind.removesuffix("s")
+    served = request.getfixturevalue(f"{kind}_export")[1]
+    return [encoder.run(random_sequences(served, rows, seed=rows)) for rows in range(1, 13)]
+
+
+def record(encoder: Encoder, batches: list[EncodedBatch]) -> NormState:
+    seen = NormRecorder(encoder.manifest.layers)
+    for batch in batches:
+        seen.observe(batch)
+    return seen.state()
+
+
+def assert_same_state(found: NormState, expected: NormState) -> None:
+    assert (found.requests, found.tokens) == (expected.requests, expected.tokens)
+    np.testing.assert_array_equal(found.histograms, expected.histograms)
+    assert_same_moments(found.moments, expected.moments, 1e-12)
+    assert found.features.keys() == expected.features.keys()
+    for index, moments in expected.features.items():
+        assert_same_moments(found.features[index], moments, 1e-12)
+
+
+def test_folding_at_the_threshold_equals_not_folding(
+    encoder: Encoder, batches: list[EncodedBatch], monkeypatch: pytest.MonkeyPatch
+):
+    states = []
+    for threshold in (1, 50, 100_000):
+        monkeypatch.setattr(held, "TOKENS", threshold)
+        states.append(record(encoder, batches))
+    assert states[0].requests == sum(range(1, 13))
+    assert states[0].tokens == sum(len(batch.norm_statistics) for batch in batches)
+    assert_same_state(states[0], states[2])
+    assert_same_state(states[1], states[2])
+
+
+def test_reading_in_between_changes_nothing(encoder: Encoder, batches: list[EncodedBatch]):
+    seen = NormRecorder(encoder.manifest.layers)
+    for batch in batches:
+        seen.observe(batch)
+        assert_same_state(seen.state(), seen.state())
+    assert_same_state(seen.state(), record(encoder, batches))
+
+
+def test_a_state_once_read_does_not_change(encoder: Encoder, batches: list[EncodedBatch]):
+    seen = NormRecorder(encoder.manifest.layers)
+    seen.observe(batches[0])
+    early = seen.state()
+    for batch in batches[1:]:
+        seen.observe(batch)
+    seen.state()
+    assert_same_state(early, record(encoder, batches[:1]))
+
+
+def test_nothing_seen_is_the_empty_state(encoder: Encoder):
+    assert_same_state(record(encoder, []), NormState.empty(encoder.manifest.layers))
+
+
+def test_feature_moments_are_those_of_all_tokens_together(feature_encoder: Encoder, feature_export: Export):
+    sequences = random_sequences(feature_export[1], 20)
+    apart = record(feature_encoder, [feature_encoder.run([sequence]) for sequence in sequences])
+    together = feature_encoder.run(sequences).feature_moments
+    layers = range(len(feature_encoder.manifest.layers))
+    np.testing.assert_allclose([apart.features[i].mean for i in layers], together[:, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose([apart.features[i].variance for i in layers], together[:, 1], rtol=1e-5)
+
+
+def test_threads_that_observe_and_read_lose_nothing(
+    encoder: Encoder, batches: list[EncodedBatch], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(held, "TOKENS", 40)
+    seen, start = NormRecorder(encoder.manifest.layers), threading.Barrier(6)
+
+    def write() -> None:
+        start.wait()
+        for batch in batches:
+            seen.observe(batch)
+
+    def read() -> list[int]:
+        start.wait()
+        return [seen.state().requests for _ in range(50)]
+
+    with ThreadPoolExecutor(6) as pool:
+        writers, readers = [pool.submit(write) for _ in range(4)], [pool.submit(read) for _ in range(2)]
+    for writer in writers:
+        writer.result()
+    for reader in readers:
+        assert reader.result() == sorted(reader.result()), "a later reading counted less"
+    assert_same_state(seen.state(), record(encoder, batches * 4))
+
+
+def test_clock_goes_on_evenly_when_the_system_clock_is_set_back(monkeypatch: pytest.MonkeyPatch):
+    clock = recorder.steady_clock()
+    before = clock()
+    monkeypatch.setattr(recorder.time, "time", lambda: 0.0)
+    assert before <= clock() < before + 60
+
+
+def test_window_and_everything_are_read_together(encoder: Encoder, batches: list[EncodedBatch]):
+    seen = NormRecorder(encoder.manifest.layers)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            seen.observe(batches[0])
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write)
+        try:
+            for _ in range(50):
+                recorded = seen.window(Span(seen.since - 60, seen.since + 3600))
+                assert recorded.everything.requests == recorded.state.requests
+        finally:
+            stop.set()

@@ -1,0 +1,105 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.artifact import Artifact
+from runtime.drift.baseline import read_baseline
+from runtime.errors import StateError
+from runtime.statistics.deep import DeepState
+from runtime.statistics.state import NormState, Traffic
+from runtime.statistics.windows import Span
+from runtime.store.document import StateDocument
+
+
+def document(artifact: Artifact, start: float, end: float) -> StateDocument:
+    """A state with traffic: the artifact's own validation data."""
+    traffic = Traffic(np.array([3, 0, 2]), np.array([0.25, -1.5]))
+    state = replace(read_baseline(artifact).state, traffic=traffic)
+    return StateDocument.of(artifact.manifest, Span(start, end), state, read_baseline(artifact).deep)
+
+
+def as_json(content: StateDocument) -> bytes:
+    return json.dumps(content.to_dict(), allow_nan=False).encode()
+
+
+@pytest.mark.parametrize("kind", ["text", "feature"])
+def test_document_comes_back_exactly(request: pytest.FixtureRequest, kind: str):
+    before = document(request.getfixturevalue(f"{kind}_artifact"), 100, 200)
+    after = StateDocument.from_json(as_json(before), "x")
+    assert after.to_dict() == before.to_dict()
+    assert (after.covered, after.state.requests) == (before.covered, before.state.requests)
+
+
+def test_empty_state_comes_back(text_artifact: Artifact):
+    empty = StateDocument.of(text_artifact.manifest, Span(0, 1), NormState.empty(text_artifact.manifest.layers))
+    again = StateDocument.from_json(as_json(empty), "x").state
+    assert again.summary(0) is None
+    np.testing.assert_array_equal(again.moments.minimum, np.inf)
+    np.testing.assert_array_equal(again.moments.maximum, -np.inf)
+
+
+def test_merge_adds_up_and_covers_both(text_artifact: Artifact):
+    one, other = document(text_artifact, 100, 200), document(text_artifact, 150, 300)
+    merged = one.merge(other)
+    assert merged.covered == Span(100, 300)
+    assert merged.state.requests == 2 * one.state.requests
+    np.testing.assert_array_equal(merged.state.histograms, 2 * one.state.histograms)
+    np.testing.assert_array_equal(merged.state.traffic.counts, [6, 0, 4])
+    assert merged.deep is not None and one.deep is not None
+    assert merged.deep.requests == 2 * one.deep.requests
+    assert replace(one, deep=None).merge(other).deep is other.deep
+    np.testing.assert_allclose(merged.state.moments.mean, one.state.moments.mean, rtol=1e-12)
+    np.testing.assert_allclose(merged.state.moments.m2, 2 * one.state.moments.m2, rtol=1e-12)
+
+
+def test_states_are_checked_against_their_model(text_artifact: Artifact, feature_artifact: Artifact):
+    found = StateDocument.of(feature_artifact.manifest, Span(0, 1), read_baseline(feature_artifact).state)
+    assert found.check(feature_artifact.manifest, "x") is found
+    with pytest.raises(StateError, match="x is a state of signals version 7, not of this texts version 1"):
+        found.check(text_artifact.manifest, "x")
+    with pytest.raises(StateError, match="does not fit the layers and labels"):
+        document(text_artifact, 0, 1).check(text_artifact.manifest, "x")  # its traffic has two columns
+
+
+def test_deep_statistics_of_other_features_are_refused(text_artifact: Artifact):
+    found = read_baseline(text_artifact)
+    nothing = DeepState.empty(text_artifact.manifest.layers[:1])
+    document = StateDocument.of(text_artifact.manifest, Span(0, 1), found.state, nothing)
+    with pytest.raises(StateError, match="does not fit the features"):
+        document.check(text_artifact.manifest, "x")
+
+
+@pytest.mark.parametrize("places", [[-1], [10**9], [0, 1]])
+def test_histograms_that_do_not_fit_are_refused(text_artifact: Artifact, places: list[int]):
+    content = document(text_artifact, 0, 1).to_dict()
+    content["state"]["histograms"] = {"places": places, "counts": [1]}
+    with pytest.raises(StateError, match="do not fit the moments"):
+        StateDocument.from_json(json.dumps(content).encode(), "x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 1},
+        {"layers": ...},
+        {"state": None},
+        {"state": {}},
+        {"from": "yesterday"},
+        {"digest": ...},
+    ],
+    ids=str,
+)
+def test_what_is_no_state_is_refused(text_artifact: Artifact, change: dict[str, Any]):
+    content = document(text_artifact, 0, 1).to_dict() | change
+    content = {name: value for name, value in content.items() if value is not ...}
+    with pytest.raises(StateError, match=r"host-a\.json is not a state of format 2"):
+        StateDocument.from_json(json.dumps(content).encode(), "host-a.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"format": 1}'])
+def test_what_is_no_document_is_refused(content: bytes):
+    with pytest.raises(StateError, match="is not a state"):
+        StateDocument.from_json(content, "x")

@@ -1,0 +1,191 @@
+import logging
+import sqlite3
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runtime.artifact import Artifact
+from runtime.drift.baseline import read_baseline
+from runtime.errors import StateError
+from runtime.statistics.recorder import NormRecorder
+from runtime.statistics.state import NormState
+from runtime.statistics.windows import Span
+from runtime.store import sqlite as state_store
+from runtime.store.document import StateDocument, bucket_to_dict
+from runtime.store.sqlite import Kept, StateStore, kept_version
+
+
+@pytest.fixture
+def kept(text_artifact: Artifact) -> Kept:
+    """The validation data as everything that was seen, in one time bucket a ring."""
+    baseline, recorder = read_baseline(text_artifact), NormRecorder(text_artifact.manifest.layers)
+    recorder.windows.add(baseline.state, 1e9)
+    assert baseline.deep is not None
+    recorder.windows.add_deep(baseline.deep, 1e9)
+    document = StateDocument.of(text_artifact.manifest, Span(100, 200), baseline.state, baseline.deep)
+    return Kept(document, recorder.buckets({}), [baseline.to_json()])
+
+
+def save(store: StateStore, kept: Kept) -> None:
+    """Saves as a service that then ends."""
+    store.save(kept)
+    store.stop()
+
+
+def content(kept: Kept) -> tuple:
+    buckets = [(ring, number, bucket_to_dict(state)) for ring, number, state in kept.buckets]
+    return kept.document.to_dict(), sorted(buckets, key=str), kept.baselines
+
+
+def test_what_was_saved_is_loaded(kept: Kept, text_artifact: Artifact, tmp_path: Path):
+    save(StateStore(tmp_path / "new", text_artifact.manifest), kept)
+    found = StateStore(tmp_path / "new", text_artifact.manifest).load()
+    assert found is not None and content(found) == content(kept)
+    assert f"{kept.document.digest[:16]}.sqlite" in [path.name for path in (tmp_path / "new").iterdir()]
+
+
+def test_buckets_that_are_over_are_forgotten_and_dropped_baselines_too(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path
+):
+    store = StateStore(tmp_path, text_artifact.manifest)
+    store.save(kept)
+    later = [bucket._replace(number=bucket.number + 1000) for bucket in kept.buckets]
+    save(store, Kept(kept.document, later, []))
+    found = StateStore(tmp_path, text_artifact.manifest).load()
+    assert found is not None and content(found) == content(Kept(kept.document, later, []))
+    assert store.newest == {bucket.ring: bucket.number for bucket in later}
+
+
+def test_another_artifact_starts_its_own(kept: Kept, text_artifact: Artifact, tmp_path: Path):
+    save(StateStore(tmp_path, text_artifact.manifest), kept)
+    other = text_artifact.manifest.model_copy(update={"version": "2"}).sealed()
+    assert StateStore(tmp_path, other).load() is None
+
+
+def test_memory_keeps_nothing(kept: Kept, text_artifact: Artifact):
+    store = StateStore(None, text_artifact.manifest)
+    store.save(kept)
+    store.start(lambda _: kept)
+    store.stop()
+    assert (store.storage, store.load()) == ("memory", None)
+
+
+@pytest.mark.parametrize("spoiled", [b"", b"{", b"SQLite format 3\0" + b"x" * 4096])
+def test_unreadable_file_is_set_aside_and_reported(
+    text_artifact: Artifact, tmp_path: Path, spoiled: bytes, caplog: pytest.LogCaptureFixture, kept: Kept
+):
+    store = StateStore(tmp_path, text_artifact.manifest)
+    assert store.path is not None
+    store.path.write_bytes(spoiled)
+    assert store.load() is None
+    assert store.path.with_suffix(".unreadable.sqlite").read_bytes() == spoiled and not store.path.exists()
+    assert "Set aside as" in caplog.text
+    save(store, kept)
+    assert StateStore(tmp_path, text_artifact.manifest).load() is not None
+
+
+@pytest.mark.parametrize("name", ["everything", "window-10", "deep-300"])
+def test_file_with_a_spoiled_part_is_set_aside(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+):
+    store = StateStore(tmp_path, text_artifact.manifest)
+    save(store, kept)
+    assert store.path is not None
+    for spoiled in (b"?", state_store.pack_json({"requests": 1})):
+        connection = sqlite3.connect(store.path)
+        with connection:
+            connection.execute("UPDATE kept SET content = ? WHERE name = ?", (spoiled, name))
+        connection.close()
+        assert StateStore(tmp_path, text_artifact.manifest).load() is None
+        assert "Set aside as" in caplog.text
+        store.path.with_suffix(".unreadable.sqlite").replace(store.path)
+
+
+def test_file_of_another_artifact_or_size_is_set_aside(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    few = replace(kept.document, state=NormState.empty(text_artifact.manifest.layers[:1]))
+    for spoiled in (replace(kept.document, digest="f" * 64), few):
+        store = StateStore(tmp_path, text_artifact.manifest)
+        save(store, replace(kept, document=spoiled))
+        assert StateStore(tmp_path, text_artifact.manifest).load() is None
+        assert store.path is not None and not store.path.exists()
+    assert "is a state of" in caplog.text and "does not fit the layers" in caplog.text
+
+
+def test_full_disk_leaves_statistics_in_memory_and_says_so_once(
+    kept: Kept,
+    text_artifact: Artifact,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    store = StateStore(tmp_path, text_artifact.manifest)
+    store.save(kept)
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
+        patch.setattr(store, "_write", full)
+        store.save(kept)
+        store.save(kept)
+        assert store.storage == "disk_failing"
+    assert caplog.text.count("database or disk is full") == 1
+    assert StateStore(tmp_path, text_artifact.manifest).load() is not None  # what was kept before stays
+    with caplog.at_level(logging.INFO):
+        store.save(kept)
+    assert store.storage == "disk" and "can be written again" in caplog.text
+
+
+def test_two_processes_do_not_write_one_file(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    first, second = (StateStore(tmp_path, text_artifact.manifest) for _ in range(2))
+    first.save(kept)
+    assert second.load() is None and "belongs to a running service" in caplog.text
+    second.save(kept)
+    assert (first.storage, second.storage) == ("disk", "disk_failing")
+    assert "database is locked" in caplog.text
+    first.stop()
+    assert second.load() is not None
+
+
+def test_running_store_saves_what_changed_and_once_more_at_the_end(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(state_store, "INTERVAL", 0.01)
+    store, saved = StateStore(tmp_path, text_artifact.manifest), threading.Event()
+    requests, save = [5], store.save
+
+    def notice(found: Kept) -> None:
+        save(found)
+        saved.set()
+
+    def read(_: dict[str, int]) -> Kept:
+        return replace(kept, document=replace(kept.document, state=replace(kept.document.state, requests=requests[0])))
+
+    monkeypatch.setattr(store, "save", notice)
+    store.start(read)
+    assert saved.wait(10)
+    requests[0] = 6
+    store.stop()
+    found = StateStore(tmp_path, text_artifact.manifest).load()
+    assert found is not None and found.document.state.requests == 6
+
+
+def test_another_version_is_found_by_its_number(kept: Kept, text_artifact: Artifact, tmp_path: Path):
+    manifest = text_artifact.manifest
+    later = manifest.model_copy(update={"version": "2"}).sealed()
+    store = StateStore(tmp_path, manifest)
+    store.save(kept)
+    with pytest.raises(StateError, match="that no other service holds open"):
+        kept_version(tmp_path, later, "1")  # its service still runs
+    store.stop()
+    assert kept_version(tmp_path, later, "1").to_dict() == kept.document.to_dict()
+    with pytest.raises(StateError, match=r"No statistics of version 7 of texts .* expected one of: 1"):
+        kept_version(tmp_path, later, "7")
+    with pytest.raises(StateError, match="ADDNORM_STATE"):
+        kept_version(None, later, "1")

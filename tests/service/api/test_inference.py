@@ -1,0 +1,71 @@
+"""POST /predict says where the time went, and gives up what nobody waits for."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.inference.engine import Engine
+from service.inference.registry import Models
+from service.settings import Settings
+from tests.conftest import settings_for
+
+BODY = b'{"inputs": "what is my balance"}'
+
+
+@pytest.fixture
+def settings(text_artifact: Any) -> Settings:
+    return settings_for(text_artifact)
+
+
+def test_server_timing_says_where_the_time_went(client: TestClient):
+    header = client.post("/predict", content=BODY).headers["server-timing"]
+    parts = dict(re.fullmatch(r"(\w+);dur=(\d+\.\d{3})", part).groups() for part in header.split(", "))  # type: ignore[union-attr]
+    assert list(parts) == ["parse", "tokenize", "queue", "infer", "serialize"]
+    assert 0 < float(parts["infer"]) < 10_000
+
+
+def scope() -> dict[str, Any]:
+    path = {"path": "/predict", "raw_path": b"/predict", "query_string": b"", "root_path": ""}
+    return {"type": "http", "method": "POST", "headers": [], **path}
+
+
+def test_request_of_a_client_that_left_is_dropped(
+    settings: Settings, text_engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    """Its rows do not run, nothing is sent, and the next one is answered."""
+    monkeypatch.setattr("service.http.errors.WATCH_AFTER", 0.0)
+    app, sent, left = create_app(settings, Models(text_engine)), [], asyncio.Event()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    def receiver(body: bytes, leaves: bool) -> Any:
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            if not leaves:
+                await asyncio.sleep(60)
+            left.set()
+            return {"type": "http.disconnect"}
+
+        return receive
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(text_engine.batcher.pump, "wake", lambda _: None)
+            async with asyncio.timeout(10):
+                await app(scope(), receiver(BODY, leaves=True), send)
+        assert left.is_set() and not sent and not text_engine.batcher.backlog.requests
+        await app(scope(), receiver(BODY, leaves=False), send)
+        await text_engine.close()
+
+    asyncio.run(main())
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert json.loads(sent[1]["body"])["predictions"][0]["tokens"] > 0

@@ -1,0 +1,104 @@
+"""When batches run: at once when idle, after what lies in the sockets, and in time under an overload."""
+
+import asyncio
+
+import pytest
+
+from runtime.errors import Overloaded
+from service.batching.batcher import SPARE, Batcher
+from service.batching.executors import LINGER, READING, STILL_ROUNDS, LoopPump
+from tests.service.batching.scenarios import Clock, FakeRun, both, play, rows, submit_all
+
+
+def test_an_idle_batcher_waits_for_no_timer_and_only_a_few_rounds_of_the_loop():
+    async def scenario(batcher: Batcher, run: FakeRun) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_at = loop.call_later = None  # a timer would fail
+        (task,) = await submit_all(batcher, [rows([1])])
+        for _ in range(STILL_ROUNDS):
+            assert run.batches == []
+            await asyncio.sleep(0)
+        assert run.batches == [[[1]]]
+        del loop.call_at, loop.call_later
+        await task
+
+    play(scenario)
+
+
+def test_the_loop_reads_on_while_rounds_bring_more():
+    async def scenario(batcher: Batcher, run: FakeRun) -> None:
+        async def come(late: int) -> None:
+            for _ in range(late):
+                await asyncio.sleep(0)
+            await batcher.submit(rows([late]))
+
+        await asyncio.gather(*map(come, range(10)))
+        assert run.batches == [[[number] for number in range(10)]]
+
+    play(scenario, clock=Clock())
+
+
+def test_a_batch_is_not_kept_from_its_turn_by_requests_that_never_cease():
+    """Neither over rounds of the loop, nor within one in which many come."""
+    clock = Clock()
+
+    async def scenario(batcher: Batcher, run: FakeRun) -> None:
+        (first,) = await submit_all(batcher, [rows([1])])
+        later = []
+        for _ in range(3):
+            clock.wait(0.6 * READING)
+            later.append(batcher.admit(rows([2]), asyncio.get_running_loop().create_future()))
+        assert run.batches == [[[1], [2]]], "the third came when the batch was overdue"
+        await first
+        await asyncio.gather(*(request.answer for request in later))
+
+    play(scenario, clock=clock)
+
+
+def test_a_batch_is_not_kept_from_its_turn_by_refusals():
+    clock = Clock()
+
+    async def scenario(batcher: Batcher, run: FakeRun) -> None:
+        (first,) = await submit_all(batcher, [rows([1] * 10)])
+        clock.wait(2 * READING)
+        assert batcher.full
+        assert isinstance(batcher.refuse(), Overloaded)
+        assert run.batches == [[[1] * 10]]
+        await first
+
+    assert play(scenario, clock=clock, queue=SPARE).counters.overloaded == 1
+
+
+@pytest.mark.parametrize(("pause", "polls"), [(0.5 * LINGER, True), (2 * LINGER, False)], ids=["brisk", "slow"])
+def test_the_loop_polls_before_it_sleeps_where_the_next_request_came_as_soon(pause: float, polls: bool):
+    clock = Clock()
+
+    async def scenario(batcher: Batcher, _: FakeRun) -> None:
+        assert isinstance(pump := batcher.pump, LoopPump)
+        await batcher.submit(rows([1]))
+        assert not pump.polling
+        clock.wait(pause)
+        await batcher.submit(rows([1]))
+        for _ in range(10):
+            assert pump.polling is polls
+            await asyncio.sleep(0)
+        clock.wait(2 * LINGER)
+        await asyncio.sleep(0)
+        assert not pump.polling, "for that long only"
+
+    play(scenario, clock=clock)
+
+
+@both
+def test_a_receiver_that_fails_does_not_stop_the_others(offload: bool):
+    class Broken(asyncio.Future):  # type: ignore[type-arg]
+        def set_result(self, _: object) -> None:
+            raise ValueError("broken")
+
+    async def scenario(batcher: Batcher, run: FakeRun) -> None:
+        batcher.admit(rows([1]), Broken())
+        assert await batcher.submit(rows([2]))
+        assert await batcher.submit(rows([3]))
+        assert run.counted == 3
+
+    play(scenario, offload=offload)

@@ -1,0 +1,48 @@
+"""Requests that find no room are told so at once, each by its own name."""
+
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.fastpath.cycle import Refusal
+from service.inference.engine import Engine
+from service.settings import Settings
+from tests.conftest import settings_for
+from tests.service.fastpath.connections import TEXT, Connect, play, request
+
+
+@pytest.fixture
+def settings(text_artifact: Any) -> Settings:
+    return settings_for(text_artifact)
+
+
+@pytest.mark.parametrize("target", [b"/predict", b"/predict?long=way"], ids=["unread", "read"])
+def test_overload_is_told_with_when_to_come_back(settings: Settings, text_engine: Engine, target: bytes):
+    backlog = text_engine.batcher.backlog
+
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        client = await connect()
+        backlog.tokens = settings.max_queue_tokens
+        for _ in range(3):
+            status, headers, body = await client.ask(request(TEXT, target=target))
+            assert (status, body["code"]) == (429, "overloaded")
+            assert int(headers["retry-after"]) >= 1
+        backlog.tokens = 0
+        assert (await client.ask(request(TEXT)))[0] == 200
+        assert text_engine.batcher.counters.overloaded == 3
+
+    play(settings, text_engine, scenario)
+
+
+def test_refusal_is_written_once_a_moment_but_for_the_name(text_engine: Engine):
+    refusal, state, batcher = Refusal(), ServerState(), text_engine.batcher
+    state.default_headers = [(b"server", b"x")]
+    batcher.backlog.tokens = 10
+    first = refusal.to(b"one", batcher, 1.0, state)
+    assert first.startswith(b"HTTP/1.1 429 Too Many Requests\r\nserver: x\r\n")
+    assert b"10 tokens wait" in first.partition(b"\r\n\r\n")[2]
+    batcher.backlog.tokens = 20
+    assert refusal.to(b"two", batcher, 1.0, state) == first.replace(b"one", b"two")
+    assert b"20 tokens wait" in refusal.to(b"three", batcher, 1.001, state)

@@ -1,0 +1,116 @@
+"""Baselines from live traffic, versions compared, and what the statistics cost; through the service."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from runtime.artifact import Artifact
+from runtime.store.sqlite import Kept
+from service.app import create_app
+from service.inference.engine import Engine
+from service.inference.registry import Models
+from service.settings import Settings
+from tests.conftest import settings_for
+from tests.helpers import TEXTS, rewrite
+
+ANIMALS = ("heron", "eel", "bear", "beetle", "stork")
+PLACES = ("volcanic soil", "the danube", "norway", "old forests", "salt lakes", "the coast")
+ELSEWHERE = [f"the {animal} is rarely seen near {place}" for animal in ANIMALS for place in PLACES]
+
+
+def post(client: TestClient, inputs: list[str]) -> None:
+    for start in range(0, len(inputs), 8):
+        client.post("/predict", json={"inputs": inputs[start : start + 8]}).raise_for_status()
+
+
+def embedded(state: Path | None = None) -> Any:
+    settings = Settings(device="cpu", state=state)
+    return TestClient(create_app(settings, Models(Engine(settings))))
+
+
+def test_live_traffic_becomes_the_baseline_and_can_be_undone(tmp_path: Path):
+    with embedded(tmp_path) as client:
+        post(client, ELSEWHERE * 4)
+        before = client.get("/norm-stats").json()
+        assert before["verdict"]["state"] == "drift" and before["baseline"]["source"] == "validation"
+        taken = client.post("/norm-stats/baseline", params={"window": "5m"}).json()
+        assert (taken["baseline"]["source"], taken["baseline"]["requests"], taken["kept"]) == ("live", 120, 1)
+        after = client.get("/norm-stats").json()
+        assert after["verdict"]["state"] == "ok" and after["baseline"] == taken["baseline"]
+    with embedded(tmp_path) as client:  # a restart keeps it
+        assert client.get("/norm-stats").json()["baseline"] == taken["baseline"]
+        undone = client.delete("/norm-stats/baseline").json()
+        assert (undone["baseline"], undone["kept"]) == (before["baseline"], 0)
+        assert client.get("/norm-stats").json()["verdict"]["state"] == "drift"
+        again = client.delete("/norm-stats/baseline")
+        assert (again.status_code, again.json()["code"]) == (409, "no_live_baseline")
+
+
+def test_few_requests_make_no_baseline(client: TestClient):
+    post(client, TEXTS)
+    answer = client.post("/norm-stats/baseline")
+    assert (answer.status_code, answer.json()["code"]) == (400, "too_few_requests")
+    assert client.get("/norm-stats").json()["baseline"]["source"] == "validation"
+
+
+def test_spoiled_live_baseline_is_left_out(text_artifact: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    settings = settings_for(text_artifact).model_copy(update={"state": tmp_path})
+    collector = Engine(settings).collector
+    kept = collector._to_keep({})
+    collector.store.save(Kept(kept.document, kept.buckets, [b'{"state": 1}']))
+    collector.close()
+    with TestClient(create_app(settings, Models(Engine(settings)))) as client:
+        assert client.get("/norm-stats").json()["baseline"]["source"] == "validation"
+    assert "The artifact's own is in force" in caplog.text
+
+
+def test_versions_are_compared_by_what_they_saw(text_artifact: Artifact, tmp_path: Path):
+    later = rewrite(tmp_path / "models" / "2", text_artifact, version="2")
+    for path, inputs in ((text_artifact.path, TEXTS), (later, ["zzzz qqqq xxxx"] * 16)):
+        settings = settings_for(text_artifact).model_copy(update={"state": tmp_path / "state", "model": path})
+        with TestClient(create_app(settings, Models(Engine(settings)))) as client:
+            post(client, inputs)
+            if path == later:
+                found = client.get("/norm-stats/compare", params={"against": "version:1"}).json()
+                unknown = client.get("/norm-stats/compare", params={"against": "version:9"})
+    assert (found["version"], found["against_version"]) == ("2", "1")
+    assert (found["window"]["requests"], found["against"]["requests"]) == (16, len(TEXTS))
+    assert any(layer["psi"] > 0.25 for layer in found["layers"])
+    assert unknown.status_code == 404
+    assert "No statistics of version 9" in unknown.json()["error"] and unknown.json()["code"] == "state_error"
+
+
+def test_overhead_is_told(client: TestClient):
+    assert client.get("/norm-stats").json()["overhead_ratio"] == {"always_on": 0, "deep": 0, "deep_budget": 0.02}
+    post(client, TEXTS)
+    ratio = client.get("/norm-stats").json()["overhead_ratio"]
+    assert 0 < ratio["always_on"] < 1
+    assert ratio["deep"] <= 0.05  # of a service that has run for a moment only
+
+
+def test_traffic_is_looked_at_deeply_and_shown_when_enough_was(client: TestClient, text_engine: Engine):
+    assert text_engine.sampler is not None
+    for text in TEXTS:
+        text_engine.sampler.credit = 1.0
+        post(client, [text])
+    layer = client.get("/norm-stats/blocks.0.attention.norm").json()["layer"]
+    deep = layer["deep"]
+    assert deep["requests"] == len(TEXTS) >= 30
+    assert len(deep["features"]["mean"]) == len(deep["features"]["variance"]) == layer["d_model"]
+    assert deep["live"]["update"]["ratio"]["mean"] == pytest.approx(
+        deep["baseline"]["update"]["ratio"]["mean"], rel=1e-3
+    )
+    for shown in ("outliers", "largest"):
+        assert [f["feature"] for f in deep["live"][shown]] == [f["feature"] for f in deep["baseline"][shown]]
+    assert max(abs(feature["shift"]) for feature in deep["shifted"]) < 1e-3
+    assert client.get("/norm-stats").json()["layers"][0]["deep"].get("features") is None
+
+
+def test_few_deep_looks_are_withheld(client: TestClient, text_engine: Engine):
+    assert text_engine.sampler is not None
+    text_engine.sampler.credit = 1.0
+    post(client, TEXTS[:1])
+    deep = client.get("/norm-stats/blocks.0.attention.norm").json()["layer"]["deep"]
+    assert (deep["requests"], deep["live"], deep["shifted"], deep.get("features")) == (1, None, [], None)

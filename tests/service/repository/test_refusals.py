@@ -1,0 +1,71 @@
+"""Changes of the repository that are refused: those that cannot be, and those of whoever may not."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from runtime.artifact import Artifact
+from service.app import create_app
+from service.repository.control import Loader, load_all
+from service.settings import Settings
+from tests.helpers import publish
+
+
+def loader_of(directory: Path, artifact: Artifact) -> Loader:
+    """Of a repository of texts/1 and texts/2."""
+    for version in "12":
+        publish(directory, "texts", version, artifact)
+    return load_all(Settings(models=directory, device="cpu", workers=1))
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory, text_artifact: Artifact) -> Iterator[TestClient]:
+    """A service of that repository which nothing may change."""
+    loader = loader_of(tmp_path_factory.mktemp("models"), text_artifact)
+    with TestClient(create_app(loader.settings, loader.models, loader)) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("models/nowhere/load", "", 404, "unknown_model"),
+        ("models/nowhere/unload", "", 404, "unknown_model"),
+        ("models/..%2f..%2fetc/load", "", 404, "not_found"),
+        ("models/.git/load", "", 400, "invalid_name"),
+        ("models/%2e%2e/unload", "", 400, "invalid_name"),
+        ("models/a%5cb/load", "", 400, "invalid_name"),
+        ("models/texts/load", {"parameters": {"version": "../2"}}, 400, "invalid_name"),
+        ("models/texts/load", {"parameters": {"version": "9"}}, 404, "unknown_model"),
+        ("models/texts/load", {"parameters": {"config": "{}"}}, 400, "invalid_request"),
+        ("models/texts/load", [], 400, "invalid_request"),
+        ("index", {"ready": "perhaps"}, 400, "invalid_request"),
+    ],
+)
+def test_what_cannot_be_is_refused(untouched: TestClient, path: str, body: object, status: int, code: str):
+    content = json.dumps(body).encode() if body != "" else b""
+    answer = untouched.post(f"/v2/repository/{path}", content=content)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert untouched.post("/predict", json={"inputs": "hi"}).json()["version"] == "2"
+
+
+def test_single_artifact_is_listed_and_cannot_be_changed(text_artifact: Artifact):
+    with TestClient(create_app(Settings(model=text_artifact.path, device="cpu"))) as client:
+        (entry,) = client.post("/v2/repository/index").json()
+        assert entry == {"name": "texts", "version": "1", "state": "READY", "reason": ""}
+        for path in ("load", "unload"):
+            answer = client.post(f"/v2/repository/models/texts/{path}")
+            assert (answer.status_code, answer.json()["code"]) == (400, "no_repository")
+
+
+def test_changes_need_a_key_where_there_is_one(text_artifact: Artifact, tmp_path: Path):
+    loader = loader_of(tmp_path, text_artifact)
+    settings = loader.settings.model_copy(update={"api_keys": "secret"})
+    with TestClient(create_app(settings, loader.models, loader)) as client:
+        for path in ("models/texts/load", "models/texts/unload"):
+            assert client.post(f"/v2/repository/{path}").status_code == 401
+            assert client.post(f"/v2/repository/{path}", headers={"X-API-Key": "secret"}).status_code == 200
+        assert client.post("/v2/repository/index").status_code == 200

@@ -1,0 +1,67 @@
+"""Connections that come together are accepted together."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import uvicorn
+import uvloop
+
+from service.process import Acceptor
+from service.sockets import listen
+
+TOGETHER = 100
+
+
+async def application(scope: object, receive: object, send: object) -> None:
+    """Is never asked."""
+
+
+def play(scenario: Callable[[Acceptor, socket.socket], Awaitable[None]]) -> None:
+    async def main() -> None:
+        listener = listen("127.0.0.1", 0)
+        server = Acceptor(uvicorn.Config(application, interface="asgi3", lifespan="off", log_config=None))
+        server.on_started = server.on_stop = server.on_shutdown = lambda: None
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        async with asyncio.timeout(20):
+            while not server.started:
+                await asyncio.sleep(0.001)
+            await scenario(server, listener)
+            server.should_exit = True
+            await task
+
+    uvloop.run(main())
+
+
+def connect(listener: socket.socket, count: int) -> list[socket.socket]:
+    """All wait in the kernel's queue when this returns."""
+    return [socket.create_connection(listener.getsockname()) for _ in range(count)]
+
+
+def test_a_few_rounds_of_the_loop_accept_all_that_wait():
+    async def scenario(server: Acceptor, listener: socket.socket) -> None:
+        clients = connect(listener, TOGETHER)
+        rounds = 0
+        while len(server.server_state.connections) < len(clients):
+            await asyncio.sleep(0)
+            rounds += 1
+        assert rounds < 10, "it would take one of uvloop's for each"
+        for client in clients:
+            client.close()
+
+    play(scenario)
+
+
+def test_connections_that_were_accepted_and_not_set_up_are_not_lost_at_the_end():
+    async def scenario(server: Acceptor, listener: socket.socket) -> None:
+        clients = connect(listener, TOGETHER)
+        while not server.accepting:
+            await asyncio.sleep(0)
+        server.should_exit = True
+        for client in clients:
+            client.settimeout(5)
+            assert await asyncio.to_thread(client.recv, 1) == b"", "closed in order, not reset"
+            client.close()
+        assert not server.accepting
+
+    play(scenario)
