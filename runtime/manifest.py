@@ -85,7 +85,7 @@ class Precision(_Model):
 
 
 class Plan(_Model):
-    """The graph plan (runtime/graph/session.py) that was the fastest where the artifact was exported."""
+    """The graph plan that was the fastest where the artifact was exported."""
 
     name: PlanName
     onnxruntime: str

@@ -71,7 +71,7 @@ def read(path: Path) -> str:
         return ""
 
 
-def scaled(settings: Settings, cpus: int | None = None) -> Settings:
+def share_cpus(settings: Settings, cpus: int | None = None) -> Settings:
     """The settings with `workers` and `threads` filled in: a worker per CPU, and the CPUs shared among them.
 
     Args:

@@ -15,19 +15,19 @@ from typing import Any
 import uvicorn
 
 from service.app import create_app, create_reporter
-from service.fastpath.cycle import Refusal
-from service.fastpath.head_cache import Heads
+from service.fastpath.cycle import Cached429
+from service.fastpath.head_cache import HeadCache
 from service.fastpath.protocol import Protocol
-from service.fastpath.read_scheduler import Turns
+from service.fastpath.read_scheduler import ReadScheduler
 from service.http.admission import Admission, ApiKeys
-from service.inference.registry import Models
-from service.inference.request import Desk
-from service.page.events import Followed, make_feed
+from service.inference.registry import ModelRegistry
+from service.inference.request import ServingContext
+from service.page.events import FeedTopic, make_feed
 from service.page.feed import Feed
 from service.repository.control import Control
 from service.settings import Settings
 from service.sockets import BACKLOG
-from service.telemetry.aggregator import Ledger, Owner
+from service.telemetry.aggregator import Aggregator, CountSink
 
 YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all connections
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
@@ -37,26 +37,26 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 
 def server_config(
     settings: Settings,
-    models: Models,
+    models: ModelRegistry,
     control: Control | None = None,
-    owner: Owner | None = None,
-    feed: Feed[Followed] | None = None,
+    sink: CountSink | None = None,
+    feed: Feed[FeedTopic] | None = None,
 ) -> uvicorn.Config:
     """What uvicorn runs: the application, and the short way to predictions.
 
     Args:
-        owner: where this process hands in what it answers; a ledger of its own where it is not given.
+        sink: where this process hands in what it answers; an aggregator of its own where it is not given.
         feed: what the page follows.
 
     Raises:
         SettingError: a setting names what cannot be used.
     """
-    reporter = create_reporter(settings, models, owner)
-    desk = Desk(models, settings.max_body_bytes, reporter.journal)
-    admission = Admission.of(settings, ApiKeys.of(settings), reporter.journal.traffic)
+    reporter = create_reporter(settings, models, sink)
+    context = ServingContext(models, settings.max_body_bytes, reporter.request_log)
+    admission = Admission.of(settings, ApiKeys.of(settings), reporter.request_log.traffic)
     return uvicorn.Config(
         create_app(settings, models, control, reporter, feed),
-        http=partial(Protocol, desk, admission, Heads(), Refusal(), Turns()),  # type: ignore[arg-type]
+        http=partial(Protocol, context, admission, HeadCache(), Cached429(), ReadScheduler()),  # type: ignore[arg-type]
         log_level=settings.log_level,
         log_config=None,
         access_log=False,
@@ -73,7 +73,7 @@ class Process:
 
     Args:
         started: called once connections are accepted.
-        owner: where it hands in what it answers; a ledger of its own where it is not given.
+        sink: where it hands in what it answers; an aggregator of its own where it is not given.
 
     Raises:
         SettingError: a setting names what cannot be used.
@@ -82,22 +82,22 @@ class Process:
     def __init__(
         self,
         settings: Settings,
-        models: Models,
+        models: ModelRegistry,
         control: Control | None,
         listener: socket.socket,
         started: Callable[[], None],
-        owner: Owner | None = None,
+        sink: CountSink | None = None,
     ) -> None:
-        self.ledger = Ledger() if owner is None else None
-        owner = self.ledger.open() if self.ledger else owner
-        assert owner is not None
-        feed = make_feed(models, owner)
+        self.aggregator = Aggregator() if sink is None else None
+        sink = self.aggregator.open() if self.aggregator else sink
+        assert sink is not None
+        feed = make_feed(models, sink)
         self.listener = listener
-        self.server = Acceptor(server_config(settings, models, control, owner, feed))
+        self.server = Server(server_config(settings, models, control, sink, feed))
         self.server.on_started, self.server.on_stop = started, self._begin_to_stop
         self.server.on_shutdown = feed.close
         # of several processes, the parent waits before it stops them
-        self.server.drain_delay = settings.drain_delay if self.ledger is not None else 0.0
+        self.server.drain_delay = settings.drain_delay if self.aggregator is not None else 0.0
 
     def run(self, signals: tuple[signal.Signals, ...] = STOPS) -> None:
         """Answers until one of `signals` ends it; requests that were accepted are answered first."""
@@ -114,8 +114,8 @@ class Process:
         self.server.should_exit = True
 
     def _begin_to_stop(self) -> None:
-        if self.ledger is not None:
-            self.ledger.stopping = True
+        if self.aggregator is not None:
+            self.aggregator.stopping = True
 
 
 def trim_heap() -> None:
@@ -124,7 +124,7 @@ def trim_heap() -> None:
         trim(0)
 
 
-class Acceptor(uvicorn.Server):
+class Server(uvicorn.Server):
     """Accepts all connections that wait: uvloop takes one in a round of its loop, and batches come in between.
 
     What finds no place in the kernel's queue is tried again by its client, after a second and after three.

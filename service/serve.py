@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from runtime.graph.session import Placement
 from runtime.graph.session import logger as session_logger
 from runtime.manifest import Manifest, version_order
-from service.cpus import scaled
+from service.cpus import share_cpus
 from service.process import Process
 from service.repository.catalog import Catalog
 from service.repository.control import load_all
@@ -37,7 +37,7 @@ def serve(settings: Settings) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would compete with the graph's
     configure_logging(settings)
     check_tls(settings)
-    settings = scaled(settings)
+    settings = share_cpus(settings)
     if settings.workers == 1:
         serve_alone(settings)
     else:

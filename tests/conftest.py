@@ -10,7 +10,7 @@ from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
 from service.app import create_app
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from tests.helpers import Export, make_feature_artifact, make_text_artifact
 from tests.live import Live, listening
@@ -84,7 +84,7 @@ def settings_for(artifact: Artifact) -> Settings:
 
 
 def serve(settings: Settings, engine: Engine) -> Iterator[TestClient]:
-    with TestClient(create_app(settings, Models(engine)), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings, ModelRegistry(engine)), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -92,6 +92,6 @@ def serve(settings: Settings, engine: Engine) -> Iterator[TestClient]:
 def live(text_artifact: Artifact, feature_artifact: Artifact) -> Iterator[Live]:
     """A real server over both artifacts, on a port of this machine."""
     settings = settings_for(text_artifact).model_copy(update={"max_body_bytes": 100_000})
-    models = Models(Engine(settings), Engine(settings.model_copy(update={"model": feature_artifact.path})))
+    models = ModelRegistry(Engine(settings), Engine(settings.model_copy(update={"model": feature_artifact.path})))
     with listening(settings, models) as live:
         yield live

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.process import server_config
 from service.repository.control import Control
 from service.settings import Settings
@@ -19,7 +19,7 @@ class Live:
     """Where it listens, and what it serves."""
 
     address: str
-    models: Models
+    models: ModelRegistry
 
     @property
     def url(self) -> str:
@@ -27,7 +27,7 @@ class Live:
 
 
 @contextmanager
-def listening(settings: Settings, models: Models, control: Control | None = None) -> Iterator[Live]:
+def listening(settings: Settings, models: ModelRegistry, control: Control | None = None) -> Iterator[Live]:
     """Serves as `addnorm serve` does, until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(server_config(settings, models, control))

@@ -17,7 +17,7 @@ from runtime.options import option_config
 from runtime.statistics.state import NormState
 from runtime.statistics.windows import Span
 from runtime.store.document import StateDocument
-from service.norm_stats.report import Seen, all_layers
+from service.norm_stats.report import Observed, all_layers
 from service.schemas.norm_stats import LayerDrift, NormStatsResponse, Summary
 from service.settings import EMBEDDED
 
@@ -90,7 +90,7 @@ def print_merged(
         document = StateDocument.from_json(read_state(source, timeout, api_key), source)
         merged = merged.merge(document.check(artifact.manifest, source))
     explained = _Model(artifact.manifest, read_baseline(artifact))
-    show(all_layers(explained, Seen.of_document(merged)), console or Console())
+    show(all_layers(explained, Observed.of_document(merged)), console or Console())
 
 
 def read_state(source: str, timeout: float, api_key: str) -> bytes:

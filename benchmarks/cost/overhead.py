@@ -30,7 +30,7 @@ from runtime.graph.encoder import Encoder
 from runtime.graph.packing import PackedBatch
 from runtime.manifest import MODEL
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.process import Process
 from service.settings import Settings
 from service.sockets import listen
@@ -79,7 +79,7 @@ def serve(statistics: str) -> None:
     budget = Settings.model_fields["deep_budget"].default if statistics == "deep" else 0.0
     settings = Settings(device="cpu", port=PORTS[statistics], deep_budget=budget)
     engine = BareEngine(settings) if statistics == "off" else Engine(settings)
-    Process(settings, Models(engine), None, listen(settings.host, settings.port), lambda: None).run()
+    Process(settings, ModelRegistry(engine), None, listen(settings.host, settings.port), lambda: None).run()
 
 
 @dataclass(frozen=True, slots=True)

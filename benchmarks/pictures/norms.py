@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from model.data import load_dataset
 from service.app import create_app
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.schemas.norm_stats import NormStatsResponse
 from service.settings import Settings
 
@@ -36,7 +36,7 @@ def main(data: Path) -> None:
 def ask(texts: list[str]) -> NormStatsResponse:
     """Sends the texts to a fresh service and returns its statistics."""
     settings = Settings()
-    with TestClient(create_app(settings, Models(Engine(settings)))) as client:
+    with TestClient(create_app(settings, ModelRegistry(Engine(settings)))) as client:
         for start in range(0, len(texts), 100):
             response: httpx.Response = client.post("/predict", json={"inputs": texts[start : start + 100]})
             response.raise_for_status()

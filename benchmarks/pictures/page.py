@@ -1,6 +1,6 @@
 """Pictures of the page over a made-up day of real texts: clinc150's, and from half an hour ago some that nobody taught.
 
-python -m benchmarks.pictures.page DATA SHOTS            every view, light and dark, desktop and phone, into the folder SHOTS
+python -m benchmarks.pictures.page DATA SHOTS            every view, light, dark, desktop, phone, into SHOTS
 python -m benchmarks.pictures.page DATA SHOTS --write    draws docs/img/page.png again, from the same traffic
 
 Needs Playwright's Python package and a Chromium (CHROMIUM=, else /usr/bin/chromium).

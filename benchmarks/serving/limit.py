@@ -34,7 +34,16 @@ class NoServer:
 
     def __init__(self, artifact: Path, texts: Path) -> None:
         self.popen = subprocess.Popen(
-            ["taskset", "-c", str(SERVICE_CORE), sys.executable, "-m", "benchmarks.serving.limit", str(artifact), str(texts)],
+            [
+                "taskset",
+                "-c",
+                str(SERVICE_CORE),
+                sys.executable,
+                "-m",
+                "benchmarks.serving.limit",
+                str(artifact),
+                str(texts),
+            ],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ from runtime.statistics.moments import Moments
 TOKENS = 4096
 
 
-class HeldTokens:
+class TokenBuffer:
     """What the norms saw of requests that are not folded yet.
 
     Args:

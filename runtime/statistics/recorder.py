@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runtime.graph.batch import EncodedBatch, token_values
 from runtime.manifest import NormLayer
-from runtime.statistics.buffer import HeldTokens, add_features
+from runtime.statistics.buffer import TokenBuffer, add_features
 from runtime.statistics.deep import DeepState
 from runtime.statistics.moments import Moments
 from runtime.statistics.state import NormState, Traffic
@@ -73,7 +73,7 @@ class NormRecorder:
         self.since = self.clock()
         self.costs = Costs(self.since)
         self._folded, self._deep = NormState.empty(layers), DeepState.empty(layers)
-        self._held = HeldTokens(2 * len(layers), self.batch_norms)
+        self._buffer = TokenBuffer(2 * len(layers), self.batch_norms)
         self._recent: NormState | None = None  # of the time bucket that is filling, folded but in no window yet
         self._begin(self.since)
         self._lock = threading.Lock()
@@ -141,10 +141,10 @@ class NormRecorder:
         if not self._begun <= now < self._ends:
             self._settle()
             self._begin(now)
-        if self._held.add(batch):
+        if self._buffer.add(batch):
             return
         self._fold()
-        if not self._held.add(batch):  # more tokens at once than are ever held
+        if not self._buffer.add(batch):  # more tokens at once than are ever held
             features: dict[int, Moments] = {}
             add_features(features, batch, self.batch_norms)
             self._count(batch, features)
@@ -156,8 +156,8 @@ class NormRecorder:
 
     def _fold(self) -> None:
         """Adds what is held to the state of the time bucket that is filling."""
-        if self._held.tokens:
-            self._count(*self._held.take())
+        if self._buffer.tokens:
+            self._count(*self._buffer.take())
 
     def _settle(self) -> None:
         """Adds the bucket that is filling to the windows and to everything: merging is what costs, so it is rare."""

@@ -144,7 +144,7 @@ class NormState:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedState:
+class SparseState:
     """A state whose bucket is over: its histograms, nearly empty, are kept by their occupied places."""
 
     requests: int
@@ -156,19 +156,19 @@ class SealedState:
     traffic: Traffic
 
     @classmethod
-    def seal(cls, state: NormState) -> "SealedState":
+    def compress(cls, state: NormState) -> "SparseState":
         flat = state.histograms.ravel()
         places = np.flatnonzero(flat)
         counts = flat[places]
         return cls(state.requests, state.tokens, state.moments, places, counts, state.features, state.traffic)
 
-    def unseal(self) -> NormState:
+    def expand(self) -> NormState:
         histograms = np.zeros((len(self.moments.count), BUCKETS), dtype=np.int64)
         histograms.ravel()[self.places] = self.counts
         return NormState(self.requests, self.tokens, self.moments, histograms, self.features, self.traffic)
 
 
-def merge_sealed(parts: Sequence[SealedState], layers: list[NormLayer]) -> NormState:
+def merge_sparse(parts: Sequence[SparseState], layers: list[NormLayer]) -> NormState:
     """All parts together."""
     empty = NormState.empty(layers)
     if not parts:

@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from runtime.manifest import NormLayer
 from runtime.statistics.deep import DeepState
-from runtime.statistics.state import NormState, SealedState, Traffic, merge_sealed
+from runtime.statistics.state import NormState, SparseState, Traffic, merge_sparse
 
 # seconds and number of the buckets of each ring, finest first
 SHAPES, DEEP_SHAPES = ((10, 361), (300, 289)), ((300, 13), (3600, 25))
@@ -21,7 +21,7 @@ class Mergeable(Protocol):
 
 
 State = TypeVar("State", bound=Mergeable)
-Sealed = TypeVar("Sealed")
+Compressed = TypeVar("Compressed")
 
 
 class Span(NamedTuple):
@@ -41,10 +41,10 @@ class Bucket(NamedTuple):
 
     ring: str
     number: int
-    content: SealedState | DeepState
+    content: SparseState | DeepState
 
 
-class Ring(Generic[State, Sealed]):
+class Ring(Generic[State, Compressed]):
     """Buckets of equal length, oldest first; the last one is filling.
 
     Args:
@@ -55,53 +55,53 @@ class Ring(Generic[State, Sealed]):
     """
 
     def __init__(
-        self, seconds: int, size: int, seal: Callable[[State], Sealed], unseal: Callable[[Sealed], State]
+        self, seconds: int, size: int, compress: Callable[[State], Compressed], expand: Callable[[Compressed], State]
     ) -> None:
-        self.seconds, self.size, self.seal, self.unseal = seconds, size, seal, unseal
-        self.sealed: deque[tuple[int, Sealed]] = deque()
+        self.seconds, self.size, self.compress, self.expand = seconds, size, compress, expand
+        self.closed: deque[tuple[int, Compressed]] = deque()
         self.filling: tuple[int, State] | None = None
 
     def add(self, state: State, when: float) -> None:
         """Adds a state to the bucket of Unix time `when`; time that goes backwards counts as the filling bucket's."""
         number = int(when // self.seconds)
         if self.filling is not None and number > self.filling[0]:
-            self.sealed.append((self.filling[0], self.seal(self.filling[1])))
+            self.closed.append((self.filling[0], self.compress(self.filling[1])))
             self.filling = None
         if self.filling is None:
             self.filling = number, state
         else:
             self.filling = self.filling[0], self.filling[1].merge(state)
-        while self.sealed and self.sealed[0][0] <= number - self.size:
-            self.sealed.popleft()
+        while self.closed and self.closed[0][0] <= number - self.size:
+            self.closed.popleft()
 
     def oldest(self, now: float) -> float:
         """The time before which this ring has forgotten everything."""
         return (int(now // self.seconds) - self.size + 1) * self.seconds
 
-    def window(self, span: Span) -> tuple[Span, list[Sealed], State | None]:
-        """The stretch that the buckets cover which overlap `span`, what the sealed ones hold, and the filling one."""
+    def window(self, span: Span) -> tuple[Span, list[Compressed], State | None]:
+        """The stretch that the buckets cover which overlap `span`, what the closed ones hold, and the filling one."""
         first, last = int(span.start // self.seconds), -int(-span.end // self.seconds)
-        sealed = [content for number, content in self.sealed if first <= number < last]
+        closed = [content for number, content in self.closed if first <= number < last]
         filling = self.filling[1] if self.filling is not None and first <= self.filling[0] < last else None
-        return Span(first * self.seconds, last * self.seconds), sealed, filling
+        return Span(first * self.seconds, last * self.seconds), closed, filling
 
-    def buckets(self, since: int) -> list[tuple[int, Sealed]]:
+    def buckets(self, since: int) -> list[tuple[int, Compressed]]:
         """Number and content of every bucket from number `since` on."""
-        filling = [(self.filling[0], self.seal(self.filling[1]))] if self.filling is not None else []
-        return [(number, content) for number, content in [*self.sealed, *filling] if number >= since]
+        filling = [(self.filling[0], self.compress(self.filling[1]))] if self.filling is not None else []
+        return [(number, content) for number, content in [*self.closed, *filling] if number >= since]
 
-    def resume(self, buckets: list[tuple[int, Sealed]]) -> None:
+    def resume(self, buckets: list[tuple[int, Compressed]]) -> None:
         """Takes buckets that an earlier ring held, in the order of their numbers; the newest goes on filling."""
         *over, (number, newest) = buckets
-        self.sealed.extend(over)
-        self.filling = number, self.unseal(newest)
+        self.closed.extend(over)
+        self.filling = number, self.expand(newest)
 
 
 def as_it_is(state: DeepState) -> DeepState:
     return state
 
 
-def finest(rings: Sequence[Ring[State, Sealed]], start: float, now: float) -> Ring[State, Sealed]:
+def finest(rings: Sequence[Ring[State, Compressed]], start: float, now: float) -> Ring[State, Compressed]:
     """The finest ring that still knows the time `start`, else the coarsest."""
     return next((ring for ring in rings if start >= ring.oldest(now)), rings[-1])
 
@@ -114,7 +114,7 @@ class Windows:
 
     def __init__(self, layers: list[NormLayer]) -> None:
         self.layers = layers
-        self.rings = tuple(Ring(*shape, SealedState.seal, SealedState.unseal) for shape in SHAPES)
+        self.rings = tuple(Ring(*shape, SparseState.compress, SparseState.expand) for shape in SHAPES)
         self.deep_rings = tuple(Ring(*shape, as_it_is, as_it_is) for shape in DEEP_SHAPES)
         self.named: dict[str, Ring[Any, Any]] = {
             f"{kind}-{ring.seconds}": ring
@@ -157,7 +157,7 @@ class Windows:
     def traffic(self, now: float) -> list[tuple[float, Traffic]]:
         """The day's traffic, newest first: when each bucket began (Unix seconds), and what drift is judged by."""
         ring = self.rings[-1]
-        buckets = [(number, sealed.traffic) for number, sealed in ring.sealed]
+        buckets = [(number, closed.traffic) for number, closed in ring.closed]
         if ring.filling is not None:
             buckets.append((ring.filling[0], ring.filling[1].traffic))
         oldest = ring.oldest(now)
@@ -167,7 +167,7 @@ class Windows:
         """Seconds of the buckets that overlap `span`, and those that hold traffic: number and traffic, oldest first."""
         ring = finest(self.rings, span.start, now)
         first, last = int(max(span.start, ring.oldest(now)) // ring.seconds), -int(-span.end // ring.seconds)
-        buckets = [(number, sealed.traffic) for number, sealed in ring.sealed]
+        buckets = [(number, closed.traffic) for number, closed in ring.closed]
         if ring.filling is not None:
             buckets.append((ring.filling[0], ring.filling[1].traffic))
         return ring.seconds, [(number, traffic) for number, traffic in buckets if first <= number < last]
@@ -177,12 +177,12 @@ class Windows:
         ring = finest(self.rings, span.start, now)
         if span.end <= ring.oldest(now):
             return span, NormState.empty(self.layers)
-        covered, sealed, filling = ring.window(Span(max(span.start, ring.oldest(now)), span.end))
-        state = merge_sealed(sealed, self.layers)
+        covered, closed, filling = ring.window(Span(max(span.start, ring.oldest(now)), span.end))
+        state = merge_sparse(closed, self.layers)
         return covered, state.merge(filling) if filling is not None else state
 
     def deep_window(self, span: Span, now: float) -> DeepState:
         """What was looked at deeply in `span`, in whole buckets."""
-        _, sealed, filling = finest(self.deep_rings, span.start, now).window(span)
-        parts = [*sealed, *([filling] if filling is not None else [])]
+        _, closed, filling = finest(self.deep_rings, span.start, now).window(span)
+        parts = [*closed, *([filling] if filling is not None else [])]
         return DeepState.merge_all(parts) if parts else DeepState.empty(self.layers)

@@ -12,7 +12,7 @@ from runtime.manifest import Manifest
 from runtime.statistics.deep import DeepState
 from runtime.statistics.histogram import BUCKETS
 from runtime.statistics.moments import Moments
-from runtime.statistics.state import NormState, SealedState, Traffic
+from runtime.statistics.state import NormState, SparseState, Traffic
 from runtime.statistics.windows import Span
 
 FORMAT = 2
@@ -102,10 +102,10 @@ class StateDocument:
 
 def state_to_dict(state: NormState) -> dict[str, Any]:
     """A histogram's `places` count through all columns: place p is bucket p % BUCKETS of column p // BUCKETS."""
-    return sealed_to_dict(SealedState.seal(state))
+    return sparse_to_dict(SparseState.compress(state))
 
 
-def sealed_to_dict(state: SealedState) -> dict[str, Any]:
+def sparse_to_dict(state: SparseState) -> dict[str, Any]:
     return {
         "requests": state.requests,
         "tokens": state.tokens,
@@ -118,10 +118,10 @@ def sealed_to_dict(state: SealedState) -> dict[str, Any]:
 
 def state_from_dict(raw: dict[str, Any]) -> NormState:
     """Raises ValueError, KeyError, TypeError, AttributeError or IndexError where `raw` is not a state."""
-    return sealed_from_dict(raw).unseal()
+    return sparse_from_dict(raw).expand()
 
 
-def sealed_from_dict(raw: dict[str, Any]) -> SealedState:
+def sparse_from_dict(raw: dict[str, Any]) -> SparseState:
     """Raises what `state_from_dict` raises."""
     moments = moments_from_dict(raw["moments"])
     places, counts = (np.array(raw["histograms"][name], dtype=np.int64) for name in ("places", "counts"))
@@ -131,21 +131,21 @@ def sealed_from_dict(raw: dict[str, Any]) -> SealedState:
         np.array(raw["traffic"]["counts"], dtype=np.int64), np.array(raw["traffic"]["totals"], dtype=float)
     )
     features = {int(layer): moments_from_dict(features) for layer, features in raw["features"].items()}
-    return SealedState(int(raw["requests"]), int(raw["tokens"]), moments, places, counts, features, traffic)
+    return SparseState(int(raw["requests"]), int(raw["tokens"]), moments, places, counts, features, traffic)
 
 
-def bucket_to_dict(content: SealedState | DeepState) -> dict[str, Any]:
-    return sealed_to_dict(content) if isinstance(content, SealedState) else deep_to_dict(content)
+def bucket_to_dict(content: SparseState | DeepState) -> dict[str, Any]:
+    return sparse_to_dict(content) if isinstance(content, SparseState) else deep_to_dict(content)
 
 
-def bucket_from_dict(ring: str, raw: dict[str, Any], source: str) -> SealedState | DeepState:
+def bucket_from_dict(ring: str, raw: dict[str, Any], source: str) -> SparseState | DeepState:
     """A time bucket of the ring with that name.
 
     Raises:
         StateError: it is none.
     """
     try:
-        return deep_from_dict(raw) if ring.startswith("deep") else sealed_from_dict(raw)
+        return deep_from_dict(raw) if ring.startswith("deep") else sparse_from_dict(raw)
     except UNUSABLE as error:
         raise StateError(f"{source} holds a time bucket that cannot be read ({error}).") from error
 

@@ -16,8 +16,8 @@ from service.http.bodies import JSONBytes, read_body
 from service.http.errors import answered
 from service.http.openapi import INFERENCE, NOT_LOADED, SERVER_TIMING, UNKNOWN_MODEL, ModelName, ModelVersion, json_body
 from service.inference.engine import Engine
-from service.inference.registry import Models
-from service.inference.request import Content, Desk, Prediction, Watched, run_counted
+from service.inference.registry import ModelRegistry
+from service.inference.request import CancelOnDisconnect, Content, Prediction, ServingContext, run_counted
 from service.inference.results import unit
 from service.schemas.inference import EmbedRequest, PredictRequest, PredictResponse
 from service.schemas.models import ModelResponse, PlanInUse
@@ -27,21 +27,21 @@ from service.telemetry.request_log import PHASES
 EXAMPLE = {"inputs": ["what is my balance", "will it rain"], "top_k": 2, "norm_stats": True}
 
 
-async def respond(desk: Desk, receive: Receive) -> Content | Response:
+async def respond(context: ServingContext, receive: Receive) -> Content | Response:
     """The answer to the request whose body `receive` gives, or the response that says why there is none.
 
     Raises:
         ClientDisconnect: the client left before.
     """
-    return await answered(_content(desk, receive), PREDICT, PREDICT)
+    return await answered(_content(context, receive), PREDICT, PREDICT)
 
 
-async def _content(desk: Desk, receive: Receive) -> Content:
-    body = await read_body(receive, desk.max_bytes)
+async def _content(context: ServingContext, receive: Receive) -> Content:
+    body = await read_body(receive, context.max_bytes)
     answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    prediction = Prediction(desk, body, answer)
+    prediction = Prediction(context, body, answer)
     try:
-        async with Watched(receive):
+        async with CancelOnDisconnect(receive):
             return prediction.content(await answer)
     except (ClientDisconnect, asyncio.CancelledError):
         prediction.abandon()
@@ -51,7 +51,7 @@ async def _content(desk: Desk, receive: Receive) -> Content:
         raise
 
 
-def add_inference(app: FastAPI, models: Models, desk: Desk) -> None:
+def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) -> None:
     @app.post(
         "/predict",
         responses=INFERENCE | UNKNOWN_MODEL | SERVER_TIMING,
@@ -63,7 +63,7 @@ def add_inference(app: FastAPI, models: Models, desk: Desk) -> None:
 
         `Server-Timing` says where the time went: parse, tokenize, queue, infer and serialize.
         """
-        answer = await respond(desk, request.receive)
+        answer = await respond(context, request.receive)
         if isinstance(answer, Response):
             return answer
         request.scope[PHASES] = answer.phases
@@ -86,7 +86,7 @@ def add_inference(app: FastAPI, models: Models, desk: Desk) -> None:
         )
 
 
-async def embed(models: Models, receive: Receive, max_bytes: int) -> bytes:
+async def embed(models: ModelRegistry, receive: Receive, max_bytes: int) -> bytes:
     """Answers POST /embed with JSON.
 
     Raises: as `service.http.errors.run_counted`; TooLarge, ValidationError.

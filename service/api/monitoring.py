@@ -1,6 +1,6 @@
 """What the service answers, and how fast: for people and pages, and for Prometheus."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import FastAPI, Header
 from fastapi.responses import Response
@@ -9,12 +9,14 @@ from starlette.concurrency import run_in_threadpool
 from service.api.inference import identity
 from service.http.openapi import GONE, NOT_LOADED, Responses
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.schemas.models import Live, Ready
 from service.schemas.traffic import ServedModel, TrafficResponse
-from service.telemetry.aggregator import Owner, Report, Reporter
-from service.telemetry.prometheus import Observed
+from service.telemetry.aggregator import CountSink, Report, Reporter
 from service.telemetry.report import traffic_response
+
+if TYPE_CHECKING:
+    from service.telemetry.prometheus import ObservedModel
 
 PROMETHEUS: Responses = {
     200: {
@@ -26,7 +28,7 @@ PROMETHEUS: Responses = {
 }
 
 
-def add_traffic(app: FastAPI, models: Models, reporter: Reporter) -> None:
+def add_traffic(app: FastAPI, models: ModelRegistry, reporter: Reporter) -> None:
     @app.get("/traffic", responses=GONE)
     async def traffic() -> TrafficResponse:
         """Requests, rows, tokens, latencies and refusals of all workers: since the start, and lately."""
@@ -45,23 +47,23 @@ def add_traffic(app: FastAPI, models: Models, reporter: Reporter) -> None:
         return Response(content, headers={"Content-Type": content_type})
 
 
-def _rendered(report: Report, models: Models, accept: str) -> tuple[bytes, str]:
+def _rendered(report: Report, models: ModelRegistry, accept: str) -> tuple[bytes, str]:
     from service.telemetry.prometheus import render  # with Prometheus' library, for those who ask
 
     return render(report, [_observed(engine) for engine in models], accept)
 
 
-def _observed(engine: Engine) -> "Observed":
-    from service.telemetry.prometheus import Observed
+def _observed(engine: Engine) -> "ObservedModel":
+    from service.telemetry.prometheus import ObservedModel
 
     manifest = engine.manifest
     collector = engine.collector
-    return Observed(
+    return ObservedModel(
         manifest.name,
         manifest.version,
         manifest.precision_kind,
         engine.placement,
-        collector.glance(),
+        collector.snapshot(),
         collector.storage(),
     )
 
@@ -79,7 +81,7 @@ def served_model(engine: Engine) -> ServedModel:
     )
 
 
-def add_health(app: FastAPI, models: Models, owner: Owner) -> None:
+def add_health(app: FastAPI, models: ModelRegistry, sink: CountSink) -> None:
     @app.get("/health/live")
     async def live() -> Live:
         """The process answers."""
@@ -88,7 +90,7 @@ def add_health(app: FastAPI, models: Models, owner: Owner) -> None:
     @app.get("/health/ready", responses=NOT_LOADED)
     def ready() -> Ready:
         """The default model is loaded, verified against its canary, and runs on this provider; 503 when stopping."""
-        owner.check_ready()
+        sink.check_ready()
         engine = models.default
         collector = engine.collector
         versions = {name: models.versions(name) for name in models.names()}

@@ -9,8 +9,8 @@ from pydantic import WithJsonSchema
 from service.http.admission import ApiKeys
 from service.http.bodies import JSONBytes
 from service.http.openapi import GUARDED, NOT_LOADED_OR_GONE, ModelName, ModelVersion, error
-from service.inference.registry import Models
-from service.norm_stats.interface import ALL, NAMED, VERSION, Asked, Statistics
+from service.inference.registry import ModelRegistry
+from service.norm_stats.interface import ALL, NAMED, VERSION, Statistics, WindowQuery
 from service.schemas.norm_stats import LayerResponse, NormStatsResponse
 from service.schemas.windows import BaselineResponse, CompareResponse, HistoryResponse
 
@@ -37,14 +37,14 @@ Against = Annotated[
 ]
 
 
-async def _asked(window: WindowName = None, start: WindowStart = None, end: WindowEnd = None) -> Asked:
-    return Asked(window, start, end)
+async def _window_query(window: WindowName = None, start: WindowStart = None, end: WindowEnd = None) -> WindowQuery:
+    return WindowQuery(window, start, end)
 
 
-AskedWindow = Annotated[Asked, Depends(_asked)]
+Window = Annotated[WindowQuery, Depends(_window_query)]
 
 
-def add_statistics(app: FastAPI, models: Models, keys: ApiKeys) -> None:
+def add_statistics(app: FastAPI, models: ModelRegistry, keys: ApiKeys) -> None:
     """The routes are plain functions: they run in threads, beside the event loop that answers predictions."""
 
     async def of_model(model: ModelName = None, version: ModelVersion = None) -> Statistics:
@@ -53,31 +53,31 @@ def add_statistics(app: FastAPI, models: Models, keys: ApiKeys) -> None:
     OfModel = Annotated[Statistics, Depends(of_model)]
 
     @app.get("/norm-stats", responses=ASKED, response_model=NormStatsResponse)
-    def norm_stats_of_all_layers(collector: OfModel, asked: AskedWindow) -> Response:
+    def norm_stats_of_all_layers(collector: OfModel, query: Window) -> Response:
         """What flowed into every normalization layer, beside the baseline, and whether it looks as it did there."""
-        return JSONBytes(collector.all_layers(asked))
+        return JSONBytes(collector.all_layers(query))
 
     @app.get("/norm-stats/state", responses=ASKED, response_model=dict[str, Any])
-    def norm_stats_state(collector: OfModel, asked: AskedWindow) -> Response:
+    def norm_stats_state(collector: OfModel, query: Window) -> Response:
         """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
-        return JSONBytes(collector.state(asked))
+        return JSONBytes(collector.state(query))
 
     @app.get("/norm-stats/compare", responses=ASKED, response_model=CompareResponse)
-    def norm_stats_compare(collector: OfModel, asked: AskedWindow, against: Against = "24h") -> Response:
+    def norm_stats_compare(collector: OfModel, query: Window, against: Against = "24h") -> Response:
         """Effect sizes of a window of traffic against another, or against what another version saw."""
-        return JSONBytes(collector.compare(asked, against))
+        return JSONBytes(collector.compare(query, against))
 
     @app.get("/norm-stats/history", responses=ASKED, response_model=HistoryResponse)
-    def norm_stats_history(collector: OfModel, asked: AskedWindow) -> Response:
+    def norm_stats_history(collector: OfModel, query: Window) -> Response:
         """A window slice by slice: how far the input, every layer and the output depart in each."""
-        return JSONBytes(collector.history(asked))
+        return JSONBytes(collector.history(query))
 
     guard = [Depends(keys)]
 
     @app.post("/norm-stats/baseline", responses=ASKED | GUARDED, dependencies=guard, response_model=BaselineResponse)
-    def take_baseline(collector: OfModel, asked: AskedWindow) -> Response:
+    def take_baseline(collector: OfModel, query: Window) -> Response:
         """Makes a window of live traffic the baseline; the one before is kept, and DELETE goes back to it."""
-        return JSONBytes(collector.take_baseline(asked))
+        return JSONBytes(collector.take_baseline(query))
 
     @app.delete(
         "/norm-stats/baseline",
@@ -90,6 +90,6 @@ def add_statistics(app: FastAPI, models: Models, keys: ApiKeys) -> None:
         return JSONBytes(collector.drop_baseline())
 
     @app.get("/norm-stats/{layer}", responses=ASKED, response_model=LayerResponse)
-    def norm_stats_of_one_layer(layer: str, collector: OfModel, asked: AskedWindow) -> Response:
+    def norm_stats_of_one_layer(layer: str, collector: OfModel, query: Window) -> Response:
         """The same for one layer, by its name."""
-        return JSONBytes(collector.one_layer(asked, layer))
+        return JSONBytes(collector.one_layer(query, layer))

@@ -21,7 +21,7 @@ from service.http.bodies import JSONBytes, read_body
 from service.http.errors import OpenAIErrorBody, answered
 from service.http.openapi import INFERENCE, UNKNOWN_MODEL, Responses, json_body
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.inference.request import run_counted
 from service.inference.results import unit
 from service.schemas.base import Body
@@ -48,7 +48,7 @@ Input = Annotated[
 ]
 
 
-def add_embeddings(app: FastAPI, models: Models, settings: Settings) -> None:
+def add_embeddings(app: FastAPI, models: ModelRegistry, settings: Settings) -> None:
     max_bytes = settings.max_body_bytes
 
     @app.post(
@@ -99,7 +99,7 @@ def described(name: str, engine: Engine) -> OpenAIModel:
     return OpenAIModel(id=name, created=int(datetime.fromisoformat(engine.manifest.created).timestamp()))
 
 
-async def openai_embeddings(models: Models, receive: Receive, max_bytes: int) -> bytes:
+async def openai_embeddings(models: ModelRegistry, receive: Receive, max_bytes: int) -> bytes:
     """Answers POST /v1/embeddings with JSON.
 
     Raises: as `embed`.
@@ -164,7 +164,7 @@ def token_ids(row: int, ids: Any) -> NDArray[np.int64]:
         raise InvalidInput("unknown_token", f"inputs[{row}] has a number that is no token id.") from None
 
 
-def find_id(models: Models, identifier: str) -> Engine:
+def find_id(models: ModelRegistry, identifier: str) -> Engine:
     """The engine of an OpenAI model id: a name, or name:version.
 
     Raises:
@@ -179,7 +179,7 @@ def find_id(models: Models, identifier: str) -> Engine:
         return models.find(name, version)
 
 
-def model_ids(models: Models) -> dict[str, Engine]:
+def model_ids(models: ModelRegistry) -> dict[str, Engine]:
     """What a request may call the models: each name, which is its highest version, and each name:version."""
     names = {engine.manifest.name: models.find(engine.manifest.name) for engine in models}
     return names | {f"{engine.manifest.name}:{engine.manifest.version}": engine for engine in models}

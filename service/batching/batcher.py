@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from runtime.errors import Overloaded, Unavailable
 from runtime.graph.batch import EncodedBatch, join
 from runtime.graph.packing import Tokens
-from service.batching.executors import Batch, LoopPump, Outcome, Pump, ThreadPump
-from service.batching.queue import ROW_BOUNDS, Answer, Backlog, Receiver, Request
-from service.batching.queue_limit import Room
+from service.batching.executors import Batch, Executor, LoopExecutor, Outcome, ThreadExecutor
+from service.batching.queue import ROW_BOUNDS, Answer, Receiver, Request, RequestQueue
+from service.batching.queue_limit import QueueLimit
 
 logger = logging.getLogger("addnorm.service")
 
@@ -49,11 +49,11 @@ class Batcher:
     ) -> None:
         self.run, self.after, self.clock = run, after, clock
         self.max_batch_tokens = max_batch_tokens
-        self.backlog = Backlog()
-        self.counters = self.backlog.counters
+        self.queue = RequestQueue()
+        self.counters = self.queue.counters
         self.closed = False
-        self.pump: Pump = ThreadPump() if offload else LoopPump()
-        self.room = Room(max_queue_tokens, clock)
+        self.executor: Executor = ThreadExecutor() if offload else LoopExecutor()
+        self.queue_limit = QueueLimit(max_queue_tokens, clock)
 
     async def submit(self, sequences: Sequence[Tokens], timeout: float | None = None) -> Answer:
         """Answers for R >= 1 sequences, however they were batched. Cancelling it drops what has not run.
@@ -78,26 +78,26 @@ class Batcher:
             Unavailable: the service is stopping.
             Overloaded: too much waits already.
         """
-        self.pump.press(self)
+        self.executor.run_overdue(self)
         if self.closed:
             raise Unavailable("The service is stopping: send the request again later.")
         tokens = sum(map(len, sequences))
-        if not self.room.takes(tokens, self.backlog.tokens):
+        if not self.queue_limit.takes(tokens, self.queue.tokens):
             self._count_refusal()
             raise self.overloaded()
         loop = asyncio.get_running_loop()
         request = Request(sequences, answer, self.clock())
         if timeout is not None:
             request.deadline = request.submitted + timeout
-            request.timer = loop.call_later(timeout, self.backlog.expire, request)
-        self.backlog.add(request, tokens)
-        self.pump.wake(self)
+            request.timer = loop.call_later(timeout, self.queue.expire, request)
+        self.queue.add(request, tokens)
+        self.executor.notify(self)
         return request
 
     @property
     def full(self) -> bool:
         """Whether there is no room for another request, or so little that it is not worth reading it."""
-        return not self.room.takes(SPARE, self.backlog.tokens)
+        return not self.queue_limit.takes(SPARE, self.queue.tokens)
 
     def refuse(self) -> Overloaded:
         """What a request is told that came while it was `full`."""
@@ -106,12 +106,12 @@ class Batcher:
 
     def turn_away(self) -> None:
         """Counts a request that came while it was `full`; a batch that is overdue runs before."""
-        self.pump.press(self)
+        self.executor.run_overdue(self)
         self._count_refusal()
 
     def overloaded(self) -> Overloaded:
         """What those are told now who find no room."""
-        waiting, drain_rate = self.backlog.tokens, self.room.drain_rate
+        waiting, drain_rate = self.queue.tokens, self.queue_limit.drain_rate
         seconds = waiting / drain_rate if drain_rate else 1.0
         return Overloaded(
             f"{waiting:,} tokens wait to run already, which is all there is room for: "
@@ -122,17 +122,17 @@ class Batcher:
     def abandon(self, request: Request) -> None:
         """Drops what has not run of a request that nobody waits for any more."""
         self.counters.abandoned += 1
-        self.backlog.drop(request)
+        self.queue.drop(request)
 
     async def close(self) -> None:
         """Refuses what comes from now on, answers what was accepted, then stops."""
         self.closed = True
-        await self.pump.close()
+        await self.executor.close()
 
     def begin(self) -> Batch | None:
         """The batch that runs next; None when nothing waits."""
         started = self.clock()
-        if not (requests := self.backlog.fill(self.max_batch_tokens, started)):
+        if not (requests := self.queue.fill(self.max_batch_tokens, started)):
             return None
         return Batch(requests, [request.sequences[request.start : request.stop] for request in requests], started)
 
@@ -172,11 +172,11 @@ class Batcher:
         self.counters.rows += rows
         self.counters.batch_rows[min((rows - 1).bit_length(), len(ROW_BOUNDS))] += 1
         self.counters.tokens += tokens
-        self.room.drain(tokens, seconds)
+        self.queue_limit.drain(tokens, seconds)
 
     def _count_refusal(self) -> None:
         self.counters.overloaded += 1
-        self.room.refuse()
+        self.queue_limit.refuse()
 
 
 def settle(request: Request, outcome: Outcome, seconds: float, now: float) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.packing import Tokens
-from service.batching.queue import Backlog, Request
+from service.batching.queue import Request, RequestQueue
 
 # Before a batch that runs in it, the event loop reads what lies in its sockets, round after round while that brings
 # more requests. One that brings none takes 1 to 2 us; asyncio takes three to come to what a task submits.
@@ -49,7 +49,7 @@ class Batches(Protocol):
 
     clock: Callable[[], float]
     after: Callable[[Sequence[Tokens]], None] | None
-    backlog: Backlog
+    queue: RequestQueue
 
     def begin(self) -> Batch | None:
         """The batch that runs next; None when nothing waits."""
@@ -61,25 +61,25 @@ class Batches(Protocol):
         """Hands out what came of a batch; gives the sequences to look at `after`."""
 
 
-class Pump(Protocol):
+class Executor(Protocol):
     """Runs a batcher's batches while something waits; it does not keep the batches, which goes with its model."""
 
-    def press(self, batches: Batches) -> None:
+    def run_overdue(self, batches: Batches) -> None:
         """Something comes, and may be refused: a batch that is overdue runs before."""
 
-    def wake(self, batches: Batches) -> None:
+    def notify(self, batches: Batches) -> None:
         """A request waits."""
 
     async def close(self) -> None:
         """Returns when nothing waits any more; nothing more may come."""
 
 
-class LoopPump:
+class LoopExecutor:
     """Runs batches in the event loop, which costs less than handing over where one core does both."""
 
     def __init__(self) -> None:
         self.active = False
-        self.pressed = self.seen = self.still = 0
+        self.arrivals = self.seen = self.still = 0
         self.since = self.due = self.ran = 0.0
         self.idle_since = -math.inf
         self.brisk = False  # whether the last request came before the loop would have gone to sleep
@@ -88,12 +88,12 @@ class LoopPump:
         self.idle = asyncio.Event()
         self.idle.set()
 
-    def press(self, batches: Batches) -> None:
-        self.pressed += 1
+    def run_overdue(self, batches: Batches) -> None:
+        self.arrivals += 1
         if self.active and batches.clock() > self.due:
-            self._turn(batches)
+            self._run_batch(batches)
 
-    def wake(self, batches: Batches) -> None:
+    def notify(self, batches: Batches) -> None:
         if not self.active:
             self.active = True
             self.idle.clear()
@@ -109,20 +109,20 @@ class LoopPump:
 
     def _read_on(self, batches: Batches, seconds: float) -> None:
         self.due = batches.clock() + seconds
-        self.seen, self.still = self.pressed, 0
+        self.seen, self.still = self.arrivals, 0
         asyncio.get_running_loop().call_soon(self._round, batches, context=self.context)
 
     def _round(self, batches: Batches) -> None:
         """A round of the event loop has passed."""
-        self.still = self.still + 1 if self.seen == self.pressed else 0
-        self.seen = self.pressed
+        self.still = self.still + 1 if self.seen == self.arrivals else 0
+        self.seen = self.arrivals
         if self.still < STILL_ROUNDS and batches.clock() < self.due:
             asyncio.get_running_loop().call_soon(self._round, batches, context=self.context)
             return
         try:
-            self._turn(batches)
+            self._run_batch(batches)
         finally:
-            if batches.backlog.requests:
+            if batches.queue.requests:
                 self._read_on(batches, self._reading())
             else:
                 self.active = False
@@ -136,7 +136,7 @@ class LoopPump:
         if self.polling:
             asyncio.get_running_loop().call_soon(self._linger, clock, context=self.context)
 
-    def _turn(self, batches: Batches) -> None:
+    def _run_batch(self, batches: Batches) -> None:
         if (batch := batches.begin()) is not None:
             done = batches.end(batch, batches.attempt(batch.rows), self.since)
             self.since = batches.clock()
@@ -147,17 +147,17 @@ class LoopPump:
         self.due = batches.clock() + self._reading()
 
 
-class ThreadPump:
+class ThreadExecutor:
     """Runs batches in a thread of its own, for a device other than this core."""
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="addnorm-run")
         self.task: asyncio.Task[None] | None = None
 
-    def press(self, batches: Batches) -> None:
+    def run_overdue(self, batches: Batches) -> None:
         """The thread needs no turn of the event loop's."""
 
-    def wake(self, batches: Batches) -> None:
+    def notify(self, batches: Batches) -> None:
         if self.task is None:
             self.task = asyncio.get_running_loop().create_task(self._drain(batches), context=Context())
 

@@ -49,7 +49,7 @@ class Request:
     """Rows of one client, and how far they have come: [0, start) ran, [start, stop) are in the batch, the rest waits.
 
     Attributes:
-        submitted: when it came, on the backlog's clock (seconds).
+        submitted: when it came, on the batcher's clock (seconds).
         deadline: when it is no longer worth an answer, on the same clock; `timer` sees to it.
         parts: answers of the rows that ran, where it took more than one batch.
     """
@@ -90,7 +90,7 @@ class Counters:
     abandoned: int = 0
 
 
-class Backlog:
+class RequestQueue:
     """Requests that have rows to run.
 
     Attributes:
@@ -138,7 +138,7 @@ class Backlog:
             now: requests that were cancelled or have expired by then are dropped instead.
         """
         batch: list[Request] = []
-        room = max_tokens - self._take_aged(batch, max_tokens // 2, now)
+        queue_limit = max_tokens - self._take_aged(batch, max_tokens // 2, now)
         ring = self._ring
         while ring:
             request = ring[0]
@@ -146,16 +146,16 @@ class Backlog:
                 ring.popleft()
                 continue
             length = len(request.sequences[request.stop])
-            if length > room and batch:
+            if length > queue_limit and batch:
                 break
             self._take(request, length, batch)
-            room -= length
+            queue_limit -= length
             ring.popleft()
             if request.waits:
                 ring.append(request)
         return batch
 
-    def _take_aged(self, batch: list[Request], room: int, now: float) -> int:
+    def _take_aged(self, batch: list[Request], queue_limit: int, now: float) -> int:
         """Puts rows of the requests past their age into the batch, oldest first; gives their tokens."""
         taken = 0
         while self._split:
@@ -164,7 +164,7 @@ class Backlog:
                 self._split.popleft()
                 continue
             length = len(request.sequences[request.stop])
-            if now - request.submitted < MAX_AGE or (batch and taken + length > room):
+            if now - request.submitted < MAX_AGE or (batch and taken + length > queue_limit):
                 break
             self._take(request, length, batch)
             taken += length

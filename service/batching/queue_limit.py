@@ -13,7 +13,7 @@ STANDING = 0.01  # seconds that a queue takes to drain while requests are refuse
 CALM = 1.0  # seconds without a refusal after which a long queue is allowed again
 
 
-class Room:
+class QueueLimit:
     """Knows how fast a queue drains, and how much may stand in it.
 
     Args:

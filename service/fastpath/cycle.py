@@ -12,7 +12,7 @@ from service.batching.batcher import Batcher
 from service.batching.queue import Answer
 from service.http.admission import Admission
 from service.http.errors import failure
-from service.inference.request import Content, Desk, Prediction
+from service.inference.request import Content, Prediction, ServingContext
 from service.telemetry.counters import LEFT, PREDICT, server_timing
 from service.telemetry.logging import REQUEST_ID
 from service.telemetry.request_log import Headers
@@ -21,7 +21,7 @@ from service.telemetry.request_log import Headers
 class Connection(Protocol):
     """The connection that a request came on."""
 
-    desk: Desk
+    context: ServingContext
     admission: Admission | None
     server_state: ServerState
     transport: asyncio.Transport
@@ -31,13 +31,13 @@ class Connection(Protocol):
 
 
 class _NoEvent:
-    """Nobody waits for an Exchange's messages."""
+    """Nobody waits for the messages of a PredictionCycle."""
 
     def set(self) -> None:
         pass
 
 
-class Exchange:
+class PredictionCycle:
     """A plain prediction, in the place of uvicorn's RequestResponseCycle; the batcher's receiver of its answer.
 
     Args:
@@ -66,30 +66,30 @@ class Exchange:
         self.chunks: list[bytes] = []
         self.size = 0
         self.prediction: Prediction | None = None
-        journal = protocol.desk.journal
-        self.request_id = journal.identify(headers)
-        journal.traffic.in_flight += 1
+        request_log = protocol.context.request_log
+        self.request_id = request_log.identify(headers)
+        request_log.traffic.in_flight += 1
 
     def take(self, chunk: bytes) -> None:
         """Holds a part of the body, up to the size that is allowed."""
         self.size += len(chunk)
-        if self.size <= self.protocol.desk.max_bytes:
+        if self.size <= self.protocol.context.max_bytes:
             self.chunks.append(chunk)
         elif not self.response_complete:
             self.keep_alive = False  # what is left of the body is not read
-            self.set_exception(TooLarge(self.protocol.desk.max_bytes))
+            self.set_exception(TooLarge(self.protocol.context.max_bytes))
 
     def begin(self) -> None:
         """Hands the whole body on, unless there is no room for it: then it is refused before it costs anything."""
         if self.response_complete:
             return
-        desk = self.protocol.desk
+        context = self.protocol.context
         try:
             if self.protocol.admission is not None:
                 self.protocol.admission.check("inference", self.headers)
-            if desk.models.full:
-                raise desk.models.default.batcher.refuse()
-            self.prediction = Prediction(desk, b"".join(self.chunks), self)
+            if context.models.full:
+                raise context.models.default.batcher.refuse()
+            self.prediction = Prediction(context, b"".join(self.chunks), self)
         except Exception as error:
             self.set_exception(error)
 
@@ -136,13 +136,13 @@ class Exchange:
         protocol.on_response_complete()
 
     def _note(self, status: int, content: Content | None) -> None:
-        journal = self.protocol.desk.journal
-        journal.traffic.in_flight -= 1
-        journal.traffic.requests[PREDICT, status] += 1
-        if journal.writes:
+        request_log = self.protocol.context.request_log
+        request_log.traffic.in_flight -= 1
+        request_log.traffic.requests[PREDICT, status] += 1
+        if request_log.writes:
             REQUEST_ID.set(self.request_id)
             scope = {"method": "POST", "path": PREDICT, "headers": self.headers}
-            journal.write(scope, PREDICT, status, time.perf_counter() - self.started, content and content.phases)
+            request_log.write(scope, PREDICT, status, time.perf_counter() - self.started, content and content.phases)
 
 
 def head(state: ServerState, status: int, headers: bytes) -> bytes:
@@ -161,7 +161,7 @@ def lines(headers: Headers) -> bytes:
     return b"".join([b"%s: %s\r\n" % header for header in headers])
 
 
-class Refusal:
+class Cached429:
     """The response to requests that are refused unread, but for their ids."""
 
     def __init__(self) -> None:

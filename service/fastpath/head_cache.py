@@ -24,7 +24,7 @@ class Head(NamedTuple):
     length: int
 
 
-class Heads:
+class HeadCache:
     """The heads of plain predictions that a process has parsed.
 
     Attributes:

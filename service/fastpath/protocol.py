@@ -10,11 +10,11 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.fastpath.cycle import Exchange, Refusal
-from service.fastpath.head_cache import END, Head, Heads
-from service.fastpath.read_scheduler import Turns
+from service.fastpath.cycle import Cached429, PredictionCycle
+from service.fastpath.head_cache import END, Head, HeadCache
+from service.fastpath.read_scheduler import ReadScheduler
 from service.http.admission import Admission
-from service.inference.request import Desk
+from service.inference.request import ServingContext
 from service.telemetry.counters import PREDICT
 
 UNUSUAL = frozenset({b"expect", b"origin", b"upgrade"})  # headers that the application answers to
@@ -24,31 +24,31 @@ class Protocol(HttpToolsProtocol):
     """One connection.
 
     Args:
-        desk: what answers.
+        context: what answers.
         admission: who is let in; None where all are.
-        heads: of requests, as they were parsed on any connection.
+        head_cache: heads of requests, as they were parsed on any connection.
         refusal: what those are told who find no room.
-        turns: when it reads what comes.
+        scheduler: when it reads what comes.
     """
 
     def __init__(
         self,
-        desk: Desk,
+        context: ServingContext,
         admission: Admission | None,
-        heads: Heads,
-        refusal: Refusal,
-        turns: Turns,
+        head_cache: HeadCache,
+        refusal: Cached429,
+        scheduler: ReadScheduler,
         **uvicorns: Any,
     ) -> None:
         super().__init__(**uvicorns)
-        self.desk, self.admission = desk, admission
-        self.heads, self.refusal, self.turns = heads, refusal, turns
+        self.context, self.admission = context, admission
+        self.head_cache, self.refusal, self.scheduler = head_cache, refusal, scheduler
         self.amid = False  # whether the parser has read a part of a message
         self.head = b""  # of the message that may begin with what is being read
         self.answered = 0.0  # when the last answer left, on the event loop's clock
 
     def data_received(self, data: bytes) -> None:
-        self.turns.come(self, data)
+        self.scheduler.come(self, data)
 
     def read(self, data: bytes) -> None:
         """Reads what came, in its turn."""
@@ -56,7 +56,7 @@ class Protocol(HttpToolsProtocol):
         if self._is_idle():
             start = data.find(END) + len(END)
             self.head = data[:start]
-            known = self.heads.known.get(self.head)
+            known = self.head_cache.known.get(self.head)
             if known is not None and len(data) - start == known.length and not self.flow.write_paused:
                 self._begin(known, data[start:])
                 return
@@ -72,19 +72,19 @@ class Protocol(HttpToolsProtocol):
             super().on_headers_complete()
             return
         keep_alive: bool = self.parser.should_keep_alive()
-        self.cycle = Exchange(self, self.headers, keep_alive)  # type: ignore[assignment]
+        self.cycle = PredictionCycle(self, self.headers, keep_alive)  # type: ignore[assignment]
         if head and keep_alive:
-            self.heads.learn(head, self.headers)
+            self.head_cache.learn(head, self.headers)
 
     def on_body(self, body: bytes) -> None:
-        if isinstance(self.cycle, Exchange):
+        if isinstance(self.cycle, PredictionCycle):
             self.cycle.take(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self.amid = False
-        if isinstance(self.cycle, Exchange):
+        if isinstance(self.cycle, PredictionCycle):
             self.cycle.begin()
         else:
             super().on_message_complete()
@@ -96,13 +96,13 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.turns.forget(self)
-        if isinstance(self.cycle, Exchange):
+        self.scheduler.forget(self)
+        if isinstance(self.cycle, PredictionCycle):
             self.cycle.leave()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        if self.pipeline or not isinstance(self.cycle, Exchange) or self.transport.is_closing():
+        if self.pipeline or not isinstance(self.cycle, PredictionCycle) or self.transport.is_closing():
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
@@ -113,7 +113,7 @@ class Protocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Closes the connection if it was idle for so long: its timer is not set anew by each answer."""
         idle = self.loop.time() - self.answered if self._is_idle() else 0.0
-        if isinstance(self.cycle, Exchange) and idle < self.timeout_keep_alive:
+        if isinstance(self.cycle, PredictionCycle) and idle < self.timeout_keep_alive:
             self._close_later(self.timeout_keep_alive - idle)
         else:
             super().timeout_keep_alive_handler()
@@ -124,20 +124,20 @@ class Protocol(HttpToolsProtocol):
     def _begin(self, head: Head, body: bytes) -> None:
         """A plain prediction has come, whole."""
         self.headers = head.headers
-        if self.desk.models.full and self.admission is None:
+        if self.context.models.full and self.admission is None:
             self._refuse()
             return
-        exchange = Exchange(self, head.headers, keep_alive=True)
-        self.cycle = exchange  # type: ignore[assignment]
-        exchange.take(body)
-        exchange.begin()
+        cycle = PredictionCycle(self, head.headers, keep_alive=True)
+        self.cycle = cycle  # type: ignore[assignment]
+        cycle.take(body)
+        cycle.begin()
 
     def _refuse(self) -> None:
         """Answers a request unread."""
-        journal, batcher = self.desk.journal, self.desk.models.default.batcher
+        request_log, batcher = self.context.request_log, self.context.models.default.batcher
         batcher.turn_away()
-        self.transport.write(self.refusal.to(journal.new_id(), batcher, self.loop.time(), self.server_state))
-        journal.traffic.requests[PREDICT, self.refusal.status] += 1
+        self.transport.write(self.refusal.to(request_log.new_id(), batcher, self.loop.time(), self.server_state))
+        request_log.traffic.requests[PREDICT, self.refusal.status] += 1
         self.on_response_complete()
 
     def _is_idle(self) -> bool:

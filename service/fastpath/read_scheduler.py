@@ -23,7 +23,7 @@ class Reader(Protocol):
         """Takes nothing more from the socket, or goes on."""
 
 
-class Turns:
+class ReadScheduler:
     """What was taken from sockets and is not read yet, first come, first read.
 
     Args:

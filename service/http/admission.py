@@ -110,7 +110,7 @@ class Admission:
             raise Overloaded(f"{limit:,} requests are being answered already, the most at a time: send it again.", 1.0)
 
 
-class Admitted:
+class AdmissionMiddleware:
     """ASGI middleware: lets in what is admitted."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:

@@ -40,7 +40,7 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes:
         chunks.append(chunk)
 
 
-class BodyLimit:
+class BodyLimitMiddleware:
     """ASGI middleware: answers 413 as soon as a body exceeds `max_bytes`, whether or not its length was announced."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:

@@ -101,10 +101,10 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AddNormError, _on_domain_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_middleware(DefectsAnswered)
+    app.add_middleware(InternalErrorMiddleware)
 
 
-class DefectsAnswered:
+class InternalErrorMiddleware:
     """ASGI middleware: answers for a defect, and goes on.
 
     The framework's own handler raises the error again, upon which the server closes the connection: a client that kept

@@ -17,7 +17,7 @@ from runtime.options import Device
 from runtime.statistics.deep import DeepSampler
 from service.batching.batcher import Batcher
 from service.batching.queue import Answer, Receiver, Request
-from service.cpus import scaled
+from service.cpus import share_cpus
 from service.inference.results import check_finite
 from service.norm_stats.collector import Collector
 from service.norm_stats.interface import Statistics
@@ -43,7 +43,7 @@ class Engine:
     def __init__(
         self, settings: Settings, collector: Statistics | None = None, artifact: Artifact | None = None
     ) -> None:
-        settings, artifact = scaled(settings), artifact or read_artifact(settings.model)
+        settings, artifact = share_cpus(settings), artifact or read_artifact(settings.model)
         self.manifest = artifact.manifest
         self.identity = {"model": self.manifest.name, "version": self.manifest.version}
         self.max_rows = settings.max_rows
@@ -56,7 +56,7 @@ class Engine:
         self.baseline = own or read_baseline(artifact)
         self.timeout = settings.timeout
         self.counts = InferenceCounts()
-        runner = Runner(self.encoder, self.collector, self.sampler, self.counts)
+        runner = ModelRunner(self.encoder, self.collector, self.sampler, self.counts)
         self.batcher = Batcher(
             runner.run,
             after=runner.look_deeper,
@@ -134,7 +134,7 @@ def make_sampler(artifact: Artifact, encoder: Encoder, settings: Settings) -> De
     return DeepSampler(graph.run, settings.deep_budget)
 
 
-class Runner:
+class ModelRunner:
     """An encoder whose runs are counted.
 
     Args:

@@ -9,7 +9,7 @@ from service.inference.engine import Engine
 from service.telemetry.inference_counts import Counted
 
 
-class Models:
+class ModelRegistry:
     """Engines that answer, by the name and version in their manifests.
 
     They change in the event loop alone, in one step; who has found an engine has its answer from it, however long it

@@ -16,11 +16,11 @@ from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput
 from service.batching.queue import Answer, Receiver
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.inference.results import predictions
 from service.schemas.inference import PredictRequest
 from service.telemetry.counters import Phases
-from service.telemetry.request_log import Journal
+from service.telemetry.request_log import RequestLog
 
 T = TypeVar("T")
 
@@ -35,17 +35,17 @@ class Content(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ServingContext:
     """What every way to a prediction needs.
 
     Attributes:
         max_bytes: largest body.
-        journal: where answers are noted.
+        request_log: where answers are counted and written down.
     """
 
-    models: Models
+    models: ModelRegistry
     max_bytes: int
-    journal: Journal
+    request_log: RequestLog
 
 
 class Prediction:
@@ -60,13 +60,13 @@ class Prediction:
         AddNormError: it cannot be answered.
     """
 
-    __slots__ = ("desk", "encoded", "engine", "parse", "request", "started", "tokenize", "waiting")
+    __slots__ = ("context", "encoded", "engine", "parse", "request", "started", "tokenize", "waiting")
 
-    def __init__(self, desk: Desk, body: bytes, receiver: Receiver) -> None:
-        self.desk, self.started = desk, time.perf_counter()
+    def __init__(self, context: ServingContext, body: bytes, receiver: Receiver) -> None:
+        self.context, self.started = context, time.perf_counter()
         self.request = request = PredictRequest.model_validate_json(body)
         named = request.model is not None or request.version is not None
-        self.engine: Engine = desk.models.find(request.model, request.version) if named else desk.models.default
+        self.engine: Engine = context.models.find(request.model, request.version) if named else context.models.default
         parsed = time.perf_counter()
         self.parse = parsed - self.started
         try:
@@ -86,7 +86,7 @@ class Prediction:
         ended = time.perf_counter()
         parse, tokenize, serialize, total = self.parse, self.tokenize, ended - ran, ended - self.started
         _, queue, infer = answer
-        self.desk.journal.traffic.answered(parse, tokenize, queue, infer, serialize, total)
+        self.context.request_log.traffic.answered(parse, tokenize, queue, infer, serialize, total)
         engine.counts.answer(len(rows), total, parse + tokenize, queue, infer, serialize)
         return Content(body, Phases(self.started, parse, tokenize, queue, infer, serialize, answer.batch.stats_seconds))
 
@@ -123,7 +123,7 @@ async def run_counted(
     try:
         encoded = encode()
         read = clock() - started
-        async with Watched(receive):
+        async with CancelOnDisconnect(receive):
             answer = await engine.infer(encoded, timeout)
         ran = clock()
         written = write(encoded, answer.batch)
@@ -137,7 +137,7 @@ async def run_counted(
     return written
 
 
-class Watched:
+class CancelOnDisconnect:
     """Cancels what runs inside when the client leaves, and raises ClientDisconnect then.
 
     Most answers are there before watching would begin, and cost no task.

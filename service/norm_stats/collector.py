@@ -18,8 +18,8 @@ from runtime.store.document import StateDocument
 from runtime.store.sqlite import Kept, StateStore, Storage, kept_version
 from service.norm_stats import report
 from service.norm_stats.history import history
-from service.norm_stats.interface import VERSION, WINDOW, Asked, Glance, parse_window
-from service.norm_stats.report import Seen, glance
+from service.norm_stats.interface import VERSION, WINDOW, Snapshot, WindowQuery, parse_window
+from service.norm_stats.report import Observed, snapshot
 from service.schemas.base import Body
 from service.schemas.norm_stats import Overhead
 from service.schemas.windows import BaselineResponse
@@ -83,36 +83,36 @@ class Collector:
     def storage(self) -> Storage:
         return self.store.storage
 
-    def all_layers(self, asked: Asked) -> bytes:
-        return as_json(report.all_layers(self, self._seen(self._span(asked))))
+    def all_layers(self, query: WindowQuery) -> bytes:
+        return as_json(report.all_layers(self, self._observed(self._span(query))))
 
-    def one_layer(self, asked: Asked, name: str) -> bytes:
-        return as_json(report.one_layer(self, name, self._seen(self._span(asked))))
+    def one_layer(self, query: WindowQuery, name: str) -> bytes:
+        return as_json(report.one_layer(self, name, self._observed(self._span(query))))
 
-    def state(self, asked: Asked) -> bytes:
+    def state(self, query: WindowQuery) -> bytes:
         """The mergeable state of a window."""
-        recorded = self.recorder.window(self._span(asked))
+        recorded = self.recorder.window(self._span(query))
         return to_json(StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep).to_dict())
 
-    def history(self, asked: Asked) -> bytes:
+    def history(self, query: WindowQuery) -> bytes:
         """A window slice by slice."""
-        return as_json(history(self.manifest, self.baseline.reference, self.recorder, self._span(asked)))
+        return as_json(history(self.manifest, self.baseline.reference, self.recorder, self._span(query)))
 
-    def compare(self, asked: Asked, against: str) -> bytes:
+    def compare(self, query: WindowQuery, against: str) -> bytes:
         """A window against another one, or against what another version of the model saw."""
-        seen = self._seen(self._span(asked))
+        seen = self._observed(self._span(query))
         if against.startswith(VERSION):
             other = self._other_version(against.removeprefix(VERSION))
-            return as_json(report.compare(self, seen, Seen.of_document(other), other.version, other.layers))
-        return as_json(report.compare(self, seen, self._seen(self._span(Asked(against), "against"))))
+            return as_json(report.compare(self, seen, Observed.of_document(other), other.version, other.layers))
+        return as_json(report.compare(self, seen, self._observed(self._span(WindowQuery(against), "against"))))
 
-    def take_baseline(self, asked: Asked) -> bytes:
+    def take_baseline(self, query: WindowQuery) -> bytes:
         """Makes a window of live traffic the new baseline, beside the old ones.
 
         Raises:
             InvalidInput: the window holds too few requests.
         """
-        recorded = self.recorder.window(self._span(asked))
+        recorded = self.recorder.window(self._span(query))
         if recorded.state.requests < BASELINE_REQUESTS:
             raise InvalidInput(
                 "too_few_requests",
@@ -156,10 +156,10 @@ class Collector:
         recorded = self.recorder.window(None)
         return StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep)
 
-    def glance(self) -> Glance:
+    def snapshot(self) -> Snapshot:
         """The few numbers of the last hour that are worth watching all the time."""
-        state = self.recorder.window(self._span(Asked(WINDOW))).state
-        return glance(self.manifest, self.baseline, state, self.overhead())
+        state = self.recorder.window(self._span(WindowQuery(WINDOW))).state
+        return snapshot(self.manifest, self.baseline, state, self.overhead())
 
     def _baseline_in_force(self) -> bytes:
         self.recorder.summarize = self.baseline.summarize
@@ -172,13 +172,13 @@ class Collector:
             )
         )
 
-    def _span(self, asked: Asked, name: str = "window") -> Span | None:
-        return parse_window(*asked, self.recorder.clock(), name)
+    def _span(self, query: WindowQuery, name: str = "window") -> Span | None:
+        return parse_window(*query, self.recorder.clock(), name)
 
-    def _seen(self, span: Span | None) -> Seen:
+    def _observed(self, span: Span | None) -> Observed:
         recorder = self.recorder
         standing_since = partial(self.standing.since, self.baseline.reference)
-        return Seen(recorder.window(span), recorder.since, standing_since, self.overhead())
+        return Observed(recorder.window(span), recorder.since, standing_since, self.overhead())
 
     def _resume(self, kept: Kept) -> None:
         document = kept.document

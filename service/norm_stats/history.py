@@ -36,16 +36,16 @@ def history(
         span: None for all traffic; no more than the last day is known slice by slice.
     """
     now = recorder.clock()
-    asked = span or Span(recorder.since, now)
-    asked = Span(max(asked.start, now - DAY), asked.end)
-    seconds, buckets = recorder.history(asked) if reference else (LENGTHS[0], [])
-    length, parts = slices(asked, seconds, buckets)
+    query = span or Span(recorder.since, now)
+    query = Span(max(query.start, now - DAY), query.end)
+    seconds, buckets = recorder.history(query) if reference else (LENGTHS[0], [])
+    length, parts = slices(query, seconds, buckets)
     return HistoryResponse(
         model=manifest.name,
         version=manifest.version,
         slice_seconds=length,
-        start=iso(asked.start // length * length),
-        end=iso(asked.end),
+        start=iso(query.start // length * length),
+        end=iso(query.end),
         rows=[INPUT, *manifest.layer_names, OUTPUT, TOGETHER],
         slices=[describe(part, reference) for part in parts],
     )

@@ -13,7 +13,7 @@ from service.settings import Settings
 RETIRED = 4  # collectors that stay open after their artifact was let go, for late answers and for its return
 
 
-class Collectors:
+class CollectorPool:
     """Makes them, and lets them go.
 
     Args:

@@ -17,7 +17,7 @@ from runtime.statistics.recorder import Recorded
 from runtime.statistics.state import NormState
 from runtime.store.document import StateDocument
 from service.norm_stats.deep import feature_shifts
-from service.norm_stats.interface import Glance, LayerGlance
+from service.norm_stats.interface import LayerSnapshot, Snapshot
 from service.norm_stats.layer import layer_statistics
 from service.norm_stats.verdict import (
     EFFECTS,
@@ -53,7 +53,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observed:
     """Traffic to report.
 
     Attributes:
@@ -72,14 +72,14 @@ class Seen:
         return self.recorded.state
 
     @classmethod
-    def of_document(cls, document: StateDocument) -> "Seen":
+    def of_document(cls, document: StateDocument) -> "Observed":
         """What a state handed out by a service, or kept by one, has seen."""
         nothing = DeepState(0, 0, Moments.empty(0), np.zeros((2, 0)), Moments.empty(0))
         recorded = Recorded(document.covered, document.state, document.deep or nothing, document.state)
         return cls(recorded, document.covered.start)
 
 
-def all_layers(model: Model, traffic: Seen) -> NormStatsResponse:
+def all_layers(model: Model, traffic: Observed) -> NormStatsResponse:
     """Every layer, in network order."""
     judgement = judge(model.baseline, traffic.state)
     return NormStatsResponse(
@@ -90,7 +90,7 @@ def all_layers(model: Model, traffic: Seen) -> NormStatsResponse:
     )
 
 
-def one_layer(model: Model, name: str, traffic: Seen) -> LayerResponse:
+def one_layer(model: Model, name: str, traffic: Observed) -> LayerResponse:
     """The layer of that name.
 
     Raises:
@@ -105,7 +105,7 @@ def one_layer(model: Model, name: str, traffic: Seen) -> LayerResponse:
 
 
 def compare(
-    model: Model, traffic: Seen, against: Seen, version: str | None = None, names: list[str] | None = None
+    model: Model, traffic: Observed, against: Observed, version: str | None = None, names: list[str] | None = None
 ) -> CompareResponse:
     """Effect sizes of one window of traffic against another.
 
@@ -139,7 +139,7 @@ def baseline_source(baseline: Baseline) -> BaselineSource:
     )
 
 
-def _head(model: Model, traffic: Seen, judgement: Judgement | None) -> dict[str, Any]:
+def _head(model: Model, traffic: Observed, judgement: Judgement | None) -> dict[str, Any]:
     """What every answer begins with."""
     everything = traffic.recorded.everything
     position = first_departure(judgement)
@@ -158,7 +158,7 @@ def _head(model: Model, traffic: Seen, judgement: Judgement | None) -> dict[str,
     }
 
 
-def _standing_since(traffic: Seen, judgement: Judgement | None) -> str | None:
+def _standing_since(traffic: Observed, judgement: Judgement | None) -> str | None:
     """Since when traffic is as it is judged to be, where that is worth knowing."""
     if traffic.standing_since is None or judgement is None or judgement.state not in ("drift", "mix_shift"):
         return None
@@ -166,7 +166,7 @@ def _standing_since(traffic: Seen, judgement: Judgement | None) -> str | None:
     return iso(since) if since is not None else None
 
 
-def _moved(model: Model, traffic: Seen, position: int | None) -> list[FeatureShift]:
+def _moved(model: Model, traffic: Observed, position: int | None) -> list[FeatureShift]:
     """The features that moved most at the score of number `position`, where that is a norm's."""
     index = -1 if position is None else position - 1
     if model.baseline.deep is None or not 0 <= index < len(model.manifest.layers):
@@ -175,19 +175,19 @@ def _moved(model: Model, traffic: Seen, position: int | None) -> list[FeatureShi
 
 
 def _layer(
-    model: Model, traffic: Seen, judgement: Judgement | None, index: int, every_feature: bool = False
+    model: Model, traffic: Observed, judgement: Judgement | None, index: int, every_feature: bool = False
 ) -> LayerStatistics:
     return layer_statistics(model.manifest, model.baseline, traffic.recorded, judgement, index, every_feature)
 
 
-def _window(traffic: Seen) -> Window:
+def _window(traffic: Observed) -> Window:
     covered = traffic.recorded.covered
     return Window(
         start=iso(covered.start), end=iso(covered.end), requests=traffic.state.requests, tokens=traffic.state.tokens
     )
 
 
-def glance(manifest: Manifest, baseline: Baseline, state: NormState, overhead: Overhead) -> Glance:
+def snapshot(manifest: Manifest, baseline: Baseline, state: NormState, overhead: Overhead) -> Snapshot:
     names = [INPUT, *manifest.layer_names, OUTPUT]
     judgement = judge(baseline, state)
     judged = judgement is not None and judgement.state != "insufficient_data"
@@ -198,5 +198,5 @@ def glance(manifest: Manifest, baseline: Baseline, state: NormState, overhead: O
             mean, variance = state.moments.mean[2 * position - 2 : 2 * position].tolist()
         if judgement is not None and judged:
             score, threshold = float(judgement.scores[position]), float(judgement.thresholds[position])
-        layers.append(LayerGlance(name, mean, variance, score, threshold))
-    return Glance(judgement.state if judgement else "insufficient_data", state.requests, layers, overhead)
+        layers.append(LayerSnapshot(name, mean, variance, score, threshold))
+    return Snapshot(judgement.state if judgement else "insufficient_data", state.requests, layers, overhead)

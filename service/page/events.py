@@ -12,10 +12,10 @@ from runtime.drift.detector import MIN_REQUESTS
 from runtime.errors import InvalidInput
 from service.http.errors import error_response
 from service.http.openapi import ModelName, ModelVersion
-from service.inference.registry import Models
-from service.norm_stats.interface import ALL, NAMED, Asked, Statistics
+from service.inference.registry import ModelRegistry
+from service.norm_stats.interface import ALL, NAMED, Statistics, WindowQuery
 from service.page.feed import Feed, Subscription
-from service.telemetry.aggregator import Owner, Report
+from service.telemetry.aggregator import CountSink, Report
 from service.telemetry.report import recent
 
 RETRY = 10  # seconds after which a page that was not let in may ask again
@@ -24,7 +24,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second
 HEAD = ("model", "version", "requests", "since", "baseline", "window", "verdict", "overhead_ratio")
 
 
-class Followed(NamedTuple):
+class FeedTopic(NamedTuple):
     """What a page follows; the default model, and the highest version, where it names none."""
 
     window: str
@@ -37,7 +37,7 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, subscription: Subscription[Followed]) -> None:
+    def __init__(self, subscription: Subscription[FeedTopic]) -> None:
         super().__init__(subscription.events(), headers=HEADERS)
         self.subscription = subscription
 
@@ -48,7 +48,7 @@ class EventStream(StreamingResponse):
             self.subscription.close()
 
 
-def add_events(app: FastAPI, models: Models, feed: Feed[Followed]) -> None:
+def add_events(app: FastAPI, models: ModelRegistry, feed: Feed[FeedTopic]) -> None:
     # not in the documents: it never ends, which no client made from them could bear
     @app.get("/events", include_in_schema=False)
     async def events(
@@ -63,12 +63,12 @@ def add_events(app: FastAPI, models: Models, feed: Feed[Followed]) -> None:
             response = error_response(503, message, "too_many_followers")
             response.headers["Retry-After"] = str(RETRY)
             return response
-        return EventStream(feed.join(Followed(window, model, version)))
+        return EventStream(feed.join(FeedTopic(window, model, version)))
 
 
 def summary(collector: Statistics, report: Report, window: str) -> bytes:
     """JSON: what every answer about statistics begins with, each layer's drift, and how traffic goes now."""
-    answer = json.loads(collector.all_layers(Asked(window)))
+    answer = json.loads(collector.all_layers(WindowQuery(window)))
     ends = {name: answer[name] for name in ("input", "output") if answer[name] is not None}
     return to_json(
         {name: answer[name] for name in HEAD}
@@ -90,15 +90,15 @@ def traffic_now(report: Report) -> dict[str, Any]:
     return {"workers": report.workers, "now": report.now._asdict(), "last_10s": lately.model_dump()}
 
 
-def make_feed(models: Models, owner: Owner) -> Feed[Followed]:
+def make_feed(models: ModelRegistry, sink: CountSink) -> Feed[FeedTopic]:
     """Live summaries of the models' traffic.
 
     Args:
         owner: who knows what all processes answer.
     """
 
-    def compute(followed: Followed) -> bytes:
+    def compute(followed: FeedTopic) -> bytes:
         engine = models.find(followed.model, followed.version)
-        return summary(engine.collector, owner.traffic(), followed.window)
+        return summary(engine.collector, sink.traffic(), followed.window)
 
     return Feed(compute)

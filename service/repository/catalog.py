@@ -15,7 +15,7 @@ from runtime.artifact import Artifact, read_artifact
 from runtime.errors import AddNormError, ArtifactError, InvalidInput, SettingError, UnknownModel
 from runtime.manifest import Manifest, version_order
 from service.repository.change import Change, Failures
-from service.repository.storage import Repository, Watch, check_name, listed
+from service.repository.storage import Repository, RepositoryPoller, check_name, listed
 from service.settings import Settings
 
 logger = logging.getLogger("addnorm.service")
@@ -32,9 +32,9 @@ class Catalog:
     def __init__(self, repository: Repository | None, keep: int = 0) -> None:
         self.repository, self.keep = repository, keep
         self.default: str | None = None
-        self.watch: Watch | None = None
+        self.watch: RepositoryPoller | None = None
         self.served: dict[str, dict[str, Artifact]] = {}
-        self.asked: dict[str, frozenset[str]] = {}  # versions that were asked for by their number
+        self.pinned: dict[str, frozenset[str]] = {}  # versions that were asked for by their number
         self.reasons: dict[tuple[str, str], str] = {}  # why versions are not served
         self.rejected: dict[str, AddNormError] = {}  # digest -> what kept an artifact from running that had been read
 
@@ -51,7 +51,9 @@ class Catalog:
         catalog = cls(Repository(settings.models), settings.keep_versions)
         catalog.default = settings.default_model
         if settings.watch:
-            catalog.watch = Watch(Repository(settings.models))  # before it is read: what changes meanwhile is a change
+            catalog.watch = RepositoryPoller(
+                Repository(settings.models)
+            )  # before it is read: what changes meanwhile is a change
         catalog._start(settings.models)
         return catalog
 
@@ -75,7 +77,7 @@ class Catalog:
         if self.default is not None and self.default not in names:
             raise SettingError(f"default_model is {self.default!r}, there is {listed(names)} in {directory}.")
         for name in names:
-            self.commit(self.mend(name))
+            self.commit(self.reconcile(name))
         if not self.served:
             raise ArtifactError(f"No model in {directory} can be served: {next(iter(self.reasons.values()))}")
 
@@ -106,7 +108,7 @@ class Catalog:
         if version not in versions:
             raise UnknownModel(f"There is no version {version!r} of {name} on disk, there is {', '.join(versions)}.")
         artifacts = self.served.get(name, {}) | {version: self._read(name, version, True)}
-        return self._change(name, artifacts, version, self.asked.get(name, frozenset()) | {version})
+        return self._change(name, artifacts, version, self.pinned.get(name, frozenset()) | {version})
 
     def follow(self, name: str) -> Change:
         """As `load`, where something changed on disk: versions that were asked for by their number stay.
@@ -118,7 +120,7 @@ class Catalog:
         versions = self._repository().versions(name)
         return self._renewed(name, versions, versions[-1])
 
-    def mend(self, name: str) -> Change:
+    def reconcile(self, name: str) -> Change:
         """The same of those that work, whichever these are.
 
         Raises:
@@ -166,12 +168,12 @@ class Catalog:
         if change.artifacts:
             served[change.name] = change.artifacts
         self.served = dict(sorted(served.items()))  # in one step: other threads read it
-        self.asked[change.name] = change.asked
+        self.pinned[change.name] = change.pinned
         for version, artifact in change.artifacts.items():
             self.reasons.pop((change.name, version), None)
             self.rejected.pop(artifact.manifest.digest, None)
 
-    def let_go(self) -> None:
+    def release_contents(self) -> None:
         """Forgets the content of what is served, where no other process is to start with it."""
         self.served = {
             name: {version: replace(artifact, files={}) for version, artifact in versions.items()}
@@ -203,16 +205,16 @@ class Catalog:
 
     def _renewed(self, name: str, versions: list[str], required: str | None) -> Change:
         highest = self._best(name, versions, required, self.keep)
-        asked = self.asked.get(name, frozenset()) & set(versions)
-        others = self._best(name, sorted(asked - highest.keys()))
-        return self._change(name, highest | others, required, asked)
+        pinned = self.pinned.get(name, frozenset()) & set(versions)
+        others = self._best(name, sorted(pinned - highest.keys()))
+        return self._change(name, highest | others, required, pinned)
 
     def _change(
-        self, name: str, artifacts: dict[str, Artifact], required: str | None, asked: frozenset[str] = frozenset()
+        self, name: str, artifacts: dict[str, Artifact], required: str | None, pinned: frozenset[str] = frozenset()
     ) -> Change:
         served = self.served.get(name, {})
         fresh = [artifact for version, artifact in artifacts.items() if served.get(version) is not artifact]
-        return Change(name, artifacts, fresh, required, asked)
+        return Change(name, artifacts, fresh, required, pinned)
 
     def _best(self, name: str, versions: list[str], required: str | None = None, most: int = 0) -> dict[str, Artifact]:
         """The highest versions that can be read, `most` of them; 0 for all."""

@@ -40,14 +40,14 @@ class Change:
         artifacts: all that are to be served, by version; none unloads the model.
         fresh: those of them that are not served yet.
         required: the version without which nothing changes; None where whatever works is welcome.
-        asked: versions that were asked for by their number.
+        pinned: versions that were asked for by their number.
     """
 
     name: str
     artifacts: dict[str, Artifact]
     fresh: list[Artifact]
     required: str | None = None
-    asked: frozenset[str] = frozenset()
+    pinned: frozenset[str] = frozenset()
 
 
 @dataclass(eq=False, slots=True)
@@ -55,7 +55,7 @@ class Operation:
     """A change that was asked for.
 
     Attributes:
-        asked: whether somebody waits to hear how it ended.
+        requested: whether somebody waits to hear how it ended.
         round: tells what workers say about it from what they say about another; None before it begins.
         waiting: workers that have not prepared yet, or, once it is decided, not confirmed.
         deadline: until when they have time, on the monotonic clock.
@@ -65,7 +65,7 @@ class Operation:
     what: What
     name: str
     version: str | None = None
-    asked: bool = False
+    requested: bool = False
     round: int | None = None
     change: Change | None = None
     decided: bool = False

@@ -9,8 +9,8 @@ from typing import Protocol
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError
 from service.inference.engine import Engine
-from service.inference.registry import Models
-from service.norm_stats.pool import Collectors
+from service.inference.registry import ModelRegistry
+from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
 from service.repository.change import Change
 from service.repository.loader import (
@@ -60,7 +60,7 @@ class Loader:
         collectors: have a collector for each of them.
     """
 
-    def __init__(self, settings: Settings, catalog: Catalog, models: Models, collectors: Collectors) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, models: ModelRegistry, collectors: CollectorPool) -> None:
         self.settings, self.catalog, self.models, self.collectors = settings, catalog, models, collectors
         self._lock = asyncio.Lock()
         self._builder = one_thread()
@@ -110,7 +110,7 @@ class Loader:
         engines = by_digest(self.models) | fresh
         self.models.replace(change.name, [engines[each.manifest.digest] for each in change.artifacts.values()])
         self.catalog.commit(change)
-        self.catalog.let_go()
+        self.catalog.release_contents()
         log_change(change)
         digests = {artifact.manifest.digest for artifact in self.catalog.artifacts()}
         await asyncio.to_thread(self.collectors.retain, digests)
@@ -145,6 +145,6 @@ def load_all(settings: Settings) -> Loader:
         engines |= built
         replan(catalog, missing, failures)
     served = [engines[artifact.manifest.digest] for artifact in catalog.artifacts()]
-    catalog.let_go()
+    catalog.release_contents()
     catalog.settle()
-    return Loader(settings, catalog, Models(*served, default_name=catalog.default_name), collectors)
+    return Loader(settings, catalog, ModelRegistry(*served, default_name=catalog.default_name), collectors)

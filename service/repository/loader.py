@@ -8,8 +8,8 @@ from functools import partial
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError, Unavailable
 from service.inference.engine import Engine
-from service.inference.registry import Models
-from service.norm_stats.pool import Collectors
+from service.inference.registry import ModelRegistry
+from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
 from service.repository.change import Change, Failures
 from service.settings import Settings
@@ -20,14 +20,14 @@ Engines = dict[str, Engine]  # by their artifact's digest
 Makers = Mapping[str, Callable[[], Engine]]  # the same, before they are made
 
 
-def open_all(settings: Settings) -> tuple[Catalog, Collectors]:
+def open_all(settings: Settings) -> tuple[Catalog, CollectorPool]:
     """What the settings name, read and verified, and a collector for each artifact.
 
     Raises:
         ArtifactError: nothing can be served; says why.
         SettingError: a setting names what cannot be used.
     """
-    catalog, collectors = Catalog.open(settings), Collectors(settings, settings.workers)
+    catalog, collectors = Catalog.open(settings), CollectorPool(settings, settings.workers)
     while failures := collectors.open_all(catalog.artifacts()):
         replan(catalog, catalog.artifacts(), failures)
     return catalog, collectors
@@ -38,7 +38,7 @@ def replan(catalog: Catalog, artifacts: Iterable[Artifact], failures: Failures) 
     for artifact in artifacts:
         if artifact.manifest.digest in failures:
             catalog.reject(Change(artifact.manifest.name, {}, [artifact]), failures)
-            catalog.commit(catalog.mend(artifact.manifest.name))
+            catalog.commit(catalog.reconcile(artifact.manifest.name))
     if not catalog.served:
         raise next(iter(failures.values()))
 
@@ -71,7 +71,7 @@ def one_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="addnorm-load")
 
 
-def by_digest(models: Models) -> Engines:
+def by_digest(models: ModelRegistry) -> Engines:
     return {engine.manifest.digest: engine for engine in models}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from math import inf
 
 from runtime.errors import AddNormError, Unavailable
-from service.norm_stats.pool import Collectors
+from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
 from service.repository.change import DROP, PREPARE, SERVE, Change, Operation, Outcomes, Participant, What
 from service.repository.loader import defect, log_change, log_failure
@@ -30,7 +30,7 @@ class Rollout:
         watch: seconds between two looks at the repository; None looks at it never.
     """
 
-    def __init__(self, catalog: Catalog, collectors: Collectors, watch: float | None = None) -> None:
+    def __init__(self, catalog: Catalog, collectors: CollectorPool, watch: float | None = None) -> None:
         self.catalog, self.collectors, self.watch = catalog, collectors, watch
         self.members: set[Participant] = set()  # workers that are not about to end
         self.queue: deque[Operation] = deque()
@@ -43,11 +43,11 @@ class Rollout:
 
     def begin_load(self, name: str, version: str | None = None) -> int:
         """Begins to load a model; gives the number under which to ask for its outcome."""
-        return self._add("load", name, version, asked=True)
+        return self._add("load", name, version, requested=True)
 
     def begin_unload(self, name: str) -> int:
         """Begins to unload a model, likewise."""
-        return self._add("unload", name, asked=True)
+        return self._add("unload", name, requested=True)
 
     def outcome(self, number: int) -> bool:
         """Whether it is done; raises the error if it was not possible."""
@@ -85,7 +85,7 @@ class Rollout:
             self.current = self.queue.popleft()
             self._begin(self.current)
 
-    def mend(self, failures: Mapping[str, AddNormError]) -> None:
+    def reconcile(self, failures: Mapping[str, AddNormError]) -> None:
         """Leaves out what a worker could not load at its start, for what else there is of these models."""
         for artifact in self.catalog.artifacts():
             if (digest := artifact.manifest.digest) in failures and digest not in self.catalog.rejected:
@@ -129,8 +129,8 @@ class Rollout:
 
     # How an operation goes
 
-    def _add(self, what: What, name: str, version: str | None = None, asked: bool = False) -> int:
-        operation = Operation(next(self._numbers), what, name, version, asked)
+    def _add(self, what: What, name: str, version: str | None = None, requested: bool = False) -> int:
+        operation = Operation(next(self._numbers), what, name, version, requested)
         self.queue.append(operation)
         return operation.number
 
@@ -160,7 +160,7 @@ class Rollout:
             elif operation.what == "follow":
                 change = self.catalog.follow(operation.name)
             elif operation.what == "mend":
-                change = self.catalog.mend(operation.name)
+                change = self.catalog.reconcile(operation.name)
             else:
                 change = self.catalog.unload(operation.name)
             failures = self.collectors.open_all(change.fresh)
@@ -224,7 +224,7 @@ class Rollout:
 
     def _end(self, operation: Operation, error: AddNormError | None) -> None:
         self.current = None
-        if operation.asked:
+        if operation.requested:
             self.outcomes.add(operation.number, error)
         elif error is not None:
             log_failure(operation.name, error)

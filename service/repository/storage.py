@@ -114,7 +114,7 @@ def listed(names: dict[str, list[str]]) -> str:
     return ", ".join(names) or "none"
 
 
-class Watch:
+class RepositoryPoller:
     """Looks at a repository again and again; what there is when it is made is no change.
 
     A change counts once it has stood still from one look to the next: an artifact that is copied takes its time.

@@ -1,4 +1,4 @@
-"""The ledger: what all processes of a service answered, and how fast it went lately."""
+"""The aggregator: what all processes of a service answered, and how fast it went lately."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from runtime.errors import Unavailable
 from service.batching.batcher import Batcher
 from service.telemetry.counters import Gauges, Tally
 from service.telemetry.inference_counts import Counted, Inferences, add_up
-from service.telemetry.request_log import Journal
+from service.telemetry.request_log import RequestLog
 
 PERIOD = 0.25  # seconds between two snapshots of a process
 RECENT = (10, 60)  # seconds of the stretches of time that rates are about
@@ -29,7 +29,7 @@ class Stretch(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What the ledger says.
+    """What the aggregator says.
 
     Attributes:
         since: when counting began (Unix seconds).
@@ -48,7 +48,7 @@ class Report(NamedTuple):
     recent: dict[int, Stretch]
 
 
-class Owner(Protocol):
+class CountSink(Protocol):
     """Where a process hands in what it counted, and asks what all did: an Account in this process, or in another."""
 
     def count(self, tally: Tally, gauges: Gauges, inferences: Inferences) -> None: ...
@@ -57,7 +57,7 @@ class Owner(Protocol):
     def check_ready(self) -> None: ...
 
 
-class Ledger:
+class Aggregator:
     """Adds up the tallies of processes; what those counted that have ended stays.
 
     Args:
@@ -71,28 +71,28 @@ class Ledger:
         self.clock, self.stopping = clock, False
         self.since, self._started = time.time(), clock()
         self._ended, self._inferences_ended = Tally.nothing(), Inferences()
-        self._accounts: list[Account] = []
+        self._processes: list[ProcessCounts] = []
         self._past = deque([(self._started, Tally.nothing())], maxlen=int(max(RECENT) / STEP) + 2)
         self._lock = threading.Lock()
 
-    def open(self) -> "Account":
+    def open(self) -> "ProcessCounts":
         """An account for one more process."""
-        account = Account(self)
+        process_counts = ProcessCounts(self)
         with self._lock:
-            self._accounts.append(account)
-        return account
+            self._processes.append(process_counts)
+        return process_counts
 
-    def close(self, account: "Account") -> None:
+    def close(self, process_counts: "ProcessCounts") -> None:
         with self._lock:
-            if account in self._accounts:
-                self._accounts.remove(account)
-                self._ended += account.tally
-                self._inferences_ended = add_up([self._inferences_ended, account.answered])
+            if process_counts in self._processes:
+                self._processes.remove(process_counts)
+                self._ended += process_counts.tally
+                self._inferences_ended = add_up([self._inferences_ended, process_counts.answered])
 
-    def enter(self, account: "Account", tally: Tally, gauges: Gauges, inferences: Inferences) -> None:
+    def enter(self, process_counts: "ProcessCounts", tally: Tally, gauges: Gauges, inferences: Inferences) -> None:
         with self._lock:
-            account.answered |= inferences
-            account.tally, account.gauges, account.counts = tally, gauges, True
+            process_counts.answered |= inferences
+            process_counts.tally, process_counts.gauges, process_counts.counts = tally, gauges, True
             now = self.clock()
             if now - self._past[-1][0] >= STEP:
                 self._past.append((now, self._total()))
@@ -100,15 +100,15 @@ class Ledger:
     def report(self) -> Report:
         with self._lock:
             now, total = self.clock(), self._total()
-            gauges = sum((account.gauges for account in self._accounts), Gauges())
-            workers = sum(account.counts for account in self._accounts)
+            gauges = sum((process_counts.gauges for process_counts in self._processes), Gauges())
+            workers = sum(process_counts.counts for process_counts in self._processes)
             recent = {seconds: self._since(now - seconds, now, total) for seconds in RECENT}
         return Report(self.since, now - self._started, workers, total, gauges, recent)
 
     def inferences(self) -> Inferences:
         """What all processes answered, those that have ended too."""
         with self._lock:
-            return add_up([self._inferences_ended, *(account.answered for account in self._accounts)])
+            return add_up([self._inferences_ended, *(process_counts.answered for process_counts in self._processes)])
 
     def check_ready(self) -> None:
         """Raises Unavailable once the service is to end."""
@@ -116,7 +116,7 @@ class Ledger:
             raise Unavailable("The service is stopping: send requests to another one.")
 
     def _total(self) -> Tally:
-        return sum((account.tally for account in self._accounts), self._ended)
+        return sum((process_counts.tally for process_counts in self._processes), self._ended)
 
     def _since(self, start: float, now: float, total: Tally) -> Stretch:
         """What was counted from `start` on: from the last point of time before it that is remembered."""
@@ -124,7 +124,7 @@ class Ledger:
         return Stretch(now - begun, total - before)
 
 
-class Account:
+class ProcessCounts:
     """What one process has counted by now.
 
     Attributes:
@@ -132,8 +132,8 @@ class Account:
         answered: what it answered with each artifact.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger, self.counts = ledger, False
+    def __init__(self, aggregator: Aggregator) -> None:
+        self.aggregator, self.counts = aggregator, False
         self.tally, self.gauges, self.answered = Tally.nothing(), Gauges(), Inferences()
 
     def count(self, tally: Tally, gauges: Gauges, inferences: Inferences) -> None:
@@ -142,35 +142,35 @@ class Account:
         Args:
             inferences: of artifacts of which nothing new was counted, it may say nothing.
         """
-        self.ledger.enter(self, tally, gauges, inferences)
+        self.aggregator.enter(self, tally, gauges, inferences)
 
     def traffic(self) -> Report:
-        return self.ledger.report()
+        return self.aggregator.report()
 
     def inferences(self) -> Inferences:
-        return self.ledger.inferences()
+        return self.aggregator.inferences()
 
     def check_ready(self) -> None:
-        self.ledger.check_ready()
+        self.aggregator.check_ready()
 
     def close(self) -> None:
         """The process has ended."""
-        self.ledger.close(self)
+        self.aggregator.close(self)
 
 
 class Reporter:
     """Hands in, four times a second, what this process counted.
 
     Args:
-        journal: where it counts.
+        request_log: where it counts.
         batchers: those of the models that are loaded, at any time.
         counted: what was answered with them.
     """
 
     def __init__(
-        self, journal: Journal, owner: Owner, batchers: Callable[[], Iterable[Batcher]], counted: Counted
+        self, request_log: RequestLog, sink: CountSink, batchers: Callable[[], Iterable[Batcher]], counted: Counted
     ) -> None:
-        self.journal, self.owner, self.batchers, self.counted = journal, owner, batchers, counted
+        self.request_log, self.sink, self.batchers, self.counted = request_log, sink, batchers, counted
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -188,19 +188,19 @@ class Reporter:
         """Hands in at once. In the event loop only: no snapshot must overtake an older one.
 
         Raises:
-            Unavailable: the ledger's process is gone.
+            Unavailable: the aggregator's process is gone.
         """
-        self.owner.count(*self.journal.traffic.snapshot(self.batchers()), self.counted.changed())
+        self.sink.count(*self.request_log.traffic.snapshot(self.batchers()), self.counted.changed())
 
     async def report(self) -> Report:
         """What all processes counted, and this one up to now."""
         self.hand_in()
-        return await run_in_threadpool(self.owner.traffic)
+        return await run_in_threadpool(self.sink.traffic)
 
     async def inferences(self) -> Inferences:
         """The same of each artifact, for the inference statistics."""
         self.hand_in()
-        return await run_in_threadpool(self.owner.inferences)
+        return await run_in_threadpool(self.sink.inferences)
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(PERIOD, self._tick)

@@ -1,6 +1,6 @@
 """Traffic: what one process answered, counted on the way at the least possible cost.
 
-A process counts in plain lists. Four times a second it hands a snapshot of all it ever counted to the ledger, which
+A process counts in plain lists. Four times a second it hands a snapshot of all it ever counted to the aggregator, which
 adds up processes; so nothing is counted twice, and a lost snapshot costs nothing.
 """
 
@@ -22,7 +22,7 @@ from service.batching.queue import ROW_BOUNDS, Counters
 PHASES = ("parse", "tokenize", "queue", "infer", "serialize", "total")
 # upper bounds of the latency buckets in seconds, each 1.6 times the one before; above the last lies another bucket
 BOUNDS = (*(float(f"{digits}e{power}") for power in range(-5, 1) for digits in (1, 1.6, 2.5, 4, 6.3)), 10.0)
-NOTED = 1024  # answers; counting them takes a tenth of a millisecond
+PENDING = 1024  # answers; counting them takes a tenth of a millisecond
 LEFT = 499  # stands for a status where a client left before its answer
 OTHER = "other"  # the route of what is no route
 PREDICT = "/predict"
@@ -143,7 +143,7 @@ class Traffic:
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.in_flight = 0
-        self._noted: list[tuple[float, ...]] = []  # phases of answers that are not counted yet
+        self._pending: list[tuple[float, ...]] = []  # phases of answers that are not counted yet
         self._phases = Tally.nothing()
         self._counted: dict[int, Counters] = {}  # by the identity of who counts; kept when its model has gone
 
@@ -151,13 +151,13 @@ class Traffic:
         self, parse: float, tokenize: float, queue: float, infer: float, serialize: float, total: float
     ) -> None:
         """Counts the phases of a prediction that was answered (seconds): notes them here, and counts many at a time."""
-        self._noted.append((parse, tokenize, queue, infer, serialize, total))
-        if len(self._noted) >= NOTED:
+        self._pending.append((parse, tokenize, queue, infer, serialize, total))
+        if len(self._pending) >= PENDING:
             self._count()
 
     def _count(self) -> None:
-        noted, self._noted = self._noted, []
-        seconds = np.array(noted).reshape(-1, len(PHASES))
+        pending, self._pending = self._pending, []
+        seconds = np.array(pending).reshape(-1, len(PHASES))
         self._phases.seconds += seconds.sum(0)
         for latencies, buckets in zip(self._phases.latencies, np.searchsorted(BOUNDS, seconds.T), strict=True):
             latencies += np.bincount(buckets, minlength=len(latencies))
@@ -183,8 +183,8 @@ class Traffic:
             sum(each.computed_tokens for each in counted),
             time.process_time(),
         )
-        backlogs = [batcher.backlog for batcher in batchers]
-        waiting = sum(each.requests for each in backlogs), sum(each.tokens for each in backlogs)
+        queues = [batcher.queue for batcher in batchers]
+        waiting = sum(each.requests for each in queues), sum(each.tokens for each in queues)
         return tally, Gauges(self.in_flight, *waiting, resident_bytes())
 
 

@@ -1,4 +1,4 @@
-"""GET /metrics: the ledger's report and a glance at every model's statistics, as Prometheus reads them.
+"""GET /metrics: the aggregator's report and a snapshot of every model's statistics, as Prometheus reads them.
 
 Names and units follow the Prometheus and OpenMetrics conventions; docs/deployment.md has the table. Per-layer gauges
 always say of which model and version they are, so that dashboards stay as they are when a second model is served.
@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from runtime.graph.session import Placement
 from runtime.store.sqlite import Storage
 from service.batching.queue import ROW_BOUNDS
-from service.norm_stats.interface import Glance
+from service.norm_stats.interface import Snapshot
 from service.telemetry.aggregator import Report
 from service.telemetry.counters import BOUNDS, PHASES, REASONS
 from service.telemetry.report import padding_ratio
@@ -32,14 +32,14 @@ MODEL = ("model", "version")
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """One model that answers, a glance at its statistics, and where they are kept."""
+class ObservedModel:
+    """One model that answers, a snapshot of its statistics, and where they are kept."""
 
     name: str
     version: str
     precision: str
     placement: Placement
-    glance: Glance
+    snapshot: Snapshot
     storage: Storage
 
     @property
@@ -47,7 +47,7 @@ class Observed:
         return [self.name, self.version]
 
 
-def render(report: Report, models: Sequence[Observed], accept: str) -> tuple[bytes, str]:
+def render(report: Report, models: Sequence[ObservedModel], accept: str) -> tuple[bytes, str]:
     """The metrics, and their content type: OpenMetrics where the header `accept` asks for it, else Prometheus text."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ServiceMetrics(report, models))
@@ -58,7 +58,7 @@ def render(report: Report, models: Sequence[Observed], accept: str) -> tuple[byt
 class ServiceMetrics(Collector):
     """Everything that is told of a service, at one moment."""
 
-    def __init__(self, report: Report, models: Sequence[Observed]) -> None:
+    def __init__(self, report: Report, models: Sequence[ObservedModel]) -> None:
         self.report, self.models = report, models
 
     def describe(self) -> Iterable[Metric]:
@@ -133,7 +133,7 @@ class ServiceMetrics(Collector):
         help_text = "1 where statistics cannot be written to disk and stay in memory until they can, else 0."
         failing = GaugeMetricFamily("addnorm_statistics_disk_failing", help_text, labels=MODEL)
         for each in self.models:
-            seen = each.glance
+            seen = each.snapshot
             drift.add_metric(each.labels, float(seen.state == "drift"))
             mix.add_metric(each.labels, float(seen.state == "mix_shift"))
             requests.add_metric(each.labels, seen.requests)
@@ -153,7 +153,7 @@ class ServiceMetrics(Collector):
             name = f"addnorm_layer_{what}" if what in ("mean", "variance") else f"addnorm_layer_drift_{what}"
             gauge = GaugeMetricFamily(name, help_text, labels=[*MODEL, "layer"])
             for each in self.models:
-                for layer in each.glance.layers:
+                for layer in each.snapshot.layers:
                     if (value := getattr(layer, what)) is not None:
                         gauge.add_metric([*each.labels, layer.name], value)
             yield gauge

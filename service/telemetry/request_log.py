@@ -1,4 +1,4 @@
-"""The journal: what is noted about every request beside its answer: counts, an id, log lines and spans if wanted."""
+"""The request log: what is written about each request beside its answer: counts, an id, log lines, spans if wanted."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ PHASES = "addnorm.phases"  # where a route leaves those of a prediction, in the 
 EVENTS = "/events"  # streams that pages follow: they take the place of no request
 
 
-class Journal:
+class RequestLog:
     """Notes what this process answers.
 
     Args:
@@ -31,7 +31,7 @@ class Journal:
 
     Attributes:
         traffic: the counts.
-        writes: whether requests are to be noted down one by one.
+        writes: whether requests are written down one by one.
     """
 
     def __init__(self, settings: Settings, tracing: "Tracing | None" = None) -> None:
@@ -87,31 +87,31 @@ class Journal:
             self.tracing.close()
 
 
-class Noted:
+class RequestLogMiddleware:
     """ASGI middleware around the application's routes."""
 
-    def __init__(self, app: ASGIApp, journal: Journal) -> None:
-        self.app, self.journal = app, journal
+    def __init__(self, app: ASGIApp, request_log: RequestLog) -> None:
+        self.app, self.request_log = app, request_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         status, started = LEFT, time.perf_counter()  # unless an answer begins
-        request_id = self.journal.identify(scope["headers"])
+        request_id = self.request_log.identify(scope["headers"])
 
-        async def noting(message: Message) -> None:
+        async def logged_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, request_id)]
             await send(message)
 
-        traffic = self.journal.traffic
+        traffic = self.request_log.traffic
         answering = scope["path"] != EVENTS
         traffic.in_flight += answering
         try:
-            await self.app(scope, receive, noting)
+            await self.app(scope, receive, logged_send)
         except Exception:
             status = 500
             raise
@@ -119,5 +119,5 @@ class Noted:
             route = route_of(scope)
             traffic.in_flight -= answering
             traffic.requests[route, status] += 1
-            if self.journal.writes:
-                self.journal.write(scope, route, status, time.perf_counter() - started, scope.get(PHASES))
+            if self.request_log.writes:
+                self.request_log.write(scope, route, status, time.perf_counter() - started, scope.get(PHASES))

@@ -12,8 +12,8 @@ from typing import Any
 
 from runtime.errors import AddNormError, Unavailable, UnknownModel
 from service.norm_stats.collector import Collector
-from service.norm_stats.pool import Collectors
-from service.telemetry.aggregator import Ledger
+from service.norm_stats.pool import CollectorPool
+from service.telemetry.aggregator import Aggregator
 from service.workers.pipe import Inbox, Outbox, open_pipe
 
 logger = logging.getLogger("addnorm.service")
@@ -29,36 +29,36 @@ ASK = (
     "take_baseline",
     "drop_baseline",
     "overhead",
-    "glance",
+    "snapshot",
 )
 ASK_PARENT = ("begin_load", "begin_unload", "outcome", "index")
-COUNT, ASK_LEDGER = ("count",), ("traffic", "inferences", "check_ready")  # the same, of the ledger
+COUNT, ASK_LEDGER = ("count",), ("traffic", "inferences", "check_ready")  # the same, of the aggregator
 PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
 
 PARENT = ""  # whom a worker asks that asks no collector
 
 
-class Link:
+class SupervisorEnd:
     """The parent's ends of the pipes to one worker, and the worker's ends of them, as a Line.
 
     Args:
-        ledger: where the worker's traffic is counted.
+        aggregator: where the worker's traffic is counted.
     """
 
-    def __init__(self, workers: int, ledger: Ledger | None = None) -> None:
-        self.account = (ledger or Ledger()).open()
+    def __init__(self, workers: int, aggregator: Aggregator | None = None) -> None:
+        self.process_counts = (aggregator or Aggregator()).open()
         self.inbox, outbox = open_pipe()
         orders, self.orders = open_pipe()
         ours, theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
         self.asks = Connection(ours.detach())
-        self.line = Line(outbox, Connection(theirs.detach()), orders, workers)
+        self.worker_end = WorkerEnd(outbox, Connection(theirs.detach()), orders, workers)
 
-    def hand_in(self, collectors: Collectors) -> None:
+    def hand_in(self, collectors: CollectorPool) -> None:
         """Counts what the worker handed over by now."""
         for method, of, arguments in self.inbox.receive():
             assert method in HAND_IN + COUNT
-            taker = self.account if method in COUNT else collectors.get(of)
+            taker = self.process_counts if method in COUNT else collectors.get(of)
             if taker is None:
                 logger.warning("what a worker saw of an artifact that was let go is not counted")
                 continue
@@ -92,7 +92,7 @@ class Link:
             self.asks.send(UnknownModel("The model was unloaded, and its statistics with it: ask for another version."))
             return
         if method in ASK_LEDGER:
-            asked = self.account
+            asked = self.process_counts
         else:
             assert method in (ASK if isinstance(asked, Collector) else ASK_PARENT)
         self.asks.send(attempt(getattr(asked, method), *arguments))
@@ -102,14 +102,14 @@ class Link:
         with suppress(OSError):  # it is gone, which its end tells
             self.orders.send((what, arguments))
 
-    def close_ours(self) -> None:
-        self.account.close()
+    def close(self) -> None:
+        self.process_counts.close()
         self.inbox.close()
         self.asks.close()
         self.orders.close()
 
-    def close_theirs(self) -> None:
-        self.line.close()
+    def close_worker_end(self) -> None:
+        self.worker_end.close()
 
 
 def attempt(method: Callable[..., Any], *arguments: object) -> Any:
@@ -123,7 +123,7 @@ def attempt(method: Callable[..., Any], *arguments: object) -> Any:
         return RuntimeError("the collector has a defect; its log has the details")
 
 
-class Line:
+class WorkerEnd:
     """A worker's ends of the pipes between it and its parent.
 
     Args:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 from service.process import STOPS
-from service.workers.channel import Link
+from service.workers.channel import SupervisorEnd
 
 STEADY = 1.0  # a worker that lives shorter (seconds) falls
 LONGEST_PAUSE = 30.0  # seconds
@@ -32,7 +32,7 @@ class Worker:
 
     slot: int
     process: BaseProcess
-    link: Link
+    channel: SupervisorEnd
     started: float
     ready: bool = False
     retiring: bool = False
@@ -43,15 +43,15 @@ class Worker:
 
     def order(self, what: str, *arguments: object) -> None:
         """Tells it what is to be served."""
-        self.link.order(what, *arguments)
+        self.channel.order(what, *arguments)
 
 
-def pause(falls: int) -> float:
+def restart_delay(falls: int) -> float:
     """Seconds to wait before a worker is started that fell (ended too soon) `falls` times in a row: 0, 1, 2, 4 ..."""
     return min(2.0 ** (falls - 1), LONGEST_PAUSE) if falls else 0.0
 
 
-def fork(body: Callable[[], None], let_go: Sequence[Callable[[], None]]) -> BaseProcess:
+def fork(body: Callable[[], None], release_contents: Sequence[Callable[[], None]]) -> BaseProcess:
     """Starts a process that calls `body`, with the signals that the parent waits for blocked.
 
     Args:
@@ -61,7 +61,7 @@ def fork(body: Callable[[], None], let_go: Sequence[Callable[[], None]]) -> Base
     """
 
     def run() -> None:
-        for close in let_go:
+        for close in release_contents:
             close()
         body()
 
@@ -74,14 +74,14 @@ def fork(body: Callable[[], None], let_go: Sequence[Callable[[], None]]) -> Base
     return process
 
 
-def ended(exitcode: int | None) -> str:
+def describe_exit(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         return f"signal {-exitcode}"
     return f"exit code {exitcode}"
 
 
 @contextmanager
-def woken_by_signals() -> Iterator[tuple[int, Callable[[], int]]]:
+def signals_as_bytes() -> Iterator[tuple[int, Callable[[], int]]]:
     """Turns the signals that stop or roll into bytes: what to wait for, and how to read the number of the next."""
     reading, writing = socket.socketpair()
     writing.setblocking(False)
@@ -97,7 +97,7 @@ def woken_by_signals() -> Iterator[tuple[int, Callable[[], int]]]:
         writing.close()
 
 
-class Watched:
+class Selector:
     """Urgent ones, and those that can wait until more has gathered."""
 
     def __init__(self) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.deep import DeepState
 from runtime.store.sqlite import Storage
-from service.norm_stats.interface import Asked, Glance
+from service.norm_stats.interface import Snapshot, WindowQuery
 from service.schemas.norm_stats import Overhead
 from service.telemetry.aggregator import Report
 from service.telemetry.counters import Gauges, Tally
 from service.telemetry.inference_counts import Inferences
-from service.workers.channel import PARENT, Line
+from service.workers.channel import PARENT, WorkerEnd
 
 
 class RemoteCollector:
@@ -26,9 +26,9 @@ class RemoteCollector:
         of: the digest of the engine's artifact.
     """
 
-    def __init__(self, line: Line, of: str) -> None:
-        self.line, self.of = line, of
-        self.workers = line.workers
+    def __init__(self, worker_end: WorkerEnd, of: str) -> None:
+        self.worker_end, self.of = worker_end, of
+        self.workers = worker_end.workers
 
     def start(self) -> None:
         """The collector's own process keeps the statistics."""
@@ -51,23 +51,23 @@ class RemoteCollector:
     def storage(self) -> Storage:
         return self._ask("storage")  # type: ignore[no-any-return]
 
-    def all_layers(self, asked: Asked) -> bytes:
-        return self._ask("all_layers", asked)  # type: ignore[no-any-return]
+    def all_layers(self, query: WindowQuery) -> bytes:
+        return self._ask("all_layers", query)  # type: ignore[no-any-return]
 
-    def one_layer(self, asked: Asked, name: str) -> bytes:
-        return self._ask("one_layer", asked, name)  # type: ignore[no-any-return]
+    def one_layer(self, query: WindowQuery, name: str) -> bytes:
+        return self._ask("one_layer", query, name)  # type: ignore[no-any-return]
 
-    def state(self, asked: Asked) -> bytes:
-        return self._ask("state", asked)  # type: ignore[no-any-return]
+    def state(self, query: WindowQuery) -> bytes:
+        return self._ask("state", query)  # type: ignore[no-any-return]
 
-    def history(self, asked: Asked) -> bytes:
-        return self._ask("history", asked)  # type: ignore[no-any-return]
+    def history(self, query: WindowQuery) -> bytes:
+        return self._ask("history", query)  # type: ignore[no-any-return]
 
-    def compare(self, asked: Asked, against: str) -> bytes:
-        return self._ask("compare", asked, against)  # type: ignore[no-any-return]
+    def compare(self, query: WindowQuery, against: str) -> bytes:
+        return self._ask("compare", query, against)  # type: ignore[no-any-return]
 
-    def take_baseline(self, asked: Asked) -> bytes:
-        return self._ask("take_baseline", asked)  # type: ignore[no-any-return]
+    def take_baseline(self, query: WindowQuery) -> bytes:
+        return self._ask("take_baseline", query)  # type: ignore[no-any-return]
 
     def drop_baseline(self) -> bytes:
         return self._ask("drop_baseline")  # type: ignore[no-any-return]
@@ -75,31 +75,31 @@ class RemoteCollector:
     def overhead(self) -> Overhead:
         return self._ask("overhead")  # type: ignore[no-any-return]
 
-    def glance(self) -> Glance:
-        return self._ask("glance")  # type: ignore[no-any-return]
+    def snapshot(self) -> Snapshot:
+        return self._ask("snapshot")  # type: ignore[no-any-return]
 
     def _hand_in(self, method: str, *arguments: object) -> None:
-        self.line.hand_in(method, self.of, *arguments)
+        self.worker_end.hand_in(method, self.of, *arguments)
 
     def _ask(self, method: str, *arguments: object) -> Any:
-        return self.line.ask(method, self.of, *arguments)
+        return self.worker_end.ask(method, self.of, *arguments)
 
 
-class RemoteAccount:
-    """The ledger's account of this process (a service.ledger.Owner), in its parent."""
+class RemoteCountSink:
+    """The counts of this process in its parent's aggregator (a service.telemetry.aggregator.CountSink)."""
 
-    def __init__(self, line: Line) -> None:
-        self.line = line
+    def __init__(self, worker_end: WorkerEnd) -> None:
+        self.worker_end = worker_end
 
     def count(self, tally: Tally, gauges: Gauges, inferences: Inferences) -> None:
         """Hands in all that this process answered by now."""
-        self.line.hand_in("count", PARENT, tally, gauges, inferences)
+        self.worker_end.hand_in("count", PARENT, tally, gauges, inferences)
 
     def traffic(self) -> Report:
-        return self.line.ask("traffic", PARENT)  # type: ignore[no-any-return]
+        return self.worker_end.ask("traffic", PARENT)  # type: ignore[no-any-return]
 
     def inferences(self) -> Inferences:
-        return self.line.ask("inferences", PARENT)  # type: ignore[no-any-return]
+        return self.worker_end.ask("inferences", PARENT)  # type: ignore[no-any-return]
 
     def check_ready(self) -> None:
-        self.line.ask("check_ready", PARENT)
+        self.worker_end.ask("check_ready", PARENT)

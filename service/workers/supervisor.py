@@ -16,16 +16,16 @@ from typing import Any
 
 from runtime.errors import AddNormError, Unavailable
 from runtime.store.sqlite import INTERVAL
-from service.norm_stats.pool import Collectors
+from service.norm_stats.pool import CollectorPool
 from service.process import GRACE
 from service.repository.catalog import Catalog
 from service.repository.change import FAILED, PREPARED, READY, SERVED, Failures
 from service.repository.rollout import Rollout
 from service.settings import Settings
-from service.telemetry.aggregator import Ledger
-from service.workers.channel import PARENT, Link
-from service.workers.fork import STEADY, Watched, Worker, ended, fork, pause, woken_by_signals
-from service.workers.worker import Placements, Share, work
+from service.telemetry.aggregator import Aggregator
+from service.workers.channel import PARENT, SupervisorEnd
+from service.workers.fork import STEADY, Selector, Worker, describe_exit, fork, restart_delay, signals_as_bytes
+from service.workers.worker import Assignment, Placements, work
 
 logger = logging.getLogger("addnorm.service")
 
@@ -45,12 +45,12 @@ class Supervisor:
         self,
         settings: Settings,
         catalog: Catalog,
-        collectors: Collectors,
+        collectors: CollectorPool,
         listeners: list[socket.socket],
         announce: Callable[[Placements], None],
     ) -> None:
         self.settings, self.catalog, self.collectors = settings, catalog, collectors
-        self.listeners, self.announce, self.ledger = listeners, announce, Ledger()
+        self.listeners, self.announce, self.aggregator = listeners, announce, Aggregator()
         self.rollout = Rollout(catalog, collectors, settings.watch)
         self.placements: Placements = {}
         self.workers: list[Worker] = []
@@ -62,7 +62,7 @@ class Supervisor:
         self.leave_at = self.deadline = float("inf")
         self.next_save = time.monotonic() + INTERVAL
         self.lifeline, self._lifeline_end = os.pipe()  # the workers read the first; the parent's death closes the other
-        self.watched = Watched()
+        self.selector = Selector()
 
     def run(self) -> None:
         """Returns when a signal has ended the workers, and what they saw is kept.
@@ -70,8 +70,8 @@ class Supervisor:
         Raises:
             AddNormError: a worker could not be made ready at the start.
         """
-        with woken_by_signals() as (alarm, number):
-            self.watched.add(alarm, lambda: self._on_signal(number()))
+        with signals_as_bytes() as (alarm, number):
+            self.selector.add(alarm, lambda: self._on_signal(number()))
             for slot in range(len(self.listeners)):
                 self._start(slot)
             while self.workers or not self.stopping:
@@ -95,36 +95,36 @@ class Supervisor:
         self.rollout.turn(now)
         self._announce_once()
         until = min(self.next_save, self.leave_at, self.deadline, self.rollout.due, *self.restarts.values())
-        self.watched.turn(until - time.monotonic())
+        self.selector.turn(until - time.monotonic())
 
     def _start(self, slot: int) -> None:
-        inherited = [link.close_ours for link in (worker.link for worker in self.workers)]
+        inherited = [channel.close for channel in (worker.channel for worker in self.workers)]
         inherited += [listener.close for listener in self.listeners if listener is not self.listeners[slot]]
-        inherited += [partial(os.close, self._lifeline_end), self.catalog.let_go]
-        link = Link(len(self.listeners), self.ledger)
-        share = Share(self.catalog.artifacts(), self.catalog.default_name, whole=self.announced)
-        body = partial(work, self.settings, share, link.line, self.listeners[slot], self.lifeline)
-        worker = Worker(slot, fork(body, [link.close_ours, *inherited]), link, time.monotonic())
-        link.close_theirs()
+        inherited += [partial(os.close, self._lifeline_end), self.catalog.release_contents]
+        channel = SupervisorEnd(len(self.listeners), self.aggregator)
+        share = Assignment(self.catalog.artifacts(), self.catalog.default_name, whole=self.announced)
+        body = partial(work, self.settings, share, channel.worker_end, self.listeners[slot], self.lifeline)
+        worker = Worker(slot, fork(body, [channel.close, *inherited]), channel, time.monotonic())
+        channel.close_worker_end()
         self.workers.append(worker)
-        self.watched.add(worker.process.sentinel, partial(self._on_end, worker))
-        self.watched.add(link.asks.fileno(), partial(self._on_question, worker))
-        self.watched.add(link.inbox.fd, partial(self._on_observations, worker), urgent=False)
+        self.selector.add(worker.process.sentinel, partial(self._on_end, worker))
+        self.selector.add(channel.asks.fileno(), partial(self._on_question, worker))
+        self.selector.add(channel.inbox.fd, partial(self._on_observations, worker), urgent=False)
         self.rollout.joined(worker)
 
     def _on_observations(self, worker: Worker) -> None:
         if worker not in self.workers:
             return
-        worker.link.hand_in(self.collectors)
-        if worker.link.inbox.ended:
-            self.watched.remove(worker.link.inbox.fd)
+        worker.channel.hand_in(self.collectors)
+        if worker.channel.inbox.ended:
+            self.selector.remove(worker.channel.inbox.fd)
 
     def _on_question(self, worker: Worker) -> None:
         if worker not in self.workers:
             return
-        said = worker.link.question()
+        said = worker.channel.question()
         if said is None:
-            self.watched.remove(worker.link.asks.fileno())
+            self.selector.remove(worker.channel.asks.fileno())
             return
         method, of, arguments = said
         heard: dict[str, Callable[..., None]] = {
@@ -140,13 +140,13 @@ class Supervisor:
 
     def _answer(self, worker: Worker, method: str, of: str, arguments: tuple[Any, ...]) -> None:
         for other in self.workers:
-            other.link.hand_in(self.collectors)
+            other.channel.hand_in(self.collectors)
         asked = self.rollout if of == PARENT else self.collectors.get(of)
         try:
-            worker.link.answer(asked, method, arguments)
+            worker.channel.answer(asked, method, arguments)
         except OSError as error:
             logger.warning("worker %d does not read its answer (%s) and is ended", worker.process.pid, error)
-            self.watched.remove(worker.link.asks.fileno())
+            self.selector.remove(worker.channel.asks.fileno())
             worker.process.kill()
 
     def _on_ready(self, worker: Worker, placements: Placements, failures: Failures) -> None:
@@ -155,7 +155,7 @@ class Supervisor:
             return
         if not self.announced:
             self.placements |= placements
-            self.rollout.mend(failures)
+            self.rollout.reconcile(failures)
         for other in self.workers:
             if other.slot == worker.slot and other is not worker:
                 other.retiring = True
@@ -178,21 +178,21 @@ class Supervisor:
             self.failure = self.failure or error
 
     def _on_end(self, worker: Worker) -> None:
-        link = worker.link
+        channel = worker.channel
         worker.process.join()
-        link.hand_in(self.collectors)
-        for word, arguments in link.last_words():  # its end can be noticed before what it ended of
+        channel.hand_in(self.collectors)
+        for word, arguments in channel.last_words():  # its end can be noticed before what it ended of
             if word == FAILED:
                 self._on_failure(worker, *arguments)
-        for fd in (worker.process.sentinel, link.asks.fileno(), link.inbox.fd):
-            self.watched.remove(fd)
-        link.close_ours()
+        for fd in (worker.process.sentinel, channel.asks.fileno(), channel.inbox.fd):
+            self.selector.remove(fd)
+        channel.close()
         self.workers.remove(worker)
         if self.stopping or worker.retiring:
             self.rollout.leaves(worker)
             return
         self.rollout.left(worker)
-        how = ended(worker.process.exitcode)
+        how = describe_exit(worker.process.exitcode)
         if not self.announced:
             self.failure = self.failure or Unavailable(f"A worker ended before it was ready ({how}): see its log.")
             self._stop()
@@ -202,7 +202,7 @@ class Supervisor:
         if any(other.slot == worker.slot for other in self.workers):  # the one that it was to relieve, or its relief
             self.rolling = self.rolling if worker.ready else []
             return
-        seconds = pause(self.falls[worker.slot])
+        seconds = restart_delay(self.falls[worker.slot])
         logger.error("worker %d ended (%s): another starts in %g s", worker.process.pid, how, seconds)
         self.restarts[worker.slot] = time.monotonic() + seconds
 
@@ -225,7 +225,7 @@ class Supervisor:
 
     def _stop(self, delay: float = 0.0) -> None:
         """Tells whoever asks that the service is not ready any more, and ends it after `delay` seconds."""
-        self.stopping = self.ledger.stopping = True
+        self.stopping = self.aggregator.stopping = True
         self.restarts.clear()
         self.leave_at = time.monotonic() + delay
         if not delay:

@@ -13,15 +13,15 @@ from functools import partial
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError
 from runtime.graph.session import Placement
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.process import Process
 from service.repository.change import FAILED, READY
 from service.repository.loader import build, makers
 from service.settings import Settings
-from service.workers.channel import Line
+from service.workers.channel import WorkerEnd
 from service.workers.fork import SIGNALS
-from service.workers.participant import Follower, make_engine
-from service.workers.proxies import RemoteAccount
+from service.workers.participant import WorkerParticipant, make_engine
+from service.workers.proxies import RemoteCountSink
 
 logger = logging.getLogger("addnorm.service")
 
@@ -30,7 +30,7 @@ Placements = dict[tuple[str, str], Placement]  # where each version of each mode
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Assignment:
     """What a worker starts with.
 
     Attributes:
@@ -43,7 +43,7 @@ class Share:
     whole: bool
 
 
-def work(settings: Settings, share: Share, line: Line, listener: socket.socket, lifeline: int) -> None:
+def work(settings: Settings, share: Assignment, worker_end: WorkerEnd, listener: socket.socket, lifeline: int) -> None:
     """Answers until SIGTERM, or until the parent is gone; the body of a forked process.
 
     Once it answers it says READY, where it runs and what it cannot serve; or FAILED, and what keeps it from answering.
@@ -52,19 +52,19 @@ def work(settings: Settings, share: Share, line: Line, listener: socket.socket, 
         lifeline: a pipe whose other end the parent alone holds.
     """
     take_over_signals()
-    threading.Thread(target=follow, args=(lifeline,), name="addnorm-lifeline", daemon=True).start()
-    engines, failures = build(makers(share.artifacts, partial(make_engine, settings, line)))
+    threading.Thread(target=exit_with_parent, args=(lifeline,), name="addnorm-lifeline", daemon=True).start()
+    engines, failures = build(makers(share.artifacts, partial(make_engine, settings, worker_end)))
     share.artifacts.clear()  # the sessions have what they need of them
     try:
         if failures and (share.whole or not engines):
             raise next(iter(failures.values()))
-        models = Models(*engines.values(), default_name=share.default_name)
+        models = ModelRegistry(*engines.values(), default_name=share.default_name)
         placements = {(engine.manifest.name, engine.manifest.version): engine.placement for engine in models}
-        control = Follower(settings, line, models)
-        started = partial(line.say, READY, placements, failures)
-        process = Process(settings, models, control, listener, started, RemoteAccount(line))
+        control = WorkerParticipant(settings, worker_end, models)
+        started = partial(worker_end.say, READY, placements, failures)
+        process = Process(settings, models, control, listener, started, RemoteCountSink(worker_end))
     except AddNormError as error:
-        line.say(FAILED, error)
+        worker_end.say(FAILED, error)
         sys.exit(2)
     process.run((signal.SIGTERM,))
 
@@ -78,7 +78,7 @@ def take_over_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def follow(lifeline: int) -> None:
+def exit_with_parent(lifeline: int) -> None:
     """Ends this process when the parent is gone: nobody would count what it answers."""
     os.read(lifeline, 1)  # nothing is ever written to it
     logger.error("the process that keeps the statistics is gone: this worker ends")

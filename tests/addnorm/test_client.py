@@ -13,7 +13,7 @@ import pytest
 from addnorm.client import AddNormHTTPError, AsyncClient, Client, Retries
 from runtime.artifact import Artifact
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.repository.control import load_all
 from service.settings import Settings
 from tests.addnorm.asking import Ask
@@ -134,8 +134,8 @@ def test_refusal_says_why(ask: Ask, live: Live, what: object, status: int, code:
 
 def test_full_service_says_when_to_come_back(ask: Ask, text_artifact: Artifact):
     settings = settings_for(text_artifact)
-    models = Models(Engine(settings))
-    models.default.batcher.backlog.tokens = settings.max_queue_tokens  # as if so many waited
+    models = ModelRegistry(Engine(settings))
+    models.default.batcher.queue.tokens = settings.max_queue_tokens  # as if so many waited
     with listening(settings, models) as live, pytest.raises(AddNormHTTPError) as raised:
         ask(live.url, lambda client: client.predict("hi"), retries=ONCE)
     assert (raised.value.status, raised.value.code) == (429, "overloaded")

@@ -68,13 +68,13 @@ def test_errors_raise_the_right_exception(client: openai.OpenAI, body: dict[str,
 
 
 def test_overload_is_a_rate_limit(client: openai.OpenAI, live: Live):
-    backlog = live.models.find("texts").batcher.backlog
-    backlog.tokens += 10**9
+    queue = live.models.find("texts").batcher.queue
+    queue.tokens += 10**9
     try:
         with pytest.raises(openai.RateLimitError) as error:
             client.embeddings.create(model="texts", input="hi")
     finally:
-        backlog.tokens -= 10**9
+        queue.tokens -= 10**9
     assert int(error.value.response.headers["retry-after"]) >= 1
 
 

@@ -98,7 +98,8 @@ def test_commands_that_are_not_run_name_what_exists() -> None:
             if "run" in words:
                 assert next(word for word in words[words.index("run") + 1 :] if word[0] != "-") in services, command
         elif program == "python" and words[0] == "-m":
-            assert (ROOT / f"{words[1].replace('.', '/')}.py").exists(), command
+            place = ROOT / words[1].replace(".", "/")
+            assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), command
 
 
 def test_expected_output_is_read_from_comments(tmp_path: Path) -> None:

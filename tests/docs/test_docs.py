@@ -9,7 +9,7 @@ from service.http.errors import STATUS, STATUS_BY_CODE
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-OPENAPI = ROOT / "tests" / "service" / "openapi.json"
+OPENAPI = ROOT / "tests" / "service" / "api" / "openapi.json"
 API = (ROOT / "docs" / "api.md").read_text()
 
 

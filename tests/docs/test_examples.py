@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from tests.live import Live, listening
 
@@ -25,7 +25,7 @@ CURLS = re.findall(r"^curl .*$", (ROOT / "docs" / "api.md").read_text(), re.MULT
 @pytest.fixture(scope="module")
 def embedded() -> Iterator[Live]:
     settings = Settings(device="cpu", workers=1)
-    with listening(settings, Models(Engine(settings))) as live:
+    with listening(settings, ModelRegistry(Engine(settings))) as live:
         yield live
 
 

@@ -1,11 +1,11 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import export.timing
 import pytest
 import torch
 
 import export.reference
+import export.timing
 from model.data import load_dataset
 from model.training.recipe import Recipe
 from model.training.run import train

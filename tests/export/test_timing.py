@@ -1,6 +1,6 @@
 import pytest
 
-from export import timing as measure
+from export import timing
 from export.timing import graph_speeds, with_plan
 from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
@@ -17,7 +17,7 @@ def test_plan_that_is_fastest_over_all_batches_is_chosen(
         "default": {"batch 1": 1.05, "batch 32": 0.9},
     }.items():
         measured = {"default": {"batch 1": 1.0, "batch 32": 1.0}, "unfused": speed}
-        monkeypatch.setattr(measure, "graph_speeds", lambda *_, measured=measured: measured)
+        monkeypatch.setattr(timing, "graph_speeds", lambda *_, measured=measured: measured)
         plan = with_plan(text_artifact, sequences).manifest.plan
         assert plan is not None and (plan.name, plan.speed) == (fastest, measured)
         assert choose_plan(plan.provider, plan.onnxruntime, plan) == (fastest, "measured")
@@ -32,7 +32,7 @@ def test_every_plan_is_measured_in_a_session_of_its_own(
         seen.update({name: encoder.placement.plan for name, encoder in encoders.items()})
         return {name: {"batch 1": 1.0} for name in encoders}
 
-    monkeypatch.setattr(measure, "graph_speeds", note)
+    monkeypatch.setattr(timing, "graph_speeds", note)
     with_plan(text_artifact, random_sequences(text_export[1], 4))
     assert seen == {name: name for name in PLANS}
 

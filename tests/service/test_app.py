@@ -14,7 +14,7 @@ from runtime.graph.encoder import Encoder
 from runtime.manifest import Plan, Precision
 from service.app import create_app
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from tests.helpers import LABELS, TEXTS, Export, random_sequences, rewrite
 
@@ -100,7 +100,7 @@ def test_extreme_features_are_refused_or_answered_with_numbers(feature_client: T
 
 def test_concurrent_requests_are_all_answered(text_artifact: Artifact, text_engine: Engine):
     async def main() -> list[httpx.Response]:
-        app = create_app(Settings(model=text_artifact.path, device="cpu"), Models(text_engine))
+        app = create_app(Settings(model=text_artifact.path, device="cpu"), ModelRegistry(text_engine))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             return await asyncio.gather(*(client.post("/predict", json={"inputs": text}) for text in TEXTS))
 
@@ -205,7 +205,7 @@ def test_openapi_parameters_are_those_of_the_path(client: TestClient):
 
 
 def test_shutdown_refuses_what_comes_later(text_artifact: Artifact, text_engine: Engine):
-    app = create_app(Settings(model=text_artifact.path, device="cpu"), Models(text_engine))
+    app = create_app(Settings(model=text_artifact.path, device="cpu"), ModelRegistry(text_engine))
     with TestClient(app) as client:
         assert client.post("/predict", json={"inputs": "hi"}).status_code == 200
     response = TestClient(app).post("/predict", json={"inputs": "hi"})

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import uvicorn
 import uvloop
 
-from service.process import Acceptor
+from service.process import Server
 from service.sockets import listen
 
 TOGETHER = 100
@@ -17,10 +17,10 @@ async def application(scope: object, receive: object, send: object) -> None:
     """Is never asked."""
 
 
-def play(scenario: Callable[[Acceptor, socket.socket], Awaitable[None]]) -> None:
+def play(scenario: Callable[[Server, socket.socket], Awaitable[None]]) -> None:
     async def main() -> None:
         listener = listen("127.0.0.1", 0)
-        server = Acceptor(uvicorn.Config(application, interface="asgi3", lifespan="off", log_config=None))
+        server = Server(uvicorn.Config(application, interface="asgi3", lifespan="off", log_config=None))
         server.on_started = server.on_stop = server.on_shutdown = lambda: None
         task = asyncio.create_task(server.serve(sockets=[listener]))
         async with asyncio.timeout(20):
@@ -39,7 +39,7 @@ def connect(listener: socket.socket, count: int) -> list[socket.socket]:
 
 
 def test_a_few_rounds_of_the_loop_accept_all_that_wait():
-    async def scenario(server: Acceptor, listener: socket.socket) -> None:
+    async def scenario(server: Server, listener: socket.socket) -> None:
         clients = connect(listener, TOGETHER)
         rounds = 0
         while len(server.server_state.connections) < len(clients):
@@ -53,7 +53,7 @@ def test_a_few_rounds_of_the_loop_accept_all_that_wait():
 
 
 def test_connections_that_were_accepted_and_not_set_up_are_not_lost_at_the_end():
-    async def scenario(server: Acceptor, listener: socket.socket) -> None:
+    async def scenario(server: Server, listener: socket.socket) -> None:
         clients = connect(listener, TOGETHER)
         while not server.accepting:
             await asyncio.sleep(0)

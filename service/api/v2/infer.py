@@ -18,7 +18,7 @@ from service.api.v2.request import COMPRESS, HEADER, WORTH_IT, Call, chosen, rea
 from service.http.bodies import announces_more, read_body
 from service.http.errors import answered
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.inference.request import run_counted
 
 Headers = list[tuple[bytes, bytes]]
@@ -45,7 +45,7 @@ class NamedRoute(NamedTuple):
 ROUTE = NamedRoute("/v2/models/{model}/infer")
 
 
-class InferRoute:
+class InferMiddleware:
     """ASGI middleware: answers inference requests itself, and hands everything else on.
 
     Args:
@@ -53,7 +53,7 @@ class InferRoute:
         max_bytes: largest body, compressed or not.
     """
 
-    def __init__(self, app: ASGIApp, models: Models, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, models: ModelRegistry, max_bytes: int) -> None:
         self.app, self.models, self.max_bytes = app, models, max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,7 +14,7 @@ from service.api.v2.schemas import (
     TensorMetadata,
 )
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.telemetry.inference_counts import BatchCounts, InferenceCounts, Inferences
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "normalization_statistics", "statistics"]
@@ -28,7 +28,7 @@ def server_metadata() -> ServerMetadata:
     return ServerMetadata(name="addnorm", version=VERSION, extensions=EXTENSIONS)
 
 
-def model_metadata(models: Models, engine: Engine) -> ModelMetadata:
+def model_metadata(models: ModelRegistry, engine: Engine) -> ModelMetadata:
     manifest = engine.manifest
     return ModelMetadata(
         name=manifest.name,

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response
 
-from service.api.norm_stats import BAD_WINDOW, AskedWindow
-from service.api.v2.infer import InferRoute, target_of
+from service.api.norm_stats import BAD_WINDOW, Window
+from service.api.v2.infer import InferMiddleware, target_of
 from service.api.v2.metadata import model_config, model_metadata, model_statistics, server_metadata
 from service.api.v2.schemas import (
     InferRequest,
@@ -23,7 +23,7 @@ from service.api.v2.schemas import (
 from service.http.bodies import JSONBytes
 from service.http.openapi import GONE, INFERENCE, Responses, error, header, json_body
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.schemas.norm_stats import LayerResponse, NormStatsResponse
 from service.settings import Settings
 from service.telemetry.aggregator import Reporter
@@ -51,7 +51,7 @@ BINARY: Responses = {
 Find = Callable[..., Any]
 
 
-def add_oip(app: FastAPI, models: Models, settings: Settings, reporter: Reporter) -> None:
+def add_oip(app: FastAPI, models: ModelRegistry, settings: Settings, reporter: Reporter) -> None:
     @app.get("/v2")
     async def v2_server() -> ServerMetadata:
         """The server, and which extensions of the protocol it has."""
@@ -79,7 +79,7 @@ def add_oip(app: FastAPI, models: Models, settings: Settings, reporter: Reporter
     async def versioned(model: str, version: str) -> Engine:
         return models.find(model, version)
 
-    route = InferRoute(app, models, settings.max_body_bytes)
+    route = InferMiddleware(app, models, settings.max_body_bytes)
     for prefix, find in (("/v2/models/{model}", named), ("/v2/models/{model}/versions/{version}", versioned)):
         add_model(app, models, prefix, find)
         add_statistics(app, models, reporter, prefix, find)
@@ -87,7 +87,7 @@ def add_oip(app: FastAPI, models: Models, settings: Settings, reporter: Reporter
         add_infer(app, route, prefix, find)
 
 
-def add_model(app: FastAPI, models: Models, prefix: str, find: Find) -> None:
+def add_model(app: FastAPI, models: ModelRegistry, prefix: str, find: Find) -> None:
     @app.get(prefix, responses=UNKNOWN)
     async def v2_model(engine: Annotated[Engine, Depends(find)]) -> ModelMetadata:
         """The input that it needs, and the outputs it has."""
@@ -104,7 +104,7 @@ def add_model(app: FastAPI, models: Models, prefix: str, find: Find) -> None:
         return model_config(engine)
 
 
-def add_statistics(app: FastAPI, models: Models, reporter: Reporter, prefix: str, find: Find) -> None:
+def add_statistics(app: FastAPI, models: ModelRegistry, reporter: Reporter, prefix: str, find: Find) -> None:
     one = prefix.endswith("{version}")
 
     @app.get(f"{prefix}/stats", responses=UNKNOWN)
@@ -118,19 +118,17 @@ def add_statistics(app: FastAPI, models: Models, reporter: Reporter, prefix: str
 
 def add_norm_stats(app: FastAPI, prefix: str, find: Find) -> None:
     @app.get(f"{prefix}/norm-stats", responses=BAD_WINDOW | UNKNOWN | GONE, response_model=NormStatsResponse)
-    def v2_norm_stats(engine: Annotated[Engine, Depends(find)], asked: AskedWindow) -> Response:
+    def v2_norm_stats(engine: Annotated[Engine, Depends(find)], query: Window) -> Response:
         """GET /norm-stats of this model."""
-        return JSONBytes(engine.collector.all_layers(asked))
+        return JSONBytes(engine.collector.all_layers(query))
 
     @app.get(f"{prefix}/norm-stats/{{layer}}", responses=BAD_WINDOW | UNKNOWN | GONE, response_model=LayerResponse)
-    def v2_norm_stats_of_one_layer(
-        engine: Annotated[Engine, Depends(find)], layer: str, asked: AskedWindow
-    ) -> Response:
+    def v2_norm_stats_of_one_layer(engine: Annotated[Engine, Depends(find)], layer: str, query: Window) -> Response:
         """GET /norm-stats/{layer} of this model."""
-        return JSONBytes(engine.collector.one_layer(asked, layer))
+        return JSONBytes(engine.collector.one_layer(query, layer))
 
 
-def add_infer(app: FastAPI, route: InferRoute, prefix: str, find: Find) -> None:
+def add_infer(app: FastAPI, route: InferMiddleware, prefix: str, find: Find) -> None:
     @app.post(
         f"{prefix}/infer",
         responses=INFERENCE | UNKNOWN | UNSUPPORTED | BINARY,

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import export.precision.int8
 import numpy as np
 import onnx
 import pytest
 
+import export.precision.int8
 from export.exporter import export_run
 from export.precision.fp16 import to_fp16
 from export.precision.int8 import activation_grid

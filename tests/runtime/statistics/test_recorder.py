@@ -6,8 +6,7 @@ import pytest
 
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.encoder import Encoder
-from runtime.statistics import buffer as held
-from runtime.statistics import recorder
+from runtime.statistics import buffer, recorder
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.state import NormState
 from runtime.statistics.windows import Span
@@ -48,7 +47,7 @@ def test_folding_at_the_threshold_equals_not_folding(
 ):
     states = []
     for threshold in (1, 50, 100_000):
-        monkeypatch.setattr(held, "TOKENS", threshold)
+        monkeypatch.setattr(buffer, "TOKENS", threshold)
         states.append(record(encoder, batches))
     assert states[0].requests == sum(range(1, 13))
     assert states[0].tokens == sum(len(batch.norm_statistics) for batch in batches)
@@ -90,7 +89,7 @@ def test_feature_moments_are_those_of_all_tokens_together(feature_encoder: Encod
 def test_threads_that_observe_and_read_lose_nothing(
     encoder: Encoder, batches: list[EncodedBatch], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(held, "TOKENS", 40)
+    monkeypatch.setattr(buffer, "TOKENS", 40)
     seen, start = NormRecorder(encoder.manifest.layers), threading.Barrier(6)
 
     def write() -> None:

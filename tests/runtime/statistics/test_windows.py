@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from runtime.manifest import NormLayer
 from runtime.statistics.deep import DeepState
 from runtime.statistics.moments import Moments
-from runtime.statistics.state import NormState, SealedState, merge_sealed
+from runtime.statistics.state import NormState, SparseState, merge_sparse
 from runtime.statistics.windows import Bucket, Ring, Span, Windows
 from tests.helpers import assert_same_moments
 
@@ -21,13 +21,13 @@ def one(number: int) -> NormState:
     return NormState.of(1, rng.normal(1, 0.5, (number % 4 + 1, 2)).astype(np.float32).astype(np.float64))
 
 
-def make_ring(seconds: int, size: int) -> Ring[NormState, SealedState]:
-    return Ring(seconds, size, SealedState.seal, SealedState.unseal)
+def make_ring(seconds: int, size: int) -> Ring[NormState, SparseState]:
+    return Ring(seconds, size, SparseState.compress, SparseState.expand)
 
 
-def window(ring: Ring[NormState, SealedState], span: Span) -> tuple[Span, NormState]:
-    covered, sealed, filling = ring.window(span)
-    state = merge_sealed(sealed, LAYERS)
+def window(ring: Ring[NormState, SparseState], span: Span) -> tuple[Span, NormState]:
+    covered, closed, filling = ring.window(span)
+    state = merge_sparse(closed, LAYERS)
     return covered, state.merge(filling) if filling else state
 
 
@@ -62,7 +62,7 @@ def test_ring_forgets_and_stays_bounded() -> None:
     for number in range(100):
         ring.add(one(number), START + 10 * number)
     now = START + 990
-    assert len(ring.sealed) < 6
+    assert len(ring.closed) < 6
     assert ring.oldest(now) == START + 940
     _, found = window(ring, Span(0, now + 10))
     assert_same(found, one_pass([one(number) for number in range(94, 100)]))
@@ -105,7 +105,7 @@ def test_deep_windows_forget_and_say_what_was_seen() -> None:
     now = START + 3600 * 47
     assert windows.deep_window(Span(now - 60, now + 1), now).requests == 1
     assert windows.deep_window(Span(now - 86400, now + 1), now).requests == 25
-    assert sum(len(ring.sealed) for ring in windows.deep_rings) < 13 + 25
+    assert sum(len(ring.closed) for ring in windows.deep_rings) < 13 + 25
 
 
 def test_windows_go_on_from_what_was_kept() -> None:

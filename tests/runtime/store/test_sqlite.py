@@ -12,7 +12,7 @@ from runtime.errors import StateError
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.state import NormState
 from runtime.statistics.windows import Span
-from runtime.store import sqlite as state_store
+from runtime.store import sqlite
 from runtime.store.document import StateDocument, bucket_to_dict
 from runtime.store.sqlite import Kept, StateStore, kept_version
 
@@ -93,7 +93,7 @@ def test_file_with_a_spoiled_part_is_set_aside(
     store = StateStore(tmp_path, text_artifact.manifest)
     save(store, kept)
     assert store.path is not None
-    for spoiled in (b"?", state_store.pack_json({"requests": 1})):
+    for spoiled in (b"?", sqlite.pack_json({"requests": 1})):
         connection = sqlite3.connect(store.path)
         with connection:
             connection.execute("UPDATE kept SET content = ? WHERE name = ?", (spoiled, name))
@@ -156,7 +156,7 @@ def test_two_processes_do_not_write_one_file(
 def test_running_store_saves_what_changed_and_once_more_at_the_end(
     kept: Kept, text_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(state_store, "INTERVAL", 0.01)
+    monkeypatch.setattr(sqlite, "INTERVAL", 0.01)
     store, saved = StateStore(tmp_path, text_artifact.manifest), threading.Event()
     requests, save = [5], store.save
 

@@ -9,7 +9,7 @@ from schemathesis import Case
 
 from runtime.artifact import Artifact
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.repository.control import load_all
 from service.settings import Settings
 from tests.conftest import settings_for
@@ -26,7 +26,7 @@ ASKED, ANSWERED = set[str](), set[str]()  # operations, and those that were not 
 def fixed(text_artifact: Artifact, feature_artifact: Artifact) -> Iterator[Live]:
     """A service of two models that nobody else asks, with traffic that can become a baseline."""
     settings = settings_for(text_artifact)
-    models = Models(Engine(settings), Engine(settings.model_copy(update={"model": feature_artifact.path})))
+    models = ModelRegistry(Engine(settings), Engine(settings.model_copy(update={"model": feature_artifact.path})))
     with listening(settings, models) as live, httpx.Client(base_url=live.url, trust_env=False) as client:
         for _ in range(13):
             assert client.post("/predict", json={"inputs": TEXTS[:8]}).status_code == 200

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from tests.conftest import settings_for
 
@@ -38,8 +38,8 @@ def test_request_of_a_client_that_left_is_dropped(
     settings: Settings, text_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     """Its rows do not run, nothing is sent, and the next one is answered."""
-    monkeypatch.setattr("service.http.errors.WATCH_AFTER", 0.0)
-    app, sent, left = create_app(settings, Models(text_engine)), [], asyncio.Event()
+    monkeypatch.setattr("service.inference.request.WATCH_AFTER", 0.0)
+    app, sent, left = create_app(settings, ModelRegistry(text_engine)), [], asyncio.Event()
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
@@ -59,10 +59,10 @@ def test_request_of_a_client_that_left_is_dropped(
 
     async def main() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(text_engine.batcher.pump, "wake", lambda _: None)
+            patch.setattr(text_engine.batcher.executor, "notify", lambda _: None)
             async with asyncio.timeout(10):
                 await app(scope(), receiver(BODY, leaves=True), send)
-        assert left.is_set() and not sent and not text_engine.batcher.backlog.requests
+        assert left.is_set() and not sent and not text_engine.batcher.queue.requests
         await app(scope(), receiver(BODY, leaves=False), send)
         await text_engine.close()
 

@@ -11,7 +11,7 @@ from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
 from service.app import create_app
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.inference.results import unit
 from tests.conftest import settings_for
 from tests.service.http.test_errors import assert_error
@@ -20,7 +20,7 @@ from tests.service.http.test_errors import assert_error
 @pytest.fixture
 def both(text_artifact: Artifact, text_engine: Engine, feature_engine: Engine) -> Iterator[TestClient]:
     """A service of both artifacts."""
-    models = Models(text_engine, feature_engine)
+    models = ModelRegistry(text_engine, feature_engine)
     with TestClient(create_app(settings_for(text_artifact), models), raise_server_exceptions=False) as client:
         yield client
 
@@ -182,9 +182,9 @@ def test_openai_errors_of_the_framework_are_shaped_too(
     large = json.dumps({"input": "a" * 30_000, "model": "texts"}).encode()
     for content in (large, iter([large])):
         assert_openai_error(both.post("/v1/embeddings", content=content), 413, "body_too_large", INVALID)
-    text_engine.batcher.backlog.tokens = 10**9
+    text_engine.batcher.queue.tokens = 10**9
     assert_openai_error(embeddings(both, "hi"), 429, "overloaded", "rate_limit_error")
-    text_engine.batcher.backlog.tokens = 0
+    text_engine.batcher.queue.tokens = 0
     with monkeypatch.context() as patch:
         patch.setattr(text_engine.encoder, "run", lambda _: 1 / 0)
         assert_openai_error(embeddings(both, "hi"), 500, "internal_error", "server_error", "log")

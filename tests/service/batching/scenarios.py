@@ -88,7 +88,7 @@ def play(scenario: Scenario, run: FakeRun | None = None, **options: Any) -> Batc
                 await scenario(batcher, run)
         finally:
             await batcher.close()
-        assert (batcher.backlog.tokens, batcher.backlog.requests) == (0, 0)
+        assert (batcher.queue.tokens, batcher.queue.requests) == (0, 0)
 
     asyncio.run(main())
     return batcher

@@ -20,7 +20,7 @@ def test_an_expired_request_is_dropped_before_it_runs():
         )
         with pytest.raises(DeadlineExceeded, match=r"within 0\.01 s"):
             await late[0]
-        assert (batcher.backlog.tokens, batcher.backlog.requests) == (1, 1)
+        assert (batcher.queue.tokens, batcher.queue.requests) == (1, 1)
         run.go.set()
         await patient[0]
         assert run.batches == [[[1]], [[4]]]
@@ -92,7 +92,7 @@ def test_abandoned_requests_are_dropped_before_they_run():
         tasks = await submit_all(batcher, [rows([2]), rows([3, 3], [3]), rows([4])])
         tasks[1].cancel()
         await asyncio.sleep(0)
-        assert (batcher.backlog.tokens, batcher.backlog.requests) == (2, 2), "they do not wait any more"
+        assert (batcher.queue.tokens, batcher.queue.requests) == (2, 2), "they do not wait any more"
         run.go.set()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(answers[1], asyncio.CancelledError)

@@ -53,7 +53,7 @@ def test_retry_after_is_what_waits_over_the_rate_at_which_it_drains():
             await batcher.submit(rows([1] * 60))
         assert caught.value.retry_after == 1, "nothing is known before the first batch"
         await first
-        assert batcher.room.drain_rate == pytest.approx(60 / 3)
+        assert batcher.queue_limit.drain_rate == pytest.approx(60 / 3)
         await batcher.submit(rows([1] * 60))  # nobody was refused meanwhile
         tasks = await submit_all(batcher, [rows([1] * 40), rows([1] * 30)])
         with pytest.raises(Overloaded, match=r"again in 4 s") as caught:
@@ -70,10 +70,10 @@ def test_the_drain_rate_follows_the_newest_batches():
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
         nonlocal seconds
         await batcher.submit(rows(*[[1] * 10] * 50))
-        assert batcher.room.drain_rate == pytest.approx(10)
+        assert batcher.queue_limit.drain_rate == pytest.approx(10)
         seconds = 4.0
         await batcher.submit(rows(*[[1] * 10] * 50))
-        assert batcher.room.drain_rate == pytest.approx(2.5, rel=0.05)
+        assert batcher.queue_limit.drain_rate == pytest.approx(2.5, rel=0.05)
 
     play(scenario, FakeRun(during=lambda: clock.wait(seconds)), tokens=10, clock=clock)
 
@@ -90,7 +90,7 @@ def test_the_drain_rate_counts_what_is_done_between_batches():
                 await asyncio.sleep(0)
 
         await asyncio.gather(others(), batcher.submit(rows(*[[1] * 10] * 20)))
-        assert batcher.room.drain_rate == pytest.approx(5, rel=0.1)
+        assert batcher.queue_limit.drain_rate == pytest.approx(5, rel=0.1)
 
     play(scenario, FakeRun(during=lambda: clock.wait(1.0)), tokens=10, clock=clock)
 

@@ -6,7 +6,7 @@ import pytest
 
 from runtime.errors import Overloaded
 from service.batching.batcher import SPARE, Batcher
-from service.batching.executors import LINGER, READING, STILL_ROUNDS, LoopPump
+from service.batching.executors import LINGER, READING, STILL_ROUNDS, LoopExecutor
 from tests.service.batching.scenarios import Clock, FakeRun, both, play, rows, submit_all
 
 
@@ -74,17 +74,17 @@ def test_the_loop_polls_before_it_sleeps_where_the_next_request_came_as_soon(pau
     clock = Clock()
 
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
-        assert isinstance(pump := batcher.pump, LoopPump)
+        assert isinstance(executor := batcher.executor, LoopExecutor)
         await batcher.submit(rows([1]))
-        assert not pump.polling
+        assert not executor.polling
         clock.wait(pause)
         await batcher.submit(rows([1]))
         for _ in range(10):
-            assert pump.polling is polls
+            assert executor.polling is polls
             await asyncio.sleep(0)
         clock.wait(2 * LINGER)
         await asyncio.sleep(0)
-        assert not pump.polling, "for that long only"
+        assert not executor.polling, "for that long only"
 
     play(scenario, clock=clock)
 

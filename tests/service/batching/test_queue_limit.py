@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.batching.queue_limit import CALM, STANDING, Room
+from service.batching.queue_limit import CALM, STANDING, QueueLimit
 from tests.service.batching.scenarios import Clock
 
 
@@ -12,65 +12,65 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def room(clock: Clock) -> Room:
+def queue_limit(clock: Clock) -> QueueLimit:
     """Of a batcher that runs 10,000 tokens a second."""
-    room = Room(1000, clock)
+    queue_limit = QueueLimit(1000, clock)
     for _ in range(100):
-        room.drain(100, 0.01)
-    assert room.drain_rate == pytest.approx(10_000)
-    return room
+        queue_limit.drain(100, 0.01)
+    assert queue_limit.drain_rate == pytest.approx(10_000)
+    return queue_limit
 
 
-def test_drain_rate_follows_the_newest_batches(room: Room):
+def test_drain_rate_follows_the_newest_batches(queue_limit: QueueLimit):
     for _ in range(50):
-        room.drain(100, 0.02)
-    assert room.drain_rate == pytest.approx(5000, rel=0.01)
+        queue_limit.drain(100, 0.02)
+    assert queue_limit.drain_rate == pytest.approx(5000, rel=0.01)
 
 
-def test_everything_that_is_allowed_may_wait_while_nobody_is_refused(room: Room):
-    assert room.tokens == 1000
-    assert room.takes(1, 999)
-    assert not room.takes(2, 999)
+def test_everything_that_is_allowed_may_wait_while_nobody_is_refused(queue_limit: QueueLimit):
+    assert queue_limit.tokens == 1000
+    assert queue_limit.takes(1, 999)
+    assert not queue_limit.takes(2, 999)
 
 
-def test_little_may_wait_from_the_first_refusal_on_until_it_is_calm(room: Room, clock: Clock):
-    room.refuse()
-    assert room.tokens == pytest.approx(STANDING * 10_000)
+def test_little_may_wait_from_the_first_refusal_on_until_it_is_calm(queue_limit: QueueLimit, clock: Clock):
+    queue_limit.refuse()
+    assert queue_limit.tokens == pytest.approx(STANDING * 10_000)
     clock.wait(0.9 * CALM)
-    room.drain(100, 0.01)
-    room.refuse()
+    queue_limit.drain(100, 0.01)
+    queue_limit.refuse()
     clock.wait(0.9 * CALM)
-    room.drain(100, 0.01)
-    assert room.tokens < 1000, "refused again meanwhile"
+    queue_limit.drain(100, 0.01)
+    assert queue_limit.tokens < 1000, "refused again meanwhile"
     clock.wait(0.9 * CALM)
-    room.drain(100, 0.01)
-    assert room.tokens < 1000, "refused before the batch"
+    queue_limit.drain(100, 0.01)
+    assert queue_limit.tokens < 1000, "refused before the batch"
     clock.wait(0.2 * CALM)
-    room.drain(100, 0.01)
-    assert room.tokens == 1000
+    queue_limit.drain(100, 0.01)
+    assert queue_limit.tokens == 1000
 
 
-def test_while_some_are_refused_large_requests_have_the_same_chance_as_small_ones(room: Room):
-    room.refuse()
-    assert [room.takes(tokens, 99) for tokens in (1, 500)] == [True, True]
-    assert [room.takes(tokens, 101) for tokens in (1, 500)] == [False, False]
-    assert not room.takes(950, 99), "never more than is allowed"
+def test_while_some_are_refused_large_requests_have_the_same_chance_as_small_ones(queue_limit: QueueLimit):
+    queue_limit.refuse()
+    assert [queue_limit.takes(tokens, 99) for tokens in (1, 500)] == [True, True]
+    assert [queue_limit.takes(tokens, 101) for tokens in (1, 500)] == [False, False]
+    assert not queue_limit.takes(950, 99), "never more than is allowed"
 
 
-def test_any_request_is_taken_where_nothing_waits(room: Room):
-    room.refuse()
-    assert room.takes(5000, 0)
+def test_any_request_is_taken_where_nothing_waits(queue_limit: QueueLimit):
+    queue_limit.refuse()
+    assert queue_limit.takes(5000, 0)
 
 
 def test_nothing_is_known_before_the_first_batch(clock: Clock):
-    room = Room(1000, clock)
-    room.refuse()
-    assert (room.tokens, room.drain_rate) == (1000, 0.0)
+    queue_limit = QueueLimit(1000, clock)
+    queue_limit.refuse()
+    assert (queue_limit.tokens, queue_limit.drain_rate) == (1000, 0.0)
 
 
 def test_a_slow_model_may_have_less_room_than_one_request(clock: Clock):
-    room = Room(1000, clock)
-    room.drain(10, 1.0)
-    room.refuse()
-    assert room.takes(50, 0)
-    assert not room.takes(50, 1)
+    queue_limit = QueueLimit(1000, clock)
+    queue_limit.drain(10, 1.0)
+    queue_limit.refuse()
+    assert queue_limit.takes(50, 0)
+    assert not queue_limit.takes(50, 1)

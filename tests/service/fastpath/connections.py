@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.process import server_config
 from service.settings import Settings
 
@@ -47,7 +47,7 @@ Connect = Callable[[], Awaitable[Client]]
 async def serving(settings: Settings, engine: Engine) -> AsyncIterator[tuple[Connect, uvicorn.Server]]:
     """A service on a free port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(server_config(settings, Models(engine)))
+    server = uvicorn.Server(server_config(settings, ModelRegistry(engine)))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     clients: list[Client] = []
 

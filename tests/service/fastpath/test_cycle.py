@@ -6,7 +6,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.fastpath.cycle import Refusal
+from service.fastpath.cycle import Cached429
 from service.inference.engine import Engine
 from service.settings import Settings
 from tests.conftest import settings_for
@@ -20,16 +20,16 @@ def settings(text_artifact: Any) -> Settings:
 
 @pytest.mark.parametrize("target", [b"/predict", b"/predict?long=way"], ids=["unread", "read"])
 def test_overload_is_told_with_when_to_come_back(settings: Settings, text_engine: Engine, target: bytes):
-    backlog = text_engine.batcher.backlog
+    queue = text_engine.batcher.queue
 
     async def scenario(connect: Connect, _: uvicorn.Server) -> None:
         client = await connect()
-        backlog.tokens = settings.max_queue_tokens
+        queue.tokens = settings.max_queue_tokens
         for _ in range(3):
             status, headers, body = await client.ask(request(TEXT, target=target))
             assert (status, body["code"]) == (429, "overloaded")
             assert int(headers["retry-after"]) >= 1
-        backlog.tokens = 0
+        queue.tokens = 0
         assert (await client.ask(request(TEXT)))[0] == 200
         assert text_engine.batcher.counters.overloaded == 3
 
@@ -37,12 +37,12 @@ def test_overload_is_told_with_when_to_come_back(settings: Settings, text_engine
 
 
 def test_refusal_is_written_once_a_moment_but_for_the_name(text_engine: Engine):
-    refusal, state, batcher = Refusal(), ServerState(), text_engine.batcher
+    refusal, state, batcher = Cached429(), ServerState(), text_engine.batcher
     state.default_headers = [(b"server", b"x")]
-    batcher.backlog.tokens = 10
+    batcher.queue.tokens = 10
     first = refusal.to(b"one", batcher, 1.0, state)
     assert first.startswith(b"HTTP/1.1 429 Too Many Requests\r\nserver: x\r\n")
     assert b"10 tokens wait" in first.partition(b"\r\n\r\n")[2]
-    batcher.backlog.tokens = 20
+    batcher.queue.tokens = 20
     assert refusal.to(b"two", batcher, 1.0, state) == first.replace(b"one", b"two")
     assert b"20 tokens wait" in refusal.to(b"three", batcher, 1.001, state)

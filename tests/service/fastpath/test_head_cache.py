@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.fastpath.head_cache import HEAD_BYTES, KNOWN_HEADS, START, Head, Heads
+from service.fastpath.head_cache import HEAD_BYTES, KNOWN_HEADS, START, Head, HeadCache
 
 HEADERS = [(b"host", b"x"), (b"content-length", b"12")]
 
@@ -15,12 +15,12 @@ PLAIN = head(b"Host: x", b"Content-Length: 12")
 
 
 def test_head_that_was_learned_is_found_by_exactly_its_bytes():
-    heads = Heads()
-    assert heads.known.get(PLAIN) is None
-    heads.learn(PLAIN, HEADERS)
-    assert heads.known.get(PLAIN) == Head(HEADERS, 12)
+    head_cache = HeadCache()
+    assert head_cache.known.get(PLAIN) is None
+    head_cache.learn(PLAIN, HEADERS)
+    assert head_cache.known.get(PLAIN) == Head(HEADERS, 12)
     for other in (PLAIN[:-1], PLAIN.lower(), PLAIN.replace(b"12", b"13"), b""):
-        assert heads.known.get(other) is None
+        assert head_cache.known.get(other) is None
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,18 @@ def test_head_that_was_learned_is_found_by_exactly_its_bytes():
     ],
 )
 def test_head_that_is_not_plain_is_not_learned(content: bytes, headers: list[tuple[bytes, bytes]]):
-    heads = Heads()
-    heads.learn(content, headers)
-    assert heads.known.get(content) is None
+    head_cache = HeadCache()
+    head_cache.learn(content, headers)
+    assert head_cache.known.get(content) is None
 
 
 def test_heads_that_never_come_again_do_not_fill_the_memory():
-    heads = Heads()
+    head_cache = HeadCache()
     many = [head(b"X-Once: %d" % number, b"Content-Length: 12") for number in range(KNOWN_HEADS + 1)]
     for content in many:
-        heads.learn(content, HEADERS)
-    assert [heads.known.get(content) is not None for content in (many[0], many[-2], many[-1])] == [False, False, True]
+        head_cache.learn(content, HEADERS)
+    assert [head_cache.known.get(content) is not None for content in (many[0], many[-2], many[-1])] == [
+        False,
+        False,
+        True,
+    ]

@@ -153,13 +153,13 @@ def test_request_of_a_client_that_left_is_dropped(
 
     async def scenario(connect: Connect, _: uvicorn.Server) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(batcher.pump, "wake", lambda _: None)
+            patch.setattr(batcher.executor, "notify", lambda _: None)
             client = await connect()
             client.writer.write(request(TEXT))
-            while not batcher.backlog.requests:
+            while not batcher.queue.requests:
                 await asyncio.sleep(0.001)
             client.writer.close()
-            while batcher.backlog.requests:
+            while batcher.queue.requests:
                 await asyncio.sleep(0.001)
         assert (batcher.counters.abandoned, batcher.counters.rows) == (1, 0)
         assert (await (await connect()).ask(request(TEXT)))[0] == 200
@@ -175,11 +175,11 @@ def test_body_that_goes_on_after_its_answer_is_no_request(settings: Settings, te
         client = await connect()
         head = b"POST /health/live HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(inner)
         assert (await client.ask(head))[0] == 405, "answered before its body came"
-        text_engine.batcher.backlog.tokens = settings.max_queue_tokens
+        text_engine.batcher.queue.tokens = settings.max_queue_tokens
         client.writer.write(inner)
         await asyncio.sleep(0.05)  # it is read by itself
         status, _, body = await client.ask(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-        text_engine.batcher.backlog.tokens = 0
+        text_engine.batcher.queue.tokens = 0
         assert (status, body) == (200, {"status": "live"})
 
     play(settings, text_engine, scenario)
@@ -191,11 +191,11 @@ def test_accepted_requests_are_answered_when_the_service_stops(
     batcher = text_engine.batcher
 
     async def scenario(connect: Connect, server: uvicorn.Server) -> None:
-        client, wake = await connect(), batcher.pump.wake
+        client, wake = await connect(), batcher.executor.notify
         with monkeypatch.context() as patch:
-            patch.setattr(batcher.pump, "wake", lambda _: None)
+            patch.setattr(batcher.executor, "notify", lambda _: None)
             client.writer.write(request(TEXT))
-            while not batcher.backlog.requests:
+            while not batcher.queue.requests:
                 await asyncio.sleep(0.001)
             server.should_exit = True
             await asyncio.sleep(0.15)  # uvicorn looks every 0.1 s

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from service.fastpath.read_scheduler import ROUND, Turns
+from service.fastpath.read_scheduler import ROUND, ReadScheduler
 from tests.service.batching.scenarios import Clock
 
 
@@ -23,9 +23,9 @@ class Connection:
         self.held.append(held)
 
 
-def play(scenario: Callable[[Turns, list[Connection]], Awaitable[None]], seconds: float) -> None:
+def play(scenario: Callable[[ReadScheduler, list[Connection]], Awaitable[None]], seconds: float) -> None:
     clock = Clock()
-    asyncio.run(scenario(Turns(clock), [Connection(clock, seconds) for _ in range(6)]))  # type: ignore[arg-type]
+    asyncio.run(scenario(ReadScheduler(clock), [Connection(clock, seconds) for _ in range(6)]))  # type: ignore[arg-type]
 
 
 def read(connections: list[Connection]) -> list[int]:
@@ -33,23 +33,23 @@ def read(connections: list[Connection]) -> list[int]:
 
 
 def test_what_comes_is_read_at_once_while_there_is_time():
-    async def scenario(turns: Turns, connections: list[Connection]) -> None:
+    async def scenario(scheduler: ReadScheduler, connections: list[Connection]) -> None:
         for connection in connections:
-            turns.come(connection, b"x")
+            scheduler.come(connection, b"x")
         assert read(connections) == [1] * 6
-        assert not turns.waiting
+        assert not scheduler.waiting
 
     play(scenario, ROUND / 10)
 
 
 def test_what_comes_late_is_read_in_one_of_the_next_rounds_first_come_first_read():
-    async def scenario(turns: Turns, connections: list[Connection]) -> None:
+    async def scenario(scheduler: ReadScheduler, connections: list[Connection]) -> None:
         for connection in connections:
-            turns.come(connection, b"x")
+            scheduler.come(connection, b"x")
         assert read(connections) == [1, 1, 0, 0, 0, 0]
         await asyncio.sleep(0)
         assert read(connections) == [1, 1, 1, 1, 0, 0]
-        turns.come(connections[0], b"y")
+        scheduler.come(connections[0], b"y")
         assert read(connections)[0] == 1, "the others came before"
         await asyncio.sleep(0)
         assert read(connections) == [1, 1, 1, 1, 1, 1]
@@ -60,11 +60,11 @@ def test_what_comes_late_is_read_in_one_of_the_next_rounds_first_come_first_read
 
 
 def test_one_that_goes_on_sending_is_held_until_its_turn_and_read_in_order():
-    async def scenario(turns: Turns, connections: list[Connection]) -> None:
+    async def scenario(scheduler: ReadScheduler, connections: list[Connection]) -> None:
         first, second, *_ = connections
-        turns.come(first, b"x")
+        scheduler.come(first, b"x")
         for chunk in (b"a", b"b", b"c"):
-            turns.come(second, chunk)
+            scheduler.come(second, chunk)
         assert (second.chunks, second.held[-1]) == ([], True)
         await asyncio.sleep(0)
         assert (second.chunks, second.held[-1], first.held) == ([b"abc"], False, [])
@@ -73,12 +73,12 @@ def test_one_that_goes_on_sending_is_held_until_its_turn_and_read_in_order():
 
 
 def test_connection_that_is_gone_is_not_read():
-    async def scenario(turns: Turns, connections: list[Connection]) -> None:
+    async def scenario(scheduler: ReadScheduler, connections: list[Connection]) -> None:
         first, second, *_ = connections
-        turns.come(first, b"x")
-        turns.come(second, b"x")
-        turns.forget(second)
-        turns.forget(first)
+        scheduler.come(first, b"x")
+        scheduler.come(second, b"x")
+        scheduler.forget(second)
+        scheduler.forget(first)
         await asyncio.sleep(0)
         assert second.chunks == []
 

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from runtime import errors
-from runtime.errors import AddNormError, InvalidInput, Overloaded
+from runtime.errors import AddNormError, InvalidInput, Overloaded, TooLarge
 from service.http.errors import install_error_handlers
 from service.inference.engine import Engine
 
@@ -153,7 +153,7 @@ def test_defect_is_answered_and_logged_and_the_service_goes_on(
 
 
 def make_error(error: type[AddNormError]) -> AddNormError:
-    arguments = {InvalidInput: ("teapot", "It is so."), Overloaded: ("It is so.", 1.0)}
+    arguments = {InvalidInput: ("teapot", "It is so."), Overloaded: ("It is so.", 1.0), TooLarge: (5,)}
     return error(*arguments.get(error, ("It is so.",)))
 
 
@@ -173,6 +173,7 @@ def test_every_domain_error_has_a_status_and_its_own_code(error: type[AddNormErr
         "UnknownModel": 404,
         "StateError": 404,
         "Overloaded": 429,
+        "TooLarge": 413,
         "Unsupported": 501,
         "ArtifactError": 409,
         "DeviceError": 409,
@@ -182,7 +183,7 @@ def test_every_domain_error_has_a_status_and_its_own_code(error: type[AddNormErr
     status = statuses.get(error.__name__, 500)
     code = "teapot" if error is InvalidInput else error.code
     response = TestClient(app, raise_server_exceptions=False).get("/fail")
-    assert (response.status_code, response.json()) == (status, {"error": "It is so.", "code": code})
+    assert (response.status_code, response.json()) == (status, {"error": str(make_error(error)), "code": code})
     assert f"{error.__name__} " in (errors.__doc__ or "")
 
 

@@ -9,7 +9,7 @@ from runtime.artifact import Artifact
 from runtime.errors import Unavailable, UnknownModel
 from runtime.manifest import version_order
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.telemetry.inference_counts import InferenceCounts
 from tests.conftest import settings_for
 
@@ -22,8 +22,8 @@ class Named:
         self.counts = InferenceCounts()
 
 
-def models(*names: tuple[str, str]) -> Models:
-    return Models(*(cast(Engine, Named(*name)) for name in names))
+def models(*names: tuple[str, str]) -> ModelRegistry:
+    return ModelRegistry(*(cast(Engine, Named(*name)) for name in names))
 
 
 def found(engine: Engine) -> tuple[str, str]:
@@ -84,13 +84,13 @@ def test_default_model_that_is_not_loaded_is_unavailable():
 
 
 def test_default_model_can_be_named_and_may_be_missing():
-    assert found(Models(*models(("a", "1"), ("b", "1")), default_name="b").default) == ("b", "1")
+    assert found(ModelRegistry(*models(("a", "1"), ("b", "1")), default_name="b").default) == ("b", "1")
     with pytest.raises(Unavailable):
-        Models(default_name="b").default.batcher  # noqa: B018
+        ModelRegistry(default_name="b").default.batcher  # noqa: B018
 
 
 def test_replaced_engine_answers_who_holds_it_and_is_gone_then(text_artifact: Artifact):
-    several = Models(Engine(settings_for(text_artifact)))
+    several = ModelRegistry(Engine(settings_for(text_artifact)))
     gone = weakref.ref(several.default)
 
     async def main() -> list[Any]:
@@ -111,7 +111,7 @@ def test_replaced_engine_answers_who_holds_it_and_is_gone_then(text_artifact: Ar
 
 
 def test_all_models_start_and_close(text_artifact: Artifact, feature_artifact: Artifact):
-    both = Models(Engine(settings_for(text_artifact)), Engine(settings_for(feature_artifact)))
+    both = ModelRegistry(Engine(settings_for(text_artifact)), Engine(settings_for(feature_artifact)))
     both.start()
     asyncio.run(both.close())
     assert all(engine.batcher.closed for engine in both)

@@ -7,8 +7,8 @@ from runtime.artifact import Artifact
 from runtime.errors import StateError
 from runtime.graph.encoder import Encoder
 from runtime.store.sqlite import read_kept
-from service.norm_stats.interface import Asked
-from service.norm_stats.pool import RETIRED, Collectors
+from service.norm_stats.interface import WindowQuery
+from service.norm_stats.pool import RETIRED, CollectorPool
 from service.settings import Settings
 from tests.helpers import Export, random_sequences, rewrite
 
@@ -23,14 +23,14 @@ def versions(text_artifact: Artifact, tmp_path: Path) -> list[Artifact]:
     return [Artifact(one.path, one.manifest, text_artifact.files) for one in found]
 
 
-def requests(collectors: Collectors, artifact: Artifact) -> int:
-    return int(json.loads(collectors[artifact.manifest.digest].all_layers(Asked()))["requests"])
+def requests(collectors: CollectorPool, artifact: Artifact) -> int:
+    return int(json.loads(collectors[artifact.manifest.digest].all_layers(WindowQuery()))["requests"])
 
 
 def test_each_version_counts_its_own_and_keeps_it(
     versions: list[Artifact], text_encoder: Encoder, text_export: Export, tmp_path: Path
 ):
-    collectors = Collectors(Settings(state=tmp_path / "state"))
+    collectors = CollectorPool(Settings(state=tmp_path / "state"))
     batch = text_encoder.run(random_sequences(text_export[1], 3))
     for artifact in versions[:2]:
         collectors.open(artifact).observe(batch, 0.1)
@@ -44,7 +44,7 @@ def test_each_version_counts_its_own_and_keeps_it(
 
 
 def requests_again(artifact: Artifact, tmp_path: Path) -> int:
-    collectors = Collectors(Settings(state=tmp_path / "state"))
+    collectors = CollectorPool(Settings(state=tmp_path / "state"))
     collectors.open(artifact)
     return requests(collectors, artifact)
 
@@ -52,7 +52,7 @@ def requests_again(artifact: Artifact, tmp_path: Path) -> int:
 def test_last_few_unserved_stay_open_and_the_others_are_kept(
     versions: list[Artifact], text_encoder: Encoder, text_export: Export, tmp_path: Path
 ):
-    collectors = Collectors(Settings(state=tmp_path / "state"))
+    collectors = CollectorPool(Settings(state=tmp_path / "state"))
     batch = text_encoder.run(random_sequences(text_export[1], 3))
     for artifact in versions:
         collectors.open(artifact).observe(batch, 0.1)
@@ -67,7 +67,7 @@ def test_last_few_unserved_stay_open_and_the_others_are_kept(
 
 
 def test_returning_artifact_finds_its_collector(versions: list[Artifact]):
-    collectors = Collectors(Settings())
+    collectors = CollectorPool(Settings())
     first = collectors.open(versions[0])
     collectors.retain(set())
     assert collectors.open(versions[0]) is first
@@ -76,13 +76,13 @@ def test_returning_artifact_finds_its_collector(versions: list[Artifact]):
 def test_versions_of_one_process_are_compared(
     versions: list[Artifact], text_encoder: Encoder, text_export: Export, tmp_path: Path
 ):
-    collectors = Collectors(Settings(state=tmp_path / "state"))
+    collectors = CollectorPool(Settings(state=tmp_path / "state"))
     batch = text_encoder.run(random_sequences(text_export[1], 3))
     for artifact in versions[:2]:
         collectors.open(artifact).observe(batch, 0.1)
     collectors.keep()  # both hold their files now
-    found = json.loads(collectors[versions[1].manifest.digest].compare(Asked(), "version:0"))
+    found = json.loads(collectors[versions[1].manifest.digest].compare(WindowQuery(), "version:0"))
     assert (found["against_version"], found["against"]["requests"]) == ("0", 3)
     with pytest.raises(StateError):
-        collectors[versions[1].manifest.digest].compare(Asked(), "version:1")
+        collectors[versions[1].manifest.digest].compare(WindowQuery(), "version:1")
     collectors.close()

@@ -19,11 +19,11 @@ from runtime.artifact import Artifact
 from runtime.drift.detector import MIN_REQUESTS
 from service.app import create_app
 from service.inference.engine import Engine
-from service.inference.registry import Models
-from service.page.events import Followed, make_feed, summary
+from service.inference.registry import ModelRegistry
+from service.page.events import FeedTopic, make_feed, summary
 from service.page.feed import Feed
 from service.settings import Settings
-from service.telemetry.aggregator import Ledger
+from service.telemetry.aggregator import Aggregator
 from tests.helpers import TEXTS
 from tests.service.test_serve import announced_url
 
@@ -67,7 +67,7 @@ def test_stream_tells_of_traffic_and_ends_at_once_when_the_service_stops(server:
 def test_follower_that_leaves_is_forgotten(text_artifact: Artifact, text_engine: Engine):
     """Through a real socket: a test client would not tell the application that it left."""
     feed = Feed(lambda followed: followed.window.encode(), interval=0.05, most=1)
-    app = create_app(Settings(model=text_artifact.path, device="cpu"), Models(text_engine), feed=feed)
+    app = create_app(Settings(model=text_artifact.path, device="cpu"), ModelRegistry(text_engine), feed=feed)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -99,9 +99,9 @@ def test_unknown_window_is_refused(client: TestClient):
 
 
 def test_feed_is_about_the_model_that_is_named(text_engine: Engine, feature_engine: Engine):
-    feed = make_feed(Models(text_engine, feature_engine), Ledger().open())
+    feed = make_feed(ModelRegistry(text_engine, feature_engine), Aggregator().open())
     told = {}
-    for followed in (Followed("all"), Followed("all", "signals"), Followed("1h", "texts", "1")):
+    for followed in (FeedTopic("all"), FeedTopic("all", "signals"), FeedTopic("1h", "texts", "1")):
         answer = json.loads(feed.compute(followed))
         told[followed] = answer["model"], answer["version"], answer["asked"]
     assert list(told.values()) == [("texts", "1", "all"), ("signals", "7", "all"), ("texts", "1", "1h")]
@@ -118,7 +118,7 @@ def test_summary_says_what_norm_stats_says(client: TestClient, text_engine: Engi
     for start in range(0, len(TEXTS), 8):
         client.post("/predict", json={"inputs": TEXTS[start : start + 8]}).raise_for_status()
     whole = client.get("/norm-stats").json()
-    told = json.loads(summary(text_engine.collector, Ledger().report(), "all"))
+    told = json.loads(summary(text_engine.collector, Aggregator().report(), "all"))
     assert (told["requests"], told["verdict"], told["baseline"]) == (
         whole["requests"],
         whole["verdict"],

@@ -104,7 +104,7 @@ def test_version_by_its_number_outlasts_what_is_put_into_the_repository(director
     change = catalog.follow("a")
     assert [artifact.manifest.version for artifact in change.fresh] == ["8"] and change.required == "11"
     catalog.commit(change)
-    catalog.commit(catalog.mend("a"))
+    catalog.commit(catalog.reconcile("a"))
     assert served(catalog)["a"] == ["11", "8"]
     catalog.commit(catalog.unload("a"))
     catalog.commit(catalog.follow("a"))
@@ -171,7 +171,7 @@ def test_single_artifact_is_listed_and_stays(text_artifact: Artifact):
 def test_content_can_be_let_go(directory: Path):
     catalog = opened(directory)
     digests = [artifact.manifest.digest for artifact in catalog.artifacts()]
-    catalog.let_go()
+    catalog.release_contents()
     assert [artifact.files for artifact in catalog.artifacts()] == [{}] * 3
     assert [artifact.manifest.digest for artifact in catalog.artifacts()] == digests
     assert catalog.load("a").fresh == []

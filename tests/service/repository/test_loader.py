@@ -16,7 +16,7 @@ from runtime.errors import ArtifactError, DeviceError
 from runtime.manifest import CANARY, MODEL
 from service.app import create_app
 from service.inference.engine import Engine
-from service.repository import loader as loading
+from service.repository import control
 from service.repository.control import Loader, load_all
 from service.settings import Settings
 from tests.helpers import publish, wrong_canary
@@ -161,7 +161,7 @@ def test_event_loop_answers_while_a_model_is_loaded(
         return Engine(*arguments)
 
     publish(directory, "texts", "3", text_artifact)
-    monkeypatch.setattr(loading, "Engine", slow)
+    monkeypatch.setattr(control, "Engine", slow)
     loads = threading.Thread(target=load, args=(client, "texts"))
     loads.start()
     assert begun.wait(10)

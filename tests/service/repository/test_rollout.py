@@ -8,7 +8,7 @@ import pytest
 
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, Unavailable, UnknownModel
-from service.norm_stats.pool import Collectors
+from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
 from service.repository.change import DROP, PREPARE, SERVE, Participant
 from service.repository.rollout import PATIENCE, Rollout
@@ -38,7 +38,7 @@ class Parent:
         self.directory, self.artifact = directory, artifact
         publish(directory, "texts", "1", artifact)
         settings = Settings(models=directory)
-        self.catalog, self.collectors = Catalog.open(settings), Collectors(settings, 2)
+        self.catalog, self.collectors = Catalog.open(settings), CollectorPool(settings, 2)
         self.collectors.open_all(self.catalog.artifacts())
         self.rollout = Rollout(self.catalog, self.collectors)
         self.workers = [Noting(1), Noting(2)]
@@ -226,7 +226,7 @@ def test_what_a_worker_cannot_load_at_its_start_is_left_out(parent: Parent):
     parent.catalog.commit(parent.catalog.load("texts"))
     digest = parent.catalog.served["texts"]["2"].manifest.digest
     for _ in parent.workers:  # each reports the same
-        parent.rollout.mend({digest: ArtifactError("It does not run.")})
+        parent.rollout.reconcile({digest: ArtifactError("It does not run.")})
     parent.turn()
     assert parent.versions == ["1"]
     assert all(len(worker.last[3]) == 1 for worker in parent.workers)

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from service.app import create_app, create_reporter
 from service.batching.batcher import ROW_BOUNDS, Batcher
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.telemetry.counters import BOUNDS, NOTED, PHASES, REASONS, Gauges, Tally, Traffic, resident_bytes
 from tests.conftest import settings_for
 from tests.service.batching.scenarios import FakeRun, play, rows
@@ -81,7 +81,7 @@ def test_batches_are_counted_by_their_rows():
 def test_what_an_unloaded_model_counted_stays(text_engine: Engine):
     traffic = Traffic()
     text_engine.batcher.counters.rows = 5
-    text_engine.batcher.backlog.tokens, text_engine.batcher.backlog.requests = 7, 2
+    text_engine.batcher.queue.tokens, text_engine.batcher.queue.requests = 7, 2
     tally, gauges = traffic.snapshot([text_engine.batcher])
     assert (tally.rows, gauges.queue_tokens, gauges.queue_requests) == (5, 7, 2)
     tally, gauges = traffic.snapshot([])
@@ -93,7 +93,7 @@ def test_memory_in_use_is_told():
 
 
 def test_every_answer_is_counted_by_route_status_and_reason(text_engine: Engine, text_artifact: Any):
-    with TestClient(create_app(settings_for(text_artifact), Models(text_engine))) as client:
+    with TestClient(create_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
         texts = ["what is my balance", "hi"]
         for _ in range(3):
             client.post("/predict", json={"inputs": texts})
@@ -122,7 +122,7 @@ def test_every_answer_is_counted_by_route_status_and_reason(text_engine: Engine,
 
 
 def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
-    with TestClient(create_app(settings_for(text_artifact), Models(text_engine))) as client:
+    with TestClient(create_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
         client.post("/predict", json={"inputs": ["rain " * 20] * 7})
         total = client.get("/traffic").json()["total"]
     assert (total["rows"], total["tokens"]) == (7, 7 * 12)
@@ -130,9 +130,9 @@ def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
 
 
 def test_clients_that_left_and_defects_are_counted_too(text_engine: Engine, text_artifact: Any, monkeypatch: Any):
-    settings, models = settings_for(text_artifact), Models(text_engine)
+    settings, models = settings_for(text_artifact), ModelRegistry(text_engine)
     reporter = create_reporter(settings, models, None)
-    app, traffic = create_app(settings, models, reporter=reporter), reporter.journal.traffic
+    app, traffic = create_app(settings, models, reporter=reporter), reporter.request_log.traffic
 
     async def gone(*_: Any) -> Any:
         return {"type": "http.disconnect"}

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from service.app import create_app
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from service.telemetry.logging import REQUEST_ID, JsonFormatter, TextFormatter, configure_logging, stack
 from tests.conftest import settings_for
@@ -46,7 +46,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
 
 def client_with(engine: Engine, artifact: Artifact, **changes: Any) -> TestClient:
     settings = settings_for(artifact).model_copy(update=changes)
-    return TestClient(create_app(settings, Models(engine)), raise_server_exceptions=False)
+    return TestClient(create_app(settings, ModelRegistry(engine)), raise_server_exceptions=False)
 
 
 def ask_all_kinds(client: TestClient) -> None:
@@ -80,7 +80,7 @@ def test_nothing_that_a_request_says_is_logged(
     assert text.count("defect while answering POST /predict") == 1
     assert text.count("defect while answering GET /norm-stats/{layer}") == 1
     assert text.count("RuntimeError") == text.count("ValueError") >= 2
-    assert "test_logs.py" in text  # where it was raised
+    assert "test_logging.py" in text  # where it was raised
     assert "slow: GET other 404" in text and "slow: POST /predict 413" in text
 
 
@@ -134,7 +134,7 @@ def test_errors_beside_requests_keep_their_words():
         raise OSError("no space left")
     except OSError as error:
         told = "\n".join(stack(error))
-    assert "no space left" in told and "test_logs.py" in told
+    assert "no space left" in told and "test_logging.py" in told
 
 
 def test_logging_goes_to_standard_error_as_the_settings_want(monkeypatch: pytest.MonkeyPatch):

@@ -18,7 +18,7 @@ from runtime.artifact import Artifact
 from runtime.errors import SettingError
 from service.app import create_app
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from service.telemetry import tracing
 from service.telemetry.tracing import VARIABLES, Tracing, make_provider, make_tracing
@@ -47,7 +47,7 @@ def client(
 ) -> Iterator[TestClient]:
     traced = Tracing(make_provider(exporter, at_once=True))
     monkeypatch.setattr("service.app.make_tracing", lambda _: traced)
-    with TestClient(create_app(settings_for(text_artifact), Models(text_engine))) as client:
+    with TestClient(create_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
         yield client
 
 
@@ -94,7 +94,9 @@ def test_trace_that_its_client_does_not_sample_is_left_out(client: TestClient, e
 
 
 def test_nothing_is_imported_where_tracing_is_off():
-    code = "import sys, service.server, service.worker; print([m for m in sys.modules if 'opentelemetry.sdk' in m])"
+    code = (
+        "import sys, service.serve, service.workers.worker; print([m for m in sys.modules if 'opentelemetry.sdk' in m])"
+    )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.stdout == "[]\n"
     assert make_tracing(Settings()) is None
@@ -146,7 +148,7 @@ def test_spans_arrive_at_a_collector_over_http(text_artifact: Artifact, text_eng
 
     with collector() as (url, received):
         settings = settings_for(text_artifact).model_copy(update={"otel_endpoint": url})
-        with TestClient(create_app(settings, Models(text_engine))) as client:
+        with TestClient(create_app(settings, ModelRegistry(text_engine))) as client:
             for _ in range(3):
                 client.post("/predict", json={"inputs": "xyzzy"})
     assert {path for path, _ in received} == {"/v1/traces"}

@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from service.workers import pipe as pipes
+from service.workers import pipe
 from service.workers.pipe import open_pipe
 
 
@@ -40,7 +40,7 @@ def test_half_a_message_waits_for_its_end_and_nobody_waits_for_it():
 
 def test_sender_waits_while_the_pipe_is_full_and_nothing_is_lost():
     inbox, outbox = open_pipe()
-    messages = [np.full(pipes.CAPACITY // 16, number) for number in range(6)]  # half the pipe each
+    messages = [np.full(pipe.CAPACITY // 16, number) for number in range(6)]  # half the pipe each
     sender = threading.Thread(target=lambda: [outbox.send(message) for message in messages])
     sender.start()
     sender.join(0.1)

@@ -7,68 +7,68 @@ from typing import Any
 import pytest
 
 from runtime.artifact import Artifact
-from runtime.errors import AddNormError, InvalidInput, Overloaded, Unavailable, UnknownLayer
+from runtime.errors import AddNormError, InvalidInput, Overloaded, TooLarge, Unavailable, UnknownLayer
 from runtime.graph.encoder import Encoder
 from service.inference.engine import Engine
 from service.norm_stats.collector import Collector
-from service.norm_stats.interface import Asked
-from service.norm_stats.pool import Collectors
+from service.norm_stats.interface import WindowQuery
+from service.norm_stats.pool import CollectorPool
 from service.repository.rollout import Rollout
 from service.settings import Settings
-from service.telemetry.aggregator import Account, Ledger
+from service.telemetry.aggregator import Aggregator, ProcessCounts
 from service.telemetry.counters import Traffic
-from service.workers.channel import ASK, ASK_LEDGER, ASK_PARENT, COUNT, HAND_IN, Link
-from service.workers.proxies import RemoteAccount, RemoteCollector
+from service.workers.channel import ASK, ASK_LEDGER, ASK_PARENT, COUNT, HAND_IN, SupervisorEnd
+from service.workers.proxies import RemoteCollector, RemoteCountSink
 from tests.helpers import TEXTS, random_sequences
 
 Ask = Callable[..., Any]
-Remote = Callable[[Link], RemoteCollector]
+Remote = Callable[[SupervisorEnd], RemoteCollector]
 
 
 @pytest.fixture
-def collectors(text_artifact: Artifact) -> Collectors:
-    collectors = Collectors(Settings(model=text_artifact.path), workers=2)
+def collectors(text_artifact: Artifact) -> CollectorPool:
+    collectors = CollectorPool(Settings(model=text_artifact.path), workers=2)
     collectors.open(text_artifact)
     return collectors
 
 
 @pytest.fixture
-def collector(collectors: Collectors, text_artifact: Artifact) -> Collector:
+def collector(collectors: CollectorPool, text_artifact: Artifact) -> Collector:
     return collectors[text_artifact.manifest.digest]
 
 
 @pytest.fixture
-def remote(text_artifact: Artifact) -> Callable[[Link], RemoteCollector]:
+def remote(text_artifact: Artifact) -> Callable[[SupervisorEnd], RemoteCollector]:
     """What a worker takes for the collector."""
-    return lambda link: RemoteCollector(link.line, text_artifact.manifest.digest)
+    return lambda channel: RemoteCollector(channel.worker_end, text_artifact.manifest.digest)
 
 
 @pytest.fixture
-def links() -> Iterator[list[Link]]:
+def links() -> Iterator[list[SupervisorEnd]]:
     """To two workers."""
-    links = [Link(2) for _ in range(2)]
+    links = [SupervisorEnd(2) for _ in range(2)]
     yield links
-    for link in links:
-        link.close_ours()
+    for channel in links:
+        channel.close()
 
 
 @pytest.fixture
-def ask(collectors: Collectors, links: list[Link], remote: Remote) -> Ask:
+def ask(collectors: CollectorPool, links: list[SupervisorEnd], remote: Remote) -> Ask:
     """Asks as a worker does, while the collector's process answers one question."""
 
-    def answer(link: Link) -> None:
-        question = link.question()
+    def answer(channel: SupervisorEnd) -> None:
+        question = channel.question()
         assert question is not None
         for each in links:
             each.hand_in(collectors)
         method, of, arguments = question
-        link.answer(collectors.get(of), method, arguments)
+        channel.answer(collectors.get(of), method, arguments)
 
-    def ask(link: Link, method: str, *arguments: object) -> Any:
-        thread = threading.Thread(target=answer, args=(link,))
+    def ask(channel: SupervisorEnd, method: str, *arguments: object) -> Any:
+        thread = threading.Thread(target=answer, args=(channel,))
         thread.start()
         try:
-            return getattr(remote(link), method)(*arguments)
+            return getattr(remote(channel), method)(*arguments)
         finally:
             thread.join()
 
@@ -76,48 +76,53 @@ def ask(collectors: Collectors, links: list[Link], remote: Remote) -> Ask:
 
 
 def test_every_worker_answers_for_all(
-    text_encoder: Encoder, text_artifact: Artifact, text_export: Any, links: list[Link], remote: Remote, ask: Ask
+    text_encoder: Encoder,
+    text_artifact: Artifact,
+    text_export: Any,
+    links: list[SupervisorEnd],
+    remote: Remote,
+    ask: Ask,
 ):
     sequences = random_sequences(text_export[1], 30)
     here = Collector(text_artifact, Settings(model=text_artifact.path))
-    for start, link in zip(range(0, 30, 10), (links[0], links[1], links[0]), strict=True):
+    for start, channel in zip(range(0, 30, 10), (links[0], links[1], links[0]), strict=True):
         batch = text_encoder.run(sequences[start : start + 10])
-        remote(link).observe(batch, 0.25)
+        remote(channel).observe(batch, 0.25)
         here.observe(batch, 0.25)
-    expected = json.loads(here.all_layers(Asked()))
-    for link in links:
-        found = json.loads(ask(link, "all_layers", Asked()))
+    expected = json.loads(here.all_layers(WindowQuery()))
+    for channel in links:
+        found = json.loads(ask(channel, "all_layers", WindowQuery()))
         assert (found["requests"], found["tokens"]) == (30, expected["tokens"])
         for layer, other in zip(found["layers"], expected["layers"], strict=True):
             assert layer["live"]["tokens"] == other["live"]["tokens"]
             assert layer["live"]["mean"] == pytest.approx(other["live"]["mean"])
             assert layer["live"]["variance"] == pytest.approx(other["live"]["variance"])
-        assert json.loads(ask(link, "state", Asked()))["state"]["requests"] == 30
+        assert json.loads(ask(channel, "state", WindowQuery()))["state"]["requests"] == 30
         layer = expected["layers"][1]
-        one = json.loads(ask(link, "one_layer", Asked(), layer["name"]))["layer"]
+        one = json.loads(ask(channel, "one_layer", WindowQuery(), layer["name"]))["layer"]
         assert one["live"]["mean"] == pytest.approx(layer["live"]["mean"])
-        link.close_theirs()
+        channel.close_worker_end()
 
 
-def test_errors_come_back_as_they_are(links: list[Link], ask: Ask):
+def test_errors_come_back_as_they_are(links: list[SupervisorEnd], ask: Ask):
     with pytest.raises(InvalidInput, match="window is 'yesterday'") as caught:
-        ask(links[0], "all_layers", Asked("yesterday"))
+        ask(links[0], "all_layers", WindowQuery("yesterday"))
     assert caught.value.code == "invalid_window"
     with pytest.raises(UnknownLayer, match="nowhere"):
-        ask(links[1], "one_layer", Asked(), "nowhere")
+        ask(links[1], "one_layer", WindowQuery(), "nowhere")
     with pytest.raises(InvalidInput, match="at least 100"):
-        ask(links[1], "take_baseline", Asked())
+        ask(links[1], "take_baseline", WindowQuery())
     with pytest.raises(InvalidInput) as caught:
         ask(links[1], "drop_baseline")
     assert caught.value.code == "no_live_baseline"
     assert ask(links[0], "storage") == "memory"
-    for link in links:
-        link.close_theirs()
+    for channel in links:
+        channel.close_worker_end()
 
 
 def test_defect_of_the_collector_reaches_who_asked_and_stops_nobody(
     collector: Collector,
-    links: list[Link],
+    links: list[SupervisorEnd],
     remote: Remote,
     ask: Ask,
     monkeypatch: pytest.MonkeyPatch,
@@ -134,29 +139,29 @@ def test_defect_of_the_collector_reaches_who_asked_and_stops_nobody(
             ask(links[1], "storage")
     assert caplog.text.count("ZeroDivisionError: a defect") == 2
     assert ask(links[1], "storage") == "memory"
-    for link in links:
-        link.close_theirs()
+    for channel in links:
+        channel.close_worker_end()
 
 
 def test_worker_without_its_collector_gives_no_uncounted_answer(
     text_encoder: Encoder, text_export: Any, remote: Remote
 ):
-    link = Link(2)
-    link.close_ours()
+    channel = SupervisorEnd(2)
+    channel.close()
     batch = text_encoder.run(random_sequences(text_export[1], 1))
     with pytest.raises(Unavailable, match="is gone"):
-        remote(link).observe(batch, 0.0)
+        remote(channel).observe(batch, 0.0)
     with pytest.raises(Unavailable, match="is gone"):
-        remote(link).all_layers(Asked())
-    link.close_theirs()
+        remote(channel).all_layers(WindowQuery())
+    channel.close_worker_end()
 
 
-def test_worker_that_is_gone_asks_nothing(links: list[Link], collectors: Collectors):
-    links[0].close_theirs()
+def test_worker_that_is_gone_asks_nothing(links: list[SupervisorEnd], collectors: CollectorPool):
+    links[0].close_worker_end()
     assert links[0].question() is None
     links[0].hand_in(collectors)
     assert links[0].inbox.ended
-    links[1].close_theirs()
+    links[1].close_worker_end()
 
 
 def test_every_method_that_crosses_over_is_one_of_the_collector():
@@ -164,46 +169,46 @@ def test_every_method_that_crosses_over_is_one_of_the_collector():
         assert callable(getattr(Collector, method)) and callable(getattr(RemoteCollector, method))
     assert all(callable(getattr(Rollout, method)) for method in ASK_PARENT)
     for method in (*COUNT, *ASK_LEDGER):
-        assert callable(getattr(Account, method)) and callable(getattr(RemoteAccount, method))
+        assert callable(getattr(ProcessCounts, method)) and callable(getattr(RemoteCountSink, method))
 
 
-def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collectors: Collectors, text_engine: Engine):
-    ledger = Ledger()
-    links = [Link(2, ledger) for _ in range(2)]
-    for requests, link in enumerate(links, start=1):
+def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collectors: CollectorPool, text_engine: Engine):
+    aggregator = Aggregator()
+    links = [SupervisorEnd(2, aggregator) for _ in range(2)]
+    for requests, channel in enumerate(links, start=1):
         traffic = Traffic()
         traffic.requests["/predict", 200] += requests
-        RemoteAccount(link.line).count(*traffic.snapshot([text_engine.batcher]), {})
-        link.hand_in(collectors)
-        link.close_theirs()
-    assert (ledger.report().total.requests["/predict", 200], ledger.report().workers) == (3, 2)
-    links[1].close_ours()
-    assert (ledger.report().total.requests["/predict", 200], ledger.report().workers) == (3, 1)
-    links[0].close_ours()
+        RemoteCountSink(channel.worker_end).count(*traffic.snapshot([text_engine.batcher]), {})
+        channel.hand_in(collectors)
+        channel.close_worker_end()
+    assert (aggregator.report().total.requests["/predict", 200], aggregator.report().workers) == (3, 2)
+    links[1].close()
+    assert (aggregator.report().total.requests["/predict", 200], aggregator.report().workers) == (3, 1)
+    links[0].close()
 
 
 def test_worker_learns_that_the_service_stops():
-    ledger = Ledger()
-    link = Link(1, ledger)
+    aggregator = Aggregator()
+    channel = SupervisorEnd(1, aggregator)
 
     def ask() -> None:
         def answer() -> None:
-            method, _, arguments = link.question() or ("", "", ())
-            link.answer(object(), method, arguments)
+            method, _, arguments = channel.question() or ("", "", ())
+            channel.answer(object(), method, arguments)
 
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            RemoteAccount(link.line).check_ready()
+            RemoteCountSink(channel.worker_end).check_ready()
         finally:
             thread.join()
 
     ask()
-    ledger.stopping = True
+    aggregator.stopping = True
     with pytest.raises(Unavailable, match="is stopping"):
         ask()
-    link.close_theirs()
-    link.close_ours()
+    channel.close_worker_end()
+    channel.close()
 
 
 def subclasses(kind: type[AddNormError]) -> list[type[AddNormError]]:
@@ -212,7 +217,8 @@ def subclasses(kind: type[AddNormError]) -> list[type[AddNormError]]:
 
 @pytest.mark.parametrize("kind", subclasses(AddNormError))
 def test_every_error_can_be_handed_over(kind: type[AddNormError]):
-    arguments = {InvalidInput: ("a_code", TEXTS[0]), Overloaded: (TEXTS[0], 2.5)}.get(kind, (TEXTS[0],))
+    arguments = {InvalidInput: ("a_code", TEXTS[0]), Overloaded: (TEXTS[0], 2.5), TooLarge: (5,)}.get(kind, (TEXTS[0],))
     error = pickle.loads(pickle.dumps(kind(*arguments)))
-    assert (type(error), str(error), error.code) == (kind, TEXTS[0], kind(*arguments).code)
+    same = kind(*arguments)
+    assert (type(error), str(error), error.code) == (kind, str(same), same.code)
     assert getattr(error, "retry_after", 2.5) == 2.5

@@ -18,8 +18,8 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from service.app import create_app, create_reporter
 from service.inference.engine import Engine
-from service.inference.registry import Models
-from service.telemetry.aggregator import Ledger
+from service.inference.registry import ModelRegistry
+from service.telemetry.aggregator import Aggregator
 from tests.conftest import settings_for
 from tests.helpers import rewrite
 from tests.service.test_serve import addnorm
@@ -123,12 +123,12 @@ def test_accepted_requests_are_answered_before_the_end(text_artifact: Artifact, 
 
 
 def test_ready_asks_whoever_knows_that_the_service_stops(text_engine: Engine, text_artifact: Artifact):
-    ledger = Ledger()
-    settings, models = settings_for(text_artifact), Models(text_engine)
-    reporter = create_reporter(settings, models, ledger.open())
+    aggregator = Aggregator()
+    settings, models = settings_for(text_artifact), ModelRegistry(text_engine)
+    reporter = create_reporter(settings, models, aggregator.open())
     with TestClient(create_app(settings, models, reporter=reporter)) as client:
         assert client.get("/health/ready").status_code == 200
-        ledger.stopping = True
+        aggregator.stopping = True
         response = client.get("/health/ready")
         assert (response.status_code, response.json()["code"]) == (503, "unavailable")
         assert client.post("/predict", content=BODY).status_code == 200

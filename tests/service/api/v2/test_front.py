@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from service.app import create_app
 from service.inference.engine import Engine
-from service.inference.registry import Models
+from service.inference.registry import ModelRegistry
 from tests.conftest import settings_for
 from tests.service.api.v2.asking import FEATURES, INFER, ask, tensor, text
 from tests.service.http.test_errors import assert_error
@@ -34,7 +34,7 @@ def test_body_that_is_too_large_is_refused_early(client: TestClient, text_engine
 
 
 def test_announced_size_is_refused_before_a_byte_is_read(text_artifact: Artifact, text_engine: Engine):
-    app = create_app(settings_for(text_artifact), Models(text_engine))
+    app = create_app(settings_for(text_artifact), ModelRegistry(text_engine))
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
@@ -52,9 +52,9 @@ def test_announced_size_is_refused_before_a_byte_is_read(text_artifact: Artifact
 def test_models_are_looked_up_at_each_request(
     text_artifact: Artifact, text_engine: Engine, feature_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ):
-    models = Models(text_engine)
+    models = ModelRegistry(text_engine)
     with TestClient(create_app(settings_for(text_artifact), models)) as client:
         features = tensor("features", [1, 1, 4], "FP32", data=[0, 0, 0, 0])
         assert_error(ask(client, FEATURES, features), 404, "unknown_model")
-        monkeypatch.setattr(models, "find", Models(text_engine, feature_engine).find)
+        monkeypatch.setattr(models, "find", ModelRegistry(text_engine, feature_engine).find)
         assert ask(client, FEATURES, features).json()["model_version"] == "7"
