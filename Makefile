@@ -18,7 +18,7 @@ run: $(VENV)/serve.stamp  ## serve the embedded model at http://127.0.0.1:8000 (
 install: $(VENV)/test.stamp  ## install everything, for training and development
 
 check: lint  ## check format, lint, types, import contracts, and run the tests of what you changed since BASE (origin/main)
-	tests=$$($(BIN)/python -m tests.affected $(BASE)) && $(BIN)/python -m pytest -n 2 --durations=3 $$tests
+	tests=$$($(BIN)/python -m tests.affected $(BASE)) && $(BIN)/python -m pytest -n 2 --dist loadfile --durations=3 $$tests
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .

@@ -16,11 +16,11 @@ from tests.docs.test_commands import EACH
 ROOT = Path(__file__).parents[1]
 TESTS = "test_*.py"
 BASES = ("origin/main", "main", "HEAD")
-SMOKE = (  # whatever changed: requests of every kind, the OpenAPI document, what a serving process imports
-    "tests/service/test_app.py",
-    "tests/service/test_light.py",
-    "tests/service/api/test_inference.py",
+COMMANDS = "tests/docs/test_commands.py::test_commands_do_what_the_document_says"
+SMOKE = (  # whatever changed: a served model, the OpenAPI document, what a serving process imports, the documents
+    f"{COMMANDS}[README.md]",
     "tests/service/http/test_openapi.py",
+    "tests/service/test_light.py",
     "tests/docs/test_docs.py",
 )
 SLOW = (  # folders whose tests take minutes: there only the tests named like the file
@@ -34,7 +34,6 @@ ELSEWHERE = {  # files whose tests lie in a folder of another name
     "docker-compose.yml": "tests/deploy",
     ".dockerignore": "tests/deploy",
 }
-COMMANDS = "tests/docs/test_commands.py::test_commands_do_what_the_document_says"
 
 
 def git(*arguments: str) -> list[str]:

@@ -47,7 +47,7 @@ def test_a_document_with_commands_has_them_run() -> None:
 
 def test_whatever_changed_some_tests_of_the_whole_service_run() -> None:
     assert affected([]) == sorted(SMOKE)
-    assert all((ROOT / test).exists() for test in SMOKE)
+    assert all((ROOT / test.partition("::")[0]).exists() for test in SMOKE)
 
 
 def test_changes_since_the_branch_began_count_committed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
