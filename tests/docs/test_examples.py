@@ -40,7 +40,7 @@ def run(live: Live, marker: str, python: Path | str = sys.executable) -> str:
 
 
 def test_every_example_is_run():
-    markers = ("tritonclient", "kserve", "openai", "addnorm.client")
+    markers = ("tritonclient", "kserve", "openai", "addnorm_client")
     assert [sum(marker in code for marker in markers) for code in EXAMPLES] == [1] * len(markers)
 
 
@@ -58,7 +58,7 @@ def test_openai_example(embedded: Live):
 
 
 def test_client_example(embedded: Live):
-    lines = run(embedded, "addnorm.client").splitlines()
+    lines = run(embedded, "addnorm_client").splitlines()
     assert [line.split()[0] for line in lines[:2]] == ["balance", "weather"]
     assert lines[2:] == ["insufficient_data", "400 empty_text", "160 intents"]
 

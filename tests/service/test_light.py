@@ -44,7 +44,7 @@ def loaded(text_artifact: Artifact) -> set[str]:
         "opentelemetry.sdk",  # for those who trace
         "httpx",  # for clients
         "rich",
-        "addnorm.client",
+        "addnorm_client",
         "torch",
         "onnx",
     ],

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from addnorm.client import AddNormConnectionError, AddNormHTTPError, Retries
-from addnorm.client.errors import seconds
-from tests.addnorm.asking import Ask, Reply, stub
+from addnorm_client import AddNormConnectionError, AddNormHTTPError, Retries
+from addnorm_client.errors import seconds
+from tests.clients.python.asking import Ask, Reply, stub
 
 PREDICTED = Reply(200, {"model": "m", "version": "1", "predictions": []})
 FULL = Reply(429, {"error": "It is full.", "code": "overloaded"})

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from addnorm.client import AddNormHTTPError, AsyncClient, Client, Retries
+from addnorm_client import AddNormHTTPError, AsyncClient, Client, Retries
 from runtime.artifact import Artifact
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.repository.control import load_all
 from service.settings import Settings
-from tests.addnorm.asking import Ask
+from tests.clients.python.asking import Ask
 from tests.conftest import settings_for
 from tests.helpers import LABELS, publish
 from tests.live import Live, listening
@@ -153,9 +153,9 @@ def test_both_clients_have_the_same_methods():
 
 
 def test_importing_the_client_is_light():
-    code = "import sys, addnorm.client; print(*(name for name in sys.modules if '.' not in name))"
+    code = "import sys, addnorm_client; print(*(name for name in sys.modules if '.' not in name))"
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
-    assert {"addnorm", "httpx", "pydantic"} <= loaded
+    assert {"addnorm_client", "httpx", "pydantic"} <= loaded
     assert not loaded & {"fastapi", "starlette", "uvicorn", "onnxruntime", "numpy", "tokenizers", "torch"}
