@@ -7,7 +7,7 @@ DATA ?= $(or $(ADDNORM_DATA),data)
 PEERS := mlserver litserve bentoml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test fuzz train export intents bench profile lock clean
+.PHONY: help run install test fuzz train export intents bench profile client-models lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -44,18 +44,22 @@ bench: $(VENV)/test.stamp $(PEERS:%=.bench/%.stamp)  ## measure serving beside o
 profile: $(VENV)/test.stamp .bench/pyspy.stamp  ## show where the service's time goes under load, as .bench/profile.svg (needs wrk)
 	sh benchmarks/serving/profile_service.sh $(BIN)/python $(DATA)
 
+client-models: $(VENV)/test.stamp  ## make the models of clients/python from the OpenAPI snapshot again
+	$(BIN)/python clients/python/generate_models.py
+
 lock:  ## resolve pyproject.toml into requirements/*.txt again (needs uv and pip-tools)
 	sh requirements/lock.sh
 
 clean:  ## remove the virtual environments and caches
-	rm -rf $(VENV) .bench .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .bench .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build *.egg-info clients/python/build clients/python/src/*.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "AddNorm needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/serve.stamp: requirements/serve.txt pyproject.toml | $(BIN)/python
+$(VENV)/serve.stamp: requirements/serve.txt pyproject.toml setup.py | $(BIN)/python
 	@echo "Installing the serving dependencies into $(VENV) ..."
 	$(PIP) -r requirements/serve.txt
 	$(PIP) --no-deps --editable .

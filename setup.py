@@ -12,6 +12,7 @@ ROOMS = find_packages(include=["addnorm*", "runtime*", "service*", "model", "mod
 setup(
     packages=[*ROOMS, *find_packages(CLIENT), "service.models"],
     package_dir={"addnorm_client": f"{CLIENT}/addnorm_client", "service.models": "models"},
+    include_package_data=False,  # but for these
     package_data={
         "": ["py.typed"],
         "service": ["page/static/**/*"],

@@ -12,6 +12,7 @@ import pytest
 
 from addnorm_client import AddNormHTTPError, AsyncClient, Client, Retries
 from runtime.artifact import Artifact
+from runtime.store.document import StateDocument
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.repository.control import load_all
@@ -75,6 +76,13 @@ def test_statistics_of_a_window_and_of_a_layer(ask: Ask, live: Live):
     layer = ask(live.url, lambda client: client.layer(name, window="1h"))
     assert layer.layer.name == name
     assert layer.layer.distributions is not None
+
+
+def test_state_is_what_can_be_merged(ask: Ask, live: Live, text_artifact: Artifact):
+    ask(live.url, lambda client: client.predict("hi"))
+    state = ask(live.url, lambda client: client.state(model="texts"))
+    document = StateDocument.from_json(state, "it").check(text_artifact.manifest, "it")
+    assert document.state.requests >= 1
 
 
 def test_model_ready_and_traffic(ask: Ask, live: Live):
