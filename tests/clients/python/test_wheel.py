@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from addnorm_client import __all__ as names
 from tests.live import Live
@@ -35,8 +36,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 
 def test_wheel_asks_for_httpx_and_pydantic_only(environment: Environment):
-    requirements = environment.distribution.requires or []
-    assert sorted(line.partition(">")[0] for line in requirements) == ["httpx", "pydantic"]
+    requirements = map(Requirement, environment.distribution.requires or [])
+    assert sorted(requirement.name for requirement in requirements) == ["httpx", "pydantic"]
     assert (environment.site / "addnorm_client" / "py.typed").exists()
 
 
