@@ -6,7 +6,7 @@ from typing import Self
 
 import httpx
 
-from addnorm_client import calls
+from addnorm_client import bodies, calls
 from addnorm_client.calls import LOADING, Answer, Call, Inputs, Time
 from addnorm_client.models import (
     EmbedResponse,
@@ -146,6 +146,6 @@ class AsyncClient:
                 pause = attempts.failed(error)
             else:
                 if response.is_success:
-                    return attempts.answer(response)
+                    return bodies.read(response, call.read)
                 pause = attempts.refused(response)
             await asyncio.sleep(pause)

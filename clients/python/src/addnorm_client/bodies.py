@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+import httpx
 from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from addnorm_client.errors import AddNormAnswerError
 
 
 class Body(BaseModel):
@@ -14,7 +17,17 @@ class Body(BaseModel):
     )
 
 
+Answer = TypeVar("Answer")
 Kind = TypeVar("Kind", bound=Body)
+
+
+def read(response: httpx.Response, how: Callable[[bytes], Answer]) -> Answer:
+    """What a response says; raises AddNormAnswerError where it is none of an AddNorm service."""
+    try:
+        return how(response.content)
+    except ValueError as error:
+        message = f"{response.url} answers with something else than expected: check the address."
+        raise AddNormAnswerError(message) from error
 
 
 def one(kind: type[Kind]) -> Callable[[bytes], Kind]:

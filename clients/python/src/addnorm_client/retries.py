@@ -9,7 +9,7 @@ import httpx
 from pydantic_core import to_json
 
 from addnorm_client.calls import Answer, Call
-from addnorm_client.errors import AddNormAnswerError, AddNormConnectionError, AddNormHTTPError
+from addnorm_client.errors import AddNormConnectionError, AddNormHTTPError
 
 REFUSED = (429, 503)  # nothing was done: whatever was asked can be asked again
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -75,14 +75,6 @@ class Attempts(Generic[Answer]):
         if self.call.timeout is None:
             return None
         return max(self.call.timeout - (time.monotonic() - self.started), 1e-3)
-
-    def answer(self, response: httpx.Response) -> Answer:
-        """What a response says; raises AddNormAnswerError where it is none of an AddNorm service."""
-        try:
-            return self.call.read(response.content)
-        except ValueError as error:
-            message = f"{response.url} answers with something else than expected: check the address."
-            raise AddNormAnswerError(message) from error
 
     def refused(self, response: httpx.Response) -> float:
         """Seconds until the next attempt; raises AddNormHTTPError where there is none."""
