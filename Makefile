@@ -17,12 +17,12 @@ run: $(VENV)/serve.stamp  ## serve the embedded model at http://127.0.0.1:8000 (
 
 install: $(VENV)/test.stamp  ## install everything, for training and development
 
-test: $(VENV)/test.stamp .clients/kserve.stamp  ## install everything, then check format, lint, types, import contracts and run all tests
+test: $(VENV)/test.stamp .clients/kserve.stamp  ## install everything, then check format, lint, types, import contracts and run all tests (JOBS=2 at a time)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal
 
 fuzz: $(VENV)/test.stamp  ## try EXAMPLES (500) made-up requests of every kind on every operation of the API
 	FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest --show-capture=no tests/service/api/test_contract.py
