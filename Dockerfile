@@ -21,11 +21,12 @@ RUN python3 -m venv /opt/venv \
  && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/requirements.txt \
  && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip
 COPY addnorm/ addnorm/
+COPY clients/python/src/addnorm_client/ addnorm_client/
 COPY runtime/ runtime/
 COPY service/ service/
 COPY models/ models/
 RUN chmod -R a+rX /app \
- && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash addnorm runtime service
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash addnorm addnorm_client runtime service
 
 
 FROM cuda-python AS gpu
@@ -67,6 +68,7 @@ RUN python3 -m venv /opt/venv \
     ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /tmp/requirements.txt)" \
  && /opt/venv/bin/python -m pip install --only-binary :all: --no-cache-dir -r /tmp/requirements.txt
 COPY addnorm/ addnorm/
+COPY clients/python/src/addnorm_client/ addnorm_client/
 COPY runtime/ runtime/
 COPY service/ service/
 COPY model/ model/
@@ -104,11 +106,12 @@ RUN python3 -m venv /opt/venv \
  && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/requirements.txt \
  && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip
 COPY addnorm/ addnorm/
+COPY clients/python/src/addnorm_client/ addnorm_client/
 COPY runtime/ runtime/
 COPY service/ service/
 COPY models/ models/
 RUN chmod -R a+rX /app \
- && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash addnorm runtime service
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash addnorm addnorm_client runtime service
 
 
 FROM python AS service

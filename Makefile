@@ -7,7 +7,7 @@ DATA ?= $(or $(ADDNORM_DATA),data)
 PEERS := mlserver litserve bentoml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install check lint test fuzz train export intents bench profile lock clean
+.PHONY: help run install check lint test fuzz train export intents bench profile client-models lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -18,7 +18,8 @@ run: $(VENV)/serve.stamp  ## serve the embedded model at http://127.0.0.1:8000 (
 install: $(VENV)/test.stamp  ## install everything, for training and development
 
 check: lint  ## check format, lint, types, import contracts, and run the tests of what you changed since BASE (origin/main)
-	tests=$$($(BIN)/python -m tests.affected $(BASE)) && $(BIN)/python -m pytest -n 2 --dist loadfile --durations=3 $$tests
+	tests=$$($(BIN)/python -m tests.affected $(BASE)) && \
+	  $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile --durations=3 $$tests
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
@@ -26,8 +27,8 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: lint .clients/kserve.stamp  ## install everything, then check format, lint, types, import contracts and run all tests
-	$(BIN)/python -m pytest
+test: lint .clients/kserve.stamp  ## install everything, check format, lint, types, import contracts, run all tests (JOBS=2 at a time)
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal
 
 fuzz: $(VENV)/test.stamp  ## try EXAMPLES (500) made-up requests of every kind on every operation of the API
 	FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest --show-capture=no tests/service/api/test_contract.py
@@ -49,18 +50,22 @@ bench: $(VENV)/test.stamp $(PEERS:%=.bench/%.stamp)  ## measure serving beside o
 profile: $(VENV)/test.stamp .bench/pyspy.stamp  ## show where the service's time goes under load, as .bench/profile.svg (needs wrk)
 	sh benchmarks/serving/profile_service.sh $(BIN)/python $(DATA)
 
+client-models: $(VENV)/test.stamp  ## make the models of clients/python from the OpenAPI snapshot again
+	$(BIN)/python clients/python/generate_models.py
+
 lock:  ## resolve pyproject.toml into requirements/*.txt again (needs uv and pip-tools)
 	sh requirements/lock.sh
 
 clean:  ## remove the virtual environments and caches
-	rm -rf $(VENV) .bench .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .bench .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build *.egg-info clients/python/build clients/python/src/*.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "AddNorm needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/serve.stamp: requirements/serve.txt pyproject.toml | $(BIN)/python
+$(VENV)/serve.stamp: requirements/serve.txt pyproject.toml setup.py | $(BIN)/python
 	@echo "Installing the serving dependencies into $(VENV) ..."
 	$(PIP) -r requirements/serve.txt
 	$(PIP) --no-deps --editable .

@@ -12,7 +12,7 @@ pins=$(mktemp)
 grep -v -- --hash requirements/serve.txt | sed 's/ \\$//' > "$pins"
 for extra in train test; do
   pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
-    --no-emit-trusted-host --no-emit-options --constraint "$pins" --extra cpu --extra train \
+    --no-emit-trusted-host --no-emit-options --allow-unsafe --constraint "$pins" --extra cpu --extra train \
     $([ $extra = test ] && echo --extra test --extra otel || true) --output-file requirements/$extra.txt pyproject.toml
   sed -i -E 's/^(torch==[0-9.]+)\+cpu$/\1/; /^#/d; /^$/d' requirements/$extra.txt
 done

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: those it may run on, within its container's quota."""
+"""CPUs: how many this process may use, within its container's quota, and how workers and threads share them."""
 
 import math
 import os

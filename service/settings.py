@@ -8,7 +8,8 @@ from pydantic_settings import BaseSettings
 
 from runtime.options import Device, option_config
 
-EMBEDDED = Path(__file__).parent.parent / "models" / "intents" / "1"
+PACKAGED = Path(__file__).parent / "models"  # in a wheel (setup.py); in a clone and in an image it lies beside service/
+EMBEDDED = (PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "models") / "intents" / "1"
 
 
 class Settings(BaseSettings):

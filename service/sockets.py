@@ -1,4 +1,4 @@
-"""Sockets to accept connections on: one, or several that share a port."""
+"""Sockets to accept connections on, one or several that share a port, and their TLS."""
 
 import socket
 import ssl

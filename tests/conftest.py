@@ -1,6 +1,10 @@
 """Fixtures: two tiny artifacts, exported once a session, and services over them."""
 
+import os
 from collections.abc import Iterator
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: each process of the tests has a core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest

@@ -4,19 +4,28 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
 
+def checkout() -> dict[str, str]:
+    """The variables of a process that imports from this checkout, wherever it runs."""
+    return os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'clients' / 'python' / 'src'}"}
+
+
 @contextmanager
-def served(*options: str, cwd: Path = ROOT) -> Iterator[str]:
+def served(
+    *options: str,
+    cwd: Path = ROOT,
+    program: Sequence[str | Path] = (sys.executable, "-m", "addnorm"),
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[str]:
     """The address of a service with these options, on a free port unless they name one, while it runs."""
-    command = [sys.executable, "-m", "addnorm", "serve", "--port", "0", "--device", "cpu", "--workers", "1", *options]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    command = [*program, "serve", "--port", "0", "--device", "cpu", "--workers", "1", *options]
+    with subprocess.Popen(command, cwd=cwd, env=variables or checkout(), stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
             urls = (re.search(r"serves at (http://127\.0\.0\.1:\d+) ", line) for line in process.stdout)

@@ -1,14 +1,18 @@
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from addnorm_client import AddNormAnswerError, AddNormConnectionError, AddNormHTTPError, Client, Retries
+from addnorm_client.models import LayerDrift, NormStatsResponse, Summary
 from runtime.artifact import read_artifact
 from runtime.drift.baseline import Baseline, read_baseline
 from runtime.errors import StateError, Unavailable
@@ -18,7 +22,6 @@ from runtime.statistics.state import NormState
 from runtime.statistics.windows import Span
 from runtime.store.document import StateDocument
 from service.norm_stats.report import Observed, all_layers
-from service.schemas.norm_stats import LayerDrift, NormStatsResponse, Summary
 from service.settings import EMBEDDED
 
 
@@ -40,13 +43,14 @@ class Stats(BaseSettings):
     """A key, where the service asks one of those who read."""
 
     def cli_cmd(self) -> None:
-        from addnorm.commands.stats import print_merged, print_stats
-
         what, *states = self.of
         if what == "merge":
             print_merged(states, self.model, self.timeout, api_key=self.api_key)
         else:
             print_stats(what, self.timeout, api_key=self.api_key)
+
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,7 @@ def print_stats(url: str, timeout: float, console: Console | None = None, api_ke
     Raises:
         Unavailable: nothing that speaks this protocol answers there.
     """
-    url = url.rstrip("/") + "/norm-stats"
-    try:
-        stats = NormStatsResponse.model_validate_json(fetch(url, timeout, api_key))
-    except ValidationError as error:
-        raise Unavailable(f"{url} answers with something else than statistics: check the address.") from error
-    show(stats, console or Console())
+    show(ask(url, "/norm-stats", Client.norm_stats, timeout, api_key), console or Console())
 
 
 def print_merged(
@@ -90,18 +89,35 @@ def print_merged(
         document = StateDocument.from_json(read_state(source, timeout, api_key), source)
         merged = merged.merge(document.check(artifact.manifest, source))
     explained = _Model(artifact.manifest, read_baseline(artifact))
-    show(all_layers(explained, Observed.of_document(merged)), console or Console())
+    report = all_layers(explained, Observed.of_document(merged))
+    show(NormStatsResponse.model_validate(report.model_dump()), console or Console())
 
 
 def read_state(source: str, timeout: float, api_key: str) -> bytes:
     if source.startswith(("http://", "https://")):
-        return fetch(source.rstrip("/") + "/norm-stats/state", timeout, api_key)
+        return ask(source, "/norm-stats/state", Client.state, timeout, api_key)
     try:
         return Path(source).read_bytes()
     except (OSError, ValueError) as error:
         raise StateError(
             f"{source} cannot be read ({error}): name a file with a state, or a service's address."
         ) from error
+
+
+def ask(url: str, path: str, what: Callable[[Client], Answer], timeout: float, api_key: str) -> Answer:
+    """What the service at `url` answers, asked once; raises Unavailable where none does."""
+    asked = url.rstrip("/") + path
+    try:
+        with Client(url, api_key=api_key, timeout=timeout, retries=Retries(attempts=1)) as client:
+            return what(client)
+    except AddNormHTTPError as error:
+        status = f"{error.status} {httpx.codes.get_reason_phrase(error.status)}"
+        raise Unavailable(f"{asked} answers {status}: give the address of a running `addnorm serve`.") from error
+    except AddNormAnswerError as error:
+        raise Unavailable(f"{asked} answers with something else than statistics: check the address.") from error
+    except (AddNormConnectionError, httpx.InvalidURL) as error:
+        why = error.__cause__ or error
+        raise Unavailable(f"{asked} does not answer ({why}): give the address of a running `addnorm serve`.") from error
 
 
 def show(stats: NormStatsResponse, console: Console) -> None:
@@ -112,19 +128,6 @@ def show(stats: NormStatsResponse, console: Console) -> None:
     )
     console.print(make_table(stats))
     console.print(f"{stats.verdict.state}: {stats.verdict.sentence}", highlight=False)
-
-
-def fetch(url: str, timeout: float, api_key: str) -> bytes:
-    headers = {"X-API-Key": api_key} if api_key else {}
-    try:
-        response = httpx.get(url, timeout=timeout, headers=headers)
-        response.raise_for_status()
-        return response.content
-    except httpx.HTTPStatusError as error:
-        status = f"{error.response.status_code} {error.response.reason_phrase}"
-        raise Unavailable(f"{url} answers {status}: give the address of a running `addnorm serve`.") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Unavailable(f"{url} does not answer ({error}): give the address of a running `addnorm serve`.") from error
 
 
 def make_table(stats: NormStatsResponse) -> Table:

@@ -20,13 +20,13 @@ def load_dataset(name: str, data: Path, text_column: str = "text", label_column:
     Raises:
         DataError: it cannot be found or used; one sentence says why.
     """
-    from model.data import clinc150, digits, table  # scikit-learn takes a second to import
+    from model.data import builtin, table  # scikit-learn takes a second to import
 
     path = Path(name)
     if name == "clinc150":
-        return clinc150.load(data)
+        return builtin.load_clinc150(data)
     if name == "digits":
-        return digits.load()
+        return builtin.load_digits()
     if path.suffix in table.FORMATS:
         return table.load(path, text_column, label_column)
     raise DataError(f"{name!r} is not a data set: expected clinc150, digits, or a file that ends in .csv or .jsonl.")

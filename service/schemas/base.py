@@ -1,4 +1,4 @@
-"""The bodies of the API, but for the statistics (service/schemas/norm_stats.py)."""
+"""What all bodies of the API share."""
 
 from datetime import UTC, datetime
 

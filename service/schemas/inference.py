@@ -1,3 +1,5 @@
+"""Bodies of inference: POST /predict and POST /embed."""
+
 from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema

@@ -1,3 +1,5 @@
+"""Bodies about models: what is served, whether it is ready, and the repository's."""
+
 from typing import Annotated, Any, Literal
 
 from pydantic import Field

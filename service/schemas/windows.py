@@ -1,4 +1,4 @@
-"""The body of GET /norm-stats/history."""
+"""Bodies about windows of traffic: history, comparison, and baselines taken from one."""
 
 from typing import Literal
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from tests.serving import ROOT, served
+from tests.serving import ROOT, checkout, served
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
 COMMENT = re.compile(r"\s+#\s.*$")
@@ -61,7 +61,7 @@ class Terminal:
             shim = folder / "bin" / name
             shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n')
             shim.chmod(0o755)
-        self.environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+        self.environment = checkout() | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
         self.environment |= {"NO_PROXY": "localhost,127.0.0.1", "COLUMNS": "160"}
         self.environment |= {"ADDNORM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # others may use the machine too
 

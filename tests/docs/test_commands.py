@@ -18,6 +18,8 @@ from tests.serving import ROOT
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = {  # how a command begins: why it is not run
     "docker ": "needs Docker and a registry; docs/deployment.md says when it was checked",
+    "pip wheel ": "tests/test_wheel.py builds it",
+    "pipx install ": "tests/test_wheel.py installs it likewise",
     "make install": "installs for minutes; what it installs runs these tests",
     "make test": "runs these tests",
     "make check": "the same",

@@ -18,7 +18,9 @@ from tests.live import Live, listening
 
 ROOT = Path(__file__).parents[2]
 KSERVE = ROOT / ".clients" / "kserve" / "bin" / "python"
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+EXAMPLES = BLOCK.findall((ROOT / "docs" / "api.md").read_text())
+CLIENT = (ROOT / "clients" / "python" / "README.md").read_text()
 CURLS = re.findall(r"^curl .*$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
 
 
@@ -32,6 +34,10 @@ def embedded() -> Iterator[Live]:
 def run(live: Live, marker: str, python: Path | str = sys.executable) -> str:
     """What the one example that has `marker` prints."""
     (example,) = [code for code in EXAMPLES if marker in code]
+    return run_code(live, example, python)
+
+
+def run_code(live: Live, example: str, python: Path | str = sys.executable) -> str:
     assert "127.0.0.1:8000" in example
     code = example.replace("127.0.0.1:8000", live.address)
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
@@ -40,7 +46,7 @@ def run(live: Live, marker: str, python: Path | str = sys.executable) -> str:
 
 
 def test_every_example_is_run():
-    markers = ("tritonclient", "kserve", "openai", "addnorm.client")
+    markers = ("tritonclient", "kserve", "openai", "addnorm_client")
     assert [sum(marker in code for marker in markers) for code in EXAMPLES] == [1] * len(markers)
 
 
@@ -58,9 +64,16 @@ def test_openai_example(embedded: Live):
 
 
 def test_client_example(embedded: Live):
-    lines = run(embedded, "addnorm.client").splitlines()
+    lines = run(embedded, "addnorm_client").splitlines()
     assert [line.split()[0] for line in lines[:2]] == ["balance", "weather"]
     assert lines[2:] == ["insufficient_data", "400 empty_text", "160 intents"]
+
+
+def test_example_of_the_client_itself(embedded: Live):
+    (example,) = BLOCK.findall(CLIENT)
+    lines = run_code(embedded, example).splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["balance", "weather"]
+    assert lines[2].endswith(".")
 
 
 def test_curl_example(embedded: Live):

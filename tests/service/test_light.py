@@ -41,7 +41,7 @@ def loaded() -> set[str]:
         "opentelemetry.sdk",  # for those who trace
         "httpx",  # for clients
         "rich",
-        "addnorm.client",
+        "addnorm_client",
         "torch",
         "onnx",
     ],

@@ -87,7 +87,7 @@ def serve(machine: Machine, sampler: DeepSampler, seconds: float, gap: float) ->
 def test_looks_take_the_budget_of_a_busy_worker(cost: float):
     machine = Machine(cost)
     sampler = DeepSampler(machine.run, 0.02, machine.clock)
-    serve(machine, sampler, seconds=60, gap=0.001)
+    serve(machine, sampler, seconds=30, gap=0.001)
     assert sampler.spent / machine.now == pytest.approx(0.02, rel=0.05)
 
 

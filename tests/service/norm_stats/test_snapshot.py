@@ -1,4 +1,4 @@
-"""A glance tells the same as the statistics of the last hour."""
+"""A snapshot tells the same as the statistics of the last hour."""
 
 import json
 

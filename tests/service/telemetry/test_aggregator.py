@@ -1,4 +1,4 @@
-"""The ledger adds up processes, and remembers how fast it went."""
+"""The aggregator adds up processes, and remembers how fast it went."""
 
 import asyncio
 

@@ -13,7 +13,7 @@ from service.app import create_app, create_reporter
 from service.batching.batcher import ROW_BOUNDS, Batcher
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.telemetry.counters import BOUNDS, NOTED, PHASES, REASONS, Gauges, Tally, Traffic, resident_bytes
+from service.telemetry.counters import BOUNDS, PENDING, PHASES, REASONS, Gauges, Tally, Traffic, resident_bytes
 from tests.conftest import settings_for
 from tests.service.batching.scenarios import FakeRun, play, rows
 
@@ -36,7 +36,7 @@ def test_answered_prediction_is_in_one_bucket_of_every_phase():
 
 def test_answers_are_counted_one_and_all_however_many_are_counted_together():
     traffic, random = Traffic(), np.random.default_rng(0)
-    phases = random.exponential(0.01, (NOTED + 10, len(PHASES)))
+    phases = random.exponential(0.01, (PENDING + 10, len(PHASES)))
     for row in phases:
         traffic.answered(*row)
     for _ in range(2):

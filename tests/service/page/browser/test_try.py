@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from benchmarks.pictures.page import serving
 from runtime.artifact import Artifact
-from tests.service.page.browsing import USUAL, Watched, ask, heading, needs_chromium
+from tests.service.page.browser.browsing import USUAL, Watched, ask, heading, needs_chromium
 
 pytestmark = needs_chromium
 ODD = ["der schnelle braune fuchs springt", "я не понимаю ничего", "buy buy buy buy buy", "qqq zzz xxx vvv"]

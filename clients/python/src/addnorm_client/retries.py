@@ -8,8 +8,8 @@ from typing import Any, Generic
 import httpx
 from pydantic_core import to_json
 
-from addnorm.client.calls import Answer, Call
-from addnorm.client.errors import AddNormConnectionError, AddNormHTTPError
+from addnorm_client.calls import Answer, Call
+from addnorm_client.errors import AddNormConnectionError, AddNormHTTPError
 
 REFUSED = (429, 503)  # nothing was done: whatever was asked can be asked again
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)

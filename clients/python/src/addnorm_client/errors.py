@@ -2,7 +2,8 @@
 
 AddNormClientError
 ├── AddNormHTTPError         the service says why
-└── AddNormConnectionError   the service cannot be reached, or did not answer in time
+├── AddNormConnectionError   the service cannot be reached, or did not answer in time
+└── AddNormAnswerError       something answered, but not as the service does
 """
 
 from datetime import UTC, datetime
@@ -18,6 +19,10 @@ class AddNormClientError(Exception):
 
 class AddNormConnectionError(AddNormClientError):
     """There was no answer; `__cause__` is httpx's error."""
+
+
+class AddNormAnswerError(AddNormClientError):
+    """The answer cannot be read: check the address; `__cause__` says what is wrong with it."""
 
 
 class AddNormHTTPError(AddNormClientError):

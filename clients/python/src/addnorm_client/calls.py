@@ -6,12 +6,19 @@ from datetime import datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, TypeAdapter
+from addnorm_client import bodies
+from addnorm_client.models import (
+    EmbedResponse,
+    IndexEntry,
+    LayerResponse,
+    ModelResponse,
+    NormStatsResponse,
+    PredictResponse,
+    Ready,
+    TrafficResponse,
+)
 
-from service.schemas.inference import EmbedResponse, PredictResponse
-from service.schemas.models import IndexEntry, ModelResponse, Ready
-from service.schemas.norm_stats import LayerResponse, NormStatsResponse
-from service.schemas.traffic import TrafficResponse
+LOADING = 300.0  # seconds in which a model is verified and answers
 
 Answer = TypeVar("Answer")
 Inputs: TypeAlias = str | Sequence[str] | Sequence[Sequence[Sequence[float]]]
@@ -47,55 +54,53 @@ def predict(
     inputs: Inputs, top_k: int, norm_stats: bool, timeout: float | None, model: str | None, version: str | None
 ) -> Call[PredictResponse]:
     body = {"inputs": inputs, "top_k": top_k, "norm_stats": norm_stats} | given(model=model, version=version)
-    return Call("POST", "/predict", reader(PredictResponse), body=body, timeout=timeout)
+    return Call("POST", "/predict", bodies.one(PredictResponse), body=body, timeout=timeout)
 
 
 def embed(
     inputs: Inputs, normalize: bool, timeout: float | None, model: str | None, version: str | None
 ) -> Call[EmbedResponse]:
     body = {"inputs": inputs, "normalize": normalize} | given(model=model, version=version)
-    return Call("POST", "/embed", reader(EmbedResponse), body=body, timeout=timeout)
+    return Call("POST", "/embed", bodies.one(EmbedResponse), body=body, timeout=timeout)
 
 
 def norm_stats(query: dict[str, str]) -> Call[NormStatsResponse]:
-    return Call("GET", "/norm-stats", reader(NormStatsResponse), query)
+    return Call("GET", "/norm-stats", bodies.one(NormStatsResponse), query)
 
 
 def layer(name: str, query: dict[str, str]) -> Call[LayerResponse]:
-    return Call("GET", f"/norm-stats/{quote(name, safe='')}", reader(LayerResponse), query)
+    return Call("GET", f"/norm-stats/{quote(name, safe='')}", bodies.one(LayerResponse), query)
+
+
+def state(query: dict[str, str]) -> Call[bytes]:
+    return Call("GET", "/norm-stats/state", bodies.unread, query)
 
 
 def model(name: str | None, version: str | None) -> Call[ModelResponse]:
-    return Call("GET", "/model", reader(ModelResponse), given(name=name, version=version))
+    return Call("GET", "/model", bodies.one(ModelResponse), given(name=name, version=version))
 
 
 def ready() -> Call[Ready]:
     """Asked once: whether it is ready now is what is to be known."""
-    return Call("GET", "/health/ready", reader(Ready), patient=False)
+    return Call("GET", "/health/ready", bodies.one(Ready), patient=False)
 
 
 def traffic() -> Call[TrafficResponse]:
-    return Call("GET", "/traffic", reader(TrafficResponse))
+    return Call("GET", "/traffic", bodies.one(TrafficResponse))
 
 
 def index(ready: bool) -> Call[list[IndexEntry]]:
-    entries = TypeAdapter(list[IndexEntry])
-    return Call(
-        "POST",
-        "/v2/repository/index",
-        lambda body: entries.validate_json(body, extra="ignore"),
-        body={"ready": ready},
-    )
+    return Call("POST", "/v2/repository/index", bodies.several(IndexEntry), body={"ready": ready})
 
 
 def load(name: str, version: str | None, patience: float) -> Call[None]:
     body = {"parameters": given(version=version)}
-    return Call("POST", repository(name, "load"), nothing, body=body, patience=patience)
+    return Call("POST", repository(name, "load"), bodies.nothing, body=body, patience=patience)
 
 
 def unload(name: str, patience: float) -> Call[None]:
     """Not repeatable: what was unloaded is not there a second time."""
-    return Call("POST", repository(name, "unload"), nothing, body={}, patience=patience, repeatable=False)
+    return Call("POST", repository(name, "unload"), bodies.nothing, body={}, patience=patience, repeatable=False)
 
 
 def window_query(
@@ -116,17 +121,6 @@ def repository(name: str, what: str) -> str:
 
 def given(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-Body = TypeVar("Body", bound=BaseModel)
-
-
-def reader(kind: type[Body]) -> Callable[[bytes], Body]:
-    return lambda body: kind.model_validate_json(body, extra="ignore")
-
-
-def nothing(_: bytes) -> None:
-    return None
 
 
 def headers(api_key: str | None) -> Mapping[str, str]:

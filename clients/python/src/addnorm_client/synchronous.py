@@ -6,23 +6,28 @@ from typing import Self
 
 import httpx
 
-from addnorm.client import calls
-from addnorm.client.calls import Answer, Call, Inputs, Time
-from addnorm.client.retries import Attempts, Retries
-from service.schemas.inference import EmbedResponse, PredictResponse
-from service.schemas.models import IndexEntry, ModelResponse, Ready
-from service.schemas.norm_stats import LayerResponse, NormStatsResponse
-from service.schemas.traffic import TrafficResponse
-
-LOADING = 300.0  # seconds in which a model is verified and answers
+from addnorm_client import bodies, calls
+from addnorm_client.calls import LOADING, Answer, Call, Inputs, Time
+from addnorm_client.models import (
+    EmbedResponse,
+    IndexEntry,
+    LayerResponse,
+    ModelResponse,
+    NormStatsResponse,
+    PredictResponse,
+    Ready,
+    TrafficResponse,
+)
+from addnorm_client.retries import Attempts, Retries
 
 
 class Client:
     """Asks a running service; may be shared by threads, and is to be closed (`with`).
 
-    Every method raises AddNormHTTPError where the service says why there is no answer, and AddNormConnectionError where
-    it cannot be reached or is too slow. What it refuses for now (429, 503) and what found no connection is asked again,
-    as `retries` says and no earlier than `Retry-After`; what lost its connection too, where twice does no harm.
+    Every method raises AddNormHTTPError where the service says why there is no answer, AddNormConnectionError where it
+    cannot be reached or is too slow, and AddNormAnswerError where something else answers. What it refuses for now (429,
+    503) and what found no connection is asked again, as `retries` says and no earlier than `Retry-After`; what lost its
+    connection too, where twice does no harm.
 
     Args:
         url: where it listens.
@@ -122,6 +127,21 @@ class Client:
         """One layer, with all that is known of it. Else as `norm_stats`."""
         return self._ask(calls.layer(name, calls.window_query(window, start, end, model, version)))
 
+    def state(
+        self,
+        window: str | None = None,
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        model: str | None = None,
+        version: str | None = None,
+    ) -> bytes:
+        """What the statistics are computed of, as a document: those of several hosts add up (`addnorm stats merge`).
+
+        It is not read, so that it can be written to a file as it is. Else as `norm_stats`.
+        """
+        return self._ask(calls.state(calls.window_query(window, start, end, model, version)))
+
     def model(self, name: str | None = None, version: str | None = None) -> ModelResponse:
         """What is served, how it was made, and where it runs."""
         return self._ask(calls.model(name, version))
@@ -162,6 +182,6 @@ class Client:
                 pause = attempts.failed(error)
             else:
                 if response.is_success:
-                    return call.read(response.content)
+                    return bodies.read(response, call.read)
                 pause = attempts.refused(response)
             time.sleep(pause)

@@ -6,15 +6,19 @@ from typing import Self
 
 import httpx
 
-from addnorm.client import calls
-from addnorm.client.calls import Answer, Call, Inputs, Time
-from addnorm.client.retries import Attempts, Retries
-from service.schemas.inference import EmbedResponse, PredictResponse
-from service.schemas.models import IndexEntry, ModelResponse, Ready
-from service.schemas.norm_stats import LayerResponse, NormStatsResponse
-from service.schemas.traffic import TrafficResponse
-
-LOADING = 300.0  # seconds in which a model is verified and answers
+from addnorm_client import bodies, calls
+from addnorm_client.calls import LOADING, Answer, Call, Inputs, Time
+from addnorm_client.models import (
+    EmbedResponse,
+    IndexEntry,
+    LayerResponse,
+    ModelResponse,
+    NormStatsResponse,
+    PredictResponse,
+    Ready,
+    TrafficResponse,
+)
+from addnorm_client.retries import Attempts, Retries
 
 
 class AsyncClient:
@@ -97,6 +101,18 @@ class AsyncClient:
         """As `Client.layer`."""
         return await self._ask(calls.layer(name, calls.window_query(window, start, end, model, version)))
 
+    async def state(
+        self,
+        window: str | None = None,
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        model: str | None = None,
+        version: str | None = None,
+    ) -> bytes:
+        """As `Client.state`."""
+        return await self._ask(calls.state(calls.window_query(window, start, end, model, version)))
+
     async def model(self, name: str | None = None, version: str | None = None) -> ModelResponse:
         """As `Client.model`."""
         return await self._ask(calls.model(name, version))
@@ -130,6 +146,6 @@ class AsyncClient:
                 pause = attempts.failed(error)
             else:
                 if response.is_success:
-                    return call.read(response.content)
+                    return bodies.read(response, call.read)
                 pause = attempts.refused(response)
             await asyncio.sleep(pause)

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import expect
 
 from benchmarks.pictures.page import serving
-from tests.service.page.browsing import Watched, ask, heading, needs_chromium
+from tests.service.page.browser.browsing import Watched, ask, heading, needs_chromium
 
 pytestmark = needs_chromium
 

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.addnorm.asking import Ask, ask_async, ask_sync
+from tests.clients.python.asking import Ask, ask_async, ask_sync
 
 
 @pytest.fixture(params=[ask_sync, ask_async], ids=["sync", "async"])

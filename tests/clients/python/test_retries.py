@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from addnorm.client import AddNormConnectionError, AddNormHTTPError, Retries
-from addnorm.client.errors import seconds
-from tests.addnorm.asking import Ask, Reply, stub
+from addnorm_client import AddNormAnswerError, AddNormConnectionError, AddNormHTTPError, Retries
+from addnorm_client.errors import seconds
+from tests.clients.python.asking import Ask, Reply, stub
 
 PREDICTED = Reply(200, {"model": "m", "version": "1", "predictions": []})
 FULL = Reply(429, {"error": "It is full.", "code": "overloaded"})
@@ -127,6 +127,14 @@ def test_fields_of_a_newer_service_are_left_out(ask: Ask):
         answer = ask(server.url, predict)
     assert answer.predictions[0].label == "a"
     assert not hasattr(answer, "newest")
+
+
+@pytest.mark.parametrize("body", [b"<html>", {"model": "m"}, []], ids=str)
+def test_answer_of_something_else_is_an_error(ask: Ask, body: Any):
+    with stub(Reply(200, body)) as server, pytest.raises(AddNormAnswerError, match="check the address") as raised:
+        ask(server.url, predict, retries=QUICK)
+    assert isinstance(raised.value.__cause__, ValueError)
+    assert len(server.asked) == 1
 
 
 def test_error_of_something_else_is_still_an_error(ask: Ask):

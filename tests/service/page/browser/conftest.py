@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.pictures.page import CHROMIUM, FLAGS, send, serving
-from tests.service.page.browsing import USUAL, Watched
+from tests.service.page.browser.browsing import USUAL, Watched
 
 
 @pytest.fixture(scope="package")

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from benchmarks.pictures.page import VIEWS
-from tests.service.page.browsing import Watched, ask, heading, needs_chromium
+from tests.service.page.browser.browsing import Watched, ask, heading, needs_chromium
 
 pytestmark = needs_chromium
 

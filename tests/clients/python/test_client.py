@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from addnorm.client import AddNormHTTPError, AsyncClient, Client, Retries
+from addnorm_client import AddNormHTTPError, AsyncClient, Client, Retries
 from runtime.artifact import Artifact
+from runtime.store.document import StateDocument
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.repository.control import load_all
 from service.settings import Settings
-from tests.addnorm.asking import Ask
+from tests.clients.python.asking import Ask
 from tests.conftest import settings_for
 from tests.helpers import LABELS, publish
 from tests.live import Live, listening
@@ -75,6 +76,13 @@ def test_statistics_of_a_window_and_of_a_layer(ask: Ask, live: Live):
     layer = ask(live.url, lambda client: client.layer(name, window="1h"))
     assert layer.layer.name == name
     assert layer.layer.distributions is not None
+
+
+def test_state_is_what_can_be_merged(ask: Ask, live: Live, text_artifact: Artifact):
+    ask(live.url, lambda client: client.predict("hi"))
+    state = ask(live.url, lambda client: client.state(model="texts"))
+    document = StateDocument.from_json(state, "it").check(text_artifact.manifest, "it")
+    assert document.state.requests >= 1
 
 
 def test_model_ready_and_traffic(ask: Ask, live: Live):
@@ -153,9 +161,9 @@ def test_both_clients_have_the_same_methods():
 
 
 def test_importing_the_client_is_light():
-    code = "import sys, addnorm.client; print(*(name for name in sys.modules if '.' not in name))"
+    code = "import sys, addnorm_client; print(*(name for name in sys.modules if '.' not in name))"
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
-    assert {"addnorm", "httpx", "pydantic"} <= loaded
+    assert {"addnorm_client", "httpx", "pydantic"} <= loaded
     assert not loaded & {"fastapi", "starlette", "uvicorn", "onnxruntime", "numpy", "tokenizers", "torch"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 
-from addnorm.client import AsyncClient, Client
+from addnorm_client import AsyncClient, Client
 
 T = TypeVar("T")
 Ask = Callable[..., Any]  # url, what to ask of a client, how to make it -> the answer

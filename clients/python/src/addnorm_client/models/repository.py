@@ -1,0 +1,77 @@
+# Made from the OpenAPI document by clients/python/generate_models.py: change that, or the service.
+
+from typing import Any, Literal
+
+from addnorm_client.bodies import Body
+
+
+class Plan(Body):
+    """The graph plan that was the fastest where the artifact was exported."""
+
+    name: Literal["default", "unfused"]
+    onnxruntime: str
+    """The release that it was measured with."""
+    provider: str
+    """The execution provider, likewise."""
+    speed: dict[Literal["default", "unfused"], dict[str, float]] = {}
+    """Rows per second over those of the default plan, by plan and batch size."""
+
+
+class Ready(Body):
+    """Where the default model runs, and where its statistics are kept; and which models there are."""
+
+    device: str
+    fallback_reason: str
+    model: str
+    models: dict[str, list[str]]
+    """Every model that is loaded, with its versions, lowest first."""
+    provider: str
+    requested_device: str
+    statistics: Literal["memory", "disk", "disk_failing"]
+    """disk_failing: they cannot be written, and stay in memory until they can."""
+    status: Literal["ready"] = "ready"
+    version: str
+    workers: int
+    """Processes that answer on this port; the statistics are of all of them."""
+
+
+class IndexEntry(Body):
+    """A version of a model."""
+
+    name: str
+    reason: str
+    """Why it is not served; or, beside READY, why what lies there now could not take its place."""
+    state: Literal["READY", "UNAVAILABLE"]
+    version: str
+
+
+class PlanInUse(Body):
+    """Which of ONNX Runtime's graph optimizations the session goes without, and why."""
+
+    measured: Plan | None = None
+    """What export measured."""
+    name: Literal["default", "unfused"]
+    """default: all are on; unfused: Add and LayerNormalization stay apart."""
+    source: Literal["measured", "rule"]
+    """measured: by export, for this provider and release of ONNX Runtime; rule: by what is known of them."""
+
+
+class ModelResponse(Body):
+    """One model that is served, and where it really runs."""
+
+    device: str
+    fallback_reason: str
+    """Why `auto` fell back to the CPU; empty where it did not."""
+    inputs: dict[str, Any]
+    labels: list[str]
+    layers: list[str]
+    model: str
+    plan: PlanInUse
+    precision: dict[str, Any]
+    """`kind`: fp32, int8 or fp16; of the lower ones, what export measured against float32."""
+    provider: str
+    """ONNX Runtime's execution provider in use."""
+    requested_device: str
+    task: str
+    training: dict[str, Any]
+    version: str
