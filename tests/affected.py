@@ -26,13 +26,14 @@ SMOKE = (  # whatever changed: a served model, the OpenAPI document, what a serv
 SLOW = (  # folders whose tests take minutes: there only the tests named like the file
     "tests/export",
     "tests/model/training",
-    "tests/service/page",
+    "tests/service/page/browser",
     "tests/service/workers",
 )
-ELSEWHERE = {  # files whose tests lie in a folder of another name
+ELSEWHERE = {  # how a path begins whose tests lie in a folder of another name
+    ".dockerignore": "tests/deploy",
     "Dockerfile": "tests/deploy",
     "docker-compose.yml": "tests/deploy",
-    ".dockerignore": "tests/deploy",
+    "service/page/static/": "tests/service/page/browser",
 }
 
 
@@ -64,9 +65,8 @@ def tests_of(file: PurePosixPath) -> list[str]:
         return [f"{COMMANDS}[{document.id}]" for document in EACH if document.id == file.name]
     if file.parts[0] == "tests":
         return tests_in(ROOT / file.parent, file.name if file.name.startswith("test_") else TESTS)
-    if file.name in ELSEWHERE:
-        return tests_in(ROOT / ELSEWHERE[file.name])
-    folder = ROOT / "tests" / file.parent
+    mirror = f"tests/{file.parent}"
+    folder = ROOT / next((tests for start, tests in ELSEWHERE.items() if str(file).startswith(start)), mirror)
     while not folder.exists():
         folder = folder.parent
     named = tests_in(folder, f"test_{file.stem}*.py")

@@ -20,8 +20,13 @@ def test_a_file_has_the_tests_of_its_folder() -> None:
 
 
 def test_a_folder_without_tests_of_its_own_has_those_above() -> None:
-    assert "tests/service/page/test_files.py" in beyond_smoke("service/page/static/vendor/README.md")
     assert "tests/deploy/test_watching.py" in beyond_smoke("deploy/prometheus/rules.yml")
+    assert "tests/clients/python/test_client.py" in beyond_smoke("clients/python/src/addnorm_client/calls.py")
+
+
+def test_some_files_have_their_tests_elsewhere() -> None:
+    assert "tests/deploy/test_compose.py" in beyond_smoke("docker-compose.yml")
+    assert beyond_smoke("service/page/static/views.css") == {"tests/service/page/browser/test_views.py"}
 
 
 def test_in_slow_folders_a_file_has_its_own_tests() -> None:
