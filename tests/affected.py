@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[1]
 TESTS = "test_*.py"
 BASES = ("origin/main", "main", "HEAD")
 COMMANDS = "tests/docs/test_commands.py::test_commands_do_what_the_document_says"
-SMOKE = (  # whatever changed: a served model, the OpenAPI document, what a serving process imports, the documents
+SMOKE = (  # whatever changed: a served model, what a serving process imports, the documents
     f"{COMMANDS}[README.md]",
-    "tests/service/http/test_openapi.py",
     "tests/service/test_light.py",
     "tests/docs/test_docs.py",
 )
+OPENAPI = "tests/service/http/test_openapi.py"  # of what changes the document
 SLOW = (  # folders whose tests take minutes: there only the tests named like the file
     "tests/export",
     "tests/model/training",
@@ -71,7 +71,8 @@ def tests_of(file: PurePosixPath) -> list[str]:
         folder = folder.parent
     named = tests_in(folder, f"test_{file.stem}*.py")
     slow = folder.relative_to(ROOT).as_posix() in SLOW
-    return named if slow and named else tests_in(folder)
+    found = named if slow and named else tests_in(folder)
+    return [*found, OPENAPI] if str(file).startswith(("service/api/", "service/schemas/")) else found
 
 
 def tests_in(folder: Path, pattern: str = TESTS) -> list[str]:

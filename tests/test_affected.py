@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import affected as subject
-from tests.affected import COMMANDS, ROOT, SLOW, SMOKE, affected
+from tests.affected import COMMANDS, OPENAPI, ROOT, SLOW, SMOKE, affected
 
 
 def beyond_smoke(*files: str) -> set[str]:
@@ -27,6 +27,7 @@ def test_a_folder_without_tests_of_its_own_has_those_above() -> None:
 def test_some_files_have_their_tests_elsewhere() -> None:
     assert "tests/deploy/test_compose.py" in beyond_smoke("docker-compose.yml")
     assert beyond_smoke("service/page/static/views.css") == {"tests/service/page/browser/test_views.py"}
+    assert OPENAPI in beyond_smoke("service/schemas/traffic.py") & beyond_smoke("service/api/v2/infer.py")
 
 
 def test_in_slow_folders_a_file_has_its_own_tests() -> None:
