@@ -1,30 +1,25 @@
 """What can be asked of the model repository, wherever it is decided: here, or in the parent of all workers."""
 
 import asyncio
+import time
+from asyncio import TimerHandle
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
-from typing import Protocol
+from math import inf
+from typing import Protocol, TypeVar
 
 from runtime.artifact import Artifact
-from runtime.errors import AddNormError
+from runtime.errors import Unavailable
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
-from service.repository.change import Change
-from service.repository.loader import (
-    Engines,
-    build,
-    by_digest,
-    log_change,
-    log_failure,
-    makers,
-    one_thread,
-    open_all,
-    replan,
-)
+from service.repository.change import LOAD, SERVED, UNLOAD
+from service.repository.loader import Engines, build, makers, one_thread, open_all, replan
+from service.repository.participant import LocalParticipant
+from service.repository.rollout import Rollout
 from service.settings import Settings
+
+T = TypeVar("T")
 
 
 class Control(Protocol):
@@ -52,8 +47,8 @@ class Control(Protocol):
         """
 
 
-class Loader:
-    """The model repository of a service of one process (a service.control.Control).
+class LocalControl:
+    """The model repository of a service of one process (a Control): a rollout whose only participant is this process.
 
     Args:
         models: what answers now: all that the catalog says is served.
@@ -62,73 +57,69 @@ class Loader:
 
     def __init__(self, settings: Settings, catalog: Catalog, models: ModelRegistry, collectors: CollectorPool) -> None:
         self.settings, self.catalog, self.models, self.collectors = settings, catalog, models, collectors
-        self._lock = asyncio.Lock()
         self._builder = one_thread()
-        self._watching: asyncio.Task[None] | None = None
+        self._participant = LocalParticipant(models, self._make, self._tell, self._builder)
+        # what is built here cannot be lost as a worker can: it has the time that it needs
+        self._rollout = Rollout(catalog, collectors, settings.watch if catalog.watch else None, inf, self._run)
+        self._rollout.joined(self._participant)
+        self._timer: TimerHandle | None = None
+        self._closing = False
 
     def start(self) -> None:
-        if self.settings.watch and self.catalog.watch:
-            self._watching = asyncio.create_task(self._follow(self.settings.watch))
+        self._closing = False
+        self._participant.start()
+        self._turn()
 
     async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
-        await asyncio.to_thread(self.collectors.close)
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._participant.close(Unavailable("The service is stopping: ask another one."))
+        await asyncio.get_running_loop().run_in_executor(self._builder, self.collectors.close)
 
     async def index(self, ready: bool) -> list[dict[str, str]]:
         return await asyncio.to_thread(self.catalog.index, ready)
 
     async def load(self, name: str, version: str | None = None) -> None:
-        await self._bring_in(partial(self.catalog.load, name, version))
+        await self._participant.request(LOAD, name, version)
 
     async def unload(self, name: str) -> None:
-        async with self._lock:
-            await self._make_so(await asyncio.to_thread(self.catalog.unload, name), {})
-
-    async def _bring_in(self, plan: Callable[[], Change]) -> None:
-        async with self._lock:
-            loop = asyncio.get_running_loop()
-            change, fresh = await loop.run_in_executor(self._builder, self._prepare, plan)
-            await self._make_so(change, fresh)
-
-    def _prepare(self, plan: Callable[[], Change]) -> tuple[Change, Engines]:
-        while True:
-            change = plan()
-            fresh, failures = build(makers(change.fresh, self._make))
-            if not failures:
-                return change, fresh
-            self.catalog.reject(change, failures)
+        await self._participant.request(UNLOAD, name)
 
     def _make(self, artifact: Artifact) -> Engine:
-        return Engine(self.settings, self.collectors.open(artifact), artifact)
+        engine = Engine(self.settings, self.collectors.open(artifact), artifact)
+        engine.start()
+        return engine
 
-    async def _make_so(self, change: Change, fresh: Engines) -> None:
-        for engine in fresh.values():
-            engine.start()
-        engines = by_digest(self.models) | fresh
-        self.models.replace(change.name, [engines[each.manifest.digest] for each in change.artifacts.values()])
-        self.catalog.commit(change)
-        self.catalog.release_contents()
-        log_change(change)
-        digests = {artifact.manifest.digest for artifact in self.catalog.artifacts()}
-        await asyncio.to_thread(self.collectors.retain, digests)
+    async def _tell(self, what: str, *arguments: object) -> None:
+        self._rollout.heard[what](self._participant, *arguments)
+        if what == SERVED:
+            self.catalog.release_contents()  # the sessions have what they need of them
+        self._turn()
 
-    async def _follow(self, seconds: float) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            for what, name in await asyncio.to_thread(self.catalog.due):
-                try:
-                    if what == "follow":
-                        await self._bring_in(partial(self.catalog.follow, name))
-                    else:
-                        await self.unload(name)
-                except AddNormError as error:
-                    log_failure(name, error)
+    def _run(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Does a job of the rollout in the thread that builds, beside the event loop."""
+
+        def finish(future: asyncio.Future[T]) -> None:
+            try:
+                then(future.result())
+            finally:
+                self._turn()
+
+        asyncio.get_running_loop().run_in_executor(self._builder, job).add_done_callback(finish)
+
+    def _turn(self) -> None:
+        """Lets the rollout do what is due: now, and when there is more."""
+        if self._closing:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rollout.turn(time.monotonic())
+        if (due := self._rollout.due) < inf:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.monotonic()), self._turn)
 
 
-def load_all(settings: Settings) -> Loader:
+def load_all(settings: Settings) -> LocalControl:
     """Everything that the settings name, ready to answer.
 
     Raises:
@@ -147,4 +138,4 @@ def load_all(settings: Settings) -> Loader:
     served = [engines[artifact.manifest.digest] for artifact in catalog.artifacts()]
     catalog.release_contents()
     catalog.settle()
-    return Loader(settings, catalog, ModelRegistry(*served, default_name=catalog.default_name), collectors)
+    return LocalControl(settings, catalog, ModelRegistry(*served, default_name=catalog.default_name), collectors)

@@ -13,7 +13,7 @@ from service.inference.engine import Engine
 from service.norm_stats.collector import Collector
 from service.norm_stats.interface import WindowQuery
 from service.norm_stats.pool import CollectorPool
-from service.repository.rollout import Rollout
+from service.repository.catalog import Catalog
 from service.settings import Settings
 from service.telemetry.aggregator import Aggregator, ProcessCounts
 from service.telemetry.counters import Traffic
@@ -167,7 +167,7 @@ def test_worker_that_is_gone_asks_nothing(links: list[SupervisorEnd], collectors
 def test_every_method_that_crosses_over_is_one_of_the_collector():
     for method in (*HAND_IN, *ASK):
         assert callable(getattr(Collector, method)) and callable(getattr(RemoteCollector, method))
-    assert all(callable(getattr(Rollout, method)) for method in ASK_PARENT)
+    assert all(callable(getattr(Catalog, method)) for method in ASK_PARENT)
     for method in (*COUNT, *ASK_LEDGER):
         assert callable(getattr(ProcessCounts, method)) and callable(getattr(RemoteCountSink, method))
 
