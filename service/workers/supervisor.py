@@ -194,7 +194,8 @@ class Supervisor:
             return
         fell = not worker.ready or time.monotonic() - worker.started < STEADY
         self.falls[worker.slot] = self.falls[worker.slot] + 1 if fell else 0
-        if any(other.slot == worker.slot for other in self.workers):  # the one that it was to relieve, or its relief
+        others = [other for other in self.workers if other.slot == worker.slot and not other.retiring]
+        if others:  # the one that it was to relieve, or its relief
             self.rolling = self.rolling if worker.ready else []
             return
         seconds = restart_delay(self.falls[worker.slot])
