@@ -48,21 +48,13 @@ class Change:
     pinned: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Requester:
-    """A participant that waits to hear how a change ended, and its number for it."""
-
-    participant: Participant
-    number: int
-
-
 @dataclass(eq=False, slots=True)
 class Operation:
     """A change that is to be made.
 
     Attributes:
         plan: decides what the model is to become; reads and verifies what is new.
-        requester: who waits to hear how it ended; None where nobody does.
+        done: told how it ended: with an error, or None.
         round: tells what participants say about this plan from what they say about another.
         change: what was planned; None before, and once it was dropped.
         waiting: participants that have not prepared yet, or, once it is decided, not confirmed.
@@ -71,7 +63,7 @@ class Operation:
 
     name: str
     plan: Callable[[], Change]
-    requester: Requester | None = None
+    done: Callable[[AddNormError | None], None]
     round: int = 0
     change: Change | None = None
     decided: bool = False

@@ -94,5 +94,6 @@ def log_change(change: Change) -> None:
         logger.info("model %s is not served any more", change.name)
 
 
-def log_failure(name: str, error: AddNormError) -> None:
-    logger.error("model %s stays as it was: %s", name, error)
+def log_failure(name: str, error: AddNormError | None) -> None:
+    if error is not None:
+        logger.error("model %s stays as it was: %s", name, error)

@@ -29,7 +29,6 @@ from service.repository.change import (
     Change,
     Operation,
     Participant,
-    Requester,
 )
 from service.repository.loader import Run, defect, log_change, log_failure, run_at_once
 
@@ -52,6 +51,8 @@ class Rollout:
         heard: what participants say, and who hears it.
     """
 
+    heard: dict[str, Callable[..., None]]
+
     def __init__(
         self,
         catalog: Catalog,
@@ -65,12 +66,7 @@ class Rollout:
         self.queue: deque[Operation] = deque()
         self.current: Operation | None = None
         self.next_look = time.monotonic() + watch if watch else inf
-        self.heard: dict[str, Callable[..., None]] = {
-            LOAD: self.load,
-            UNLOAD: self.unload,
-            PREPARED: self.prepared,
-            SERVED: self.served,
-        }
+        self.heard = {LOAD: self.load, UNLOAD: self.unload, PREPARED: self.prepared, SERVED: self.served}
         self._rounds = itertools.count(1)
 
     @property
@@ -101,7 +97,7 @@ class Rollout:
             if (digest := artifact.manifest.digest) in failures and digest not in self.catalog.rejected:
                 name = artifact.manifest.name
                 self.catalog.reject(Change(name, {}, [artifact]), failures)
-                self.queue.append(Operation(name, partial(self.catalog.reconcile, name)))
+                self._add(name, self.catalog.reconcile)
 
     # Who takes part
 
@@ -132,11 +128,12 @@ class Rollout:
     def load(self, participant: Participant, number: int, name: str, version: str | None = None) -> None:
         """Its client wants a model to be loaded; it is told by DONE and its number how that ended."""
         plan = partial(self.catalog.load, name, version)
-        self.queue.append(Operation(name, plan, Requester(participant, number)))
+        self.queue.append(Operation(name, plan, partial(participant.order, DONE, number)))
 
     def unload(self, participant: Participant, number: int, name: str) -> None:
         """Likewise."""
-        self.queue.append(Operation(name, partial(self.catalog.unload, name), Requester(participant, number)))
+        plan = partial(self.catalog.unload, name)
+        self.queue.append(Operation(name, plan, partial(participant.order, DONE, number)))
 
     def prepared(self, participant: Participant, number: int, failures: Mapping[str, AddNormError]) -> None:
         """It has prepared, but for the failures."""
@@ -156,8 +153,11 @@ class Rollout:
     def _looked(self, found: list[tuple[Literal["follow", "unload"], str]]) -> None:
         self.next_look = time.monotonic() + (self.watch or inf)
         for what, name in found:
-            plan = self.catalog.follow if what == "follow" else self.catalog.unload
-            self.queue.append(Operation(name, partial(plan, name)))
+            self._add(name, self.catalog.follow if what == "follow" else self.catalog.unload)
+
+    def _add(self, name: str, plan: Callable[[str], Change]) -> None:
+        """What nobody asked for."""
+        self.queue.append(Operation(name, partial(plan, name), partial(log_failure, name)))
 
     def _begin(self, operation: Operation) -> None:
         operation.round, operation.failures = next(self._rounds), {}
@@ -239,9 +239,6 @@ class Rollout:
 
     def _end(self, operation: Operation, error: AddNormError | None) -> None:
         self.current = None
-        if operation.requester is not None:
-            operation.requester.participant.order(DONE, operation.requester.number, error)
-        elif error is not None:
-            log_failure(operation.name, error)
+        operation.done(error)
         digests = {artifact.manifest.digest for artifact in self.catalog.artifacts()}
         self.run(partial(self.collectors.retain, digests), lambda _: None)

@@ -6,48 +6,39 @@ from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.repository.change import LOAD, UNLOAD
-from service.repository.loader import one_thread
-from service.repository.participant import LocalParticipant
+from service.repository.control import Control
 from service.settings import Settings
 from service.workers.channel import PARENT, WorkerEnd, gone
 from service.workers.proxies import RemoteCollector
 
 
-class WorkerParticipant:
-    """The model repository of a service of several processes, as a worker sees it (a service.repository.Control)."""
+class WorkerParticipant(Control):
+    """The model repository of a service of several processes, as a worker sees it."""
 
     def __init__(self, settings: Settings, worker_end: WorkerEnd, models: ModelRegistry) -> None:
-        self.settings, self.worker_end, self.models = settings, worker_end, models
-        self._participant = LocalParticipant(models, self._make, self._tell, one_thread())
+        super().__init__(models)
+        self.settings, self.worker_end = settings, worker_end
 
     def start(self) -> None:
-        self._participant.start()
+        super().start()
         asyncio.get_running_loop().add_reader(self.worker_end.orders.fd, self._read)
 
     async def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self.worker_end.orders.fd)
-        await self._participant.close(gone())
+        await super().close()
 
     async def index(self, ready: bool) -> list[dict[str, str]]:
         return await asyncio.to_thread(self.worker_end.ask, "index", PARENT, ready)
-
-    async def load(self, name: str, version: str | None = None) -> None:
-        await self._participant.request(LOAD, name, version)
-
-    async def unload(self, name: str) -> None:
-        await self._participant.request(UNLOAD, name)
 
     async def _tell(self, what: str, *arguments: object) -> None:
         await asyncio.to_thread(self.worker_end.say, what, *arguments)
 
     def _read(self) -> None:
-        orders = self.worker_end.orders
-        for what, arguments in orders.receive():
-            self._participant.order(what, *arguments)
-        if orders.ended:
-            asyncio.get_running_loop().remove_reader(orders.fd)
-            self._participant.abandon(gone())
+        for what, arguments in self.worker_end.orders.receive():
+            self.order(what, *arguments)
+        if self.worker_end.orders.ended:
+            asyncio.get_running_loop().remove_reader(self.worker_end.orders.fd)
+            self._abandon(gone())
 
     def _make(self, artifact: Artifact) -> Engine:
         """An engine over what lies where the parent read the artifact."""

@@ -17,7 +17,7 @@ from runtime.errors import ArtifactError, DeviceError, Unavailable
 from runtime.manifest import CANARY, MODEL
 from service.app import create_app
 from service.inference.engine import Engine
-from service.repository.control import LocalControl, load_all
+from service.repository.control import LocalParticipant, load_all
 from service.settings import Settings
 from tests.helpers import publish, wrong_canary
 from tests.service.workers.processes import wait_until
@@ -33,12 +33,12 @@ def directory(tmp_path: Path, text_artifact: Artifact, feature_artifact: Artifac
 
 
 @pytest.fixture
-def control(directory: Path) -> LocalControl:
+def control(directory: Path) -> LocalParticipant:
     return load_all(Settings(models=directory, device="cpu", workers=1, default_model="texts", watch=0.02))
 
 
 @pytest.fixture
-def client(control: LocalControl) -> Iterator[TestClient]:
+def client(control: LocalParticipant) -> Iterator[TestClient]:
     with TestClient(create_app(control.settings, control.models, control)) as client:
         yield client
 
@@ -70,7 +70,7 @@ def test_everything_there_is_answers(client: TestClient):
 
 
 def test_new_version_takes_over_and_the_oldest_leaves(
-    client: TestClient, control: LocalControl, directory: Path, text_artifact: Artifact
+    client: TestClient, control: LocalParticipant, directory: Path, text_artifact: Artifact
 ):
     control.catalog.watch = None  # which would load texts by itself once it sees version 3, and let version 1 go
     publish(directory, "texts", "3", text_artifact)
@@ -85,7 +85,7 @@ def test_new_version_takes_over_and_the_oldest_leaves(
 
 
 def test_artifact_that_was_exported_anew_takes_its_own_place(
-    control: LocalControl, client: TestClient, directory: Path, text_artifact: Artifact
+    control: LocalParticipant, client: TestClient, directory: Path, text_artifact: Artifact
 ):
     before = control.models.find("texts", "2"), control.models.find("texts", "1")
     version(client)
@@ -108,7 +108,7 @@ def test_artifact_that_was_exported_anew_takes_its_own_place(
     ids=["hash", "missing", "canary", "baseline"],
 )
 def test_broken_version_changes_nothing(
-    client: TestClient, control: LocalControl, directory: Path, text_artifact: Artifact, spoil: Any, reason: str
+    client: TestClient, control: LocalParticipant, directory: Path, text_artifact: Artifact, spoil: Any, reason: str
 ):
     control.catalog.watch = None  # which could see version 3 before it is spoilt
     spoil(publish(directory, "texts", "3", text_artifact), text_artifact)
@@ -173,7 +173,7 @@ def test_event_loop_answers_while_a_model_is_loaded(
 
 
 def test_who_waits_when_the_service_stops_is_told(
-    control: LocalControl, directory: Path, text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+    control: LocalParticipant, directory: Path, text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ):
     begun, go_on = threading.Event(), threading.Event()
 

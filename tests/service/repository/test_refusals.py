@@ -9,12 +9,12 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from service.app import create_app
-from service.repository.control import LocalControl, load_all
+from service.repository.control import LocalParticipant, load_all
 from service.settings import Settings
 from tests.helpers import publish
 
 
-def control_of(directory: Path, artifact: Artifact) -> LocalControl:
+def control_of(directory: Path, artifact: Artifact) -> LocalParticipant:
     """Of a repository of texts/1 and texts/2."""
     for version in "12":
         publish(directory, "texts", version, artifact)

@@ -121,7 +121,7 @@ def test_who_asked_is_told_while_an_engine_is_built(
     follower: WorkerParticipant, channel: SupervisorEnd, text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ):
     go_on = threading.Event()
-    monkeypatch.setattr(follower._participant, "make", lambda _: go_on.wait(20))
+    monkeypatch.setattr(follower, "_make", lambda _: go_on.wait(20))
 
     def give_up(number: int) -> None:
         channel.order(
