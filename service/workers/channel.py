@@ -21,18 +21,7 @@ from service.workers.pipe import Inbox, Outbox, open_pipe
 logger = logging.getLogger("addnorm.service")
 
 HAND_IN = ("observe", "observe_deep")
-ASK = (
-    "storage",
-    "all_layers",
-    "one_layer",
-    "state",
-    "history",
-    "compare",
-    "take_baseline",
-    "drop_baseline",
-    "overhead",
-    "snapshot",
-)
+ASK = ("report", "snapshot", "status")
 ASK_PARENT = ("index",)
 COUNT, ASK_LEDGER = ("count",), ("traffic", "inferences", "check_ready")  # the same, of the aggregator
 PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
