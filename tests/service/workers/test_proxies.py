@@ -11,9 +11,9 @@ from runtime.errors import AddNormError, InvalidInput, Overloaded, TooLarge, Una
 from runtime.graph.encoder import Encoder
 from service.inference.engine import Engine
 from service.norm_stats.collector import Collector
-from service.norm_stats.interface import WindowQuery
+from service.norm_stats.interface import AllLayers, DropBaseline, MergeableState, OneLayer, TakeBaseline, WindowQuery
 from service.norm_stats.pool import CollectorPool
-from service.repository.rollout import Rollout
+from service.repository.catalog import Catalog
 from service.settings import Settings
 from service.telemetry.aggregator import Aggregator, ProcessCounts
 from service.telemetry.counters import Traffic
@@ -89,33 +89,33 @@ def test_every_worker_answers_for_all(
         batch = text_encoder.run(sequences[start : start + 10])
         remote(channel).observe(batch, 0.25)
         here.observe(batch, 0.25)
-    expected = json.loads(here.all_layers(WindowQuery()))
+    expected = json.loads(here.report(AllLayers(WindowQuery())))
     for channel in links:
-        found = json.loads(ask(channel, "all_layers", WindowQuery()))
+        found = json.loads(ask(channel, "report", AllLayers(WindowQuery())))
         assert (found["requests"], found["tokens"]) == (30, expected["tokens"])
         for layer, other in zip(found["layers"], expected["layers"], strict=True):
             assert layer["live"]["tokens"] == other["live"]["tokens"]
             assert layer["live"]["mean"] == pytest.approx(other["live"]["mean"])
             assert layer["live"]["variance"] == pytest.approx(other["live"]["variance"])
-        assert json.loads(ask(channel, "state", WindowQuery()))["state"]["requests"] == 30
+        assert json.loads(ask(channel, "report", MergeableState(WindowQuery())))["state"]["requests"] == 30
         layer = expected["layers"][1]
-        one = json.loads(ask(channel, "one_layer", WindowQuery(), layer["name"]))["layer"]
+        one = json.loads(ask(channel, "report", OneLayer(WindowQuery(), layer["name"])))["layer"]
         assert one["live"]["mean"] == pytest.approx(layer["live"]["mean"])
         channel.close_worker_end()
 
 
 def test_errors_come_back_as_they_are(links: list[SupervisorEnd], ask: Ask):
     with pytest.raises(InvalidInput, match="window is 'yesterday'") as caught:
-        ask(links[0], "all_layers", WindowQuery("yesterday"))
+        ask(links[0], "report", AllLayers(WindowQuery("yesterday")))
     assert caught.value.code == "invalid_window"
     with pytest.raises(UnknownLayer, match="nowhere"):
-        ask(links[1], "one_layer", WindowQuery(), "nowhere")
+        ask(links[1], "report", OneLayer(WindowQuery(), "nowhere"))
     with pytest.raises(InvalidInput, match="at least 100"):
-        ask(links[1], "take_baseline", WindowQuery())
+        ask(links[1], "report", TakeBaseline(WindowQuery()))
     with pytest.raises(InvalidInput) as caught:
-        ask(links[1], "drop_baseline")
+        ask(links[1], "report", DropBaseline())
     assert caught.value.code == "no_live_baseline"
-    assert ask(links[0], "storage") == "memory"
+    assert ask(links[0], "status").storage == "memory"
     for channel in links:
         channel.close_worker_end()
 
@@ -132,13 +132,13 @@ def test_defect_of_the_collector_reaches_who_asked_and_stops_nobody(
         raise ZeroDivisionError("a defect")
 
     with monkeypatch.context() as patch:
-        patch.setattr(collector, "storage", fail)
+        patch.setattr(collector, "status", fail)
         patch.setattr(collector, "observe_deep", fail)
         remote(links[0])._hand_in("observe_deep", None, 0.0)
         with pytest.raises(RuntimeError, match="the collector has a defect"):
-            ask(links[1], "storage")
+            ask(links[1], "status")
     assert caplog.text.count("ZeroDivisionError: a defect") == 2
-    assert ask(links[1], "storage") == "memory"
+    assert ask(links[1], "status").storage == "memory"
     for channel in links:
         channel.close_worker_end()
 
@@ -152,7 +152,7 @@ def test_worker_without_its_collector_gives_no_uncounted_answer(
     with pytest.raises(Unavailable, match="is gone"):
         remote(channel).observe(batch, 0.0)
     with pytest.raises(Unavailable, match="is gone"):
-        remote(channel).all_layers(WindowQuery())
+        remote(channel).report(AllLayers(WindowQuery()))
     channel.close_worker_end()
 
 
@@ -167,7 +167,7 @@ def test_worker_that_is_gone_asks_nothing(links: list[SupervisorEnd], collectors
 def test_every_method_that_crosses_over_is_one_of_the_collector():
     for method in (*HAND_IN, *ASK):
         assert callable(getattr(Collector, method)) and callable(getattr(RemoteCollector, method))
-    assert all(callable(getattr(Rollout, method)) for method in ASK_PARENT)
+    assert all(callable(getattr(Catalog, method)) for method in ASK_PARENT)
     for method in (*COUNT, *ASK_LEDGER):
         assert callable(getattr(ProcessCounts, method)) and callable(getattr(RemoteCountSink, method))
 
