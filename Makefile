@@ -7,7 +7,7 @@ DATA ?= $(or $(ADDNORM_DATA),data)
 PEERS := mlserver litserve bentoml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test fuzz train export intents bench profile client-models lock clean
+.PHONY: help run install check lint test fuzz train export intents bench profile client-models lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -17,11 +17,17 @@ run: $(VENV)/serve.stamp  ## serve the embedded model at http://127.0.0.1:8000 (
 
 install: $(VENV)/test.stamp  ## install everything, for training and development
 
-test: $(VENV)/test.stamp .clients/kserve.stamp  ## install everything, then check format, lint, types, import contracts and run all tests (JOBS=2 at a time)
+check: lint  ## check format, lint, types, import contracts, and run the tests of what you changed since BASE (origin/main)
+	tests=$$($(BIN)/python -m tests.affected $(BASE)) && \
+	  $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile --durations=3 $$tests
+
+lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+test: lint .clients/kserve.stamp  ## install everything, check format, lint, types, import contracts, run all tests (JOBS=2 at a time)
 	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal
 
 fuzz: $(VENV)/test.stamp  ## try EXAMPLES (500) made-up requests of every kind on every operation of the API

@@ -1,1 +1,1 @@
-
+"""From a training run to a verified artifact."""

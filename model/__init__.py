@@ -1,1 +1,1 @@
-
+"""The network, its data and its training, in PyTorch."""

@@ -24,60 +24,60 @@ class Settings(BaseSettings):
     model: Path = EMBEDDED
     """Directory of the artifact to serve."""
     models: Path | None = None
-    """Directory of a model repository, NAME/VERSION/ below it; all its models are served, in the place of `model`."""
+    """Directory of a model repository, NAME/VERSION/ below it; all its models are served, instead of `model`."""
     default_model: str | None = None
-    """Model of the repository that answers requests that name none; else the first by name."""
+    """Model of the repository that answers requests without a model name; None takes the first by name."""
     keep_versions: int = Field(2, ge=0)
-    """How many of a model's highest versions are served, of a repository; 0 serves all."""
+    """How many versions of each model of the repository are served, the highest first; 0 serves all."""
     watch: float | None = Field(None, gt=0, le=3600)
-    """Seconds between two looks at the repository, to load what was put there; none loads when asked to."""
+    """Seconds between two checks of the repository for new versions; None loads them on request only."""
     device: Device = "auto"
-    """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU, and says so."""
+    """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU, and says which."""
     workers: int = Field(0, ge=0)
-    """Processes that answer; 0 is one per CPU that the service may use, at most 8, and one where a GPU may be had."""
+    """Worker processes; 0 is one per CPU that the service may use, at most 8, but one if a GPU may be used."""
     threads: int = Field(0, ge=0)
-    """Threads of one run of the graph on the CPU; 0 shares out the CPUs among the workers, at least 1 each."""
+    """Threads of one graph run on the CPU; 0 divides the CPUs among the workers, at least 1 each."""
     max_rows: int = Field(128, ge=1)
-    """Most inputs in one request."""
+    """Maximum number of inputs in one request."""
     max_body_bytes: int = Field(1 << 20, ge=1)
-    """Largest request body, in bytes."""
+    """Maximum size of a request body, in bytes."""
     max_batch_tokens: int | None = Field(None, ge=1)
-    """Most tokens that run together; None is 1024 on a GPU and 512 on a CPU: more run no faster there, take more memory
-    and keep others waiting."""
+    """Maximum number of tokens in a batch; None is 1024 on a GPU and 512 on a CPU, where more run no faster, take more
+    memory and make others wait."""
     max_queue_tokens: int = Field(16384, ge=1)
-    """Most tokens that may wait to run; what comes beyond is refused until they are fewer."""
+    """Maximum number of tokens in the queue; further requests are refused with 429."""
     timeout: float | None = Field(None, gt=0, le=3600)
-    """Seconds after which a request is given up, where it does not say itself; none waits as long as it takes."""
+    """Seconds after which a request fails with 504, unless it names its own timeout; None sets no limit."""
     max_in_flight: int | None = Field(None, ge=1)
-    """Most requests that a worker answers at a time; predictions beyond are refused with 429. None takes all."""
+    """Maximum number of requests that a worker answers at a time; further predictions get 429. None sets no limit."""
     drain_delay: float = Field(0.0, ge=0, le=3600)
-    """Seconds for which a service that is told to stop says that it is not ready, and still answers; then it stops."""
+    """Seconds between the signal to stop and the stop; meanwhile the service is not ready, but still answers."""
     state: Path | None = None
-    """Directory where statistics are kept over restarts; none keeps them in memory only."""
+    """Directory that keeps statistics over restarts; None keeps them in memory only."""
     deep_budget: float = Field(0.02, ge=0, le=1)
-    """Share of a worker's time that may go into looking deeply at a sample of the traffic; 0 looks at none."""
+    """Share of a worker's time for deep statistics of a sample of the traffic; 0 turns them off."""
     api_keys: str = ""
-    """Keys, separated by commas, one of which changes of state then need; none lets everybody."""
+    """API keys, separated by commas; if any is set, requests that change the state need one."""
     api_keys_file: Path | None = None
-    """A file with further such keys, one a line."""
+    """A file with more such keys, one per line."""
     api_key_for: str = Field("", pattern="^(|(inference|reads|metrics|health)(,(inference|reads|metrics|health))*)$")
-    """What else needs a key: any of inference, reads, metrics, health, separated by commas."""
+    """What else needs an API key: any of inference, reads, metrics, health, separated by commas."""
     tls_cert: Path | None = None
-    """A PEM file with the certificate (and those between it and its authority) for HTTPS; none serves HTTP."""
+    """A PEM file with the certificate for HTTPS and its intermediate certificates; None serves HTTP."""
     tls_key: Path | None = None
     """A PEM file with the certificate's private key, without a password."""
     cors_origins: str = ""
-    """Origins, separated by commas, whose pages may ask from a browser; * is all."""
+    """Origins, separated by commas, whose pages may send requests from a browser; * is all."""
     log_level: str = Field("info", pattern="^(critical|error|warning|info|debug)$")
     """critical, error, warning, info or debug."""
     log_format: Literal["text", "json"] = "text"
-    """text or json: one line, or one object a line, for every message."""
+    """text or json: one line per message, or one JSON object per line."""
     access_log: bool = False
-    """Whether every request is logged, with its route, status and time; never what it says."""
+    """Whether every request is logged, with its route, status and time, but never its content."""
     slow_request: float | None = Field(None, gt=0)
-    """Seconds from which on a request is logged as slow; none logs none."""
+    """Seconds from which a request is logged as slow; None logs none."""
     otel_endpoint: str | None = Field(None, pattern="^https?://")
-    """URL of an OpenTelemetry collector that takes traces over HTTP; none leaves it to the OTEL_* variables."""
+    """URL of an OpenTelemetry collector that takes traces over HTTP; None leaves it to the OTEL_* variables."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

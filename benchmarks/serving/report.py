@@ -52,7 +52,7 @@ def machine(how: str) -> str:
 
 def servers_table(results: Results) -> str:
     """Texts/s of every server in every scenario, and what it costs."""
-    header = ["", *(f"{s.name}, texts/s" for s in SCENARIOS), "1 client, p50 ms", "had of its core", "MB", "start, s"]
+    header = ["", *(f"{s.name}, texts/s" for s in SCENARIOS), "1 client, p50 ms", "share of its core", "MB", "start, s"]
     rows = []
     for artifact, name in dict.fromkeys((artifact, name) for artifact, _, name in results.samples):
         numbers = [f"{results.median((artifact, scenario, name), rate):,.0f}" for scenario in SCENARIOS]

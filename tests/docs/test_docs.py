@@ -52,7 +52,7 @@ def codes_of_bad_input() -> set[str]:
 
 
 def test_every_relative_link_in_the_documents_exists() -> None:
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
             if target.startswith("http"):
                 continue

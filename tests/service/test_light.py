@@ -7,29 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from runtime.artifact import Artifact
-
 ROOT = Path(__file__).parents[2]
 LOADED = """
 import sys
-from pathlib import Path
 
 import service.serve
 from service.repository.control import load_all
 from service.process import server_config
 from service.settings import Settings
 
-settings = Settings(model=Path(sys.argv[1]), device="cpu", workers=1)
+settings = Settings(device="cpu", workers=1)
 server_config(settings, load_all(settings).models)
 print(*sys.modules)
 """
 
 
 @pytest.fixture(scope="module")
-def loaded(text_artifact: Artifact) -> set[str]:
-    """The modules of a process that is ready to serve, as nobody set anything."""
+def loaded() -> set[str]:
+    """The modules of a process that is ready to serve the embedded model, as nobody set anything."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ADDNORM_", "OTEL_"))}
-    command = [sys.executable, "-c", LOADED, str(text_artifact.path)]
+    command = [sys.executable, "-c", LOADED]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
