@@ -23,14 +23,14 @@ logger = logging.getLogger("addnorm.service")
 HAND_IN = ("observe", "observe_deep")
 ASK = ("report", "snapshot", "status")
 ASK_PARENT = ("index",)
-COUNT, ASK_LEDGER = ("count",), ("traffic", "inferences", "check_ready")  # the same, of the aggregator
+COUNT, ASK_AGGREGATOR = ("count",), ("traffic", "inferences", "check_ready")  # the same, of the aggregator
 PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
 
 PARENT = ""  # whom a worker asks that asks no collector
 
 
 class SupervisorEnd:
-    """The parent's ends of the pipes to one worker, and the worker's ends of them, as a Line.
+    """The parent's ends of the pipes to one worker, and the worker's ends of them.
 
     Args:
         aggregator: where the worker's traffic is counted.
@@ -51,7 +51,7 @@ class SupervisorEnd:
             assert method in HAND_IN + COUNT
             taker = self.process_counts if method in COUNT else collectors.get(of)
             if taker is None:
-                logger.warning("what a worker saw of an artifact that was let go is not counted")
+                logger.warning("what a worker saw of an artifact that is not served any more is not counted")
                 continue
             try:
                 getattr(taker, method)(*arguments)
@@ -82,7 +82,7 @@ class SupervisorEnd:
         if asked is None:
             self.asks.send(UnknownModel("The model was unloaded, and its statistics with it: ask for another version."))
             return
-        if method in ASK_LEDGER:
+        if method in ASK_AGGREGATOR:
             asked = self.process_counts
         else:
             assert method in (ASK if isinstance(asked, Collector) else ASK_PARENT)
