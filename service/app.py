@@ -27,7 +27,7 @@ from service.page.events import FeedTopic, add_events, make_feed
 from service.page.feed import Feed
 from service.page.files import add_page
 from service.repository.catalog import Catalog
-from service.repository.control import Control, Loader
+from service.repository.control import Control, LocalParticipant
 from service.settings import Settings
 from service.telemetry.aggregator import Aggregator, CountSink, Reporter
 from service.telemetry.request_log import RequestLog, RequestLogMiddleware
@@ -54,7 +54,7 @@ def create_app(
         DeviceError: the device cannot be had.
     """
     models = models or ModelRegistry(Engine(settings))
-    control = control or Loader(
+    control = control or LocalParticipant(
         settings, Catalog.of(engine.manifest for engine in models), models, CollectorPool(settings)
     )
     reporter = reporter or create_reporter(settings, models, None)

@@ -21,7 +21,7 @@ from runtime.graph.encoder import Encoder
 from runtime.graph.packing import pack
 from runtime.statistics.deep import measure
 from service.norm_stats.collector import Collector
-from service.norm_stats.interface import WindowQuery
+from service.norm_stats.interface import AllLayers, WindowQuery
 from service.settings import Settings
 
 DAY, STEP, TIMES = 86_400, 5, 30
@@ -66,7 +66,7 @@ def row(collector: Collector, window: str) -> tuple[str, ...]:
     times = []
     for _ in range(TIMES):
         started = time.perf_counter()
-        collector.all_layers(WindowQuery(window))
+        collector.report(AllLayers(WindowQuery(window)))
         times.append(1e3 * (time.perf_counter() - started))
     requests = collector.recorder.window(collector._span(WindowQuery(window))).state.requests
     return window, f"{statistics.median(times):.1f}", f"{max(times):.1f}", f"{requests:,}"

@@ -57,14 +57,8 @@ def _observed(engine: Engine) -> "ObservedModel":
     from service.telemetry.prometheus import ObservedModel
 
     manifest = engine.manifest
-    collector = engine.collector
     return ObservedModel(
-        manifest.name,
-        manifest.version,
-        manifest.precision_kind,
-        engine.placement,
-        collector.snapshot(),
-        collector.storage(),
+        manifest.name, manifest.version, manifest.precision_kind, engine.placement, engine.collector.snapshot()
     )
 
 
@@ -77,7 +71,7 @@ def served_model(engine: Engine) -> ServedModel:
         provider=placement.provider,
         device=placement.device,
         fallback_reason=placement.reason,
-        overhead_ratio=engine.collector.overhead(),
+        overhead_ratio=engine.collector.status().overhead,
     )
 
 
@@ -94,4 +88,5 @@ def add_health(app: FastAPI, models: ModelRegistry, sink: CountSink) -> None:
         engine = models.default
         collector = engine.collector
         versions = {name: models.versions(name) for name in models.names()}
-        return Ready(**identity(engine), workers=collector.workers, statistics=collector.storage(), models=versions)
+        storage = collector.status().storage
+        return Ready(**identity(engine), workers=collector.workers, statistics=storage, models=versions)

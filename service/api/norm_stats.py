@@ -10,7 +10,20 @@ from service.http.admission import ApiKeys
 from service.http.bodies import JSONBytes
 from service.http.openapi import GUARDED, NOT_LOADED_OR_GONE, ModelName, ModelVersion, error
 from service.inference.registry import ModelRegistry
-from service.norm_stats.interface import ALL, NAMED, VERSION, Statistics, WindowQuery
+from service.norm_stats.interface import (
+    ALL,
+    NAMED,
+    VERSION,
+    AllLayers,
+    Comparison,
+    DropBaseline,
+    History,
+    MergeableState,
+    OneLayer,
+    Statistics,
+    TakeBaseline,
+    WindowQuery,
+)
 from service.schemas.norm_stats import LayerResponse, NormStatsResponse
 from service.schemas.windows import BaselineResponse, CompareResponse, HistoryResponse
 
@@ -55,29 +68,29 @@ def add_statistics(app: FastAPI, models: ModelRegistry, keys: ApiKeys) -> None:
     @app.get("/norm-stats", responses=ASKED, response_model=NormStatsResponse)
     def norm_stats_of_all_layers(collector: OfModel, query: Window) -> Response:
         """What flowed into every normalization layer, beside the baseline, and whether it looks as it did there."""
-        return JSONBytes(collector.all_layers(query))
+        return JSONBytes(collector.report(AllLayers(query)))
 
     @app.get("/norm-stats/state", responses=ASKED, response_model=dict[str, Any])
     def norm_stats_state(collector: OfModel, query: Window) -> Response:
         """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
-        return JSONBytes(collector.state(query))
+        return JSONBytes(collector.report(MergeableState(query)))
 
     @app.get("/norm-stats/compare", responses=ASKED, response_model=CompareResponse)
     def norm_stats_compare(collector: OfModel, query: Window, against: Against = "24h") -> Response:
         """Effect sizes of a window of traffic against another, or against what another version saw."""
-        return JSONBytes(collector.compare(query, against))
+        return JSONBytes(collector.report(Comparison(query, against)))
 
     @app.get("/norm-stats/history", responses=ASKED, response_model=HistoryResponse)
     def norm_stats_history(collector: OfModel, query: Window) -> Response:
         """A window slice by slice: how far the input, every layer and the output depart in each."""
-        return JSONBytes(collector.history(query))
+        return JSONBytes(collector.report(History(query)))
 
     guard = [Depends(keys)]
 
     @app.post("/norm-stats/baseline", responses=ASKED | GUARDED, dependencies=guard, response_model=BaselineResponse)
     def take_baseline(collector: OfModel, query: Window) -> Response:
         """Makes a window of live traffic the baseline; the one before is kept, and DELETE goes back to it."""
-        return JSONBytes(collector.take_baseline(query))
+        return JSONBytes(collector.report(TakeBaseline(query)))
 
     @app.delete(
         "/norm-stats/baseline",
@@ -87,9 +100,9 @@ def add_statistics(app: FastAPI, models: ModelRegistry, keys: ApiKeys) -> None:
     )
     def drop_baseline(collector: OfModel) -> Response:
         """Goes back to the baseline before."""
-        return JSONBytes(collector.drop_baseline())
+        return JSONBytes(collector.report(DropBaseline()))
 
     @app.get("/norm-stats/{layer}", responses=ASKED, response_model=LayerResponse)
     def norm_stats_of_one_layer(layer: str, collector: OfModel, query: Window) -> Response:
         """The same for one layer, by its name."""
-        return JSONBytes(collector.one_layer(query, layer))
+        return JSONBytes(collector.report(OneLayer(query, layer)))

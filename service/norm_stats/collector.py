@@ -15,14 +15,28 @@ from runtime.statistics.deep import DeepState
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.windows import Span
 from runtime.store.document import StateDocument
-from runtime.store.sqlite import Kept, StateStore, Storage, kept_version
-from service.norm_stats import report
+from runtime.store.sqlite import Kept, StateStore, kept_version
 from service.norm_stats.history import history
-from service.norm_stats.interface import VERSION, WINDOW, Snapshot, WindowQuery, parse_window
-from service.norm_stats.report import Observed, snapshot
+from service.norm_stats.interface import (
+    VERSION,
+    WINDOW,
+    AllLayers,
+    Comparison,
+    DropBaseline,
+    History,
+    MergeableState,
+    OneLayer,
+    Query,
+    Snapshot,
+    Status,
+    TakeBaseline,
+    WindowQuery,
+    parse_window,
+)
+from service.norm_stats.report import Observed, all_layers, baseline_source, compare, one_layer, snapshot
 from service.schemas.base import Body
 from service.schemas.norm_stats import Overhead
-from service.schemas.windows import BaselineResponse
+from service.schemas.windows import BaselineResponse, CompareResponse
 from service.settings import Settings
 
 logger = logging.getLogger("addnorm.statistics")
@@ -80,39 +94,46 @@ class Collector:
         """Counts a deep look that took `seconds`."""
         self.recorder.observe_deep(state, seconds)
 
-    def storage(self) -> Storage:
-        return self.store.storage
+    def report(self, query: Query) -> bytes:
+        """Answers a query, as JSON."""
+        match query:
+            case AllLayers(window):
+                return as_json(all_layers(self, self._observed(self._span(window))))
+            case OneLayer(window, name):
+                return as_json(one_layer(self, name, self._observed(self._span(window))))
+            case MergeableState(window):
+                return to_json(self.document(self._span(window)).to_dict())
+            case History(window):
+                return as_json(history(self.manifest, self.baseline.reference, self.recorder, self._span(window)))
+            case Comparison(window, against):
+                return as_json(self._compare(self._observed(self._span(window)), against))
+            case TakeBaseline(window):
+                return as_json(self._take_baseline(self._span(window)))
+            case DropBaseline():
+                return as_json(self._drop_baseline())
 
-    def all_layers(self, query: WindowQuery) -> bytes:
-        return as_json(report.all_layers(self, self._observed(self._span(query))))
+    def snapshot(self) -> Snapshot:
+        """The few numbers of the last hour that are worth watching all the time."""
+        state = self.recorder.window(self._span(WindowQuery(WINDOW))).state
+        return snapshot(self.manifest, self.baseline, state, self.status())
 
-    def one_layer(self, query: WindowQuery, name: str) -> bytes:
-        return as_json(report.one_layer(self, name, self._observed(self._span(query))))
+    def status(self) -> Status:
+        """Where the statistics are kept, and what they cost since this process started."""
+        return Status(self.store.storage, self._overhead())
 
-    def state(self, query: WindowQuery) -> bytes:
-        """The mergeable state of a window."""
-        recorded = self.recorder.window(self._span(query))
-        return to_json(StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep).to_dict())
+    def document(self, span: Span | None = None) -> StateDocument:
+        """What was recorded in a span, by default since counting began."""
+        recorded = self.recorder.window(span)
+        return StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep)
 
-    def history(self, query: WindowQuery) -> bytes:
-        """A window slice by slice."""
-        return as_json(history(self.manifest, self.baseline.reference, self.recorder, self._span(query)))
-
-    def compare(self, query: WindowQuery, against: str) -> bytes:
-        """A window against another one, or against what another version of the model saw."""
-        seen = self._observed(self._span(query))
+    def _compare(self, seen: Observed, against: str) -> CompareResponse:
         if against.startswith(VERSION):
             other = self._other_version(against.removeprefix(VERSION))
-            return as_json(report.compare(self, seen, Observed.of_document(other), other.version, other.layers))
-        return as_json(report.compare(self, seen, self._observed(self._span(WindowQuery(against), "against"))))
+            return compare(self, seen, Observed.of_document(other), other.version, other.layers)
+        return compare(self, seen, self._observed(self._span(WindowQuery(against), "against")))
 
-    def take_baseline(self, query: WindowQuery) -> bytes:
-        """Makes a window of live traffic the new baseline, beside the old ones.
-
-        Raises:
-            InvalidInput: the window holds too few requests.
-        """
-        recorded = self.recorder.window(self._span(query))
+    def _take_baseline(self, span: Span | None) -> BaselineResponse:
+        recorded = self.recorder.window(span)
         if recorded.state.requests < BASELINE_REQUESTS:
             raise InvalidInput(
                 "too_few_requests",
@@ -123,20 +144,14 @@ class Collector:
         self.taken.append(self.baseline.to_json())
         return self._baseline_in_force()
 
-    def drop_baseline(self) -> bytes:
-        """Goes back to the baseline before.
-
-        Raises:
-            InvalidInput: the artifact's own is in force.
-        """
+    def _drop_baseline(self) -> BaselineResponse:
         if len(self.baselines) == 1:
             raise InvalidInput("no_live_baseline", "The artifact's own baseline is in force: there is nothing to undo.")
         self.baselines.pop()
         self.taken.pop()
         return self._baseline_in_force()
 
-    def overhead(self) -> Overhead:
-        """What the statistics cost since this process started."""
+    def _overhead(self) -> Overhead:
         costs = self.recorder.costs
         elapsed = max(self.recorder.clock() - costs.started, 1e-9) * self.workers
         busy = costs.serving + costs.recording
@@ -151,25 +166,13 @@ class Collector:
                 return sibling.document()
         return kept_version(self.store.directory, self.manifest, version)
 
-    def document(self) -> StateDocument:
-        """What was recorded since counting began."""
-        recorded = self.recorder.window(None)
-        return StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep)
-
-    def snapshot(self) -> Snapshot:
-        """The few numbers of the last hour that are worth watching all the time."""
-        state = self.recorder.window(self._span(WindowQuery(WINDOW))).state
-        return snapshot(self.manifest, self.baseline, state, self.overhead())
-
-    def _baseline_in_force(self) -> bytes:
+    def _baseline_in_force(self) -> BaselineResponse:
         self.recorder.summarize = self.baseline.summarize
-        return as_json(
-            BaselineResponse(
-                model=self.manifest.name,
-                version=self.manifest.version,
-                baseline=report.baseline_source(self.baseline),
-                kept=len(self.taken),
-            )
+        return BaselineResponse(
+            model=self.manifest.name,
+            version=self.manifest.version,
+            baseline=baseline_source(self.baseline),
+            kept=len(self.taken),
         )
 
     def _span(self, query: WindowQuery, name: str = "window") -> Span | None:
@@ -178,7 +181,7 @@ class Collector:
     def _observed(self, span: Span | None) -> Observed:
         recorder = self.recorder
         standing_since = partial(self.standing.since, self.baseline.reference)
-        return Observed(recorder.window(span), recorder.since, standing_since, self.overhead())
+        return Observed(recorder.window(span), recorder.since, standing_since, self._overhead())
 
     def _resume(self, kept: Kept) -> None:
         document = kept.document

@@ -1,7 +1,7 @@
-"""Which stretch of time a client asks for: a named window, or from and to."""
+"""What norm statistics can be asked, wherever they are kept, and of which stretch of time."""
 
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from runtime.drift.detector import State
 from runtime.errors import InvalidInput
@@ -21,11 +21,56 @@ WINDOW = "1h"
 
 
 class WindowQuery(NamedTuple):
-    """The stretch of time that a client asks for, in its own words (service/norm_stats/interface.py)."""
+    """The stretch of time that a client asks for, in its own words; `parse_window` reads them."""
 
     window: str | None = None
     start: str | None = None
     end: str | None = None
+
+
+class AllLayers(NamedTuple):
+    """Every layer, in network order."""
+
+    window: WindowQuery
+
+
+class OneLayer(NamedTuple):
+    """The same of one layer, with every feature. Raises UnknownLayer."""
+
+    window: WindowQuery
+    name: str
+
+
+class MergeableState(NamedTuple):
+    """The mergeable state behind the numbers."""
+
+    window: WindowQuery
+
+
+class History(NamedTuple):
+    """A window slice by slice."""
+
+    window: WindowQuery
+
+
+class Comparison(NamedTuple):
+    """A window against another one, or against what another version of the model saw. Raises StateError."""
+
+    window: WindowQuery
+    against: str
+
+
+class TakeBaseline(NamedTuple):
+    """Makes a window of live traffic the new baseline, beside the old ones. Raises InvalidInput if it holds little."""
+
+    window: WindowQuery
+
+
+class DropBaseline(NamedTuple):
+    """Goes back to the baseline before. Raises InvalidInput if the artifact's own is in force."""
+
+
+Query: TypeAlias = AllLayers | OneLayer | MergeableState | History | Comparison | TakeBaseline | DropBaseline
 
 
 class LayerSnapshot(NamedTuple):
@@ -44,6 +89,13 @@ class LayerSnapshot(NamedTuple):
     threshold: float | None
 
 
+class Status(NamedTuple):
+    """Where a model's statistics are kept, and what they cost."""
+
+    storage: Storage
+    overhead: Overhead
+
+
 class Snapshot(NamedTuple):
     """A model's statistics of the last hour.
 
@@ -51,19 +103,16 @@ class Snapshot(NamedTuple):
         state: the verdict's.
         requests: inputs that it is about.
         layers: input, every norm, output.
-        overhead: what the statistics cost.
     """
 
     state: State
     requests: int
     layers: list[LayerSnapshot]
-    overhead: Overhead
+    status: Status
 
 
 class Statistics(Protocol):
     """What an engine hands in to and the endpoints ask: a Collector in this process, or in another.
-
-    Answers are JSON, so that they cross from process to process and out to the client as they are.
 
     Attributes:
         workers: processes that hand in.
@@ -75,16 +124,19 @@ class Statistics(Protocol):
     def close(self) -> None: ...
     def observe(self, batch: EncodedBatch, seconds: float) -> None: ...
     def observe_deep(self, state: DeepState, seconds: float) -> None: ...
-    def storage(self) -> Storage: ...
-    def all_layers(self, query: WindowQuery) -> bytes: ...
-    def one_layer(self, query: WindowQuery, name: str) -> bytes: ...
-    def state(self, query: WindowQuery) -> bytes: ...
-    def history(self, query: WindowQuery) -> bytes: ...
-    def compare(self, query: WindowQuery, against: str) -> bytes: ...
-    def take_baseline(self, query: WindowQuery) -> bytes: ...
-    def drop_baseline(self) -> bytes: ...
-    def overhead(self) -> Overhead: ...
-    def snapshot(self) -> Snapshot: ...
+
+    def report(self, query: Query) -> bytes:
+        """The answer as JSON, which crosses from process to process and out to the client as it is.
+
+        Raises:
+            AddNormError: there is none; says why.
+        """
+
+    def snapshot(self) -> Snapshot:
+        """The few numbers of the last hour that are worth watching all the time."""
+
+    def status(self) -> Status:
+        """The same for who asks often: it merges no window."""
 
 
 def parse_window(

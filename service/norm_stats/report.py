@@ -17,7 +17,7 @@ from runtime.statistics.recorder import Recorded
 from runtime.statistics.state import NormState
 from runtime.store.document import StateDocument
 from service.norm_stats.deep import feature_shifts
-from service.norm_stats.interface import LayerSnapshot, Snapshot
+from service.norm_stats.interface import LayerSnapshot, Snapshot, Status
 from service.norm_stats.layer import layer_statistics
 from service.norm_stats.verdict import (
     EFFECTS,
@@ -187,7 +187,7 @@ def _window(traffic: Observed) -> Window:
     )
 
 
-def snapshot(manifest: Manifest, baseline: Baseline, state: NormState, overhead: Overhead) -> Snapshot:
+def snapshot(manifest: Manifest, baseline: Baseline, state: NormState, status: Status) -> Snapshot:
     names = [INPUT, *manifest.layer_names, OUTPUT]
     judgement = judge(baseline, state)
     judged = judgement is not None and judgement.state != "insufficient_data"
@@ -199,4 +199,4 @@ def snapshot(manifest: Manifest, baseline: Baseline, state: NormState, overhead:
         if judgement is not None and judged:
             score, threshold = float(judgement.scores[position]), float(judgement.thresholds[position])
         layers.append(LayerSnapshot(name, mean, variance, score, threshold))
-    return Snapshot(judgement.state if judgement else "insufficient_data", state.requests, layers, overhead)
+    return Snapshot(judgement.state if judgement else "insufficient_data", state.requests, layers, status)

@@ -13,7 +13,7 @@ from runtime.errors import InvalidInput
 from service.http.errors import error_response
 from service.http.openapi import ModelName, ModelVersion
 from service.inference.registry import ModelRegistry
-from service.norm_stats.interface import ALL, NAMED, Statistics, WindowQuery
+from service.norm_stats.interface import ALL, NAMED, AllLayers, Statistics, WindowQuery
 from service.page.feed import Feed, Subscription
 from service.telemetry.aggregator import CountSink, Report
 from service.telemetry.report import recent
@@ -68,7 +68,7 @@ def add_events(app: FastAPI, models: ModelRegistry, feed: Feed[FeedTopic]) -> No
 
 def summary(collector: Statistics, report: Report, window: str) -> bytes:
     """JSON: what every answer about statistics begins with, each layer's drift, and how traffic goes now."""
-    answer = json.loads(collector.all_layers(WindowQuery(window)))
+    answer = json.loads(collector.report(AllLayers(WindowQuery(window))))
     ends = {name: answer[name] for name in ("input", "output") if answer[name] is not None}
     return to_json(
         {name: answer[name] for name in HEAD}

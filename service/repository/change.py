@@ -1,25 +1,23 @@
-"""What a model is to become, and what kept an artifact from it."""
+"""A change of what is served, from its plan to its end, and what a rollout and its participants say about it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal, Protocol
+from typing import Protocol
 
 from runtime.artifact import Artifact
-from runtime.errors import AddNormError, Unavailable
+from runtime.errors import AddNormError
 
 Failures = Mapping[str, AddNormError]  # why an artifact cannot be served, by its digest
 
-What = Literal["load", "unload", "mend", "follow"]
-OUTCOMES = 64  # that are kept for those who asked
-
 # What a rollout and its participants say to each other. A participant first says READY, or FAILED. For every change the
 # rollout says PREPARE to all; each answers PREPARED; then the rollout says SERVE, which each confirms by SERVED, or
-# DROP.
+# DROP. A participant whose client wants a change says LOAD or UNLOAD, and is told by DONE how it ended.
 READY, FAILED = "ready", "failed"
 PREPARE, PREPARED = "prepare", "prepared"
 SERVE, SERVED = "serve", "served"
 DROP = "drop"
+LOAD, UNLOAD, DONE = "load", "unload", "done"
 
 
 class Participant(Protocol):
@@ -29,7 +27,7 @@ class Participant(Protocol):
     def pid(self) -> int: ...
 
     def order(self, what: str, *arguments: object) -> None:
-        """Tells it what is to be served."""
+        """Tells it what is to be served, or how a change ended that it asked for. Returns at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,42 +50,23 @@ class Change:
 
 @dataclass(eq=False, slots=True)
 class Operation:
-    """A change that was asked for.
+    """A change that is to be made.
 
     Attributes:
-        requested: whether somebody waits to hear how it ended.
-        round: tells what workers say about it from what they say about another; None before it begins.
-        waiting: workers that have not prepared yet, or, once it is decided, not confirmed.
+        plan: decides what the model is to become; reads and verifies what is new.
+        done: told how it ended: with an error, or None.
+        round: tells what participants say about this plan from what they say about another.
+        change: what was planned; None before, and once it was dropped.
+        waiting: participants that have not prepared yet, or, once it is decided, not confirmed.
         deadline: until when they have time, on the monotonic clock.
     """
 
-    number: int
-    what: What
     name: str
-    version: str | None = None
-    requested: bool = False
-    round: int | None = None
+    plan: Callable[[], Change]
+    done: Callable[[AddNormError | None], None]
+    round: int = 0
     change: Change | None = None
     decided: bool = False
     failures: dict[str, AddNormError] = field(default_factory=dict)
     waiting: set[Participant] = field(default_factory=set)
     deadline: float = inf
-
-
-class Outcomes:
-    """How operations ended, until it is asked for."""
-
-    def __init__(self) -> None:
-        self._errors: dict[int, AddNormError | None] = {}
-
-    def add(self, number: int, error: AddNormError | None) -> None:
-        self._errors[number] = error
-        for forgotten in list(self._errors)[:-OUTCOMES]:
-            del self._errors[forgotten]
-
-    def take(self, number: int) -> None:
-        """Raises the error that an operation ended in."""
-        if number not in self._errors:
-            raise Unavailable("What became of it is not known any more: ask for the index.")
-        if (error := self._errors.pop(number)) is not None:
-            raise error

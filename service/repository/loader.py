@@ -1,9 +1,10 @@
-"""Loads and unloads models in this process, while it answers: a new engine is built in a thread, then takes over."""
+"""Engines from artifacts, and what is said of those that cannot be built."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Protocol, TypeVar
 
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError, Unavailable
@@ -18,6 +19,7 @@ logger = logging.getLogger("addnorm.service")
 
 Engines = dict[str, Engine]  # by their artifact's digest
 Makers = Mapping[str, Callable[[], Engine]]  # the same, before they are made
+T = TypeVar("T")
 
 
 def open_all(settings: Settings) -> tuple[Catalog, CollectorPool]:
@@ -66,6 +68,16 @@ def defect(what: str) -> Unavailable:
     return Unavailable("The service has a defect that this model shows; its log has the details.")
 
 
+class Run(Protocol):
+    """Does what may take long, and hands its result on."""
+
+    def __call__(self, job: Callable[[], T], then: Callable[[T], None], /) -> None: ...
+
+
+def run_at_once(job: Callable[[], T], then: Callable[[T], None], /) -> None:
+    then(job())
+
+
 def one_thread() -> ThreadPoolExecutor:
     """Where sessions are built: in one thread all of them, for every thread that does keeps memory of its own."""
     return ThreadPoolExecutor(1, thread_name_prefix="addnorm-load")
@@ -82,5 +94,6 @@ def log_change(change: Change) -> None:
         logger.info("model %s is not served any more", change.name)
 
 
-def log_failure(name: str, error: AddNormError) -> None:
-    logger.error("model %s stays as it was: %s", name, error)
+def log_failure(name: str, error: AddNormError | None) -> None:
+    if error is not None:
+        logger.error("model %s stays as it was: %s", name, error)

@@ -1,65 +1,73 @@
-"""How all workers come to serve something else together: each prepares, and only when all have does it count.
+"""How all that serve come to serve something else together: each prepares, and only when all have does it count.
 
-The parent decides. It reads and verifies what is new, has a collector for it, and tells every worker to prepare; a
-worker that starts meanwhile prepares, too. When all have, the change is made: workers that start from then on start
-with it. Otherwise nothing has changed. One change is under way at a time.
+It is a two-phase commit. The rollout decides: it plans a change (reads and verifies what is new, and has a collector
+for it) and tells every participant to prepare; one that joins meanwhile prepares, too. When all have, the change is
+made: who joins from then on starts with it. Otherwise nothing has changed. One change is under way at a time.
 """
 
 import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
+from typing import Literal
 
 from runtime.errors import AddNormError, Unavailable
 from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
-from service.repository.change import DROP, PREPARE, SERVE, Change, Operation, Outcomes, Participant, What
-from service.repository.loader import defect, log_change, log_failure
+from service.repository.change import (
+    DONE,
+    DROP,
+    LOAD,
+    PREPARE,
+    PREPARED,
+    SERVE,
+    SERVED,
+    UNLOAD,
+    Change,
+    Operation,
+    Participant,
+)
+from service.repository.loader import Run, defect, log_change, log_failure, run_at_once
 
 logger = logging.getLogger("addnorm.service")
 
-PATIENCE = 120.0  # seconds that all workers have together to prepare, and to confirm
+PATIENCE = 120.0  # seconds that all participants have together to prepare, and to confirm
 
 
 class Rollout:
-    """The parent's part in loading and unloading.
+    """Changes what all participants serve.
+
+    Its methods are called in one thread, and none waits where `run` does not.
 
     Args:
         watch: seconds between two looks at the repository; None looks at it never.
+        patience: seconds that all participants have together to prepare, and to confirm.
+        run: where files are read, hashed and closed: here, or in another thread, one job after the other.
+
+    Attributes:
+        heard: what participants say, and who hears it.
     """
 
-    def __init__(self, catalog: Catalog, collectors: CollectorPool, watch: float | None = None) -> None:
-        self.catalog, self.collectors, self.watch = catalog, collectors, watch
-        self.members: set[Participant] = set()  # workers that are not about to end
+    heard: dict[str, Callable[..., None]]
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        collectors: CollectorPool,
+        watch: float | None = None,
+        patience: float = PATIENCE,
+        run: Run = run_at_once,
+    ) -> None:
+        self.catalog, self.collectors, self.watch, self.patience, self.run = catalog, collectors, watch, patience, run
+        self.members: set[Participant] = set()  # participants that are not about to end
         self.queue: deque[Operation] = deque()
         self.current: Operation | None = None
-        self.outcomes = Outcomes()
         self.next_look = time.monotonic() + watch if watch else inf
-        self._numbers = itertools.count(1)
-
-    # What workers ask on behalf of their clients
-
-    def begin_load(self, name: str, version: str | None = None) -> int:
-        """Begins to load a model; gives the number under which to ask for its outcome."""
-        return self._add("load", name, version, requested=True)
-
-    def begin_unload(self, name: str) -> int:
-        """Begins to unload a model, likewise."""
-        return self._add("unload", name, requested=True)
-
-    def outcome(self, number: int) -> bool:
-        """Whether it is done; raises the error if it was not possible."""
-        if number in {operation.number for operation in (*self.queue, self.current) if operation}:
-            return False
-        self.outcomes.take(number)
-        return True
-
-    def index(self, ready: bool) -> list[dict[str, str]]:
-        return self.catalog.index(ready)
-
-    # What happens in the parent
+        self.heard = {LOAD: self.load, UNLOAD: self.unload, PREPARED: self.prepared, SERVED: self.served}
+        self._rounds = itertools.count(1)
 
     @property
     def due(self) -> float:
@@ -75,10 +83,8 @@ class Rollout:
     def turn(self, now: float) -> None:
         """Does what is due."""
         if now >= self.next_look:
-            assert self.watch
-            self.next_look = now + self.watch
-            for what, name in self.catalog.due():
-                self._add(what, name)
+            self.next_look = inf  # until this look is over
+            self.run(self.catalog.due, self._looked)
         if self.current is not None and now >= self.current.deadline:
             self._give_up(self.current)
         if self.current is None and self.queue:
@@ -86,96 +92,107 @@ class Rollout:
             self._begin(self.current)
 
     def reconcile(self, failures: Mapping[str, AddNormError]) -> None:
-        """Leaves out what a worker could not load at its start, for what else there is of these models."""
+        """Leaves out what a participant could not load at its start, for what else there is of these models."""
         for artifact in self.catalog.artifacts():
             if (digest := artifact.manifest.digest) in failures and digest not in self.catalog.rejected:
-                self.catalog.reject(Change(artifact.manifest.name, {}, [artifact]), failures)
-                self._add("mend", artifact.manifest.name)
+                name = artifact.manifest.name
+                self.catalog.reject(Change(name, {}, [artifact]), failures)
+                self._add(name, self.catalog.reconcile)
 
-    def joined(self, worker: Participant) -> None:
-        """A worker was started with what is served now."""
-        self.members.add(worker)
+    # Who takes part
+
+    def joined(self, participant: Participant) -> None:
+        """It was started with what is served now."""
+        self.members.add(participant)
         if self.current is not None and self.current.change is not None and not self.current.decided:
-            self._order_to_prepare(self.current, worker)
+            self._order_to_prepare(self.current, self.current.change, participant)
 
-    def leaves(self, worker: Participant) -> None:
-        """A worker is to end: what it prepares does not matter any more."""
-        self.members.discard(worker)
-        if self.current is not None and worker in self.current.waiting:
-            self.current.waiting.discard(worker)
+    def leaves(self, participant: Participant) -> None:
+        """It is to end: what it prepares does not matter any more."""
+        self.members.discard(participant)
+        if self.current is not None and participant in self.current.waiting:
+            self.current.waiting.discard(participant)
             self._proceed(self.current)
 
-    def left(self, worker: Participant) -> None:
-        """A worker has ended. If nobody told it to, and it was preparing, what it prepared may be why."""
+    def left(self, participant: Participant) -> None:
+        """It has ended. If nobody told it to, and it was preparing, what it prepared may be why."""
         operation = self.current
-        if operation is None or operation.decided or worker not in operation.waiting:
-            self.leaves(worker)
+        if operation is None or operation.decided or participant not in operation.waiting:
+            self.leaves(participant)
             return
-        self.members.discard(worker)
+        self.members.discard(participant)
         self._fail(operation, Unavailable("A worker ended while it prepared, nothing was changed: see its log."))
 
-    def prepared(self, worker: Participant, number: int, failures: Mapping[str, AddNormError]) -> None:
-        """A worker has prepared, but for the failures."""
+    # What participants say
+
+    def load(self, participant: Participant, number: int, name: str, version: str | None = None) -> None:
+        """Its client wants a model to be loaded; it is told by DONE and its number how that ended."""
+        plan = partial(self.catalog.load, name, version)
+        self.queue.append(Operation(name, plan, partial(participant.order, DONE, number)))
+
+    def unload(self, participant: Participant, number: int, name: str) -> None:
+        """Likewise."""
+        plan = partial(self.catalog.unload, name)
+        self.queue.append(Operation(name, plan, partial(participant.order, DONE, number)))
+
+    def prepared(self, participant: Participant, number: int, failures: Mapping[str, AddNormError]) -> None:
+        """It has prepared, but for the failures."""
         if self.current is not None and self.current.round == number and not self.current.decided:
             self.current.failures |= failures
-            self.current.waiting.discard(worker)
+            self.current.waiting.discard(participant)
             self._proceed(self.current)
 
-    def served(self, worker: Participant, number: int) -> None:
-        """A worker answers with what was decided."""
+    def served(self, participant: Participant, number: int) -> None:
+        """It answers with what was decided."""
         if self.current is not None and self.current.round == number and self.current.decided:
-            self.current.waiting.discard(worker)
+            self.current.waiting.discard(participant)
             self._proceed(self.current)
 
     # How an operation goes
 
-    def _add(self, what: What, name: str, version: str | None = None, requested: bool = False) -> int:
-        operation = Operation(next(self._numbers), what, name, version, requested)
-        self.queue.append(operation)
-        return operation.number
+    def _looked(self, found: list[tuple[Literal["follow", "unload"], str]]) -> None:
+        self.next_look = time.monotonic() + (self.watch or inf)
+        for what, name in found:
+            self._add(name, self.catalog.follow if what == "follow" else self.catalog.unload)
+
+    def _add(self, name: str, plan: Callable[[str], Change]) -> None:
+        """What nobody asked for."""
+        self.queue.append(Operation(name, partial(plan, name), partial(log_failure, name)))
 
     def _begin(self, operation: Operation) -> None:
+        operation.round, operation.failures = next(self._rounds), {}
+        self.run(partial(self._plan, operation), partial(self._planned, operation))
+
+    def _plan(self, operation: Operation) -> Change | AddNormError:
         try:
-            operation.change = change = self._plan(operation)
+            while failures := self.collectors.open_all((change := operation.plan()).fresh):
+                self.catalog.reject(change, failures)
+            return change
         except AddNormError as error:
-            self._end(operation, error)
+            return error
+        except Exception:  # it concerns one model: the others are served
+            return defect(operation.name)
+
+    def _planned(self, operation: Operation, change: Change | AddNormError) -> None:
+        if isinstance(change, AddNormError):
+            self._end(operation, change)
             return
-        except Exception:  # the parent serves all workers
-            self._end(operation, defect(operation.name))
-            return
-        operation.round, operation.failures, operation.waiting = next(self._numbers), {}, set()
-        operation.deadline = time.monotonic() + PATIENCE
+        operation.change = change
+        operation.deadline = time.monotonic() + self.patience
         if not change.fresh:
             self._decide(operation, change)
         elif not self.members:
             self._fail(operation, Unavailable("No worker answers at present, nothing was changed: try again later."))
         else:
-            for worker in self.members:
-                self._order_to_prepare(operation, worker)
+            for participant in self.members:
+                self._order_to_prepare(operation, change, participant)
 
-    def _plan(self, operation: Operation) -> Change:
-        while True:
-            if operation.what == "load":
-                change = self.catalog.load(operation.name, operation.version)
-            elif operation.what == "follow":
-                change = self.catalog.follow(operation.name)
-            elif operation.what == "mend":
-                change = self.catalog.reconcile(operation.name)
-            else:
-                change = self.catalog.unload(operation.name)
-            failures = self.collectors.open_all(change.fresh)
-            if not failures:
-                return change
-            self.catalog.reject(change, failures)
-
-    def _order_to_prepare(self, operation: Operation, worker: Participant) -> None:
-        assert operation.change is not None
-        wanted = [(artifact.path, artifact.manifest.digest) for artifact in operation.change.fresh]
-        operation.waiting.add(worker)
-        worker.order(PREPARE, operation.round, wanted)
+    def _order_to_prepare(self, operation: Operation, change: Change, participant: Participant) -> None:
+        operation.waiting.add(participant)
+        participant.order(PREPARE, operation.round, change.fresh)
 
     def _proceed(self, operation: Operation) -> None:
-        """Goes on where all workers have done their part."""
+        """Goes on where all participants have done their part."""
         if operation.waiting:
             return
         assert operation.change is not None
@@ -195,21 +212,20 @@ class Rollout:
     def _decide(self, operation: Operation, change: Change) -> None:
         operation.decided = True
         self.catalog.commit(change)
-        self.collectors.retain({artifact.manifest.digest for artifact in self.catalog.artifacts()})
         log_change(change)
         digests = [artifact.manifest.digest for artifact in change.artifacts.values()]
         operation.waiting = set(self.members)
-        for worker in self.members:
-            worker.order(SERVE, operation.round, change.name, digests, self.catalog.default_name)
+        for participant in self.members:
+            participant.order(SERVE, operation.round, change.name, digests, self.catalog.default_name)
         self._proceed(operation)
 
     def _give_up(self, operation: Operation) -> None:
-        pids = ", ".join(str(worker.pid) for worker in operation.waiting)
+        pids = ", ".join(str(participant.pid) for participant in operation.waiting)
         if operation.decided:
             logger.warning("worker %s has not confirmed a change of model %s", pids, operation.name)
             self._end(operation, None)
         else:
-            message = f"Worker {pids} is not ready after {PATIENCE:g} s, nothing was changed: see its log."
+            message = f"Worker {pids} is not ready after {self.patience:g} s, nothing was changed: see its log."
             self._fail(operation, Unavailable(message))
 
     def _fail(self, operation: Operation, error: AddNormError) -> None:
@@ -218,13 +234,11 @@ class Rollout:
 
     def _drop(self, operation: Operation) -> None:
         operation.change = None
-        for worker in self.members:
-            worker.order(DROP)
-        self.collectors.retain({artifact.manifest.digest for artifact in self.catalog.artifacts()})
+        for participant in self.members:
+            participant.order(DROP)
 
     def _end(self, operation: Operation, error: AddNormError | None) -> None:
         self.current = None
-        if operation.requested:
-            self.outcomes.add(operation.number, error)
-        elif error is not None:
-            log_failure(operation.name, error)
+        operation.done(error)
+        digests = {artifact.manifest.digest for artifact in self.catalog.artifacts()}
+        self.run(partial(self.collectors.retain, digests), lambda _: None)

@@ -21,7 +21,6 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from runtime.graph.session import Placement
-from runtime.store.sqlite import Storage
 from service.batching.queue import ROW_BOUNDS
 from service.norm_stats.interface import Snapshot
 from service.telemetry.aggregator import Report
@@ -33,14 +32,13 @@ MODEL = ("model", "version")
 
 @dataclass(frozen=True, slots=True)
 class ObservedModel:
-    """One model that answers, a snapshot of its statistics, and where they are kept."""
+    """One model that answers, and a snapshot of its statistics."""
 
     name: str
     version: str
     precision: str
     placement: Placement
     snapshot: Snapshot
-    storage: Storage
 
     @property
     def labels(self) -> list[str]:
@@ -133,13 +131,13 @@ class ServiceMetrics(Collector):
         help_text = "1 where statistics cannot be written to disk and stay in memory until they can, else 0."
         failing = GaugeMetricFamily("addnorm_statistics_disk_failing", help_text, labels=MODEL)
         for each in self.models:
-            seen = each.snapshot
+            seen, status = each.snapshot, each.snapshot.status
             drift.add_metric(each.labels, float(seen.state == "drift"))
             mix.add_metric(each.labels, float(seen.state == "mix_shift"))
             requests.add_metric(each.labels, seen.requests)
-            failing.add_metric(each.labels, float(each.storage == "disk_failing"))
-            overhead.add_metric([*each.labels, "always_on"], seen.overhead.always_on)
-            overhead.add_metric([*each.labels, "deep"], seen.overhead.deep)
+            failing.add_metric(each.labels, float(status.storage == "disk_failing"))
+            overhead.add_metric([*each.labels, "always_on"], status.overhead.always_on)
+            overhead.add_metric([*each.labels, "deep"], status.overhead.deep)
         yield from (drift, mix, requests, failing, overhead)
 
     def _layers(self) -> Iterator[Metric]:

@@ -7,39 +7,30 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from runtime.errors import AddNormError, Unavailable, UnknownModel
 from service.norm_stats.collector import Collector
 from service.norm_stats.pool import CollectorPool
+from service.repository.change import PREPARE
 from service.telemetry.aggregator import Aggregator
 from service.workers.pipe import Inbox, Outbox, open_pipe
 
 logger = logging.getLogger("addnorm.service")
 
 HAND_IN = ("observe", "observe_deep")
-ASK = (
-    "storage",
-    "all_layers",
-    "one_layer",
-    "state",
-    "history",
-    "compare",
-    "take_baseline",
-    "drop_baseline",
-    "overhead",
-    "snapshot",
-)
-ASK_PARENT = ("begin_load", "begin_unload", "outcome", "index")
-COUNT, ASK_LEDGER = ("count",), ("traffic", "inferences", "check_ready")  # the same, of the aggregator
+ASK = ("report", "snapshot", "status")
+ASK_PARENT = ("index",)
+COUNT, ASK_AGGREGATOR = ("count",), ("traffic", "inferences", "check_ready")  # the same, of the aggregator
 PATIENCE = 5  # seconds that a worker has to read an answer; a stopped one must not stop the others
 
 PARENT = ""  # whom a worker asks that asks no collector
 
 
 class SupervisorEnd:
-    """The parent's ends of the pipes to one worker, and the worker's ends of them, as a Line.
+    """The parent's ends of the pipes to one worker, and the worker's ends of them.
 
     Args:
         aggregator: where the worker's traffic is counted.
@@ -60,7 +51,7 @@ class SupervisorEnd:
             assert method in HAND_IN + COUNT
             taker = self.process_counts if method in COUNT else collectors.get(of)
             if taker is None:
-                logger.warning("what a worker saw of an artifact that was let go is not counted")
+                logger.warning("what a worker saw of an artifact that is not served any more is not counted")
                 continue
             try:
                 getattr(taker, method)(*arguments)
@@ -91,14 +82,17 @@ class SupervisorEnd:
         if asked is None:
             self.asks.send(UnknownModel("The model was unloaded, and its statistics with it: ask for another version."))
             return
-        if method in ASK_LEDGER:
+        if method in ASK_AGGREGATOR:
             asked = self.process_counts
         else:
             assert method in (ASK if isinstance(asked, Collector) else ASK_PARENT)
         self.asks.send(attempt(getattr(asked, method), *arguments))
 
-    def order(self, what: str, *arguments: object) -> None:
-        """Tells the worker what is to be served."""
+    def order(self, what: str, *arguments: Any) -> None:
+        """Tells the worker what is to be served, or how a change ended that it asked for."""
+        if what == PREPARE:  # it reads the files itself
+            number, artifacts = arguments
+            arguments = number, [replace(artifact, files={}) for artifact in artifacts]
         with suppress(OSError):  # it is gone, which its end tells
             self.orders.send((what, arguments))
 
@@ -129,7 +123,7 @@ class WorkerEnd:
     Args:
         outbox: where observations go.
         asks: where questions go and answers come from.
-        orders: where the parent says what is to be served.
+        orders: where the parent says what is to be served, and how changes ended.
         workers: how many of them there are.
     """
 

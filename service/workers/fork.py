@@ -42,7 +42,7 @@ class Worker:
         return self.process.pid or 0
 
     def order(self, what: str, *arguments: object) -> None:
-        """Tells it what is to be served."""
+        """Tells it what is to be served, or how a change ended that it asked for."""
         self.channel.order(what, *arguments)
 
 
@@ -51,18 +51,18 @@ def restart_delay(falls: int) -> float:
     return min(2.0 ** (falls - 1), LONGEST_PAUSE) if falls else 0.0
 
 
-def fork(body: Callable[[], None], release_contents: Sequence[Callable[[], None]]) -> BaseProcess:
+def fork(body: Callable[[], None], cleanups: Sequence[Callable[[], None]]) -> BaseProcess:
     """Starts a process that calls `body`, with the signals that the parent waits for blocked.
 
     Args:
-        let_go: what closes the parent's ends in the new process, so that the parent's death is noticed there, and
-            forgets what it has no use for. The files of the statistics are not among them: closing one would tidy it
-            up under the parent's hands.
+        cleanups: close the parent's ends in the new process, so that the parent's death is noticed there, and forget
+            what it has no use for. The files of the statistics are not among them: closing one would tidy it up under
+            the parent's hands.
     """
 
     def run() -> None:
-        for close in release_contents:
-            close()
+        for clean_up in cleanups:
+            clean_up()
         body()
 
     process = multiprocessing.get_context("fork").Process(target=run, daemon=True)

@@ -33,6 +33,7 @@ class Outbox:
 
     def close(self) -> None:
         os.close(self.fd)
+        self.fd = -1  # what is sent late must not reach another file of that number
 
 
 class Inbox:

@@ -10,9 +10,7 @@ from typing import Any
 
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.deep import DeepState
-from runtime.store.sqlite import Storage
-from service.norm_stats.interface import Snapshot, WindowQuery
-from service.schemas.norm_stats import Overhead
+from service.norm_stats.interface import Query, Snapshot, Status
 from service.telemetry.aggregator import Report
 from service.telemetry.counters import Gauges, Tally
 from service.telemetry.inference_counts import Inferences
@@ -48,35 +46,14 @@ class RemoteCollector:
         """Hands in a deep look that took `seconds`."""
         self._hand_in("observe_deep", state, seconds)
 
-    def storage(self) -> Storage:
-        return self._ask("storage")  # type: ignore[no-any-return]
-
-    def all_layers(self, query: WindowQuery) -> bytes:
-        return self._ask("all_layers", query)  # type: ignore[no-any-return]
-
-    def one_layer(self, query: WindowQuery, name: str) -> bytes:
-        return self._ask("one_layer", query, name)  # type: ignore[no-any-return]
-
-    def state(self, query: WindowQuery) -> bytes:
-        return self._ask("state", query)  # type: ignore[no-any-return]
-
-    def history(self, query: WindowQuery) -> bytes:
-        return self._ask("history", query)  # type: ignore[no-any-return]
-
-    def compare(self, query: WindowQuery, against: str) -> bytes:
-        return self._ask("compare", query, against)  # type: ignore[no-any-return]
-
-    def take_baseline(self, query: WindowQuery) -> bytes:
-        return self._ask("take_baseline", query)  # type: ignore[no-any-return]
-
-    def drop_baseline(self) -> bytes:
-        return self._ask("drop_baseline")  # type: ignore[no-any-return]
-
-    def overhead(self) -> Overhead:
-        return self._ask("overhead")  # type: ignore[no-any-return]
+    def report(self, query: Query) -> bytes:
+        return self._ask("report", query)  # type: ignore[no-any-return]
 
     def snapshot(self) -> Snapshot:
         return self._ask("snapshot")  # type: ignore[no-any-return]
+
+    def status(self) -> Status:
+        return self._ask("status")  # type: ignore[no-any-return]
 
     def _hand_in(self, method: str, *arguments: object) -> None:
         self.worker_end.hand_in(method, self.of, *arguments)

@@ -19,7 +19,7 @@ from runtime.store.sqlite import INTERVAL
 from service.norm_stats.pool import CollectorPool
 from service.process import GRACE
 from service.repository.catalog import Catalog
-from service.repository.change import FAILED, PREPARED, READY, SERVED, Failures
+from service.repository.change import FAILED, READY, Failures
 from service.repository.rollout import Rollout
 from service.settings import Settings
 from service.telemetry.aggregator import Aggregator
@@ -127,12 +127,7 @@ class Supervisor:
             self.selector.remove(worker.channel.asks.fileno())
             return
         method, of, arguments = said
-        heard: dict[str, Callable[..., None]] = {
-            READY: self._on_ready,
-            FAILED: self._on_failure,
-            PREPARED: self.rollout.prepared,
-            SERVED: self.rollout.served,
-        }
+        heard: dict[str, Callable[..., None]] = {READY: self._on_ready, FAILED: self._on_failure, **self.rollout.heard}
         if method in heard:
             heard[method](worker, *arguments)
         else:
@@ -141,7 +136,7 @@ class Supervisor:
     def _answer(self, worker: Worker, method: str, of: str, arguments: tuple[Any, ...]) -> None:
         for other in self.workers:
             other.channel.hand_in(self.collectors)
-        asked = self.rollout if of == PARENT else self.collectors.get(of)
+        asked = self.catalog if of == PARENT else self.collectors.get(of)
         try:
             worker.channel.answer(asked, method, arguments)
         except OSError as error:
@@ -199,7 +194,8 @@ class Supervisor:
             return
         fell = not worker.ready or time.monotonic() - worker.started < STEADY
         self.falls[worker.slot] = self.falls[worker.slot] + 1 if fell else 0
-        if any(other.slot == worker.slot for other in self.workers):  # the one that it was to relieve, or its relief
+        others = [other for other in self.workers if other.slot == worker.slot and not other.retiring]
+        if others:  # the one that it was to relieve, or its relief
             self.rolling = self.rolling if worker.ready else []
             return
         seconds = restart_delay(self.falls[worker.slot])

@@ -24,6 +24,7 @@ from service.http.bodies import JSONBytes
 from service.http.openapi import GONE, INFERENCE, Responses, error, header, json_body
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
+from service.norm_stats.interface import AllLayers, OneLayer
 from service.schemas.norm_stats import LayerResponse, NormStatsResponse
 from service.settings import Settings
 from service.telemetry.aggregator import Reporter
@@ -120,12 +121,12 @@ def add_norm_stats(app: FastAPI, prefix: str, find: Find) -> None:
     @app.get(f"{prefix}/norm-stats", responses=BAD_WINDOW | UNKNOWN | GONE, response_model=NormStatsResponse)
     def v2_norm_stats(engine: Annotated[Engine, Depends(find)], query: Window) -> Response:
         """GET /norm-stats of this model."""
-        return JSONBytes(engine.collector.all_layers(query))
+        return JSONBytes(engine.collector.report(AllLayers(query)))
 
     @app.get(f"{prefix}/norm-stats/{{layer}}", responses=BAD_WINDOW | UNKNOWN | GONE, response_model=LayerResponse)
     def v2_norm_stats_of_one_layer(engine: Annotated[Engine, Depends(find)], layer: str, query: Window) -> Response:
         """GET /norm-stats/{layer} of this model."""
-        return JSONBytes(engine.collector.one_layer(query, layer))
+        return JSONBytes(engine.collector.report(OneLayer(query, layer)))
 
 
 def add_infer(app: FastAPI, route: InferMiddleware, prefix: str, find: Find) -> None:

@@ -7,7 +7,7 @@ from runtime.artifact import Artifact
 from runtime.errors import StateError
 from runtime.graph.encoder import Encoder
 from runtime.store.sqlite import read_kept
-from service.norm_stats.interface import WindowQuery
+from service.norm_stats.interface import AllLayers, Comparison, WindowQuery
 from service.norm_stats.pool import RETIRED, CollectorPool
 from service.settings import Settings
 from tests.helpers import Export, random_sequences, rewrite
@@ -24,7 +24,7 @@ def versions(text_artifact: Artifact, tmp_path: Path) -> list[Artifact]:
 
 
 def requests(collectors: CollectorPool, artifact: Artifact) -> int:
-    return int(json.loads(collectors[artifact.manifest.digest].all_layers(WindowQuery()))["requests"])
+    return int(json.loads(collectors[artifact.manifest.digest].report(AllLayers(WindowQuery())))["requests"])
 
 
 def test_each_version_counts_its_own_and_keeps_it(
@@ -81,8 +81,8 @@ def test_versions_of_one_process_are_compared(
     for artifact in versions[:2]:
         collectors.open(artifact).observe(batch, 0.1)
     collectors.keep()  # both hold their files now
-    found = json.loads(collectors[versions[1].manifest.digest].compare(WindowQuery(), "version:0"))
+    found = json.loads(collectors[versions[1].manifest.digest].report(Comparison(WindowQuery(), "version:0")))
     assert (found["against_version"], found["against"]["requests"]) == ("0", 3)
     with pytest.raises(StateError):
-        collectors[versions[1].manifest.digest].compare(WindowQuery(), "version:1")
+        collectors[versions[1].manifest.digest].report(Comparison(WindowQuery(), "version:1"))
     collectors.close()

@@ -8,15 +8,15 @@ import pytest
 from runtime.artifact import Artifact, read_artifact
 from runtime.graph.encoder import Encoder
 from service.norm_stats.collector import Collector
-from service.norm_stats.interface import WindowQuery
+from service.norm_stats.interface import AllLayers, WindowQuery
 from service.settings import EMBEDDED, Settings
 
 
-def test_glance_is_the_last_hour_as_the_statistics_tell_it():
+def test_snapshot_is_the_last_hour_as_the_statistics_tell_it():
     artifact = read_artifact(EMBEDDED)
     collector, tokens = Collector(artifact, Settings()), np.random.default_rng(0).integers(0, 500, (200, 9))
     collector.observe(Encoder(artifact).run(list(tokens)), 0.1)
-    told = json.loads(collector.all_layers(WindowQuery("1h")))
+    told = json.loads(collector.report(AllLayers(WindowQuery("1h"))))
     seen = collector.snapshot()
     assert (seen.state, seen.requests) == (told["verdict"]["state"], 200)
     places = [told["input"], *told["layers"], told["output"]]
@@ -30,7 +30,7 @@ def test_glance_is_the_last_hour_as_the_statistics_tell_it():
     assert seen.state == "drift"
 
 
-def test_glance_of_no_traffic_tells_no_numbers(text_artifact: Artifact):
+def test_snapshot_of_no_traffic_tells_no_numbers(text_artifact: Artifact):
     seen = Collector(text_artifact, Settings(model=text_artifact.path)).snapshot()
     assert (seen.state, seen.requests) == ("insufficient_data", 0)
     assert all(layer[1:] == (None, None, None, None) for layer in seen.layers)

@@ -9,12 +9,12 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from service.app import create_app
-from service.repository.control import Loader, load_all
+from service.repository.control import LocalParticipant, load_all
 from service.settings import Settings
 from tests.helpers import publish
 
 
-def loader_of(directory: Path, artifact: Artifact) -> Loader:
+def control_of(directory: Path, artifact: Artifact) -> LocalParticipant:
     """Of a repository of texts/1 and texts/2."""
     for version in "12":
         publish(directory, "texts", version, artifact)
@@ -24,8 +24,8 @@ def loader_of(directory: Path, artifact: Artifact) -> Loader:
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory: pytest.TempPathFactory, text_artifact: Artifact) -> Iterator[TestClient]:
     """A service of that repository which nothing may change."""
-    loader = loader_of(tmp_path_factory.mktemp("models"), text_artifact)
-    with TestClient(create_app(loader.settings, loader.models, loader)) as client:
+    control = control_of(tmp_path_factory.mktemp("models"), text_artifact)
+    with TestClient(create_app(control.settings, control.models, control)) as client:
         yield client
 
 
@@ -62,9 +62,9 @@ def test_single_artifact_is_listed_and_cannot_be_changed(text_artifact: Artifact
 
 
 def test_changes_need_a_key_where_there_is_one(text_artifact: Artifact, tmp_path: Path):
-    loader = loader_of(tmp_path, text_artifact)
-    settings = loader.settings.model_copy(update={"api_keys": "secret"})
-    with TestClient(create_app(settings, loader.models, loader)) as client:
+    control = control_of(tmp_path, text_artifact)
+    settings = control.settings.model_copy(update={"api_keys": "secret"})
+    with TestClient(create_app(settings, control.models, control)) as client:
         for path in ("models/texts/load", "models/texts/unload"):
             assert client.post(f"/v2/repository/{path}").status_code == 401
             assert client.post(f"/v2/repository/{path}", headers={"X-API-Key": "secret"}).status_code == 200

@@ -1,16 +1,17 @@
-"""The parent's decisions, with workers that only note their orders."""
+"""A rollout's decisions, with participants that only note their orders."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime.artifact import Artifact
-from runtime.errors import ArtifactError, Unavailable, UnknownModel
+from runtime.errors import AddNormError, ArtifactError, Unavailable, UnknownModel
 from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
-from service.repository.change import DROP, PREPARE, SERVE, Participant
+from service.repository.change import DONE, DROP, LOAD, PREPARE, SERVE, UNLOAD, Participant
 from service.repository.rollout import PATIENCE, Rollout
 from service.settings import Settings
 from tests.helpers import publish
@@ -21,26 +22,40 @@ class Noting:
 
     def __init__(self, pid: int) -> None:
         self.orders: list[tuple[Any, ...]] = []
+        self.outcomes: dict[int, AddNormError | None] = {}
         self.pid = pid
 
-    def order(self, *order: Any) -> None:
-        self.orders.append(order)
+    def order(self, what: str, *arguments: Any) -> None:
+        if what == DONE:
+            number, error = arguments
+            self.outcomes[number] = error
+        else:
+            self.orders.append((what, *arguments))
 
     @property
     def last(self) -> tuple[Any, ...]:
         return self.orders[-1]
 
 
-class Parent:
-    """A rollout over texts/1, and two workers."""
+Jobs = list[Callable[[], None]]  # that are to be run, and their results handed on
 
-    def __init__(self, directory: Path, artifact: Artifact) -> None:
+
+class Parent:
+    """A rollout over texts/1, and two workers; the first asks for changes.
+
+    Args:
+        jobs: where the rollout's jobs wait; None: they are run at once.
+    """
+
+    def __init__(self, directory: Path, artifact: Artifact, jobs: Jobs | None = None) -> None:
         self.directory, self.artifact = directory, artifact
         publish(directory, "texts", "1", artifact)
         settings = Settings(models=directory)
         self.catalog, self.collectors = Catalog.open(settings), CollectorPool(settings, 2)
         self.collectors.open_all(self.catalog.artifacts())
-        self.rollout = Rollout(self.catalog, self.collectors)
+        later = {} if jobs is None else {"run": lambda job, then: jobs.append(lambda: then(job()))}
+        self.rollout = Rollout(self.catalog, self.collectors, **later)
+        self.asked = 0
         self.workers = [Noting(1), Noting(2)]
         for worker in self.workers:
             self.rollout.joined(as_worker(worker))
@@ -51,10 +66,21 @@ class Parent:
     def turn(self) -> None:
         self.rollout.turn(time.monotonic())
 
+    def ask(self, what: str = LOAD) -> int:
+        self.asked += 1
+        self.rollout.heard[what](as_worker(self.workers[0]), self.asked, "texts")
+        return self.asked
+
     def begin(self) -> int:
-        number = self.rollout.begin_load("texts")
+        number = self.ask()
         self.turn()
         return number
+
+    def is_done(self, number: int) -> bool:
+        """Whether who asked was told the outcome; raises the error that it was."""
+        if (error := self.workers[0].outcomes.get(number)) is not None:
+            raise error
+        return number in self.workers[0].outcomes
 
     def prepared(self, worker: Noting, failures: dict[str, Any] | None = None) -> None:
         what, number, _ = worker.last
@@ -91,40 +117,39 @@ def test_change_counts_when_all_have_prepared_and_is_done_when_all_serve(parent:
     digests = {artifact.manifest.digest for artifact in parent.catalog.artifacts()}
     assert first.last[2] == "texts" and set(first.last[3]) == digests
     parent.served(first)
-    assert parent.rollout.outcome(number) is False
+    assert parent.is_done(number) is False
     parent.served(second)
-    assert parent.rollout.outcome(number) is True and parent.rollout.idle
-    with pytest.raises(Unavailable, match="not known any more"):
-        parent.rollout.outcome(number)
+    assert parent.is_done(number) is True and parent.rollout.idle
+    assert second.outcomes == {}
 
 
 def test_failure_of_one_worker_changes_nothing(parent: Parent):
     parent.publish("2")
     number = parent.begin()
     first, second = parent.workers
-    digest = first.last[2][0][1]
+    digest = first.last[2][0].manifest.digest
     parent.prepared(first)
     parent.prepared(second, {digest: ArtifactError("It does not run.")})
     assert first.last == second.last == (DROP,)
     assert parent.versions == ["1"]
     with pytest.raises(ArtifactError, match="It does not run"):
-        parent.rollout.outcome(number)
+        parent.is_done(number)
 
 
 def test_failure_of_a_lower_version_leaves_that_one_out(parent: Parent):
     parent.publish("2")
     parent.publish("3")
     number = parent.begin()
-    wanted = {path.name: digest for path, digest in parent.workers[0].last[2]}
+    wanted = {artifact.manifest.version: artifact.manifest.digest for artifact in parent.workers[0].last[2]}
     assert wanted.keys() == {"2", "3"}
     for worker in parent.workers:
         parent.prepared(worker, {wanted["2"]: ArtifactError("It does not run.")})
     for worker in parent.workers:
-        assert [path.name for path, _ in worker.last[2]] == ["3"]  # another round
+        assert [artifact.manifest.version for artifact in worker.last[2]] == ["3"]  # another round
         parent.prepared(worker)
     for worker in parent.workers:
         parent.served(worker)
-    assert parent.rollout.outcome(number) is True and parent.versions == ["1", "3"]
+    assert parent.is_done(number) is True and parent.versions == ["1", "3"]
 
 
 def test_worker_that_dies_while_it_prepares_ends_the_change(parent: Parent):
@@ -136,7 +161,7 @@ def test_worker_that_dies_while_it_prepares_ends_the_change(parent: Parent):
     parent.rollout.left(as_worker(second))
     assert first.last == (DROP,) and parent.versions == ["1"]
     with pytest.raises(Unavailable, match="ended while it prepared, nothing was changed"):
-        parent.rollout.outcome(number)
+        parent.is_done(number)
 
 
 def test_worker_that_is_relieved_does_not_matter_and_its_relief_prepares(parent: Parent):
@@ -152,7 +177,7 @@ def test_worker_that_is_relieved_does_not_matter_and_its_relief_prepares(parent:
     assert parent.versions == ["1", "2"] and second.last[0] == PREPARE
     parent.served(first)
     parent.rollout.left(as_worker(relief))  # once it is decided, the next one starts with it
-    assert parent.rollout.outcome(number) is True
+    assert parent.is_done(number) is True
 
 
 def test_answers_about_an_earlier_round_do_not_count(parent: Parent):
@@ -175,17 +200,17 @@ def test_worker_that_takes_too_long_is_not_waited_for(parent: Parent):
     assert parent.rollout.due <= time.monotonic() + PATIENCE
     parent.rollout.turn(time.monotonic() + PATIENCE + 1)
     with pytest.raises(Unavailable, match="Worker 2 is not ready after 120 s, nothing was changed"):
-        parent.rollout.outcome(number)
+        parent.is_done(number)
     number = parent.begin()
     for worker in parent.workers:
         parent.prepared(worker)
     parent.rollout.turn(time.monotonic() + PATIENCE + 1)
-    assert parent.rollout.outcome(number) is True and parent.versions == ["1", "2"]
+    assert parent.is_done(number) is True and parent.versions == ["1", "2"]
 
 
 def test_changes_are_made_one_after_the_other(parent: Parent):
     parent.publish("2")
-    numbers = parent.begin(), parent.rollout.begin_unload("texts"), parent.rollout.begin_unload("texts")
+    numbers = parent.begin(), parent.ask(UNLOAD), parent.ask(UNLOAD)
     parent.turn()
     for worker in parent.workers:
         parent.prepared(worker)
@@ -197,9 +222,9 @@ def test_changes_are_made_one_after_the_other(parent: Parent):
     for worker in parent.workers:
         parent.served(worker)
     parent.turn()
-    assert [parent.rollout.outcome(number) for number in numbers[:2]] == [True, True]
+    assert [parent.is_done(number) for number in numbers[:2]] == [True, True]
     with pytest.raises(UnknownModel, match="'texts' is not loaded, none is"):
-        parent.rollout.outcome(numbers[2])
+        parent.is_done(numbers[2])
 
 
 def test_without_workers_nothing_is_loaded(parent: Parent):
@@ -208,7 +233,7 @@ def test_without_workers_nothing_is_loaded(parent: Parent):
         parent.rollout.left(as_worker(worker))
     number = parent.begin()
     with pytest.raises(Unavailable, match="No worker answers at present"):
-        parent.rollout.outcome(number)
+        parent.is_done(number)
 
 
 def test_defect_concerns_who_asked_alone(
@@ -218,7 +243,7 @@ def test_defect_concerns_who_asked_alone(
     number = parent.begin()
     assert parent.rollout.idle and "ZeroDivisionError" in caplog.text
     with pytest.raises(Unavailable, match="has a defect"):
-        parent.rollout.outcome(number)
+        parent.is_done(number)
 
 
 def test_what_a_worker_cannot_load_at_its_start_is_left_out(parent: Parent):
@@ -233,3 +258,47 @@ def test_what_a_worker_cannot_load_at_its_start_is_left_out(parent: Parent):
     for worker in parent.workers:
         parent.served(worker)
     assert parent.rollout.idle
+
+
+def test_planning_may_take_its_time_elsewhere(tmp_path: Path, text_artifact: Artifact):
+    jobs: Jobs = []
+    parent = Parent(tmp_path, text_artifact, jobs)
+    parent.publish("2")
+    number = parent.begin()
+    parent.ask(UNLOAD)
+    parent.turn()
+    assert [worker.orders for worker in parent.workers] == [[], []] and len(jobs) == 1
+    assert not parent.rollout.idle and parent.rollout.due > time.monotonic()  # nothing to do until it is planned
+    jobs.pop()()
+    for worker in parent.workers:
+        parent.prepared(worker)
+    for worker in parent.workers:
+        parent.served(worker)
+    assert parent.is_done(number) is True and parent.versions == ["1", "2"]
+    parent.turn()
+    collectors_let_go, unload_planned = jobs
+    collectors_let_go()
+    unload_planned()
+    assert all(worker.last[0] == SERVE and worker.last[3] == [] for worker in parent.workers)
+
+
+def test_no_look_at_the_repository_begins_before_the_last_is_over(tmp_path: Path, text_artifact: Artifact):
+    jobs: Jobs = []
+    parent = Parent(tmp_path, text_artifact, jobs)
+    rollout = Rollout(parent.catalog, parent.collectors, 5.0, run=lambda job, then: jobs.append(lambda: then(job())))
+    assert rollout.due == pytest.approx(time.monotonic() + 5.0, abs=1.0)
+    for _ in range(3):
+        rollout.turn(time.monotonic() + 6.0)
+    assert len(jobs) == 1
+    jobs.pop()()
+    assert rollout.due == pytest.approx(time.monotonic() + 5.0, abs=1.0)
+
+
+def test_requester_that_has_ended_keeps_no_change_from_being_made(parent: Parent):
+    parent.publish("2")
+    parent.begin()
+    first, second = parent.workers
+    parent.rollout.leaves(as_worker(first))
+    parent.prepared(second)
+    parent.served(second)
+    assert parent.rollout.idle and parent.versions == ["1", "2"]

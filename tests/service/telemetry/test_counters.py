@@ -143,7 +143,7 @@ def test_clients_that_left_and_defects_are_counted_too(text_engine: Engine, text
     assert traffic.in_flight == 0
 
     with TestClient(app, raise_server_exceptions=False) as client:
-        monkeypatch.setattr(text_engine.collector, "all_layers", lambda _: 1 / 0)
+        monkeypatch.setattr(text_engine.collector, "report", lambda _: 1 / 0)
         assert client.get("/norm-stats").status_code == 500
     assert traffic.requests["/norm-stats", 500] == 1
     tally, _ = traffic.snapshot([])

@@ -73,7 +73,7 @@ def test_nothing_that_a_request_says_is_logged(
     with client_with(text_engine, text_artifact, access_log=True, slow_request=1e-9) as client:
         ask_all_kinds(client)
         monkeypatch.setattr(text_engine.encoder, "run", fail)
-        monkeypatch.setattr(text_engine.collector, "one_layer", fail)
+        monkeypatch.setattr(text_engine.collector, "report", fail)
         ask_all_kinds(client)
     text = written.getvalue()
     assert SECRET not in text

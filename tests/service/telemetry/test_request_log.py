@@ -45,7 +45,7 @@ def test_every_answer_says_its_id(text_engine: Engine, text_artifact: Artifact, 
             assert given.headers.get_list("x-request-id") == ["mine"]
             return client.request(method, path, **more).headers["x-request-id"]
 
-        monkeypatch.setattr(text_engine.collector, "state", lambda _: 1 / 0)
+        monkeypatch.setattr(text_engine.collector, "document", lambda _: 1 / 0)
         made = [ask("POST", "/predict", json={"inputs": "hi"}), ask("POST", "/predict", content=b"{")]
         paths = ("/norm-stats", "/nowhere", "/metrics", "/predict", "/norm-stats/state")
         made += [ask("GET", path) for path in paths]

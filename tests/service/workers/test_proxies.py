@@ -11,13 +11,13 @@ from runtime.errors import AddNormError, InvalidInput, Overloaded, TooLarge, Una
 from runtime.graph.encoder import Encoder
 from service.inference.engine import Engine
 from service.norm_stats.collector import Collector
-from service.norm_stats.interface import WindowQuery
+from service.norm_stats.interface import AllLayers, DropBaseline, MergeableState, OneLayer, TakeBaseline, WindowQuery
 from service.norm_stats.pool import CollectorPool
-from service.repository.rollout import Rollout
+from service.repository.catalog import Catalog
 from service.settings import Settings
 from service.telemetry.aggregator import Aggregator, ProcessCounts
 from service.telemetry.counters import Traffic
-from service.workers.channel import ASK, ASK_LEDGER, ASK_PARENT, COUNT, HAND_IN, SupervisorEnd
+from service.workers.channel import ASK, ASK_AGGREGATOR, ASK_PARENT, COUNT, HAND_IN, SupervisorEnd
 from service.workers.proxies import RemoteCollector, RemoteCountSink
 from tests.helpers import TEXTS, random_sequences
 
@@ -44,22 +44,22 @@ def remote(text_artifact: Artifact) -> Callable[[SupervisorEnd], RemoteCollector
 
 
 @pytest.fixture
-def links() -> Iterator[list[SupervisorEnd]]:
+def channels() -> Iterator[list[SupervisorEnd]]:
     """To two workers."""
-    links = [SupervisorEnd(2) for _ in range(2)]
-    yield links
-    for channel in links:
+    channels = [SupervisorEnd(2) for _ in range(2)]
+    yield channels
+    for channel in channels:
         channel.close()
 
 
 @pytest.fixture
-def ask(collectors: CollectorPool, links: list[SupervisorEnd], remote: Remote) -> Ask:
+def ask(collectors: CollectorPool, channels: list[SupervisorEnd], remote: Remote) -> Ask:
     """Asks as a worker does, while the collector's process answers one question."""
 
     def answer(channel: SupervisorEnd) -> None:
         question = channel.question()
         assert question is not None
-        for each in links:
+        for each in channels:
             each.hand_in(collectors)
         method, of, arguments = question
         channel.answer(collectors.get(of), method, arguments)
@@ -79,50 +79,50 @@ def test_every_worker_answers_for_all(
     text_encoder: Encoder,
     text_artifact: Artifact,
     text_export: Any,
-    links: list[SupervisorEnd],
+    channels: list[SupervisorEnd],
     remote: Remote,
     ask: Ask,
 ):
     sequences = random_sequences(text_export[1], 30)
     here = Collector(text_artifact, Settings(model=text_artifact.path))
-    for start, channel in zip(range(0, 30, 10), (links[0], links[1], links[0]), strict=True):
+    for start, channel in zip(range(0, 30, 10), (channels[0], channels[1], channels[0]), strict=True):
         batch = text_encoder.run(sequences[start : start + 10])
         remote(channel).observe(batch, 0.25)
         here.observe(batch, 0.25)
-    expected = json.loads(here.all_layers(WindowQuery()))
-    for channel in links:
-        found = json.loads(ask(channel, "all_layers", WindowQuery()))
+    expected = json.loads(here.report(AllLayers(WindowQuery())))
+    for channel in channels:
+        found = json.loads(ask(channel, "report", AllLayers(WindowQuery())))
         assert (found["requests"], found["tokens"]) == (30, expected["tokens"])
         for layer, other in zip(found["layers"], expected["layers"], strict=True):
             assert layer["live"]["tokens"] == other["live"]["tokens"]
             assert layer["live"]["mean"] == pytest.approx(other["live"]["mean"])
             assert layer["live"]["variance"] == pytest.approx(other["live"]["variance"])
-        assert json.loads(ask(channel, "state", WindowQuery()))["state"]["requests"] == 30
+        assert json.loads(ask(channel, "report", MergeableState(WindowQuery())))["state"]["requests"] == 30
         layer = expected["layers"][1]
-        one = json.loads(ask(channel, "one_layer", WindowQuery(), layer["name"]))["layer"]
+        one = json.loads(ask(channel, "report", OneLayer(WindowQuery(), layer["name"])))["layer"]
         assert one["live"]["mean"] == pytest.approx(layer["live"]["mean"])
         channel.close_worker_end()
 
 
-def test_errors_come_back_as_they_are(links: list[SupervisorEnd], ask: Ask):
+def test_errors_come_back_as_they_are(channels: list[SupervisorEnd], ask: Ask):
     with pytest.raises(InvalidInput, match="window is 'yesterday'") as caught:
-        ask(links[0], "all_layers", WindowQuery("yesterday"))
+        ask(channels[0], "report", AllLayers(WindowQuery("yesterday")))
     assert caught.value.code == "invalid_window"
     with pytest.raises(UnknownLayer, match="nowhere"):
-        ask(links[1], "one_layer", WindowQuery(), "nowhere")
+        ask(channels[1], "report", OneLayer(WindowQuery(), "nowhere"))
     with pytest.raises(InvalidInput, match="at least 100"):
-        ask(links[1], "take_baseline", WindowQuery())
+        ask(channels[1], "report", TakeBaseline(WindowQuery()))
     with pytest.raises(InvalidInput) as caught:
-        ask(links[1], "drop_baseline")
+        ask(channels[1], "report", DropBaseline())
     assert caught.value.code == "no_live_baseline"
-    assert ask(links[0], "storage") == "memory"
-    for channel in links:
+    assert ask(channels[0], "status").storage == "memory"
+    for channel in channels:
         channel.close_worker_end()
 
 
 def test_defect_of_the_collector_reaches_who_asked_and_stops_nobody(
     collector: Collector,
-    links: list[SupervisorEnd],
+    channels: list[SupervisorEnd],
     remote: Remote,
     ask: Ask,
     monkeypatch: pytest.MonkeyPatch,
@@ -132,14 +132,14 @@ def test_defect_of_the_collector_reaches_who_asked_and_stops_nobody(
         raise ZeroDivisionError("a defect")
 
     with monkeypatch.context() as patch:
-        patch.setattr(collector, "storage", fail)
+        patch.setattr(collector, "status", fail)
         patch.setattr(collector, "observe_deep", fail)
-        remote(links[0])._hand_in("observe_deep", None, 0.0)
+        remote(channels[0])._hand_in("observe_deep", None, 0.0)
         with pytest.raises(RuntimeError, match="the collector has a defect"):
-            ask(links[1], "storage")
+            ask(channels[1], "status")
     assert caplog.text.count("ZeroDivisionError: a defect") == 2
-    assert ask(links[1], "storage") == "memory"
-    for channel in links:
+    assert ask(channels[1], "status").storage == "memory"
+    for channel in channels:
         channel.close_worker_end()
 
 
@@ -152,39 +152,39 @@ def test_worker_without_its_collector_gives_no_uncounted_answer(
     with pytest.raises(Unavailable, match="is gone"):
         remote(channel).observe(batch, 0.0)
     with pytest.raises(Unavailable, match="is gone"):
-        remote(channel).all_layers(WindowQuery())
+        remote(channel).report(AllLayers(WindowQuery()))
     channel.close_worker_end()
 
 
-def test_worker_that_is_gone_asks_nothing(links: list[SupervisorEnd], collectors: CollectorPool):
-    links[0].close_worker_end()
-    assert links[0].question() is None
-    links[0].hand_in(collectors)
-    assert links[0].inbox.ended
-    links[1].close_worker_end()
+def test_worker_that_is_gone_asks_nothing(channels: list[SupervisorEnd], collectors: CollectorPool):
+    channels[0].close_worker_end()
+    assert channels[0].question() is None
+    channels[0].hand_in(collectors)
+    assert channels[0].inbox.ended
+    channels[1].close_worker_end()
 
 
 def test_every_method_that_crosses_over_is_one_of_the_collector():
     for method in (*HAND_IN, *ASK):
         assert callable(getattr(Collector, method)) and callable(getattr(RemoteCollector, method))
-    assert all(callable(getattr(Rollout, method)) for method in ASK_PARENT)
-    for method in (*COUNT, *ASK_LEDGER):
+    assert all(callable(getattr(Catalog, method)) for method in ASK_PARENT)
+    for method in (*COUNT, *ASK_AGGREGATOR):
         assert callable(getattr(ProcessCounts, method)) and callable(getattr(RemoteCountSink, method))
 
 
 def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collectors: CollectorPool, text_engine: Engine):
     aggregator = Aggregator()
-    links = [SupervisorEnd(2, aggregator) for _ in range(2)]
-    for requests, channel in enumerate(links, start=1):
+    channels = [SupervisorEnd(2, aggregator) for _ in range(2)]
+    for requests, channel in enumerate(channels, start=1):
         traffic = Traffic()
         traffic.requests["/predict", 200] += requests
         RemoteCountSink(channel.worker_end).count(*traffic.snapshot([text_engine.batcher]), {})
         channel.hand_in(collectors)
         channel.close_worker_end()
     assert (aggregator.report().total.requests["/predict", 200], aggregator.report().workers) == (3, 2)
-    links[1].close()
+    channels[1].close()
     assert (aggregator.report().total.requests["/predict", 200], aggregator.report().workers) == (3, 1)
-    links[0].close()
+    channels[0].close()
 
 
 def test_worker_learns_that_the_service_stops():

@@ -105,12 +105,35 @@ def test_workers_are_replaced_one_by_one_on_hangup(text_artifact: Artifact):
             connection.close()
 
 
+HEAD = f"POST /predict HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+
+
+def test_relief_that_dies_while_the_old_worker_still_ends_is_replaced(text_artifact: Artifact):
+    with together(text_artifact) as service:
+        connections = service.connect_to_each()
+        for connection in connections.values():  # they keep the old workers from ending
+            connection.sock.sendall(HEAD)
+            assert b"100 Continue" in connection.sock.recv(1000)
+        before = service.workers
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: bool(service.workers - before))
+        (relief,) = service.workers - before
+        wait_until(lambda: bool(service.workers - before - {relief}))  # the next one starts: the first is ready
+        os.kill(relief, signal.SIGKILL)
+        wait_until(lambda: relief not in service.workers)
+        assert before < service.workers
+        for connection in connections.values():
+            connection.sock.sendall(BODY.encode())
+            assert b"200 OK" in connection.sock.recv(1000)
+            connection.close()
+        wait_until(lambda: len(service.workers - before) == 2 and not service.workers & before)
+
+
 def test_accepted_requests_are_answered_and_kept_before_the_end(text_artifact: Artifact, tmp_path: Path):
     with together(text_artifact, "--state", str(tmp_path)) as service:
-        head = f"POST /predict HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {len(BODY)}\r\n\r\n"
         connections = [socket.create_connection(("127.0.0.1", service.port), timeout=20) for _ in range(8)]
         for connection in connections:
-            connection.sendall(head.encode())
+            connection.sendall(HEAD)
             assert b"100 Continue" in connection.recv(1000)
         service.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)

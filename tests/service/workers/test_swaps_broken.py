@@ -78,6 +78,28 @@ def test_workers_that_start_again_serve_what_was_loaded_last(text_artifact: Arti
         answers_everywhere(service, "2")
 
 
+def test_who_waits_is_told_though_all_workers_are_relieved_meanwhile(text_artifact: Artifact, tmp_path: Path):
+    publish(tmp_path, "texts", "1", text_artifact)
+    with swapping(tmp_path) as service:
+        connections = service.connect_to_each()
+        asked, stopped = sorted(connections)
+        os.kill(stopped, signal.SIGSTOP)  # it does not prepare
+        publish(tmp_path, "texts", "2", text_artifact)
+        found: list[tuple[int, Any]] = []
+        thread = threading.Thread(target=lambda: found.append(load(connections[asked], "texts")))
+        thread.start()
+        time.sleep(0.3)
+        assert not found
+        service.process.send_signal(signal.SIGHUP)
+        thread.join(30)
+        assert found == [(200, {})]
+        os.kill(stopped, signal.SIGCONT)
+        wait_until(lambda: len(service.workers) == 2 and not service.workers & connections.keys())
+        answers_everywhere(service, "2")
+        for each in connections.values():
+            each.close()
+
+
 def test_worker_that_is_killed_or_stopped_while_it_prepares_hangs_nothing(text_artifact: Artifact, tmp_path: Path):
     publish(tmp_path, "texts", "1", text_artifact)
     with swapping(tmp_path) as service:

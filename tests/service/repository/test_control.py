@@ -1,5 +1,6 @@
-"""The repository of a service of one process, through its application; test_loading_refusals.py has what it refuses."""
+"""The repository of a service of one process, through its application; test_refusals.py has what it refuses."""
 
+import asyncio
 import json
 import logging
 import shutil
@@ -12,12 +13,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from runtime.errors import ArtifactError, DeviceError
+from runtime.errors import ArtifactError, DeviceError, Unavailable
 from runtime.manifest import CANARY, MODEL
 from service.app import create_app
 from service.inference.engine import Engine
-from service.repository import control
-from service.repository.control import Loader, load_all
+from service.repository.control import LocalParticipant, load_all
 from service.settings import Settings
 from tests.helpers import publish, wrong_canary
 from tests.service.workers.processes import wait_until
@@ -33,13 +33,13 @@ def directory(tmp_path: Path, text_artifact: Artifact, feature_artifact: Artifac
 
 
 @pytest.fixture
-def loader(directory: Path) -> Loader:
+def control(directory: Path) -> LocalParticipant:
     return load_all(Settings(models=directory, device="cpu", workers=1, default_model="texts", watch=0.02))
 
 
 @pytest.fixture
-def client(loader: Loader) -> Iterator[TestClient]:
-    with TestClient(create_app(loader.settings, loader.models, loader)) as client:
+def client(control: LocalParticipant) -> Iterator[TestClient]:
+    with TestClient(create_app(control.settings, control.models, control)) as client:
         yield client
 
 
@@ -70,9 +70,9 @@ def test_everything_there_is_answers(client: TestClient):
 
 
 def test_new_version_takes_over_and_the_oldest_leaves(
-    client: TestClient, loader: Loader, directory: Path, text_artifact: Artifact
+    client: TestClient, control: LocalParticipant, directory: Path, text_artifact: Artifact
 ):
-    loader.catalog.watch = None  # which would load texts by itself once it sees version 3, and let version 1 go
+    control.catalog.watch = None  # which would load texts by itself once it sees version 3, and let version 1 go
     publish(directory, "texts", "3", text_artifact)
     assert load(client, "texts") == (200, {})
     assert version(client) == "3"
@@ -85,16 +85,16 @@ def test_new_version_takes_over_and_the_oldest_leaves(
 
 
 def test_artifact_that_was_exported_anew_takes_its_own_place(
-    loader: Loader, client: TestClient, directory: Path, text_artifact: Artifact
+    control: LocalParticipant, client: TestClient, directory: Path, text_artifact: Artifact
 ):
-    before = loader.models.find("texts", "2"), loader.models.find("texts", "1")
+    before = control.models.find("texts", "2"), control.models.find("texts", "1")
     version(client)
     publish(directory, "texts", "2", text_artifact, {"notes.txt": b"anew"})
     assert load(client, "texts") == (200, {})
-    after = loader.models.find("texts", "2"), loader.models.find("texts", "1")
+    after = control.models.find("texts", "2"), control.models.find("texts", "1")
     assert after[0] is not before[0] and after[1] is before[1]
     assert client.get("/norm-stats").json()["requests"] == 0  # it is another artifact
-    assert load(client, "texts", {}) == (200, {}) and loader.models.find("texts", "2") is after[0]
+    assert load(client, "texts", {}) == (200, {}) and control.models.find("texts", "2") is after[0]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_event_loop_answers_while_a_model_is_loaded(
         return Engine(*arguments)
 
     publish(directory, "texts", "3", text_artifact)
-    monkeypatch.setattr(control, "Engine", slow)
+    monkeypatch.setattr("service.repository.control.Engine", slow)
     loads = threading.Thread(target=load, args=(client, "texts"))
     loads.start()
     assert begun.wait(10)
@@ -171,6 +171,32 @@ def test_event_loop_answers_while_a_model_is_loaded(
     go_on.set()
     loads.join(10)
     assert version(client) == "3"
+
+
+def test_who_waits_when_the_service_stops_is_told(
+    control: LocalParticipant, directory: Path, text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stuck(*_: Any) -> Engine:
+        begun.set()
+        assert go_on.wait(10)
+        raise ArtifactError("It takes too long.")
+
+    async def main() -> None:
+        control.start()
+        asked = asyncio.create_task(control.load("texts"))
+        assert await asyncio.to_thread(begun.wait, 10)
+        closing = asyncio.create_task(control.close())
+        with pytest.raises(Unavailable, match="is stopping"):
+            await asked
+        go_on.set()
+        await closing
+
+    publish(directory, "texts", "3", text_artifact)
+    monkeypatch.setattr("service.repository.control.Engine", stuck)
+    asyncio.run(main())
+    assert control.models.versions("texts") == ["1", "2"]
 
 
 def test_watched_directory_is_followed(
@@ -197,13 +223,13 @@ def test_version_by_its_number_outlasts_what_the_watch_finds(
 def test_start_goes_without_what_does_not_run(directory: Path, text_artifact: Artifact):
     publish(directory, "texts", "3", text_artifact, wrong_canary(text_artifact))
     publish(directory, "alone", "1", text_artifact, wrong_canary(text_artifact))
-    loader = load_all(Settings(models=directory, device="cpu", workers=1))
-    assert [(name, loader.models.versions(name)) for name in loader.models.names()] == [
+    control = load_all(Settings(models=directory, device="cpu", workers=1))
+    assert [(name, control.models.versions(name)) for name in control.models.names()] == [
         ("signals", ["7"]),
         ("texts", ["1", "2"]),
     ]
-    assert loader.models.default.manifest.name == "signals"
-    assert [artifact.files for artifact in loader.catalog.artifacts()] == [{}] * 3  # the sessions have it
+    assert control.models.default.manifest.name == "signals"
+    assert [artifact.files for artifact in control.catalog.artifacts()] == [{}] * 3  # the sessions have it
 
 
 def test_start_without_anything_that_runs_is_refused(tmp_path: Path, text_artifact: Artifact):
