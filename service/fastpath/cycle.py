@@ -12,8 +12,8 @@ from service.batching.batcher import Batcher
 from service.batching.queue import Answer
 from service.http.admission import Admission
 from service.http.errors import failure
-from service.inference.request import Content, Prediction, ServingContext
-from service.telemetry.counters import LEFT, PREDICT, server_timing
+from service.inference.request import Prediction, ServingContext
+from service.telemetry.counters import LEFT, PREDICT, Phases, server_timing
 from service.telemetry.logging import REQUEST_ID
 from service.telemetry.request_log import Headers
 
@@ -89,7 +89,8 @@ class PredictionCycle:
                 self.protocol.admission.check("inference", self.headers)
             if context.models.full:
                 raise context.models.default.batcher.refuse()
-            self.prediction = Prediction(context, b"".join(self.chunks), self)
+            self.prediction = Prediction(context, b"".join(self.chunks))
+            self.prediction.submit(self)
         except Exception as error:
             self.set_exception(error)
 
@@ -107,12 +108,12 @@ class PredictionCycle:
     def set_result(self, answer: Answer) -> None:
         assert self.prediction is not None
         try:
-            content = self.prediction.content(answer)
+            body, phases = self.prediction.finish(answer), self.prediction.phases
         except Exception as error:
             self.set_exception(error)
         else:
-            self._send(200, headers_of(content), content.body)
-            self._note(200, content)
+            self._send(200, headers_of(body, phases), body)
+            self._note(200, phases)
 
     def set_exception(self, error: Exception) -> None:
         REQUEST_ID.set(self.request_id)  # for the log: others have run meanwhile
@@ -135,14 +136,14 @@ class PredictionCycle:
             protocol.transport.close()
         protocol.on_response_complete()
 
-    def _note(self, status: int, content: Content | None) -> None:
+    def _note(self, status: int, phases: Phases | None) -> None:
         request_log = self.protocol.context.request_log
         request_log.traffic.in_flight -= 1
         request_log.traffic.requests[PREDICT, status] += 1
         if request_log.writes:
             REQUEST_ID.set(self.request_id)
             scope = {"method": "POST", "path": PREDICT, "headers": self.headers}
-            request_log.write(scope, PREDICT, status, time.perf_counter() - self.started, content and content.phases)
+            request_log.write(scope, PREDICT, status, time.perf_counter() - self.started, phases)
 
 
 def head(state: ServerState, status: int, headers: bytes) -> bytes:
@@ -150,10 +151,10 @@ def head(state: ServerState, status: int, headers: bytes) -> bytes:
     return STATUS_LINE[status] + lines(state.default_headers) + headers
 
 
-def headers_of(content: Content) -> bytes:
+def headers_of(body: bytes, phases: Phases) -> bytes:
     return b"content-type: application/json\r\ncontent-length: %d\r\nserver-timing: %s\r\n" % (
-        len(content.body),
-        server_timing(content.phases).encode(),
+        len(body),
+        server_timing(phases).encode(),
     )
 
 

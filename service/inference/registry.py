@@ -1,7 +1,6 @@
 """The models that a service answers for, by name and version."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
 
 from runtime.errors import Unavailable, UnknownModel
 from runtime.manifest import version_order
@@ -20,12 +19,8 @@ class ModelRegistry:
         default_name: the default model; where it is not given, the first engine's.
 
     Attributes:
-        default: what answers a request that names no model: the default model's highest version. While that model is
-            not loaded, whatever is asked of it raises Unavailable.
         counted: what was answered with each engine that there ever was.
     """
-
-    default: Engine
 
     def __init__(self, *engines: Engine, default_name: str | None = None) -> None:
         self._engines: dict[str, dict[str, Engine]] = {}
@@ -57,11 +52,26 @@ class ModelRegistry:
         """The versions of a model that answer, lowest first; empty where there are none."""
         return sorted(self._engines.get(name, {}), key=version_order)
 
+    @property
+    def default(self) -> Engine:
+        """What answers a request that names no model: the default model's highest version.
+
+        Raises:
+            Unavailable: that model is not loaded.
+        """
+        if self._default is None:
+            raise Unavailable(
+                f"The default model {self.default_name!r} is not loaded: "
+                f"load it with POST /v2/repository/models/{self.default_name}/load."
+            )
+        return self._default
+
     def find(self, name: str | None = None, version: str | None = None) -> Engine:
         """The engine of a model and version: by default the default model's, and the highest.
 
         Raises:
             UnknownModel: there is none; says which there are.
+            Unavailable: none is named, and the default model is not loaded.
         """
         if name is None:
             if version is None:
@@ -79,7 +89,7 @@ class ModelRegistry:
 
     @property
     def full(self) -> bool:
-        """Whether whatever is asked would be refused; not told where there are several to ask."""
+        """Whether the default engine refuses whatever is asked; not told where there are others to ask."""
         return self._only is not None and self._only.batcher.full
 
     def start(self) -> None:
@@ -93,22 +103,5 @@ class ModelRegistry:
             await engine.close()
 
     def _find_default(self) -> None:
-        engines = list(self)
-        self._only = engines[0] if len(engines) == 1 else None
-        if self.default_name in self._engines:
-            self.default = self.find(self.default_name)
-        else:
-            self.default = cast(Engine, NoEngine(self.default_name))
-
-
-class NoEngine:
-    """Stands where the default engine would: whatever is asked of it raises Unavailable."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        raise Unavailable(
-            f"The default model {self._name!r} is not loaded: "
-            f"load it with POST /v2/repository/models/{self._name}/load."
-        )
+        self._default = self.find(self.default_name) if self.default_name in self._engines else None
+        self._only = self._default if len(list(self)) == 1 else None

@@ -112,7 +112,7 @@ class Tracing:
 
     def _record_phases(self, within: "Context", phases: "Phases", started: float) -> None:
         """One after the other from Unix time `started` on; what the statistics took is the last part of `infer`."""
-        _, parse, tokenize, queue, infer, serialize, stats = phases
+        _, parse, tokenize, queue, infer, serialize, _, stats = phases
         at = started
         for name, seconds in (
             ("parse", parse),

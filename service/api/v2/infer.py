@@ -19,7 +19,7 @@ from service.http.bodies import announces_more, read_body
 from service.http.errors import answered
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.inference.request import run_counted
+from service.inference.request import Inference, run
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -86,17 +86,38 @@ class InferMiddleware:
         if announces_more(headers, self.max_bytes):
             raise TooLarge(self.max_bytes)
         body = await read_body(receive, self.max_bytes)
+        return await run(OIPInference(engine, body, headers, self.max_bytes), receive)
+
+
+class OIPInference(Inference[Reply]):
+    """An inference request of the Open Inference Protocol.
+
+    Args:
+        headers: its HTTP headers, names in small letters.
+        max_bytes: most bytes that its body may inflate to.
+
+    Raises:
+        AddNormError, ValidationError: it cannot be understood, or asks for what there is not.
+    """
+
+    __slots__ = ("call", "headers", "outputs")
+
+    def __init__(self, engine: Engine, body: bytes, headers: Mapping[bytes, bytes], max_bytes: int) -> None:
         started = time.perf_counter()
-        call = read_call(engine, body, headers, self.max_bytes)
-        outputs = wanted(call.request)
+        self.headers = headers
+        self.call = read_call(engine, body, headers, max_bytes)
+        self.outputs = wanted(self.call.request)
+        super().__init__(engine, started, self.call.timeout)
 
-        def read() -> list[EncodedInput]:
-            return encode(engine, call.request.inputs, call.binary)
+    @property
+    def inputs_name(self) -> str:
+        return main_input(self.engine)
 
-        def write(encoded: list[EncodedInput], batch: EncodedBatch) -> Reply:
-            return packed(*answer_of(engine, call, outputs, encoded, batch), headers)
+    def encode(self) -> list[EncodedInput]:
+        return encode(self.engine, self.call.request.inputs, self.call.binary)
 
-        return await run_counted(engine, main_input(engine), started, read, write, receive, call.timeout)
+    def write(self, batch: EncodedBatch) -> Reply:
+        return packed(*answer_of(self.engine, self.call, self.outputs, self.encoded, batch), self.headers)
 
 
 def target_of(path: str) -> Target | None:
