@@ -13,9 +13,8 @@ from service.batching.queue import Answer
 from service.http.admission import Admission
 from service.http.errors import failure
 from service.inference.request import Prediction, ServingContext
-from service.telemetry.counters import LEFT, PREDICT, Phases, server_timing
+from service.telemetry.counters import LEFT, PREDICT, Headers, Phases, server_timing
 from service.telemetry.logging import REQUEST_ID
-from service.telemetry.request_log import Headers
 
 
 class Connection(Protocol):
@@ -66,9 +65,7 @@ class PredictionCycle:
         self.chunks: list[bytes] = []
         self.size = 0
         self.prediction: Prediction | None = None
-        request_log = protocol.context.request_log
-        self.request_id = request_log.identify(headers)
-        request_log.traffic.in_flight += 1
+        self.request_id = protocol.context.request_log.begin(headers)
 
     def take(self, chunk: bytes) -> None:
         """Holds a part of the body, up to the size that is allowed."""
@@ -100,7 +97,7 @@ class PredictionCycle:
             self.disconnected = self.response_complete = True
             if self.prediction is not None:
                 self.prediction.abandon()
-            self._note(LEFT, None)
+            self._end(LEFT)
 
     def done(self) -> bool:
         return self.response_complete
@@ -113,7 +110,7 @@ class PredictionCycle:
             self.set_exception(error)
         else:
             self._send(200, headers_of(body, phases), body)
-            self._note(200, phases)
+            self._end(200, phases)
 
     def set_exception(self, error: Exception) -> None:
         REQUEST_ID.set(self.request_id)  # for the log: others have run meanwhile
@@ -121,7 +118,7 @@ class PredictionCycle:
             self.prediction.fail()
         response = failure(error, PREDICT, PREDICT)
         self._send(response.status_code, lines(response.raw_headers), bytes(response.body))
-        self._note(response.status_code, None)
+        self._end(response.status_code)
 
     def _send(self, status: int, headers: bytes, body: bytes) -> None:
         protocol = self.protocol
@@ -136,14 +133,10 @@ class PredictionCycle:
             protocol.transport.close()
         protocol.on_response_complete()
 
-    def _note(self, status: int, phases: Phases | None) -> None:
-        request_log = self.protocol.context.request_log
-        request_log.traffic.in_flight -= 1
-        request_log.traffic.requests[PREDICT, status] += 1
-        if request_log.writes:
-            REQUEST_ID.set(self.request_id)
-            scope = {"method": "POST", "path": PREDICT, "headers": self.headers}
-            request_log.write(scope, PREDICT, status, time.perf_counter() - self.started, phases)
+    def _end(self, status: int, phases: Phases | None = None) -> None:
+        self.protocol.context.request_log.end(
+            self.request_id, "POST", self.headers, PREDICT, status, self.started, phases
+        )
 
 
 def head(state: ServerState, status: int, headers: bytes) -> bytes:

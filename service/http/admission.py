@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runtime.errors import AddNormError, Overloaded, SettingError, Unauthorized
 from service.http.errors import domain_response
 from service.settings import Settings
-from service.telemetry.counters import Traffic
+from service.telemetry.counters import Headers, Traffic
 
 Subject = Literal["inference", "reads", "metrics", "health", "public"]
 
@@ -29,8 +29,6 @@ PREFIXES: tuple[tuple[str, Subject], ...] = (
 
 BEARER = b"bearer "
 NEEDED = "This needs an API key: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
-
-Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)

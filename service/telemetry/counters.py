@@ -38,6 +38,8 @@ REASONS = {
 }
 STATM = Path("/proc/self/statm")
 
+Headers = list[tuple[bytes, bytes]]  # of a request or a response, as ASGI has them: names in small letters
+
 
 class Phases(NamedTuple):
     """When an answered request began (`time.perf_counter`), and how long its phases took: seconds.

@@ -20,8 +20,7 @@ from service.http.errors import answered
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.inference.request import Inference, run
-
-Headers = list[tuple[bytes, bytes]]
+from service.telemetry.counters import Headers
 
 
 class Target(NamedTuple):

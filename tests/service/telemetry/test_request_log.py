@@ -18,7 +18,7 @@ from tests.conftest import settings_for
 @pytest.mark.parametrize("name", [b"a", b"4bf92f3577b34da6a3ce929d0e0e4736", b"A-z_0.9:/+=@", b"x" * 128])
 def test_sane_ids_are_taken_over(name: bytes):
     token = REQUEST_ID.set(b"")
-    assert RequestLog(Settings()).identify([(b"host", b"a"), (b"x-request-id", name)]) == name
+    assert RequestLog(Settings()).begin([(b"host", b"a"), (b"x-request-id", name)]) == name
     assert REQUEST_ID.get() == name
     REQUEST_ID.reset(token)
 
@@ -28,9 +28,9 @@ def test_other_ids_are_replaced_by_new_ones(name: bytes):
     token = REQUEST_ID.set(b"")
     request_log = RequestLog(Settings())
     ids = {
-        request_log.identify([(b"x-request-id", name)]),
-        request_log.identify([]),
-        RequestLog(Settings()).identify([]),
+        request_log.begin([(b"x-request-id", name)]),
+        request_log.begin([]),
+        RequestLog(Settings()).begin([]),
     }
     assert len(ids) == 3 and name not in ids
     REQUEST_ID.reset(token)
