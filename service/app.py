@@ -66,7 +66,7 @@ def create_app(
     _add_middleware(app, settings, context, Admission.of(settings, keys, reporter.request_log.traffic))
     add_inference(app, models, context)
     add_statistics(app, models, keys)
-    add_embeddings(app, models, settings)
+    add_embeddings(app, models)
     add_oip(app, models, settings, reporter)
     add_repository(app, control, keys)
     add_health(app, models, reporter.sink)

@@ -61,9 +61,7 @@ def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) 
         )
 
 
-async def respond(
-    path: str, understand: Callable[[bytes], Inference[bytes]], receive: Receive, max_bytes: int
-) -> Response:
+async def respond(path: str, understand: Callable[[bytes], Inference[bytes]], receive: Receive) -> Response:
     """The response to a request to `path` that is answered with JSON.
 
     Args:
@@ -74,14 +72,14 @@ async def respond(
     """
 
     async def work() -> bytes:
-        return await run(understand(await read_body(receive, max_bytes)), receive)
+        return await run(understand(await read_body(receive)), receive)
 
     answer = await answered(work(), path, path)
     return answer if isinstance(answer, Response) else JSONBytes(answer)
 
 
 async def _predict(context: ServingContext, receive: Receive) -> tuple[bytes, Phases]:
-    prediction = Prediction(context, await read_body(receive, context.max_bytes))
+    prediction = Prediction(context, await read_body(receive))
     return await run(prediction, receive), prediction.phases
 
 

@@ -25,7 +25,6 @@ from service.inference.request import Inference
 from service.inference.results import unit
 from service.schemas.base import Body
 from service.schemas.inference import EmbedRequest, EmbedResponse
-from service.settings import Settings
 
 MISSING: Responses = {404: {"model": OpenAIErrorBody, "description": "No such model or version"}}
 OPENAI: Responses = {status: answer | {"model": OpenAIErrorBody} for status, answer in INFERENCE.items()} | MISSING
@@ -47,9 +46,7 @@ Input = Annotated[
 ]
 
 
-def add_embeddings(app: FastAPI, models: ModelRegistry, settings: Settings) -> None:
-    max_bytes = settings.max_body_bytes
-
+def add_embeddings(app: FastAPI, models: ModelRegistry) -> None:
     @app.post(
         "/embed",
         responses=INFERENCE | UNKNOWN_MODEL,
@@ -58,7 +55,7 @@ def add_embeddings(app: FastAPI, models: ModelRegistry, settings: Settings) -> N
     )
     async def embed_inputs(request: Request) -> Response:
         """The embedding of every input, of length 1. The body is read as JSON, whatever its Content-Type."""
-        return await respond("/embed", partial(Embedding, models), request.receive, max_bytes)
+        return await respond("/embed", partial(Embedding, models), request.receive)
 
     @app.post(
         "/v1/embeddings",
@@ -68,7 +65,7 @@ def add_embeddings(app: FastAPI, models: ModelRegistry, settings: Settings) -> N
     )
     async def v1_embeddings(request: Request) -> Response:
         """Embeddings of length 1, as OpenAI's clients ask for them."""
-        return await respond("/v1/embeddings", partial(OpenAIInference, models), request.receive, max_bytes)
+        return await respond("/v1/embeddings", partial(OpenAIInference, models), request.receive)
 
     @app.get("/v1/models")
     async def v1_models() -> ModelsResponse:

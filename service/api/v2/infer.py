@@ -9,13 +9,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime.errors import TooLarge
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput
 from service.api.v2.inputs import encode, main_input
 from service.api.v2.outputs import Wanted, wanted, written
 from service.api.v2.request import COMPRESS, HEADER, WORTH_IT, Call, chosen, read_call
-from service.http.bodies import announces_more, read_body
+from service.http.bodies import read_body
 from service.http.errors import answered
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
@@ -49,7 +48,7 @@ class InferMiddleware:
 
     Args:
         app: the application that has all other routes.
-        max_bytes: largest body, compressed or not.
+        max_bytes: most bytes that a body may inflate to.
     """
 
     def __init__(self, app: ASGIApp, models: ModelRegistry, max_bytes: int) -> None:
@@ -82,10 +81,7 @@ class InferMiddleware:
 
     async def answer(self, target: Target, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
         engine = self.models.find(*target)
-        if announces_more(headers, self.max_bytes):
-            raise TooLarge(self.max_bytes)
-        body = await read_body(receive, self.max_bytes)
-        return await run(OIPInference(engine, body, headers, self.max_bytes), receive)
+        return await run(OIPInference(engine, await read_body(receive), headers, self.max_bytes), receive)
 
 
 class OIPInference(Inference[Reply]):
