@@ -114,6 +114,15 @@ def test_unknown_model_is_refused_before_the_stream_begins(client: TestClient, n
     assert "there is " in response.json()["error"]
 
 
+def test_page_may_wait_for_the_default_model(text_artifact: Artifact):
+    models = ModelRegistry(default_name="texts")
+    feed = make_feed(models, Aggregator().open())
+    feed.close()  # so that the stream ends
+    with TestClient(create_app(Settings(model=text_artifact.path), models, feed=feed)) as client:
+        assert client.get("/events").status_code == 200
+        assert client.get("/events", params={"model": "texts"}).status_code == 404
+
+
 def test_summary_says_what_norm_stats_says(client: TestClient, text_engine: Engine):
     for start in range(0, len(TEXTS), 8):
         client.post("/predict", json={"inputs": TEXTS[start : start + 8]}).raise_for_status()
