@@ -1,54 +1,28 @@
 """Predictions, and what answers them."""
 
-import asyncio
 import time
+from collections.abc import Callable
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput
-from service.batching.queue import Answer
 from service.http.bodies import JSONBytes, read_body
 from service.http.errors import answered
 from service.http.openapi import INFERENCE, NOT_LOADED, SERVER_TIMING, UNKNOWN_MODEL, ModelName, ModelVersion, json_body
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.inference.request import CancelOnDisconnect, Content, Prediction, ServingContext, run_counted
+from service.inference.request import Inference, Prediction, ServingContext, run
 from service.inference.results import unit
 from service.schemas.inference import EmbedRequest, PredictRequest, PredictResponse
 from service.schemas.models import ModelResponse, PlanInUse
-from service.telemetry.counters import PREDICT, server_timing
+from service.telemetry.counters import PREDICT, Phases, server_timing
 from service.telemetry.request_log import PHASES
 
 EXAMPLE = {"inputs": ["what is my balance", "will it rain"], "top_k": 2, "norm_stats": True}
-
-
-async def respond(context: ServingContext, receive: Receive) -> Content | Response:
-    """The answer to the request whose body `receive` gives, or the response that says why there is none.
-
-    Raises:
-        ClientDisconnect: the client left before.
-    """
-    return await answered(_content(context, receive), PREDICT, PREDICT)
-
-
-async def _content(context: ServingContext, receive: Receive) -> Content:
-    body = await read_body(receive, context.max_bytes)
-    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    prediction = Prediction(context, body, answer)
-    try:
-        async with CancelOnDisconnect(receive):
-            return prediction.content(await answer)
-    except (ClientDisconnect, asyncio.CancelledError):
-        prediction.abandon()
-        raise
-    except Exception:
-        prediction.fail()
-        raise
 
 
 def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) -> None:
@@ -63,11 +37,12 @@ def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) 
 
         `Server-Timing` says where the time went: parse, tokenize, queue, infer and serialize.
         """
-        answer = await respond(context, request.receive)
+        answer = await answered(_predict(context, request.receive), PREDICT, PREDICT)
         if isinstance(answer, Response):
             return answer
-        request.scope[PHASES] = answer.phases
-        return JSONBytes(answer.body, headers={"Server-Timing": server_timing(answer.phases)})
+        body, phases = answer
+        request.scope[PHASES] = phases
+        return JSONBytes(body, headers={"Server-Timing": server_timing(phases)})
 
     @app.get("/model", responses=UNKNOWN_MODEL | NOT_LOADED)
     async def model(name: ModelName = None, version: ModelVersion = None) -> ModelResponse:
@@ -86,28 +61,53 @@ def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) 
         )
 
 
-async def embed(models: ModelRegistry, receive: Receive, max_bytes: int) -> bytes:
-    """Answers POST /embed with JSON.
+async def respond(path: str, understand: Callable[[bytes], Inference[bytes]], receive: Receive) -> Response:
+    """The response to a request to `path` that is answered with JSON.
 
-    Raises: as `service.http.errors.run_counted`; TooLarge, ValidationError.
+    Args:
+        understand: makes the request of its body.
+
+    Raises:
+        ClientDisconnect: the client left before.
     """
-    body = await read_body(receive, max_bytes)
-    started = time.perf_counter()
-    request = EmbedRequest.model_validate_json(body)
-    engine = models.find(request.model, request.version)
 
-    def encode() -> list[EncodedInput]:
-        return engine.encode(request.inputs)
+    async def work() -> bytes:
+        return await run(understand(await read_body(receive)), receive)
 
-    def write(encoded: list[EncodedInput], batch: EncodedBatch) -> bytes:
-        vectors = unit(batch.embedding) if request.normalize else batch.embedding
+    answer = await answered(work(), path, path)
+    return answer if isinstance(answer, Response) else JSONBytes(answer)
+
+
+async def _predict(context: ServingContext, receive: Receive) -> tuple[bytes, Phases]:
+    prediction = Prediction(context, await read_body(receive))
+    return await run(prediction, receive), prediction.phases
+
+
+class Embedding(Inference[bytes]):
+    """A request to /embed, which is answered with JSON.
+
+    Raises:
+        ValidationError: the body is not an EmbedRequest.
+        AddNormError: it cannot be answered.
+    """
+
+    __slots__ = ("request",)
+
+    def __init__(self, models: ModelRegistry, body: bytes) -> None:
+        started = time.perf_counter()
+        self.request = request = EmbedRequest.model_validate_json(body)
+        super().__init__(models.find(request.model, request.version), started, request.timeout)
+
+    def encode(self) -> list[EncodedInput]:
+        return self.engine.encode(self.request.inputs)
+
+    def write(self, batch: EncodedBatch) -> bytes:
+        vectors = unit(batch.embedding) if self.request.normalize else batch.embedding
         rows = [
             {"embedding": vector, "tokens": len(item.tokens), "truncated": item.truncated}
-            for vector, item in zip(vectors.tolist(), encoded, strict=True)
+            for vector, item in zip(vectors.tolist(), self.encoded, strict=True)
         ]
-        return to_json(engine.identity | {"embeddings": rows})
-
-    return await run_counted(engine, "inputs", started, encode, write, receive, request.timeout)
+        return to_json(self.engine.identity | {"embeddings": rows})
 
 
 def identity(engine: Engine) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import time
 from base64 import b64encode
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,22 +12,19 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 from pydantic import Field, WithJsonSchema
 from pydantic_core import to_json
-from starlette.types import Receive
 
 from runtime.errors import InvalidInput, UnknownModel
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput, TextEncoder, describe
-from service.api.inference import embed
-from service.http.bodies import JSONBytes, read_body
-from service.http.errors import OpenAIErrorBody, answered
+from service.api.inference import Embedding, respond
+from service.http.errors import OpenAIErrorBody
 from service.http.openapi import INFERENCE, UNKNOWN_MODEL, Responses, json_body
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.inference.request import run_counted
+from service.inference.request import Inference
 from service.inference.results import unit
 from service.schemas.base import Body
 from service.schemas.inference import EmbedRequest, EmbedResponse
-from service.settings import Settings
 
 MISSING: Responses = {404: {"model": OpenAIErrorBody, "description": "No such model or version"}}
 OPENAI: Responses = {status: answer | {"model": OpenAIErrorBody} for status, answer in INFERENCE.items()} | MISSING
@@ -48,9 +46,7 @@ Input = Annotated[
 ]
 
 
-def add_embeddings(app: FastAPI, models: ModelRegistry, settings: Settings) -> None:
-    max_bytes = settings.max_body_bytes
-
+def add_embeddings(app: FastAPI, models: ModelRegistry) -> None:
     @app.post(
         "/embed",
         responses=INFERENCE | UNKNOWN_MODEL,
@@ -59,7 +55,7 @@ def add_embeddings(app: FastAPI, models: ModelRegistry, settings: Settings) -> N
     )
     async def embed_inputs(request: Request) -> Response:
         """The embedding of every input, of length 1. The body is read as JSON, whatever its Content-Type."""
-        return as_response(await answered(embed(models, request.receive, max_bytes), "/embed", "/embed"))
+        return await respond("/embed", partial(Embedding, models), request.receive)
 
     @app.post(
         "/v1/embeddings",
@@ -69,8 +65,7 @@ def add_embeddings(app: FastAPI, models: ModelRegistry, settings: Settings) -> N
     )
     async def v1_embeddings(request: Request) -> Response:
         """Embeddings of length 1, as OpenAI's clients ask for them."""
-        work = openai_embeddings(models, request.receive, max_bytes)
-        return as_response(await answered(work, "/v1/embeddings", "/v1/embeddings"))
+        return await respond("/v1/embeddings", partial(OpenAIInference, models), request.receive)
 
     @app.get("/v1/models")
     async def v1_models() -> ModelsResponse:
@@ -81,10 +76,6 @@ def add_embeddings(app: FastAPI, models: ModelRegistry, settings: Settings) -> N
     async def v1_model(model: str) -> OpenAIModel:
         """One of them."""
         return described(model, find_id(models, model))
-
-
-def as_response(answer: bytes | Response) -> Response:
-    return answer if isinstance(answer, Response) else JSONBytes(answer)
 
 
 class OpenAIModel(Body):
@@ -99,37 +90,49 @@ def described(name: str, engine: Engine) -> OpenAIModel:
     return OpenAIModel(id=name, created=int(datetime.fromisoformat(engine.manifest.created).timestamp()))
 
 
-async def openai_embeddings(models: ModelRegistry, receive: Receive, max_bytes: int) -> bytes:
-    """Answers POST /v1/embeddings with JSON.
+class OpenAIInference(Inference[bytes]):
+    """A request to /v1/embeddings, which is answered with JSON.
 
-    Raises: as `embed`.
+    Raises:
+        ValidationError: the body is not an EmbeddingsRequest.
+        AddNormError: it cannot be answered.
     """
-    body = await read_body(receive, max_bytes)
-    started = time.perf_counter()
-    request = EmbeddingsRequest.model_validate_json(body)
-    engine = find_id(models, request.model)
-    width = engine.manifest.d_model
-    if request.dimensions not in (None, width):
-        raise InvalidInput(
-            "invalid_dimensions",
-            f"dimensions is {request.dimensions}, expected {width}: the embeddings of {request.model} cannot be cut.",
-        )
 
-    def write(encoded: list[EncodedInput], batch: EncodedBatch) -> bytes:
+    __slots__ = ("request",)
+
+    def __init__(self, models: ModelRegistry, body: bytes) -> None:
+        started = time.perf_counter()
+        self.request = request = EmbeddingsRequest.model_validate_json(body)
+        engine = find_id(models, request.model)
+        width = engine.manifest.d_model
+        if request.dimensions not in (None, width):
+            raise InvalidInput(
+                "invalid_dimensions",
+                f"dimensions is {request.dimensions}, expected {width}: "
+                f"the embeddings of {request.model} cannot be cut.",
+            )
+        super().__init__(engine, started, None)
+
+    @property
+    def inputs_name(self) -> str:
+        return "input"
+
+    def encode(self) -> list[EncodedInput]:
+        return encode_openai(self.engine, self.request.input)
+
+    def write(self, batch: EncodedBatch) -> bytes:
         vectors = unit(batch.embedding)
-        is_text = request.encoding_format == "base64"
+        is_text = self.request.encoding_format == "base64"
         values: list[Any] = [b64encode(row).decode() for row in vectors] if is_text else vectors.tolist()
-        tokens = sum([len(item.tokens) for item in encoded])
+        tokens = sum([len(item.tokens) for item in self.encoded])
         return to_json(
             {
                 "object": "list",
                 "data": [{"object": "embedding", "index": i, "embedding": value} for i, value in enumerate(values)],
-                "model": request.model,
+                "model": self.request.model,
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             }
         )
-
-    return await run_counted(engine, "input", started, lambda: encode_openai(engine, request.input), write, receive)
 
 
 def encode_openai(engine: Engine, value: Any) -> list[EncodedInput]:

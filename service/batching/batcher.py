@@ -55,19 +55,6 @@ class Batcher:
         self.executor: Executor = ThreadExecutor() if offload else LoopExecutor()
         self.queue_limit = QueueLimit(max_queue_tokens, clock)
 
-    async def submit(self, sequences: Sequence[Tokens], timeout: float | None = None) -> Answer:
-        """Answers for R >= 1 sequences, however they were batched. Cancelling it drops what has not run.
-
-        Raises: as `admit`, and DeadlineExceeded where the time was up.
-        """
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = self.admit(sequences, answer, timeout)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            self.abandon(request)
-            raise
-
     def admit(self, sequences: Sequence[Tokens], answer: Receiver, timeout: float | None = None) -> Request:
         """Lets R >= 1 sequences wait for their answer, which `answer` gets in the event loop.
 

@@ -12,10 +12,9 @@ from service.batching.batcher import Batcher
 from service.batching.queue import Answer
 from service.http.admission import Admission
 from service.http.errors import failure
-from service.inference.request import Content, Prediction, ServingContext
-from service.telemetry.counters import LEFT, PREDICT, server_timing
+from service.inference.request import Prediction, ServingContext
+from service.telemetry.counters import LEFT, PREDICT, Headers, Phases, server_timing
 from service.telemetry.logging import REQUEST_ID
-from service.telemetry.request_log import Headers
 
 
 class Connection(Protocol):
@@ -66,9 +65,7 @@ class PredictionCycle:
         self.chunks: list[bytes] = []
         self.size = 0
         self.prediction: Prediction | None = None
-        request_log = protocol.context.request_log
-        self.request_id = request_log.identify(headers)
-        request_log.traffic.in_flight += 1
+        self.request_id = protocol.context.request_log.begin(headers)
 
     def take(self, chunk: bytes) -> None:
         """Holds a part of the body, up to the size that is allowed."""
@@ -89,7 +86,8 @@ class PredictionCycle:
                 self.protocol.admission.check("inference", self.headers)
             if context.models.full:
                 raise context.models.default.batcher.refuse()
-            self.prediction = Prediction(context, b"".join(self.chunks), self)
+            self.prediction = Prediction(context, b"".join(self.chunks))
+            self.prediction.submit(self)
         except Exception as error:
             self.set_exception(error)
 
@@ -99,7 +97,7 @@ class PredictionCycle:
             self.disconnected = self.response_complete = True
             if self.prediction is not None:
                 self.prediction.abandon()
-            self._note(LEFT, None)
+            self._end(LEFT)
 
     def done(self) -> bool:
         return self.response_complete
@@ -107,12 +105,12 @@ class PredictionCycle:
     def set_result(self, answer: Answer) -> None:
         assert self.prediction is not None
         try:
-            content = self.prediction.content(answer)
+            body, phases = self.prediction.finish(answer), self.prediction.phases
         except Exception as error:
             self.set_exception(error)
         else:
-            self._send(200, headers_of(content), content.body)
-            self._note(200, content)
+            self._send(200, headers_of(body, phases), body)
+            self._end(200, phases)
 
     def set_exception(self, error: Exception) -> None:
         REQUEST_ID.set(self.request_id)  # for the log: others have run meanwhile
@@ -120,7 +118,7 @@ class PredictionCycle:
             self.prediction.fail()
         response = failure(error, PREDICT, PREDICT)
         self._send(response.status_code, lines(response.raw_headers), bytes(response.body))
-        self._note(response.status_code, None)
+        self._end(response.status_code)
 
     def _send(self, status: int, headers: bytes, body: bytes) -> None:
         protocol = self.protocol
@@ -135,14 +133,10 @@ class PredictionCycle:
             protocol.transport.close()
         protocol.on_response_complete()
 
-    def _note(self, status: int, content: Content | None) -> None:
-        request_log = self.protocol.context.request_log
-        request_log.traffic.in_flight -= 1
-        request_log.traffic.requests[PREDICT, status] += 1
-        if request_log.writes:
-            REQUEST_ID.set(self.request_id)
-            scope = {"method": "POST", "path": PREDICT, "headers": self.headers}
-            request_log.write(scope, PREDICT, status, time.perf_counter() - self.started, content and content.phases)
+    def _end(self, status: int, phases: Phases | None = None) -> None:
+        self.protocol.context.request_log.end(
+            self.request_id, "POST", self.headers, PREDICT, status, self.started, phases
+        )
 
 
 def head(state: ServerState, status: int, headers: bytes) -> bytes:
@@ -150,10 +144,10 @@ def head(state: ServerState, status: int, headers: bytes) -> bytes:
     return STATUS_LINE[status] + lines(state.default_headers) + headers
 
 
-def headers_of(content: Content) -> bytes:
+def headers_of(body: bytes, phases: Phases) -> bytes:
     return b"content-type: application/json\r\ncontent-length: %d\r\nserver-timing: %s\r\n" % (
-        len(content.body),
-        server_timing(content.phases).encode(),
+        len(body),
+        server_timing(phases).encode(),
     )
 
 

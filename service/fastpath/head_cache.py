@@ -5,7 +5,8 @@ What the parser made of them once, it would make of them again: they need not pa
 
 from typing import NamedTuple
 
-from service.telemetry.request_log import REQUEST_ID_HEADER, Headers
+from service.telemetry.counters import Headers
+from service.telemetry.request_log import REQUEST_ID_HEADER
 
 START = b"POST /predict HTTP/1.1\r\n"
 END = b"\r\n\r\n"

@@ -55,6 +55,7 @@ STATUS: dict[type[AddNormError], HTTPStatus] = {
 }
 STATUS_BY_CODE = {
     "no_live_baseline": HTTPStatus.CONFLICT,
+    "too_many_followers": HTTPStatus.SERVICE_UNAVAILABLE,
     "too_many_rows": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 

@@ -16,9 +16,8 @@ from runtime.graph.packing import Tokens
 from runtime.options import Device
 from runtime.statistics.deep import DeepSampler
 from service.batching.batcher import Batcher
-from service.batching.queue import Answer, Receiver, Request
+from service.batching.queue import Receiver, Request
 from service.cpus import share_cpus
-from service.inference.results import check_finite
 from service.norm_stats.collector import Collector
 from service.norm_stats.interface import Statistics
 from service.settings import Settings
@@ -86,24 +85,13 @@ class Engine:
         """Lets R >= 1 encoded inputs run with whatever else waits; rows of the answer's batch are in their order.
 
         Args:
-            receiver: gets the answer; `service.inference.results.predictions` says whether it can be used.
+            receiver: gets the answer, which `service.inference.results.check_finite` is to look at.
             timeout: seconds after which no answer is wanted; the service's own limit where it is not given.
 
         Raises:
             Unavailable, Overloaded: it cannot be answered now.
         """
         return self.batcher.admit([item.tokens for item in encoded], receiver, timeout or self.timeout)
-
-    async def infer(self, encoded: list[EncodedInput], timeout: float | None = None) -> Answer:
-        """The same for who can wait.
-
-        Raises:
-            InvalidInput: an input overflows the model; says which.
-            Unavailable, Overloaded, DeadlineExceeded: it cannot be answered now, or in time.
-        """
-        answer = await self.batcher.submit([item.tokens for item in encoded], timeout or self.timeout)
-        check_finite(answer.batch)
-        return answer
 
     def as_list(self, inputs: Any) -> list[Any]:
         """What a client sent as a list of 1 to max_rows inputs, or raises InvalidInput."""

@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
@@ -17,21 +17,14 @@ from runtime.graph.inputs import EncodedInput
 from service.batching.queue import Answer, Receiver
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.inference.results import predictions
+from service.inference.results import check_finite, predictions
 from service.schemas.inference import PredictRequest
-from service.telemetry.counters import Phases
+from service.telemetry.counters import Phases, Traffic
 from service.telemetry.request_log import RequestLog
 
 T = TypeVar("T")
 
 WATCH_AFTER = 0.02  # seconds a request waits before its connection is watched: shorter waits are not worth a task
-
-
-class Content(NamedTuple):
-    """A prediction's answer: JSON, and where its time went."""
-
-    body: bytes
-    phases: Phases
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,93 +41,130 @@ class ServingContext:
     request_log: RequestLog
 
 
-class Prediction:
-    """A request that waits for its rows to run.
+class Inference(ABC, Generic[T]):
+    """A request that was understood: it is submitted, and then finished, failed or abandoned, each of which counts it.
+
+    A subclass knows what its client sent and how the answer is written.
+
+    Args:
+        started: when its body was there (`time.perf_counter`).
+        timeout: seconds after which no answer is wanted; the service's own limit where it is not given.
+
+    Attributes:
+        encoded: the inputs, once it is submitted.
+        phases: where its time went, once it is finished.
+        traffic: where its phases are counted; those of predictions are.
+    """
+
+    __slots__ = ("encoded", "engine", "parse", "phases", "started", "timeout", "tokenize", "traffic", "waiting")
+
+    def __init__(self, engine: Engine, started: float, timeout: float | None, traffic: Traffic | None = None) -> None:
+        self.engine, self.started, self.timeout, self.traffic = engine, started, timeout, traffic
+        self.parse = time.perf_counter() - started
+
+    @property
+    def inputs_name(self) -> str:
+        """What its client calls the inputs."""
+        return "inputs"
+
+    @abstractmethod
+    def encode(self) -> list[EncodedInput]:
+        """What its client sent, ready to run."""
+
+    @abstractmethod
+    def write(self, batch: EncodedBatch) -> T:
+        """The answer, of finite numbers."""
+
+    def submit(self, receiver: Receiver) -> None:
+        """Encodes the inputs and lets them run; `receiver` gets the batcher's answer.
+
+        Raises:
+            AddNormError: it cannot be answered.
+        """
+        self.encoded = self.encode()
+        self.tokenize = time.perf_counter() - self.started - self.parse
+        self.waiting = self.engine.submit(self.encoded, receiver, self.timeout)
+
+    def finish(self, answer: Answer) -> T:
+        """What its client reads.
+
+        Raises:
+            InvalidInput: an input overflows the model.
+        """
+        ran = time.perf_counter()
+        batch, queue, infer = answer
+        check_finite(batch)
+        written = self.write(batch)
+        ended = time.perf_counter()
+        started, parse, tokenize = self.started, self.parse, self.tokenize
+        serialize, total = ended - ran, ended - started
+        self.phases = Phases(started, parse, tokenize, queue, infer, serialize, total, batch.stats_seconds)
+        if self.traffic is not None:
+            self.traffic.answered(self.phases)
+        self.engine.counts.answer(len(self.encoded), total, parse + tokenize, queue, infer, serialize)
+        return written
+
+    def fail(self) -> None:
+        """It is not answered, whatever the reason."""
+        self.engine.counts.fail(time.perf_counter() - self.started)
+
+    def abandon(self) -> None:
+        """Its client left: what has not run never does."""
+        self.fail()
+        self.engine.batcher.abandon(self.waiting)
+
+
+class Prediction(Inference[bytes]):
+    """A request to /predict, which is answered with JSON.
 
     Args:
         body: what the client sent.
-        receiver: gets the batcher's answer; `content` makes the client's of it.
 
     Raises:
         ValidationError: the body is not a PredictRequest.
         AddNormError: it cannot be answered.
     """
 
-    __slots__ = ("context", "encoded", "engine", "parse", "request", "started", "tokenize", "waiting")
+    __slots__ = ("request",)
 
-    def __init__(self, context: ServingContext, body: bytes, receiver: Receiver) -> None:
-        self.context, self.started = context, time.perf_counter()
+    def __init__(self, context: ServingContext, body: bytes) -> None:
+        started = time.perf_counter()
         self.request = request = PredictRequest.model_validate_json(body)
         named = request.model is not None or request.version is not None
-        self.engine: Engine = context.models.find(request.model, request.version) if named else context.models.default
-        parsed = time.perf_counter()
-        self.parse = parsed - self.started
-        try:
-            self.encoded = self.engine.encode(request.inputs)
-            self.tokenize = time.perf_counter() - parsed
-            self.waiting = self.engine.submit(self.encoded, receiver, request.timeout)
-        except Exception:
-            self.fail()
-            raise
+        engine = context.models.find(request.model, request.version) if named else context.models.default
+        super().__init__(engine, started, request.timeout, context.request_log.traffic)
 
-    def content(self, answer: Answer) -> Content:
-        """Raises InvalidInput where an input overflows the model."""
-        ran = time.perf_counter()
+    def encode(self) -> list[EncodedInput]:
+        return self.engine.encode(self.request.inputs)
+
+    def write(self, batch: EncodedBatch) -> bytes:
         engine = self.engine
-        rows = predictions(engine.manifest, engine.baseline, self.encoded, answer.batch, self.request)
-        body = to_json(engine.identity | {"predictions": rows})
-        ended = time.perf_counter()
-        parse, tokenize, serialize, total = self.parse, self.tokenize, ended - ran, ended - self.started
-        _, queue, infer = answer
-        self.context.request_log.traffic.answered(parse, tokenize, queue, infer, serialize, total)
-        engine.counts.answer(len(rows), total, parse + tokenize, queue, infer, serialize)
-        return Content(body, Phases(self.started, parse, tokenize, queue, infer, serialize, answer.batch.stats_seconds))
-
-    def fail(self) -> None:
-        """Counts that it was understood, and is not answered."""
-        self.engine.counts.fail(time.perf_counter() - self.started)
-
-    def abandon(self) -> None:
-        """Drops what has not run: the client left."""
-        self.fail()
-        self.engine.batcher.abandon(self.waiting)
+        rows = predictions(engine.manifest, engine.baseline, self.encoded, batch, self.request)
+        return to_json(engine.identity | {"predictions": rows})
 
 
-async def run_counted(
-    engine: Engine,
-    name: str,
-    started: float,
-    encode: Callable[[], list[EncodedInput]],
-    write: Callable[[list[EncodedInput], EncodedBatch], T],
-    receive: Receive,
-    timeout: float | None = None,
-) -> T:
-    """Encodes, runs and writes one request, and counts it.
+async def run(inference: Inference[T], receive: Receive) -> T:
+    """Gives a request its answer.
 
     Args:
-        name: what its client calls the inputs.
-        started: when its body was there (`time.perf_counter`).
         receive: tells when the client leaves; nothing is run for it then.
-        timeout: seconds; the service's own limit where it is not given.
 
-    Raises: what `encode`, `Engine.infer` and `write` raise; ClientDisconnect.
+    Raises: what `Inference.submit` and `finish` raise; DeadlineExceeded; ClientDisconnect.
     """
-    clock = time.perf_counter
+    waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     try:
-        encoded = encode()
-        read = clock() - started
+        inference.submit(waiting)
         async with CancelOnDisconnect(receive):
-            answer = await engine.infer(encoded, timeout)
-        ran = clock()
-        written = write(encoded, answer.batch)
-    except BaseException as error:
-        engine.counts.fail(clock() - started)
-        if isinstance(error, InvalidInput):
-            raise error.about(name) from None
+            answer = await waiting
+        return inference.finish(answer)
+    except (ClientDisconnect, asyncio.CancelledError):
+        inference.abandon()
         raise
-    ended = clock()
-    engine.counts.answer(len(encoded), ended - started, read, answer.queue_seconds, answer.run_seconds, ended - ran)
-    return written
+    except Exception as error:
+        inference.fail()
+        if isinstance(error, InvalidInput):
+            raise error.about(inference.inputs_name) from None
+        raise
 
 
 class CancelOnDisconnect:

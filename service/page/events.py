@@ -1,16 +1,16 @@
 """Server-sent events: what the page shows live."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any, NamedTuple
 
-from fastapi import FastAPI, Query
-from fastapi.responses import Response, StreamingResponse
+from fastapi import Depends, FastAPI, Query
+from fastapi.sse import EventSourceResponse
 from pydantic_core import to_json
-from starlette.types import Receive, Scope, Send
 
 from runtime.drift.detector import MIN_REQUESTS
-from runtime.errors import InvalidInput
-from service.http.errors import error_response
+from runtime.errors import InvalidInput, Unavailable
 from service.http.openapi import ModelName, ModelVersion
 from service.inference.registry import ModelRegistry
 from service.norm_stats.interface import ALL, NAMED, AllLayers, Statistics, WindowQuery
@@ -18,7 +18,6 @@ from service.page.feed import Feed, Subscription
 from service.telemetry.aggregator import CountSink, Report
 from service.telemetry.report import recent
 
-RETRY = 10  # seconds after which a page that was not let in may ask again
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second for nginx, which would hold events back
 
 HEAD = ("model", "version", "requests", "since", "baseline", "window", "verdict", "overhead_ratio")
@@ -32,38 +31,27 @@ class FeedTopic(NamedTuple):
     version: str | None = None
 
 
-class EventStream(StreamingResponse):
-    """Passes a subscription's events on until either side leaves."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, subscription: Subscription[FeedTopic]) -> None:
-        super().__init__(subscription.events(), headers=HEADERS)
-        self.subscription = subscription
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self.subscription.close()
-
-
 def add_events(app: FastAPI, models: ModelRegistry, feed: Feed[FeedTopic]) -> None:
-    # not in the documents: it never ends, which no client made from them could bear
-    @app.get("/events", include_in_schema=False)
-    async def events(
+    async def subscribe(
         window: Annotated[str, Query()] = ALL, model: ModelName = None, version: ModelVersion = None
-    ) -> Response:
-        """The verdict and every layer of a model in a line, every two seconds, as text/event-stream."""
+    ) -> AsyncIterator[Subscription[FeedTopic]]:
+        """A subscription, until either side leaves."""
         if window not in (*NAMED, ALL):
             raise InvalidInput("invalid_window", f"window is {window!r}, expected one of {', '.join(NAMED)}, {ALL}.")
-        models.find(model, version)  # or says which there are
-        if feed.full:
-            message = f"{feed.most} pages follow this service already: close one, or ask /norm-stats."
-            response = error_response(503, message, "too_many_followers")
-            response.headers["Retry-After"] = str(RETRY)
-            return response
-        return EventStream(feed.join(FeedTopic(window, model, version)))
+        with suppress(Unavailable):  # the default model may be loaded while a page waits for it
+            models.find(model, version)  # or says which there are
+        subscription = feed.join(FeedTopic(window, model, version))
+        try:
+            yield subscription
+        finally:
+            subscription.close()
+
+    # Not in the documents: it never ends, which no client made from them could bear. And not a generator, which FastAPI
+    # would make the events of: it would queue those that a slow page is to skip, and allow caches to keep them.
+    @app.get("/events", include_in_schema=False)
+    async def events(subscription: Annotated[Subscription[FeedTopic], Depends(subscribe)]) -> EventSourceResponse:
+        """The verdict and every layer of a model in a line, every two seconds, as text/event-stream."""
+        return EventSourceResponse(subscription.events(), headers=HEADERS)
 
 
 def summary(collector: Statistics, report: Report, window: str) -> bytes:
@@ -94,7 +82,7 @@ def make_feed(models: ModelRegistry, sink: CountSink) -> Feed[FeedTopic]:
     """Live summaries of the models' traffic.
 
     Args:
-        owner: who knows what all processes answer.
+        sink: says what all processes answer.
     """
 
     def compute(followed: FeedTopic) -> bytes:

@@ -5,14 +5,19 @@ import logging
 from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Generic, TypeVar
 
-from runtime.errors import AddNormError
+from runtime.errors import AddNormError, Overloaded
 
 logger = logging.getLogger("addnorm.service")
 
 INTERVAL = 2.0  # seconds between two summaries
 MOST = 64  # subscribers of one process; each holds a connection open
+RETRY = 10  # seconds after which a page that was not let in may ask again
 
 Topic = TypeVar("Topic", bound=Hashable)  # what a summary is about
+
+
+class TooManyFollowers(Overloaded):
+    code = "too_many_followers"
 
 
 class Subscription(Generic[Topic]):
@@ -60,7 +65,15 @@ class Feed(Generic[Topic]):
         return sum(map(len, self.subscribers.values())) >= self.most
 
     def join(self, topic: Topic) -> Subscription[Topic]:
-        """A new subscription; it begins with the newest event, where others follow that topic already."""
+        """A new subscription; it begins with the newest event, where others follow that topic already.
+
+        Raises:
+            TooManyFollowers: no more can be let in.
+        """
+        if self.full:
+            raise TooManyFollowers(
+                f"{self.most} pages follow this service already: close one, or ask /norm-stats.", RETRY
+            )
         subscription = Subscription(self, topic)
         if self.closed:
             subscription.offer(None)

@@ -19,7 +19,6 @@ from starlette.types import Scope
 from service.batching.batcher import Batcher
 from service.batching.queue import ROW_BOUNDS, Counters
 
-PHASES = ("parse", "tokenize", "queue", "infer", "serialize", "total")
 # upper bounds of the latency buckets in seconds, each 1.6 times the one before; above the last lies another bucket
 BOUNDS = (*(float(f"{digits}e{power}") for power in range(-5, 1) for digits in (1, 1.6, 2.5, 4, 6.3)), 10.0)
 PENDING = 1024  # answers; counting them takes a tenth of a millisecond
@@ -39,11 +38,13 @@ REASONS = {
 }
 STATM = Path("/proc/self/statm")
 
+Headers = list[tuple[bytes, bytes]]  # of a request or a response, as ASGI has them: names in small letters
+
 
 class Phases(NamedTuple):
     """When an answered request began (`time.perf_counter`), and how long its phases took: seconds.
 
-    `stats` is within `infer`.
+    `total` has what is between them too; `stats` is within `infer`.
     """
 
     started: float
@@ -52,12 +53,16 @@ class Phases(NamedTuple):
     queue: float
     infer: float
     serialize: float
+    total: float
     stats: float
+
+
+PHASES = Phases._fields[1:-1]  # those that are counted
 
 
 def server_timing(phases: Phases) -> str:
     """The header that says where an answer's time went: milliseconds, to the microsecond (W3C Server Timing)."""
-    _, parse, tokenize, queue, infer, serialize, _ = phases
+    _, parse, tokenize, queue, infer, serialize, _, _ = phases
     return (
         f"parse;dur={1e3 * parse:.3f}, tokenize;dur={1e3 * tokenize:.3f}, queue;dur={1e3 * queue:.3f}, "
         f"infer;dur={1e3 * infer:.3f}, serialize;dur={1e3 * serialize:.3f}"
@@ -143,21 +148,19 @@ class Traffic:
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.in_flight = 0
-        self._pending: list[tuple[float, ...]] = []  # phases of answers that are not counted yet
+        self._pending: list[Phases] = []  # of answers that are not counted yet
         self._phases = Tally.nothing()
         self._counted: dict[int, Counters] = {}  # by the identity of who counts; kept when its model has gone
 
-    def answered(
-        self, parse: float, tokenize: float, queue: float, infer: float, serialize: float, total: float
-    ) -> None:
-        """Counts the phases of a prediction that was answered (seconds): notes them here, and counts many at a time."""
-        self._pending.append((parse, tokenize, queue, infer, serialize, total))
+    def answered(self, phases: Phases) -> None:
+        """Counts the phases of a prediction that was answered: keeps them here, and counts many at a time."""
+        self._pending.append(phases)
         if len(self._pending) >= PENDING:
             self._count()
 
     def _count(self) -> None:
         pending, self._pending = self._pending, []
-        seconds = np.array(pending).reshape(-1, len(PHASES))
+        seconds = np.array(pending).reshape(-1, len(Phases._fields))[:, 1:-1]
         self._phases.seconds += seconds.sum(0)
         for latencies, buckets in zip(self._phases.latencies, np.searchsorted(BOUNDS, seconds.T), strict=True):
             latencies += np.bincount(buckets, minlength=len(latencies))

@@ -9,13 +9,12 @@ from itertools import count
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.settings import Settings
-from service.telemetry.counters import LEFT, Phases, Traffic, route_of
+from service.telemetry.counters import LEFT, Headers, Phases, Traffic, route_of
 from service.telemetry.logging import REQUEST_ID
 from service.telemetry.tracing import Tracing
 
 access_log = logging.getLogger("addnorm.access")
 
-Headers = list[tuple[bytes, bytes]]
 REQUEST_ID_HEADER = b"x-request-id"
 SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -24,7 +23,7 @@ EVENTS = "/events"  # streams that pages follow: they take the place of no reque
 
 
 class RequestLog:
-    """Notes what this process answers.
+    """Counts what this process answers, and writes it down where that is wanted: each request begins, and ends.
 
     Args:
         tracing: where spans go.
@@ -34,17 +33,21 @@ class RequestLog:
         writes: whether requests are written down one by one.
     """
 
-    def __init__(self, settings: Settings, tracing: "Tracing | None" = None) -> None:
+    def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
         self.traffic, self.tracing = Traffic(), tracing
         self.access_log, self.slow_seconds = settings.access_log, settings.slow_request
         self.writes = self.access_log or self.slow_seconds is not None or tracing is not None
         self._prefix, self._numbers = secrets.token_hex(6).encode() + b"-", count(1)
 
-    def identify(self, headers: Headers) -> bytes:
-        """The id of the request that begins: what its client calls it, if that is sane, else a new one.
+    def begin(self, headers: Headers, in_flight: int = 1) -> bytes:
+        """Counts a request that begins, and gives its id: what its client calls it, if that is sane, else a new one.
 
         Log lines bear it from here on.
+
+        Args:
+            in_flight: 0 for a stream, which takes the place of no request.
         """
+        self.traffic.in_flight += in_flight
         request_id = b""
         for name, value in headers:
             if name == REQUEST_ID_HEADER and SANE.fullmatch(value):
@@ -57,17 +60,37 @@ class RequestLog:
         """The id of a request that its client calls nothing."""
         return self._prefix + b"%x" % next(self._numbers)
 
-    def write(self, scope: Scope, route: str, status: int, seconds: float, phases: "Phases | None" = None) -> None:
-        """Notes down a request that is over; called where `writes` says so.
+    def end(
+        self,
+        request_id: bytes,
+        method: str,
+        headers: Headers,
+        route: str,
+        status: int,
+        started: float,
+        phases: Phases | None = None,
+        in_flight: int = 1,
+    ) -> None:
+        """Counts a request that is over, and writes it down where that is wanted.
 
         Args:
             route: with names in the place of what the client chose.
-            seconds: how long it took.
+            started: when it began (`time.perf_counter`).
             phases: of a prediction.
+            in_flight: as it was at `begin`.
         """
+        self.traffic.in_flight -= in_flight
+        self.traffic.requests[route, status] += 1
+        if self.writes:
+            REQUEST_ID.set(request_id)  # others have run meanwhile
+            seconds = time.perf_counter() - started
+            self._log(method, route, status, seconds)
+            if self.tracing is not None:
+                self.tracing.record(method, headers, route, status, seconds, phases)
+
+    def _log(self, method: str, route: str, status: int, seconds: float) -> None:
         slow = self.slow_seconds is not None and seconds >= self.slow_seconds
         if slow or self.access_log:
-            method = scope["method"]
             access_log.log(
                 logging.WARNING if slow else logging.INFO,
                 "%s%s %s %d in %.3f ms",
@@ -78,8 +101,6 @@ class RequestLog:
                 1e3 * seconds,
                 extra={"method": method, "route": route, "status": status, "seconds": round(seconds, 6)},
             )
-        if self.tracing is not None:
-            self.tracing.record(scope, route, status, seconds, phases)
 
     def close(self) -> None:
         """Hands over the last spans; waits for that."""
@@ -98,7 +119,8 @@ class RequestLogMiddleware:
             await self.app(scope, receive, send)
             return
         status, started = LEFT, time.perf_counter()  # unless an answer begins
-        request_id = self.request_log.identify(scope["headers"])
+        method, headers, in_flight = scope["method"], scope["headers"], int(scope["path"] != EVENTS)
+        request_id = self.request_log.begin(headers, in_flight)
 
         async def logged_send(message: Message) -> None:
             nonlocal status
@@ -107,17 +129,11 @@ class RequestLogMiddleware:
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, request_id)]
             await send(message)
 
-        traffic = self.request_log.traffic
-        answering = scope["path"] != EVENTS
-        traffic.in_flight += answering
         try:
             await self.app(scope, receive, logged_send)
         except Exception:
             status = 500
             raise
         finally:
-            route = route_of(scope)
-            traffic.in_flight -= answering
-            traffic.requests[route, status] += 1
-            if self.request_log.writes:
-                self.request_log.write(scope, route, status, time.perf_counter() - started, scope.get(PHASES))
+            phases = scope.get(PHASES)
+            self.request_log.end(request_id, method, headers, route_of(scope), status, started, phases, in_flight)

@@ -11,18 +11,15 @@ import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from starlette.types import Scope
-
 from runtime.errors import SettingError
 from service.settings import Settings
+from service.telemetry.counters import Headers, Phases
 from service.telemetry.logging import REQUEST_ID
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
-
-    from service.telemetry.counters import Phases
 
 logger = logging.getLogger("addnorm.service")
 
@@ -88,18 +85,20 @@ class Tracing:
         self._server, self._error, self._inside = SpanKind.SERVER, StatusCode.ERROR, set_span_in_context
         self._propagator = TraceContextTextMapPropagator()
 
-    def record(self, scope: Scope, route: str, status: int, seconds: float, phases: "Phases | None") -> None:
+    def record(
+        self, method: str, headers: Headers, route: str, status: int, seconds: float, phases: Phases | None
+    ) -> None:
         """The span of a request that took `seconds` and ends now, in its client's trace, and those of its phases."""
         end, offset = time.time_ns(), time.time() - time.perf_counter()
         attributes: dict[str, Any] = {
-            "http.request.method": scope["method"],
+            "http.request.method": method,
             "http.route": route,
             "http.response.status_code": status,
             "addnorm.request_id": REQUEST_ID.get().decode(),
         }
         span = self.tracer.start_span(
-            f"{scope['method']} {route}",
-            self._propagator.extract(carrier(scope)),
+            f"{method} {route}",
+            self._propagator.extract(carrier(headers)),
             self._server,
             attributes,
             start_time=end - int(1e9 * seconds),
@@ -110,9 +109,9 @@ class Tracing:
             self._record_phases(self._inside(span), phases, phases.started + offset)
         span.end(end)
 
-    def _record_phases(self, within: "Context", phases: "Phases", started: float) -> None:
+    def _record_phases(self, within: "Context", phases: Phases, started: float) -> None:
         """One after the other from Unix time `started` on; what the statistics took is the last part of `infer`."""
-        _, parse, tokenize, queue, infer, serialize, stats = phases
+        _, parse, tokenize, queue, infer, serialize, _, stats = phases
         at = started
         for name, seconds in (
             ("parse", parse),
@@ -135,7 +134,7 @@ class Tracing:
         last.join(CLOSING)
 
 
-def carrier(scope: Scope) -> dict[str, str]:
-    """The headers that say to which trace a request belongs."""
+def carrier(headers: Headers) -> dict[str, str]:
+    """Those that say to which trace a request belongs."""
     wanted = (b"traceparent", b"tracestate")
-    return {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in wanted}
+    return {name.decode(): value.decode("latin-1") for name, value in headers if name in wanted}

@@ -9,19 +9,17 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime.errors import TooLarge
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput
 from service.api.v2.inputs import encode, main_input
 from service.api.v2.outputs import Wanted, wanted, written
 from service.api.v2.request import COMPRESS, HEADER, WORTH_IT, Call, chosen, read_call
-from service.http.bodies import announces_more, read_body
+from service.http.bodies import read_body
 from service.http.errors import answered
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.inference.request import run_counted
-
-Headers = list[tuple[bytes, bytes]]
+from service.inference.request import Inference, run
+from service.telemetry.counters import Headers
 
 
 class Target(NamedTuple):
@@ -50,7 +48,7 @@ class InferMiddleware:
 
     Args:
         app: the application that has all other routes.
-        max_bytes: largest body, compressed or not.
+        max_bytes: most bytes that a body may inflate to.
     """
 
     def __init__(self, app: ASGIApp, models: ModelRegistry, max_bytes: int) -> None:
@@ -83,20 +81,38 @@ class InferMiddleware:
 
     async def answer(self, target: Target, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
         engine = self.models.find(*target)
-        if announces_more(headers, self.max_bytes):
-            raise TooLarge(self.max_bytes)
-        body = await read_body(receive, self.max_bytes)
+        return await run(OIPInference(engine, await read_body(receive), headers, self.max_bytes), receive)
+
+
+class OIPInference(Inference[Reply]):
+    """An inference request of the Open Inference Protocol.
+
+    Args:
+        headers: its HTTP headers, names in small letters.
+        max_bytes: most bytes that its body may inflate to.
+
+    Raises:
+        AddNormError, ValidationError: it cannot be understood, or asks for what there is not.
+    """
+
+    __slots__ = ("call", "headers", "outputs")
+
+    def __init__(self, engine: Engine, body: bytes, headers: Mapping[bytes, bytes], max_bytes: int) -> None:
         started = time.perf_counter()
-        call = read_call(engine, body, headers, self.max_bytes)
-        outputs = wanted(call.request)
+        self.headers = headers
+        self.call = read_call(engine, body, headers, max_bytes)
+        self.outputs = wanted(self.call.request)
+        super().__init__(engine, started, self.call.timeout)
 
-        def read() -> list[EncodedInput]:
-            return encode(engine, call.request.inputs, call.binary)
+    @property
+    def inputs_name(self) -> str:
+        return main_input(self.engine)
 
-        def write(encoded: list[EncodedInput], batch: EncodedBatch) -> Reply:
-            return packed(*answer_of(engine, call, outputs, encoded, batch), headers)
+    def encode(self) -> list[EncodedInput]:
+        return encode(self.engine, self.call.request.inputs, self.call.binary)
 
-        return await run_counted(engine, main_input(engine), started, read, write, receive, call.timeout)
+    def write(self, batch: EncodedBatch) -> Reply:
+        return packed(*answer_of(self.engine, self.call, self.outputs, self.encoded, batch), self.headers)
 
 
 def target_of(path: str) -> Target | None:

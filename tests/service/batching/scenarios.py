@@ -98,7 +98,7 @@ def play_held(scenario: Scenario, **options: Any) -> Batcher:
     """Plays a scenario while a first request [1] runs in the thread, until the scenario lets it `go`."""
 
     async def held(batcher: Batcher, run: Held) -> None:
-        first = asyncio.create_task(batcher.submit(rows([1])))
+        first = asyncio.create_task(submit(batcher, rows([1])))
         await asyncio.to_thread(run.started.wait)
         try:
             await scenario(batcher, run)
@@ -113,9 +113,20 @@ def rows(*sequences: list[int]) -> list[Any]:
     return [np.array(sequence) for sequence in sequences]
 
 
+async def submit(batcher: Batcher, sequences: Sequence[Tokens], timeout: float | None = None) -> Answer:
+    """The answer to a request; cancelling it abandons the request."""
+    waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    request = batcher.admit(sequences, waiting, timeout)
+    try:
+        return await waiting
+    except asyncio.CancelledError:
+        batcher.abandon(request)
+        raise
+
+
 async def submit_all(batcher: Batcher, requests: list[list[Any]], **options: Any) -> list[asyncio.Task[Answer]]:
     """Submits requests one after the other; they wait on return."""
-    tasks = [asyncio.create_task(batcher.submit(request, **options)) for request in requests]
+    tasks = [asyncio.create_task(submit(batcher, request, **options)) for request in requests]
     await asyncio.sleep(0)  # lets every task run up to its wait
     return tasks
 

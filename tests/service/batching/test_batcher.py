@@ -20,6 +20,7 @@ from tests.service.batching.scenarios import (
     play,
     play_held,
     rows,
+    submit,
     submit_all,
     sums,
 )
@@ -55,12 +56,12 @@ def test_requests_that_reach_their_sockets_while_a_batch_runs_in_the_loop_join_t
 
     class Server(asyncio.Protocol):
         def data_received(self, data: bytes) -> None:
-            tasks.append(asyncio.create_task(batcher.submit(rows([2]))))
+            tasks.append(asyncio.create_task(submit(batcher, rows([2]))))
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         transports = [(await loop.connect_accepted_socket(Server, server))[0] for _, server in pairs]
-        await batcher.submit(rows([1] * 20, [1]))
+        await submit(batcher, rows([1] * 20, [1]))
         await asyncio.gather(*tasks)
         await batcher.close()
         for transport in transports:
@@ -81,7 +82,7 @@ def test_the_event_loop_goes_on_between_batches():
                 seen.append(len(run.batches))
                 await asyncio.sleep(0)
 
-        await asyncio.gather(watch(), batcher.submit(rows(*[[1]] * 6)))
+        await asyncio.gather(watch(), submit(batcher, rows(*[[1]] * 6)))
         assert set(seen) == set(range(6))
 
     play(scenario, tokens=1)
@@ -99,7 +100,7 @@ def test_the_event_loop_goes_on_while_a_batch_runs_in_a_thread():
 
 def test_a_batch_in_the_loop_runs_in_its_thread():
     threads = []
-    play(lambda batcher, _: batcher.submit(rows([1])), FakeRun(during=lambda: threads.append(threading.get_ident())))
+    play(lambda batcher, _: submit(batcher, rows([1])), FakeRun(during=lambda: threads.append(threading.get_ident())))
     assert threads == [threading.get_ident()]
 
 
@@ -186,9 +187,9 @@ def test_an_endless_flow_of_small_requests_does_not_starve_a_large_one():
     async def scenario(batcher: Batcher, run: FakeRun) -> None:
         async def client() -> None:
             while not large.done():
-                await batcher.submit(rows([1]))
+                await submit(batcher, rows([1]))
 
-        large = asyncio.create_task(batcher.submit(rows(*[[9]] * 30)))
+        large = asyncio.create_task(submit(batcher, rows(*[[9]] * 30)))
         clients = [asyncio.create_task(client()) for _ in range(40)]
         await large
         # in turn the large one gets a row of every fourth batch or so, past its age half of each

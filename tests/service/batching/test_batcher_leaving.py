@@ -7,7 +7,19 @@ import pytest
 
 from runtime.errors import DeadlineExceeded
 from service.batching.batcher import Batcher
-from tests.service.batching.scenarios import POISON, Clock, FakeRun, Held, both, play, play_held, rows, submit_all, sums
+from tests.service.batching.scenarios import (
+    POISON,
+    Clock,
+    FakeRun,
+    Held,
+    both,
+    play,
+    play_held,
+    rows,
+    submit,
+    submit_all,
+    sums,
+)
 
 # Deadlines
 
@@ -31,14 +43,14 @@ def test_an_expired_request_is_dropped_before_it_runs():
 def test_a_request_expires_while_its_batch_runs_in_a_thread():
     async def scenario(batcher: Batcher, run: Held) -> None:
         run.go.set()
-        await batcher.submit(rows([2]))
+        await submit(batcher, rows([2]))
         run.go.clear(), run.started.clear()
-        late = asyncio.create_task(batcher.submit(rows([3]), timeout=0.01))
+        late = asyncio.create_task(submit(batcher, rows([3]), timeout=0.01))
         with pytest.raises(DeadlineExceeded):
             await late
         assert not run.go.is_set()
         run.go.set()
-        assert sums(await batcher.submit(rows([4]))) == [4]
+        assert sums(await submit(batcher, rows([4]))) == [4]
 
     play_held(scenario)
 
@@ -47,7 +59,7 @@ def test_a_request_expires_while_its_batch_runs_in_a_thread():
 def test_a_request_out_of_time_from_the_start_never_runs(offload: bool):
     async def scenario(batcher: Batcher, run: FakeRun) -> None:
         with pytest.raises(DeadlineExceeded):
-            await batcher.submit(rows([1]), timeout=0)
+            await submit(batcher, rows([1]), timeout=0)
         assert run.batches == []
 
     play(scenario, offload=offload)
@@ -58,7 +70,7 @@ def test_the_rows_of_an_expired_request_that_have_not_run_never_do():
 
     async def scenario(batcher: Batcher, run: FakeRun) -> None:
         with pytest.raises(DeadlineExceeded):
-            await batcher.submit(rows(*[[1]] * 10), timeout=2.5)
+            await submit(batcher, rows(*[[1]] * 10), timeout=2.5)
         assert len(run.batches) == 3
 
     play(scenario, FakeRun(during=lambda: clock.wait(1.0)), tokens=1, clock=clock)
@@ -66,7 +78,7 @@ def test_the_rows_of_an_expired_request_that_have_not_run_never_do():
 
 def test_an_answer_that_is_ready_is_given_even_if_its_time_was_up_meanwhile():
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
-        assert sums(await batcher.submit(rows([3]), timeout=0.01)) == [3]
+        assert sums(await submit(batcher, rows([3]), timeout=0.01)) == [3]
 
     assert play(scenario, FakeRun(during=lambda: time.sleep(0.03))).counters.expired == 0
 
@@ -76,9 +88,9 @@ def test_only_requests_with_a_timeout_have_a_timer_and_it_goes_with_them():
         loop, timers = asyncio.get_running_loop(), []
         call_later = loop.call_later
         loop.call_later = lambda *args: timers.append(call_later(*args)) or timers[-1]
-        await batcher.submit(rows([1]))
+        await submit(batcher, rows([1]))
         assert timers == []
-        await batcher.submit(rows([1]), timeout=60)
+        await submit(batcher, rows([1]), timeout=60)
         assert [timer.cancelled() for timer in timers] == [True]
 
     play(scenario)
@@ -107,7 +119,7 @@ def test_a_queue_of_abandoned_requests_runs_nothing(offload: bool):
         (task,) = await submit_all(batcher, [rows([2])])
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert sums(await batcher.submit(rows([3]))) == [3]
+        assert sums(await submit(batcher, rows([3]))) == [3]
         assert run.batches == [[[3]]]
 
     play(scenario, offload=offload)
@@ -121,7 +133,7 @@ def test_the_rows_of_an_abandoned_request_that_have_not_run_never_do():
         await asyncio.to_thread(run.started.wait)
         task.cancel()
         run.go.set()
-        assert sums(await batcher.submit(rows([3]))) == [3]
+        assert sums(await submit(batcher, rows([3]))) == [3]
         assert run.batches in ([[[1]], [[2]], [[3]]], [[[1]], [[2]], [[2]], [[3]]])
 
     play_held(scenario, tokens=1)
@@ -149,7 +161,7 @@ def test_a_poisoned_request_fails_alone(offload: bool):
         good, bad, also_good = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(bad, ValueError)
         assert (sums(good), sums(also_good)) == ([2], [4])
-        assert sums(await batcher.submit(rows([9]))) == [9]
+        assert sums(await submit(batcher, rows([9]))) == [9]
         assert run.counted == 3, "no row is counted twice"
 
     play(scenario, offload=offload)

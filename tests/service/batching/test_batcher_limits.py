@@ -9,7 +9,19 @@ from hypothesis import strategies as st
 from runtime.errors import DeadlineExceeded, Overloaded, Unavailable
 from service.batching.batcher import Batcher
 from service.batching.queue import Answer
-from tests.service.batching.scenarios import POISON, Clock, FakeRun, Held, both, play, play_held, rows, submit_all, sums
+from tests.service.batching.scenarios import (
+    POISON,
+    Clock,
+    FakeRun,
+    Held,
+    both,
+    play,
+    play_held,
+    rows,
+    submit,
+    submit_all,
+    sums,
+)
 
 # Overload
 
@@ -19,12 +31,12 @@ def test_requests_beyond_the_queues_tokens_are_refused_at_once(request_rows: lis
     async def scenario(batcher: Batcher, run: Held) -> None:
         tasks = await submit_all(batcher, [rows([2] * 7)])
         with pytest.raises(Overloaded, match="7 tokens wait") as caught:
-            await batcher.submit(rows(*request_rows))
+            await submit(batcher, rows(*request_rows))
         assert caught.value.retry_after > 0
         tasks += await submit_all(batcher, [rows([4] * 3)])
         run.go.set()
         await asyncio.gather(*tasks)
-        assert sum(sums(await batcher.submit(rows(*request_rows)))) == 12, "taken again when there is room"
+        assert sum(sums(await submit(batcher, rows(*request_rows)))) == 12, "taken again when there is room"
 
     assert play_held(scenario, queue=10).counters.overloaded == 1
 
@@ -33,12 +45,12 @@ def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits():
     async def scenario(batcher: Batcher, run: Held) -> None:
         large = await submit_all(batcher, [rows(*[[2]] * 30)])
         with pytest.raises(Overloaded):
-            await batcher.submit(rows([3]))
+            await submit(batcher, rows([3]))
         run.go.set()
         assert sums(await large[0]) == [2] * 30
         small = await submit_all(batcher, [rows([3])])
         with pytest.raises(Overloaded):
-            await batcher.submit(rows(*[[2]] * 30))
+            await submit(batcher, rows(*[[2]] * 30))
         await small[0]
 
     play_held(scenario, queue=10)
@@ -50,14 +62,14 @@ def test_retry_after_is_what_waits_over_the_rate_at_which_it_drains():
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
         (first,) = await submit_all(batcher, [rows([1] * 60)])
         with pytest.raises(Overloaded) as caught:
-            await batcher.submit(rows([1] * 60))
+            await submit(batcher, rows([1] * 60))
         assert caught.value.retry_after == 1, "nothing is known before the first batch"
         await first
         assert batcher.queue_limit.drain_rate == pytest.approx(60 / 3)
-        await batcher.submit(rows([1] * 60))  # nobody was refused meanwhile
+        await submit(batcher, rows([1] * 60))  # nobody was refused meanwhile
         tasks = await submit_all(batcher, [rows([1] * 40), rows([1] * 30)])
         with pytest.raises(Overloaded, match=r"again in 4 s") as caught:
-            await batcher.submit(rows([1] * 60))
+            await submit(batcher, rows([1] * 60))
         assert caught.value.retry_after == pytest.approx(70 / 20)
         await asyncio.gather(*tasks)
 
@@ -69,10 +81,10 @@ def test_the_drain_rate_follows_the_newest_batches():
 
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
         nonlocal seconds
-        await batcher.submit(rows(*[[1] * 10] * 50))
+        await submit(batcher, rows(*[[1] * 10] * 50))
         assert batcher.queue_limit.drain_rate == pytest.approx(10)
         seconds = 4.0
-        await batcher.submit(rows(*[[1] * 10] * 50))
+        await submit(batcher, rows(*[[1] * 10] * 50))
         assert batcher.queue_limit.drain_rate == pytest.approx(2.5, rel=0.05)
 
     play(scenario, FakeRun(during=lambda: clock.wait(seconds)), tokens=10, clock=clock)
@@ -89,7 +101,7 @@ def test_the_drain_rate_counts_what_is_done_between_batches():
                 seen = len(run.batches)
                 await asyncio.sleep(0)
 
-        await asyncio.gather(others(), batcher.submit(rows(*[[1] * 10] * 20)))
+        await asyncio.gather(others(), submit(batcher, rows(*[[1] * 10] * 20)))
         assert batcher.queue_limit.drain_rate == pytest.approx(5, rel=0.1)
 
     play(scenario, FakeRun(during=lambda: clock.wait(1.0)), tokens=10, clock=clock)
@@ -97,8 +109,8 @@ def test_the_drain_rate_counts_what_is_done_between_batches():
 
 def test_what_ran_is_counted():
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
-        await batcher.submit(rows([1, 2], [3], [4, 5]))
-        await batcher.submit(rows([6]))
+        await submit(batcher, rows([1, 2], [3], [4, 5]))
+        await submit(batcher, rows([6]))
 
     counters = play(scenario, tokens=3).counters
     assert (counters.batches, counters.rows, counters.tokens) == (3, 4, 6)
@@ -112,11 +124,11 @@ def test_close_answers_a_full_queue_and_refuses_what_comes_later():
     async def scenario(batcher: Batcher, run: Held) -> None:
         tasks = await submit_all(batcher, [rows([number], [number]) for number in range(5)])
         with pytest.raises(Overloaded):
-            await batcher.submit(rows([9]))
+            await submit(batcher, rows([9]))
         closing = asyncio.create_task(batcher.close())
         await asyncio.sleep(0)
         with pytest.raises(Unavailable, match="stopping"):
-            await batcher.submit(rows([9]))
+            await submit(batcher, rows([9]))
         assert not closing.done()
         run.go.set()
         await closing
@@ -150,7 +162,7 @@ def test_an_idle_batcher_closes_and_refuses(offload: bool):
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
         await batcher.close()
         with pytest.raises(Unavailable):
-            await batcher.submit(rows([1]))
+            await submit(batcher, rows([1]))
 
     play(scenario, offload=offload)
 
@@ -185,9 +197,9 @@ def test_every_request_gets_exactly_its_own_rows_whatever_the_others_do(
                     tasks[index].cancel()
                 case list():
                     expected.append([[1000 * len(tasks) + row] * length for row, length in enumerate(event)])
-                    tasks.append(asyncio.create_task(batcher.submit(rows(*expected[-1]))))
+                    tasks.append(asyncio.create_task(submit(batcher, rows(*expected[-1]))))
                 case str():
-                    bad = batcher.submit(rows([1], [POISON]), 0 if event == "expire" else None)
+                    bad = submit(batcher, rows([1], [POISON]), 0 if event == "expire" else None)
                     expected.append(None)
                     tasks.append(asyncio.create_task(bad))
         answers = await asyncio.gather(*tasks, return_exceptions=True)

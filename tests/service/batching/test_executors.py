@@ -7,7 +7,7 @@ import pytest
 from runtime.errors import Overloaded
 from service.batching.batcher import SPARE, Batcher
 from service.batching.executors import LINGER, READING, STILL_ROUNDS, LoopExecutor
-from tests.service.batching.scenarios import Clock, FakeRun, both, play, rows, submit_all
+from tests.service.batching.scenarios import Clock, FakeRun, both, play, rows, submit, submit_all
 
 
 def test_an_idle_batcher_waits_for_no_timer_and_only_a_few_rounds_of_the_loop():
@@ -30,7 +30,7 @@ def test_the_loop_reads_on_while_rounds_bring_more():
         async def come(late: int) -> None:
             for _ in range(late):
                 await asyncio.sleep(0)
-            await batcher.submit(rows([late]))
+            await submit(batcher, rows([late]))
 
         await asyncio.gather(*map(come, range(10)))
         assert run.batches == [[[number] for number in range(10)]]
@@ -75,10 +75,10 @@ def test_the_loop_polls_before_it_sleeps_where_the_next_request_came_as_soon(pau
 
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
         assert isinstance(executor := batcher.executor, LoopExecutor)
-        await batcher.submit(rows([1]))
+        await submit(batcher, rows([1]))
         assert not executor.polling
         clock.wait(pause)
-        await batcher.submit(rows([1]))
+        await submit(batcher, rows([1]))
         for _ in range(10):
             assert executor.polling is polls
             await asyncio.sleep(0)
@@ -97,8 +97,8 @@ def test_a_receiver_that_fails_does_not_stop_the_others(offload: bool):
 
     async def scenario(batcher: Batcher, run: FakeRun) -> None:
         batcher.admit(rows([1]), Broken())
-        assert await batcher.submit(rows([2]))
-        assert await batcher.submit(rows([3]))
+        assert await submit(batcher, rows([2]))
+        assert await submit(batcher, rows([3]))
         assert run.counted == 3
 
     play(scenario, offload=offload)

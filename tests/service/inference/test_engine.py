@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from runtime.errors import ArtifactError, DeadlineExceeded, InvalidInput, Overlo
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.packing import Tokens
 from service.inference.engine import Engine
-from service.inference.results import predictions
-from service.schemas.inference import PredictRequest
+from service.inference.registry import ModelRegistry
+from service.inference.request import Prediction, ServingContext, run
 from service.settings import Settings
+from service.telemetry.request_log import RequestLog
+from tests.service.batching.scenarios import Clock
 
 
 def test_engine_needs_an_artifact(tmp_path: Path):
@@ -26,10 +29,9 @@ def test_starting_counts_nothing(text_artifact: Artifact):
 
 
 async def predict(engine: Engine, *inputs: object) -> list[dict]:
-    request = PredictRequest(inputs=list(inputs))
-    encoded = engine.encode(request.inputs)
-    batch = (await engine.infer(encoded)).batch
-    return predictions(engine.manifest, engine.baseline, encoded, batch, request)
+    context = ServingContext(ModelRegistry(engine), 10_000, RequestLog(Settings()))
+    body = await run(Prediction(context, json.dumps({"inputs": inputs}).encode()), asyncio.Event().wait)
+    return json.loads(body)["predictions"]
 
 
 def test_overflow_does_not_reach_its_neighbours_and_is_not_counted(feature_engine: Engine):
@@ -84,6 +86,7 @@ def test_a_request_past_the_settings_timeout_is_neither_run_nor_counted(text_art
 
 def test_more_than_the_settings_let_wait_is_refused(text_artifact: Artifact):
     engine = Engine(Settings(model=text_artifact.path, device="cpu", max_queue_tokens=1))
+    engine.batcher.clock = Clock()  # so that no batch is overdue
 
     async def main() -> list[object]:
         return await asyncio.gather(*[predict(engine, "hi") for _ in range(3)], return_exceptions=True)

@@ -8,6 +8,7 @@ import pytest
 from runtime.artifact import Artifact
 from runtime.errors import Unavailable, UnknownModel
 from runtime.manifest import version_order
+from service.batching.queue import Answer
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.telemetry.inference_counts import InferenceCounts
@@ -83,10 +84,23 @@ def test_default_model_that_is_not_loaded_is_unavailable():
     assert found(several.default) == ("a", "2")
 
 
+def test_service_is_full_where_its_only_engine_is_and_is_the_default(text_engine: Engine):
+    text_engine.batcher.queue.tokens = 1_000_000
+    assert ModelRegistry(text_engine).full
+    assert not ModelRegistry(text_engine, default_name="b").full, "what names no model is told that b is not loaded"
+    assert not ModelRegistry(text_engine, cast(Engine, Named("a", "1"))).full
+
+
 def test_default_model_can_be_named_and_may_be_missing():
     assert found(ModelRegistry(*models(("a", "1"), ("b", "1")), default_name="b").default) == ("b", "1")
     with pytest.raises(Unavailable):
-        ModelRegistry(default_name="b").default.batcher  # noqa: B018
+        ModelRegistry(default_name="b").default  # noqa: B018
+
+
+def submit(engine: Engine) -> asyncio.Future[Answer]:
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    engine.submit(engine.encode("hi"), answer)
+    return answer
 
 
 def test_replaced_engine_answers_who_holds_it_and_is_gone_then(text_artifact: Artifact):
@@ -95,10 +109,9 @@ def test_replaced_engine_answers_who_holds_it_and_is_gone_then(text_artifact: Ar
 
     async def main() -> list[Any]:
         held = several.default
-        waiting = [asyncio.create_task(held.infer(held.encode("hi"))) for _ in range(20)]
-        await asyncio.sleep(0)  # they are submitted
+        waiting = [submit(held) for _ in range(20)]
         several.replace("texts", [Engine(settings_for(text_artifact))])
-        late = await held.infer(held.encode("hi"))
+        late = await submit(held)
         del held
         return [late, *await asyncio.gather(*waiting)]
 

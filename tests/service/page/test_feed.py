@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from runtime.errors import Unavailable
-from service.page.feed import Feed, Subscription
+from service.page.feed import Feed, Subscription, TooManyFollowers
 
 
 async def take(subscription: Subscription, events: int) -> list[bytes]:
@@ -135,6 +135,8 @@ def test_feed_is_full_at_its_most():
         assert not feed.full
         feed.join("1h")
         assert feed.full
+        with pytest.raises(TooManyFollowers, match="2 pages follow this service already"):
+            feed.join("1h")
         first.close()
         assert not feed.full
         feed.close()

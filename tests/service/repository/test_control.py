@@ -15,10 +15,10 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, DeviceError, Unavailable
 from runtime.manifest import CANARY, MODEL
-from service.app import create_app
 from service.inference.engine import Engine
 from service.repository.control import LocalParticipant, load_all
 from service.settings import Settings
+from tests.apps import make_app
 from tests.helpers import publish, wrong_canary
 from tests.service.workers.processes import wait_until
 
@@ -39,7 +39,7 @@ def control(directory: Path) -> LocalParticipant:
 
 @pytest.fixture
 def client(control: LocalParticipant) -> Iterator[TestClient]:
-    with TestClient(create_app(control.settings, control.models, control)) as client:
+    with TestClient(make_app(control.settings, control.models, control)) as client:
         yield client
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app, create_reporter
 from service.batching.batcher import ROW_BOUNDS, Batcher
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.telemetry.counters import BOUNDS, PENDING, PHASES, REASONS, Gauges, Tally, Traffic, resident_bytes
+from service.telemetry.counters import BOUNDS, PENDING, PHASES, REASONS, Gauges, Phases, Tally, Traffic, resident_bytes
+from tests.apps import count_for, make_app
 from tests.conftest import settings_for
-from tests.service.batching.scenarios import FakeRun, play, rows
+from tests.service.batching.scenarios import FakeRun, play, rows, submit
 
 
 def test_bounds_are_spaced_evenly_from_ten_microseconds_to_ten_seconds():
@@ -27,7 +27,7 @@ def test_bounds_are_spaced_evenly_from_ten_microseconds_to_ten_seconds():
 def test_answered_prediction_is_in_one_bucket_of_every_phase():
     traffic = Traffic()
     phases = (0.5e-5, 1e-5, 1.1e-5, 0.3, 10.0, 10.1)
-    traffic.answered(*phases)
+    traffic.answered(Phases(0.0, *phases, 0.0))
     tally, _ = traffic.snapshot([])
     assert [row.argmax() for row in tally.latencies] == [0, 0, 1, BOUNDS.index(0.4), 30, 31]
     assert tally.latencies.sum(1).tolist() == [1] * len(PHASES)
@@ -38,7 +38,7 @@ def test_answers_are_counted_one_and_all_however_many_are_counted_together():
     traffic, random = Traffic(), np.random.default_rng(0)
     phases = random.exponential(0.01, (PENDING + 10, len(PHASES)))
     for row in phases:
-        traffic.answered(*row)
+        traffic.answered(Phases(5.0, *row, 7.0))
     for _ in range(2):
         tally, _ = traffic.snapshot([])
         expected = [[np.sum(bisected == bucket) for bucket in range(len(BOUNDS) + 1)] for bisected in buckets(phases.T)]
@@ -71,7 +71,7 @@ def test_tallies_add_up_and_subtract():
 def test_batches_are_counted_by_their_rows():
     async def scenario(batcher: Batcher, _: FakeRun) -> None:
         for count in (1, 2, 3, 4, 5, 600):
-            await batcher.submit(rows(*[[1]] * count))
+            await submit(batcher, rows(*[[1]] * count))
 
     counters = play(scenario, tokens=1000).counters
     assert counters.batch_rows == [1, 1, 2, 1, 0, 0, 0, 0, 0, 0, 1]
@@ -93,7 +93,7 @@ def test_memory_in_use_is_told():
 
 
 def test_every_answer_is_counted_by_route_status_and_reason(text_engine: Engine, text_artifact: Any):
-    with TestClient(create_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
+    with TestClient(make_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
         texts = ["what is my balance", "hi"]
         for _ in range(3):
             client.post("/predict", json={"inputs": texts})
@@ -122,7 +122,7 @@ def test_every_answer_is_counted_by_route_status_and_reason(text_engine: Engine,
 
 
 def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
-    with TestClient(create_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
+    with TestClient(make_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
         client.post("/predict", json={"inputs": ["rain " * 20] * 7})
         total = client.get("/traffic").json()["total"]
     assert (total["rows"], total["tokens"]) == (7, 7 * 12)
@@ -131,8 +131,8 @@ def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
 
 def test_clients_that_left_and_defects_are_counted_too(text_engine: Engine, text_artifact: Any, monkeypatch: Any):
     settings, models = settings_for(text_artifact), ModelRegistry(text_engine)
-    reporter = create_reporter(settings, models, None)
-    app, traffic = create_app(settings, models, reporter=reporter), reporter.request_log.traffic
+    reporter = count_for(settings, models)
+    app, traffic = make_app(settings, models, reporter=reporter), reporter.request_log.traffic
 
     async def gone(*_: Any) -> Any:
         return {"type": "http.disconnect"}

@@ -6,19 +6,19 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from service.telemetry.logging import REQUEST_ID
 from service.telemetry.request_log import RequestLog
+from tests.apps import make_app
 from tests.conftest import settings_for
 
 
 @pytest.mark.parametrize("name", [b"a", b"4bf92f3577b34da6a3ce929d0e0e4736", b"A-z_0.9:/+=@", b"x" * 128])
 def test_sane_ids_are_taken_over(name: bytes):
     token = REQUEST_ID.set(b"")
-    assert RequestLog(Settings()).identify([(b"host", b"a"), (b"x-request-id", name)]) == name
+    assert RequestLog(Settings()).begin([(b"host", b"a"), (b"x-request-id", name)]) == name
     assert REQUEST_ID.get() == name
     REQUEST_ID.reset(token)
 
@@ -28,16 +28,16 @@ def test_other_ids_are_replaced_by_new_ones(name: bytes):
     token = REQUEST_ID.set(b"")
     request_log = RequestLog(Settings())
     ids = {
-        request_log.identify([(b"x-request-id", name)]),
-        request_log.identify([]),
-        RequestLog(Settings()).identify([]),
+        request_log.begin([(b"x-request-id", name)]),
+        request_log.begin([]),
+        RequestLog(Settings()).begin([]),
     }
     assert len(ids) == 3 and name not in ids
     REQUEST_ID.reset(token)
 
 
 def test_every_answer_says_its_id(text_engine: Engine, text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch):
-    front = create_app(settings_for(text_artifact), ModelRegistry(text_engine))
+    front = make_app(settings_for(text_artifact), ModelRegistry(text_engine))
     with TestClient(front, raise_server_exceptions=False) as client:
 
         def ask(method: str, path: str, **more: Any) -> str:

@@ -188,13 +188,13 @@ def test_null_is_as_good_as_missing(client: TestClient):
 def test_timeout_is_in_microseconds(client: TestClient, monkeypatch: pytest.MonkeyPatch, text_engine: Engine):
     assert ask(client, INFER, text("hi"), parameters={"timeout": 60_000_000}).status_code == 200
     seen = []
-    submit = text_engine.batcher.submit
+    admit = text_engine.batcher.admit
 
-    async def watched(sequences: Any, timeout: float | None = None) -> Any:
+    def watched(sequences: Any, receiver: Any, timeout: float | None) -> Any:
         seen.append(timeout)
-        return await submit(sequences, timeout)
+        return admit(sequences, receiver, timeout)
 
-    monkeypatch.setattr(text_engine.batcher, "submit", watched)
+    monkeypatch.setattr(text_engine.batcher, "admit", watched)
     ask(client, INFER, text("hi"), parameters={"timeout": 2_500_000})
     ask(client, INFER, text("hi"), parameters={"timeout": 0})
     assert seen == [2.5, None]
