@@ -59,12 +59,12 @@ class ModelRegistry:
         Raises:
             Unavailable: that model is not loaded.
         """
-        if self._default is None:
+        if (engine := self._default) is None:  # read once: other threads may see it change
             raise Unavailable(
                 f"The default model {self.default_name!r} is not loaded: "
                 f"load it with POST /v2/repository/models/{self.default_name}/load."
             )
-        return self._default
+        return engine
 
     def find(self, name: str | None = None, version: str | None = None) -> Engine:
         """The engine of a model and version: by default the default model's, and the highest.
