@@ -7,10 +7,10 @@ service runs without a clone.
 from setuptools import find_packages, setup
 
 CLIENT = "clients/python/src"
-ROOMS = find_packages(include=["addnorm*", "runtime*", "service*", "model", "model.*", "export*"])
+PACKAGES = find_packages(include=["addnorm*", "runtime*", "service*", "model", "model.*", "export*"])
 
 setup(
-    packages=[*ROOMS, *find_packages(CLIENT), "service.models"],
+    packages=[*PACKAGES, *find_packages(CLIENT), "service.models"],
     package_dir={"addnorm_client": f"{CLIENT}/addnorm_client", "service.models": "models"},
     include_package_data=False,  # but for these
     package_data={
