@@ -15,55 +15,42 @@ from service.api.openai import add_embeddings
 from service.api.v2.infer import InferMiddleware
 from service.api.v2.repository import add_repository
 from service.api.v2.routes import add_oip
-from service.http.admission import Admission, AdmissionMiddleware, ApiKeys
+from service.http.admission import Admission, AdmissionMiddleware
 from service.http.bodies import BodyLimitMiddleware
 from service.http.errors import install_error_handlers
 from service.http.openapi import describe_truly
-from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.inference.request import ServingContext
-from service.norm_stats.pool import CollectorPool
-from service.page.events import FeedTopic, add_events, make_feed
+from service.page.events import FeedTopic, add_events
 from service.page.feed import Feed
 from service.page.files import add_page
-from service.repository.catalog import Catalog
-from service.repository.control import Control, Loader
+from service.repository.control import Control
 from service.settings import Settings
-from service.telemetry.aggregator import Aggregator, CountSink, Reporter
-from service.telemetry.request_log import RequestLog, RequestLogMiddleware
-from service.telemetry.tracing import make_tracing
+from service.telemetry.aggregator import Reporter
+from service.telemetry.request_log import RequestLogMiddleware
 
 
 def create_app(
     settings: Settings,
-    models: ModelRegistry | None = None,
-    control: Control | None = None,
-    reporter: Reporter | None = None,
-    feed: Feed[FeedTopic] | None = None,
+    context: ServingContext,
+    admission: Admission,
+    control: Control,
+    reporter: Reporter,
+    feed: Feed[FeedTopic],
 ) -> FastAPI:
     """Builds the application.
 
     Args:
-        models: what answers; the artifact that the settings name where it is not given.
-        control: what loads and unloads models; where it is not given, nothing does.
-        reporter: what hands in what is answered; to an aggregator of its own where it is not given.
+        context: what answers.
+        admission: who is let in.
+        control: what loads and unloads models.
+        reporter: hands in what is answered.
         feed: what the page follows; a server closes it before it waits for its connections to end.
-
-    Raises:
-        ArtifactError: the artifact cannot be served.
-        DeviceError: the device cannot be had.
     """
-    models = models or ModelRegistry(Engine(settings))
-    control = control or Loader(
-        settings, Catalog.of(engine.manifest for engine in models), models, CollectorPool(settings)
-    )
-    reporter = reporter or create_reporter(settings, models, None)
-    context = ServingContext(models, settings.max_body_bytes, reporter.request_log)
-    keys = ApiKeys.of(settings)
-    feed = feed or make_feed(models, reporter.sink)
+    models, keys = context.models, admission.keys
     version = next((engine.manifest.version for engine in models), "0")
     app = FastAPI(title="AddNorm", version=version, lifespan=_lifespan(models, control, reporter, feed))
-    _add_middleware(app, settings, context, Admission.of(settings, keys, reporter.request_log.traffic))
+    _add_middleware(app, settings, context, admission)
     add_inference(app, models, context)
     add_statistics(app, models, keys)
     add_embeddings(app, models)
@@ -77,18 +64,11 @@ def create_app(
     return app
 
 
-def create_reporter(settings: Settings, models: ModelRegistry, sink: CountSink | None) -> Reporter:
-    request_log = RequestLog(settings, make_tracing(settings))
-    return Reporter(
-        request_log, sink or Aggregator().open(), lambda: (engine.batcher for engine in models), models.counted
-    )
-
-
-def _add_middleware(app: FastAPI, settings: Settings, context: ServingContext, admission: Admission | None) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, context: ServingContext, admission: Admission) -> None:
     """From the inmost on."""
-    app.add_middleware(InferMiddleware, models=context.models, max_bytes=settings.max_body_bytes)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
-    if admission is not None:
+    app.add_middleware(InferMiddleware, models=context.models, max_bytes=context.max_bytes)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=context.max_bytes)
+    if not admission.is_open:
         app.add_middleware(AdmissionMiddleware, admission=admission)
     install_error_handlers(app)
     app.add_middleware(RequestLogMiddleware, request_log=context.request_log)

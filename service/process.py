@@ -14,12 +14,12 @@ from typing import Any
 
 import uvicorn
 
-from service.app import create_app, create_reporter
+from service.app import create_app
 from service.fastpath.cycle import Cached429
 from service.fastpath.head_cache import HeadCache
 from service.fastpath.protocol import Protocol
 from service.fastpath.read_scheduler import ReadScheduler
-from service.http.admission import Admission, ApiKeys
+from service.http.admission import Admission
 from service.inference.registry import ModelRegistry
 from service.inference.request import ServingContext
 from service.page.events import FeedTopic, make_feed
@@ -27,7 +27,9 @@ from service.page.feed import Feed
 from service.repository.control import Control
 from service.settings import Settings
 from service.sockets import BACKLOG
-from service.telemetry.aggregator import Aggregator, CountSink
+from service.telemetry.aggregator import Aggregator, CountSink, Reporter
+from service.telemetry.request_log import RequestLog
+from service.telemetry.tracing import make_tracing
 
 YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all connections
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
@@ -36,27 +38,26 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def server_config(
-    settings: Settings,
-    models: ModelRegistry,
-    control: Control | None = None,
-    sink: CountSink | None = None,
-    feed: Feed[FeedTopic] | None = None,
+    settings: Settings, models: ModelRegistry, control: Control, sink: CountSink, feed: Feed[FeedTopic]
 ) -> uvicorn.Config:
     """What uvicorn runs: the application, and the short way to predictions.
 
     Args:
-        sink: where this process hands in what it answers; an aggregator of its own where it is not given.
+        sink: where this process hands in what it answers.
         feed: what the page follows.
 
     Raises:
         SettingError: a setting names what cannot be used.
     """
-    reporter = create_reporter(settings, models, sink)
+    reporter = make_reporter(settings, models, sink)
     context = ServingContext(models, settings.max_body_bytes, reporter.request_log)
-    admission = Admission.of(settings, ApiKeys.of(settings), reporter.request_log.traffic)
+    admission = Admission(settings, reporter.request_log.traffic)
+    protocol = partial(
+        Protocol, context, None if admission.is_open else admission, HeadCache(), Cached429(), ReadScheduler()
+    )
     return uvicorn.Config(
-        create_app(settings, models, control, reporter, feed),
-        http=partial(Protocol, context, admission, HeadCache(), Cached429(), ReadScheduler()),  # type: ignore[arg-type]
+        create_app(settings, context, admission, control, reporter, feed),
+        http=protocol,  # type: ignore[arg-type]
         log_level=settings.log_level,
         log_config=None,
         access_log=False,
@@ -66,6 +67,12 @@ def server_config(
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )
+
+
+def make_reporter(settings: Settings, models: ModelRegistry, sink: CountSink) -> Reporter:
+    """Counts what this process answers, and hands it in."""
+    request_log = RequestLog(settings, make_tracing(settings))
+    return Reporter(request_log, sink, lambda: (engine.batcher for engine in models), models.counted)
 
 
 class Process:
@@ -83,7 +90,7 @@ class Process:
         self,
         settings: Settings,
         models: ModelRegistry,
-        control: Control | None,
+        control: Control,
         listener: socket.socket,
         started: Callable[[], None],
         sink: CountSink | None = None,

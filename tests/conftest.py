@@ -8,10 +8,10 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
+from tests.apps import make_app
 from tests.helpers import Export, make_feature_artifact, make_text_artifact
 from tests.live import Live, listening
 
@@ -84,7 +84,7 @@ def settings_for(artifact: Artifact) -> Settings:
 
 
 def serve(settings: Settings, engine: Engine) -> Iterator[TestClient]:
-    with TestClient(create_app(settings, ModelRegistry(engine)), raise_server_exceptions=False) as client:
+    with TestClient(make_app(settings, ModelRegistry(engine)), raise_server_exceptions=False) as client:
         yield client
 
 

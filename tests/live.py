@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import uvicorn
 
 from service.inference.registry import ModelRegistry
-from service.process import server_config
 from service.repository.control import Control
 from service.settings import Settings
+from tests.apps import make_config
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Live:
 def listening(settings: Settings, models: ModelRegistry, control: Control | None = None) -> Iterator[Live]:
     """Serves as `addnorm serve` does, until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(server_config(settings, models, control))
+        server = uvicorn.Server(make_config(settings, models, control))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         yield Live(f"127.0.0.1:{listener.getsockname()[1]}", models)

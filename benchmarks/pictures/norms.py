@@ -13,11 +13,12 @@ from fastapi.testclient import TestClient
 from matplotlib.figure import Figure
 
 from model.data import load_dataset
-from service.app import create_app
-from service.inference.engine import Engine
-from service.inference.registry import ModelRegistry
+from service.page.events import make_feed
+from service.process import server_config
+from service.repository.control import load_all
 from service.schemas.norm_stats import NormStatsResponse
 from service.settings import Settings
+from service.telemetry.aggregator import Aggregator
 
 COLORS = {"validation": "0.55", "test questions": "tab:blue", "typing errors": "tab:orange", "another topic": "tab:red"}
 
@@ -35,8 +36,10 @@ def main(data: Path) -> None:
 
 def ask(texts: list[str]) -> NormStatsResponse:
     """Sends the texts to a fresh service and returns its statistics."""
-    settings = Settings()
-    with TestClient(create_app(settings, ModelRegistry(Engine(settings)))) as client:
+    settings = Settings(workers=1)
+    control, sink = load_all(settings), Aggregator().open()
+    config = server_config(settings, control.models, control, sink, make_feed(control.models, sink))
+    with TestClient(config.app) as client:
         for start in range(0, len(texts), 100):
             response: httpx.Response = client.post("/predict", json={"inputs": texts[start : start + 100]})
             response.raise_for_status()

@@ -78,18 +78,19 @@ class Admission:
 
     Args:
         traffic: says how many requests are in flight.
+
+    Attributes:
+        is_open: whether every request is let in: there is nothing to look at then.
+
+    Raises:
+        SettingError: the keys of the settings cannot be used.
     """
 
-    def __init__(self, settings: Settings, keys: ApiKeys, traffic: Traffic) -> None:
-        self.keys, self.traffic = keys, traffic
-        self.need_key = frozenset(settings.api_key_for.split(",")) if keys.keys else frozenset()
+    def __init__(self, settings: Settings, traffic: Traffic) -> None:
+        self.keys, self.traffic = ApiKeys.of(settings), traffic
+        self.need_key = frozenset(settings.api_key_for.split(",")) - {""} if self.keys.keys else frozenset()
         self.max_in_flight = settings.max_in_flight
-
-    @classmethod
-    def of(cls, settings: Settings, keys: ApiKeys, traffic: Traffic) -> "Admission | None":
-        """None where every request is let in: there is nothing to look at then."""
-        admission = cls(settings, keys, traffic)
-        return admission if admission.need_key - {""} or admission.max_in_flight else None
+        self.is_open = not self.need_key and self.max_in_flight is None
 
     def refusal(self, method: str, path: str, headers: Headers) -> Response | None:
         """The answer to a request that is not let in, and is in flight already; None to others."""

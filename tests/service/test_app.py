@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
 from runtime.manifest import Plan, Precision
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
+from tests.apps import make_app
 from tests.helpers import LABELS, TEXTS, Export, random_sequences, rewrite
 
 
@@ -100,7 +100,7 @@ def test_extreme_features_are_refused_or_answered_with_numbers(feature_client: T
 
 def test_concurrent_requests_are_all_answered(text_artifact: Artifact, text_engine: Engine):
     async def main() -> list[httpx.Response]:
-        app = create_app(Settings(model=text_artifact.path, device="cpu"), ModelRegistry(text_engine))
+        app = make_app(Settings(model=text_artifact.path, device="cpu"), ModelRegistry(text_engine))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             return await asyncio.gather(*(client.post("/predict", json={"inputs": text}) for text in TEXTS))
 
@@ -126,7 +126,7 @@ def test_model_tells_precision_and_graph_plan(client: TestClient, text_artifact:
     plan = Plan(name="default", onnxruntime=ort.__version__, provider="CPUExecutionProvider", speed={})
     precision = Precision(kind="fp16", accuracy={"fp32": 0.9, "fp16": 0.9})
     path = rewrite(tmp_path / "1", text_artifact, plan=plan, precision=precision)
-    body = TestClient(create_app(Settings(model=path, device="cpu"))).get("/model").json()
+    body = TestClient(make_app(Settings(model=path, device="cpu"))).get("/model").json()
     assert body["precision"] == precision.model_dump()
     assert body["plan"] == {"name": "default", "source": "measured", "measured": plan.model_dump()}
 
@@ -149,7 +149,7 @@ def test_health_says_live_and_ready(client: TestClient):
 
 def test_ready_says_why_auto_fell_back(text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
-    with TestClient(create_app(Settings(model=text_artifact.path, device="auto"))) as client:
+    with TestClient(make_app(Settings(model=text_artifact.path, device="auto"))) as client:
         for path in ("/health/ready", "/model"):
             body = client.get(path).json()
             assert (body["requested_device"], body["device"]) == ("auto", "cpu")
@@ -205,7 +205,7 @@ def test_openapi_parameters_are_those_of_the_path(client: TestClient):
 
 
 def test_shutdown_refuses_what_comes_later(text_artifact: Artifact, text_engine: Engine):
-    app = create_app(Settings(model=text_artifact.path, device="cpu"), ModelRegistry(text_engine))
+    app = make_app(Settings(model=text_artifact.path, device="cpu"), ModelRegistry(text_engine))
     with TestClient(app) as client:
         assert client.post("/predict", json={"inputs": "hi"}).status_code == 200
     response = TestClient(app).post("/predict", json={"inputs": "hi"})

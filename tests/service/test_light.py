@@ -16,11 +16,12 @@ from pathlib import Path
 
 import service.serve
 from service.repository.control import load_all
-from service.process import server_config
+from service.process import Process
 from service.settings import Settings
 
 settings = Settings(model=Path(sys.argv[1]), device="cpu", workers=1)
-server_config(settings, load_all(settings).models)
+control = load_all(settings)
+Process(settings, control.models, control, None, None)
 print(*sys.modules)
 """
 

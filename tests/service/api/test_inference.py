@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
+from tests.apps import make_app
 from tests.conftest import settings_for
 
 BODY = b'{"inputs": "what is my balance"}'
@@ -39,7 +39,7 @@ def test_request_of_a_client_that_left_is_dropped(
 ):
     """Its rows do not run, nothing is sent, and the next one is answered."""
     monkeypatch.setattr("service.inference.request.WATCH_AFTER", 0.0)
-    app, sent, left = create_app(settings, ModelRegistry(text_engine)), [], asyncio.Event()
+    app, sent, left = make_app(settings, ModelRegistry(text_engine)), [], asyncio.Event()
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)

@@ -9,10 +9,10 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.inference.results import unit
+from tests.apps import make_app
 from tests.conftest import settings_for
 from tests.service.http.test_errors import assert_error
 
@@ -21,7 +21,7 @@ from tests.service.http.test_errors import assert_error
 def both(text_artifact: Artifact, text_engine: Engine, feature_engine: Engine) -> Iterator[TestClient]:
     """A service of both artifacts."""
     models = ModelRegistry(text_engine, feature_engine)
-    with TestClient(create_app(settings_for(text_artifact), models), raise_server_exceptions=False) as client:
+    with TestClient(make_app(settings_for(text_artifact), models), raise_server_exceptions=False) as client:
         yield client
 
 

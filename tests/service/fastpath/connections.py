@@ -11,8 +11,8 @@ import uvicorn
 
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.process import server_config
 from service.settings import Settings
+from tests.apps import make_config
 
 TEXT = b'{"inputs": "what is my balance"}'
 Answer = tuple[int, dict[str, str], Any]
@@ -47,7 +47,7 @@ Connect = Callable[[], Awaitable[Client]]
 async def serving(settings: Settings, engine: Engine) -> AsyncIterator[tuple[Connect, uvicorn.Server]]:
     """A service on a free port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(server_config(settings, ModelRegistry(engine)))
+    server = uvicorn.Server(make_config(settings, ModelRegistry(engine)))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     clients: list[Client] = []
 

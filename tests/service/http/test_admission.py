@@ -8,12 +8,12 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.errors import SettingError
-from service.app import create_app, create_reporter
 from service.http.admission import Admission, ApiKeys, subject_of
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from service.telemetry.counters import Traffic
+from tests.apps import count_for, make_app
 from tests.conftest import settings_for
 
 KEY = {"Authorization": "Bearer first"}
@@ -51,7 +51,7 @@ def test_keys_are_needed_for_changes_and_for_what_the_settings_say(
     text_engine: Engine, text_artifact: Artifact, need: str
 ):
     settings = settings_with(text_artifact, api_keys="first,second", api_key_for=need)
-    with TestClient(create_app(settings, ModelRegistry(text_engine))) as client:
+    with TestClient(make_app(settings, ModelRegistry(text_engine))) as client:
         for subject, method, path, status in ASKED:
             needed = subject == "changes" or subject in need.split(",")
             anonymous = ask(client, method, path)
@@ -68,7 +68,7 @@ def test_keys_are_needed_for_changes_and_for_what_the_settings_say(
 
 def test_refused_prediction_never_reaches_the_model_and_is_counted(text_engine: Engine, text_artifact: Artifact):
     settings = settings_with(text_artifact, api_keys="first", api_key_for="inference")
-    with TestClient(create_app(settings, ModelRegistry(text_engine))) as client:
+    with TestClient(make_app(settings, ModelRegistry(text_engine))) as client:
         assert ask(client, "POST", "/predict").headers["x-request-id"]
         assert text_engine.collector.recorder.state().requests == 0
         assert client.get("/traffic").json()["total"]["refusals"] == {"unauthorized": 1}
@@ -88,13 +88,15 @@ def test_keys_that_are_asked_for_must_be_there():
 
 
 def test_nothing_is_looked_at_where_nothing_is_limited():
-    assert Admission.of(Settings(), ApiKeys(()), Traffic()) is None
-    assert Admission.of(Settings(api_keys="a"), ApiKeys((b"a",)), Traffic()) is None
+    assert Admission(Settings(), Traffic()).is_open
+    assert Admission(Settings(api_keys="a"), Traffic()).is_open
+    assert not Admission(Settings(api_keys="a", api_key_for="reads"), Traffic()).is_open
+    assert not Admission(Settings(max_in_flight=1), Traffic()).is_open
 
 
 def test_key_may_be_of_any_characters(text_engine: Engine, text_artifact: Artifact):
     settings = settings_with(text_artifact, api_keys="schlüssel")
-    with TestClient(create_app(settings, ModelRegistry(text_engine))) as client:
+    with TestClient(make_app(settings, ModelRegistry(text_engine))) as client:
         headers = [(b"x-api-key", "schlüssel".encode())]
         assert client.request("DELETE", "/norm-stats/baseline", headers=headers).status_code == 409
 
@@ -102,8 +104,8 @@ def test_key_may_be_of_any_characters(text_engine: Engine, text_artifact: Artifa
 def test_requests_beyond_the_limit_are_refused_and_reads_are_not(text_artifact: Artifact):
     settings = settings_with(text_artifact, max_in_flight=2)
     models = ModelRegistry(Engine(settings))
-    reporter = create_reporter(settings, models, None)
-    front: Any = create_app(settings, models, reporter=reporter)
+    reporter = count_for(settings, models)
+    front: Any = make_app(settings, models, reporter=reporter)
 
     async def post() -> int:
         sent: list[dict[str, Any]] = []
@@ -136,7 +138,7 @@ def test_pages_of_allowed_origins_may_ask_the_fast_route_too(
     text_engine: Engine, text_artifact: Artifact, origins: str
 ):
     settings = settings_with(text_artifact, cors_origins=origins, api_keys="first", api_key_for="inference")
-    with TestClient(create_app(settings, ModelRegistry(text_engine))) as client:
+    with TestClient(make_app(settings, ModelRegistry(text_engine))) as client:
         for origin, allowed in (("https://b.example", True), ("https://c.example", origins == "*")):
             wanted = {
                 "Access-Control-Request-Method": "POST",
@@ -156,7 +158,7 @@ def test_pages_of_allowed_origins_may_ask_the_fast_route_too(
 
 
 def test_without_origins_no_page_of_another_may_ask(text_engine: Engine, text_artifact: Artifact):
-    with TestClient(create_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
+    with TestClient(make_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
         response = ask(client, "POST", "/predict", Origin="https://a.example")
         assert response.status_code == 200
         assert not [name for name in response.headers if name.startswith("access-control")]

@@ -5,16 +5,16 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.errors import SettingError
-from service.app import create_app
 from service.http.admission import ApiKeys
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
+from tests.apps import make_app
 from tests.conftest import settings_for
 
 
 def client_with(artifact: Artifact, engine: Engine, **changes: object) -> TestClient:
-    return TestClient(create_app(settings_for(artifact).model_copy(update=changes), ModelRegistry(engine)))
+    return TestClient(make_app(settings_for(artifact).model_copy(update=changes), ModelRegistry(engine)))
 
 
 def status(client: TestClient, **headers: str) -> tuple[int, str]:

@@ -9,9 +9,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_app, create_reporter
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
+from tests.apps import count_for, make_app
 from tests.conftest import settings_for
 from tests.service.api.contract import DOCUMENT, KNOWN, SNAPSHOT, load
 
@@ -49,7 +49,7 @@ def test_request_without_a_key_is_answered_as_promised(
     text_engine: Engine, text_artifact: Artifact, method: str, path: str
 ):
     keys = {"api_keys": "secret", "api_key_for": "inference,reads,metrics,health"}
-    client = TestClient(create_app(settings_for(text_artifact).model_copy(update=keys), ModelRegistry(text_engine)))
+    client = TestClient(make_app(settings_for(text_artifact).model_copy(update=keys), ModelRegistry(text_engine)))
     assert ask(client, method, path) == 401
     assert ask(client, method, path, headers={"X-API-Key": "secret"}) != 401
     assert ask(client, method, path, headers={"Authorization": "Bearer secret"}) != 401
@@ -62,7 +62,7 @@ def test_body_that_is_too_large_is_answered_as_promised(client: TestClient, meth
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_service_without_its_default_model_answers_as_promised(text_artifact: Artifact, method: str, path: str):
-    with TestClient(create_app(settings_for(text_artifact), ModelRegistry(default_name="texts"))) as client:
+    with TestClient(make_app(settings_for(text_artifact), ModelRegistry(default_name="texts"))) as client:
         status = ask(client, method, path, content=json.dumps(example(method, path)))
     needs_it = path in ("/predict", "/embed", "/model", "/health/ready") or path.startswith("/norm-stats")
     assert (status == 503) is needs_it
@@ -71,9 +71,9 @@ def test_service_without_its_default_model_answers_as_promised(text_artifact: Ar
 @pytest.mark.parametrize(("method", "path"), [each for each in OPERATIONS if each[0] == "post"])
 def test_full_service_answers_as_promised(text_engine: Engine, text_artifact: Artifact, method: str, path: str):
     settings, models = settings_for(text_artifact).model_copy(update={"max_in_flight": 1}), ModelRegistry(text_engine)
-    reporter = create_reporter(settings, models, None)
+    reporter = count_for(settings, models)
     reporter.request_log.traffic.in_flight = 5
-    client = TestClient(create_app(settings, models, reporter=reporter))
+    client = TestClient(make_app(settings, models, reporter=reporter))
     expected = 429 if "429" in DOCUMENT["paths"][path][method]["responses"] else 400
     assert ask(client, method, path) == expected
 

@@ -8,10 +8,10 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.store.sqlite import Kept
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
+from tests.apps import make_app
 from tests.conftest import settings_for
 from tests.helpers import TEXTS, rewrite
 
@@ -27,7 +27,7 @@ def post(client: TestClient, inputs: list[str]) -> None:
 
 def embedded(state: Path | None = None) -> Any:
     settings = Settings(device="cpu", state=state)
-    return TestClient(create_app(settings, ModelRegistry(Engine(settings))))
+    return TestClient(make_app(settings, ModelRegistry(Engine(settings))))
 
 
 def test_live_traffic_becomes_the_baseline_and_can_be_undone(tmp_path: Path):
@@ -61,7 +61,7 @@ def test_spoiled_live_baseline_is_left_out(text_artifact: Artifact, tmp_path: Pa
     kept = collector._to_keep({})
     collector.store.save(Kept(kept.document, kept.buckets, [b'{"state": 1}']))
     collector.close()
-    with TestClient(create_app(settings, ModelRegistry(Engine(settings)))) as client:
+    with TestClient(make_app(settings, ModelRegistry(Engine(settings)))) as client:
         assert client.get("/norm-stats").json()["baseline"]["source"] == "validation"
     assert "The artifact's own is in force" in caplog.text
 
@@ -70,7 +70,7 @@ def test_versions_are_compared_by_what_they_saw(text_artifact: Artifact, tmp_pat
     later = rewrite(tmp_path / "models" / "2", text_artifact, version="2")
     for path, inputs in ((text_artifact.path, TEXTS), (later, ["zzzz qqqq xxxx"] * 16)):
         settings = settings_for(text_artifact).model_copy(update={"state": tmp_path / "state", "model": path})
-        with TestClient(create_app(settings, ModelRegistry(Engine(settings)))) as client:
+        with TestClient(make_app(settings, ModelRegistry(Engine(settings)))) as client:
             post(client, inputs)
             if path == later:
                 found = client.get("/norm-stats/compare", params={"against": "version:1"}).json()

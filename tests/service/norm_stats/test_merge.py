@@ -10,10 +10,10 @@ from starlette.testclient import TestClient
 from addnorm.commands.stats import print_merged
 from runtime.artifact import Artifact
 from runtime.errors import StateError
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
+from tests.apps import make_app
 
 TEXTS = ["what is my balance", "will it rain", "hi", "tell me the balance of my account", "and now"]
 
@@ -24,7 +24,7 @@ def states(text_artifact: Artifact, tmp_path: Path) -> list[str]:
     paths = []
     for name, texts in (("a.json", TEXTS[:2]), ("b.json", TEXTS[2:])):
         settings = Settings(model=text_artifact.path, device="cpu")
-        with TestClient(create_app(settings, ModelRegistry(Engine(settings)))) as client:
+        with TestClient(make_app(settings, ModelRegistry(Engine(settings)))) as client:
             client.post("/predict", json={"inputs": texts})
             path = tmp_path / name
             path.write_bytes(client.get("/norm-stats/state").content)

@@ -10,10 +10,10 @@ from starlette.testclient import TestClient
 from runtime.drift.detector import MIN_REQUESTS
 from runtime.statistics.deep import DeepState
 from runtime.statistics.state import Traffic
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
+from tests.apps import make_app
 
 Answer = Callable[..., dict]
 
@@ -32,7 +32,7 @@ def answer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Answer:
         state = replace(nothing.state, requests=int(traffic.counts.sum()), traffic=traffic)
         recorded = replace(nothing, state=state, everything=state, deep=deep or nothing.deep)
         monkeypatch.setattr(engine.collector.recorder, "window", lambda _: recorded)
-        return TestClient(create_app(Settings(), ModelRegistry(engine))).get("/norm-stats").json()
+        return TestClient(make_app(Settings(), ModelRegistry(engine))).get("/norm-stats").json()
 
     return ask
 
@@ -150,7 +150,7 @@ def test_small_baseline_does_not_judge(client: TestClient):
 def test_questions_from_elsewhere_are_drift():
     """Over HTTP, through the graph: sentences that are no chat-bot questions."""
     elsewhere = [f"{animal} {verb} {thing}" for animal in ANIMALS for verb in VERBS for thing in THINGS]
-    with TestClient(create_app(Settings(), ModelRegistry(Engine(Settings(device="cpu"))))) as client:
+    with TestClient(make_app(Settings(), ModelRegistry(Engine(Settings(device="cpu"))))) as client:
         client.post("/predict", json={"inputs": elsewhere}).raise_for_status()
         found = client.get("/norm-stats", params={"window": "5m"}).json()
     assert found["window"]["requests"] == len(elsewhere)

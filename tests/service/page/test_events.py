@@ -17,13 +17,13 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.drift.detector import MIN_REQUESTS
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.page.events import FeedTopic, make_feed, summary
 from service.page.feed import Feed
 from service.settings import Settings
 from service.telemetry.aggregator import Aggregator
+from tests.apps import make_app
 from tests.helpers import TEXTS
 from tests.service.test_serve import announced_url
 
@@ -67,7 +67,7 @@ def test_stream_tells_of_traffic_and_ends_at_once_when_the_service_stops(server:
 def test_follower_that_leaves_is_forgotten(text_artifact: Artifact, text_engine: Engine):
     """Through a real socket: a test client would not tell the application that it left."""
     feed = Feed(lambda followed: followed.window.encode(), interval=0.05, most=1)
-    app = create_app(Settings(model=text_artifact.path, device="cpu"), ModelRegistry(text_engine), feed=feed)
+    app = make_app(Settings(model=text_artifact.path, device="cpu"), ModelRegistry(text_engine), feed=feed)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -118,7 +118,7 @@ def test_page_may_wait_for_the_default_model(text_artifact: Artifact):
     models = ModelRegistry(default_name="texts")
     feed = make_feed(models, Aggregator().open())
     feed.close()  # so that the stream ends
-    with TestClient(create_app(Settings(model=text_artifact.path), models, feed=feed)) as client:
+    with TestClient(make_app(Settings(model=text_artifact.path), models, feed=feed)) as client:
         assert client.get("/events").status_code == 200
         assert client.get("/events", params={"model": "texts"}).status_code == 404
 

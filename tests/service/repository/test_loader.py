@@ -14,11 +14,11 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, DeviceError
 from runtime.manifest import CANARY, MODEL
-from service.app import create_app
 from service.inference.engine import Engine
 from service.repository import control
 from service.repository.control import Loader, load_all
 from service.settings import Settings
+from tests.apps import make_app
 from tests.helpers import publish, wrong_canary
 from tests.service.workers.processes import wait_until
 
@@ -39,7 +39,7 @@ def loader(directory: Path) -> Loader:
 
 @pytest.fixture
 def client(loader: Loader) -> Iterator[TestClient]:
-    with TestClient(create_app(loader.settings, loader.models, loader)) as client:
+    with TestClient(make_app(loader.settings, loader.models, loader)) as client:
         yield client
 
 

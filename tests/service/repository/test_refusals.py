@@ -8,9 +8,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_app
 from service.repository.control import Loader, load_all
 from service.settings import Settings
+from tests.apps import make_app
 from tests.helpers import publish
 
 
@@ -25,7 +25,7 @@ def loader_of(directory: Path, artifact: Artifact) -> Loader:
 def untouched(tmp_path_factory: pytest.TempPathFactory, text_artifact: Artifact) -> Iterator[TestClient]:
     """A service of that repository which nothing may change."""
     loader = loader_of(tmp_path_factory.mktemp("models"), text_artifact)
-    with TestClient(create_app(loader.settings, loader.models, loader)) as client:
+    with TestClient(make_app(loader.settings, loader.models, loader)) as client:
         yield client
 
 
@@ -53,7 +53,7 @@ def test_what_cannot_be_is_refused(untouched: TestClient, path: str, body: objec
 
 
 def test_single_artifact_is_listed_and_cannot_be_changed(text_artifact: Artifact):
-    with TestClient(create_app(Settings(model=text_artifact.path, device="cpu"))) as client:
+    with TestClient(make_app(Settings(model=text_artifact.path, device="cpu"))) as client:
         (entry,) = client.post("/v2/repository/index").json()
         assert entry == {"name": "texts", "version": "1", "state": "READY", "reason": ""}
         for path in ("load", "unload"):
@@ -64,7 +64,7 @@ def test_single_artifact_is_listed_and_cannot_be_changed(text_artifact: Artifact
 def test_changes_need_a_key_where_there_is_one(text_artifact: Artifact, tmp_path: Path):
     loader = loader_of(tmp_path, text_artifact)
     settings = loader.settings.model_copy(update={"api_keys": "secret"})
-    with TestClient(create_app(settings, loader.models, loader)) as client:
+    with TestClient(make_app(settings, loader.models, loader)) as client:
         for path in ("models/texts/load", "models/texts/unload"):
             assert client.post(f"/v2/repository/{path}").status_code == 401
             assert client.post(f"/v2/repository/{path}", headers={"X-API-Key": "secret"}).status_code == 200

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app, create_reporter
 from service.batching.batcher import ROW_BOUNDS, Batcher
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.telemetry.counters import BOUNDS, PENDING, PHASES, REASONS, Gauges, Phases, Tally, Traffic, resident_bytes
+from tests.apps import count_for, make_app
 from tests.conftest import settings_for
 from tests.service.batching.scenarios import FakeRun, play, rows, submit
 
@@ -93,7 +93,7 @@ def test_memory_in_use_is_told():
 
 
 def test_every_answer_is_counted_by_route_status_and_reason(text_engine: Engine, text_artifact: Any):
-    with TestClient(create_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
+    with TestClient(make_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
         texts = ["what is my balance", "hi"]
         for _ in range(3):
             client.post("/predict", json={"inputs": texts})
@@ -122,7 +122,7 @@ def test_every_answer_is_counted_by_route_status_and_reason(text_engine: Engine,
 
 
 def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
-    with TestClient(create_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
+    with TestClient(make_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
         client.post("/predict", json={"inputs": ["rain " * 20] * 7})
         total = client.get("/traffic").json()["total"]
     assert (total["rows"], total["tokens"]) == (7, 7 * 12)
@@ -131,8 +131,8 @@ def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
 
 def test_clients_that_left_and_defects_are_counted_too(text_engine: Engine, text_artifact: Any, monkeypatch: Any):
     settings, models = settings_for(text_artifact), ModelRegistry(text_engine)
-    reporter = create_reporter(settings, models, None)
-    app, traffic = create_app(settings, models, reporter=reporter), reporter.request_log.traffic
+    reporter = count_for(settings, models)
+    app, traffic = make_app(settings, models, reporter=reporter), reporter.request_log.traffic
 
     async def gone(*_: Any) -> Any:
         return {"type": "http.disconnect"}

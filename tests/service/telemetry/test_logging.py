@@ -16,11 +16,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from service.telemetry.logging import REQUEST_ID, JsonFormatter, TextFormatter, configure_logging, stack
+from tests.apps import make_app
 from tests.conftest import settings_for
 from tests.service.test_serve import announced_url
 
@@ -46,7 +46,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
 
 def client_with(engine: Engine, artifact: Artifact, **changes: Any) -> TestClient:
     settings = settings_for(artifact).model_copy(update=changes)
-    return TestClient(create_app(settings, ModelRegistry(engine)), raise_server_exceptions=False)
+    return TestClient(make_app(settings, ModelRegistry(engine)), raise_server_exceptions=False)
 
 
 def ask_all_kinds(client: TestClient) -> None:

@@ -12,11 +12,11 @@ from prometheus_client.openmetrics import parser as openmetrics
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from service.telemetry.counters import BOUNDS, PHASES
+from tests.apps import make_app
 from tests.conftest import settings_for
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -112,7 +112,7 @@ def test_answers_and_refusals_are_counted_once(client: TestClient, text_engine: 
 
 def test_layers_and_verdict_are_those_of_the_statistics():
     settings = Settings(device="cpu")
-    with TestClient(create_app(settings, ModelRegistry(Engine(settings)))) as client:
+    with TestClient(make_app(settings, ModelRegistry(Engine(settings)))) as client:
         compare_with_statistics(client)
 
 
@@ -141,7 +141,7 @@ def test_statistics_that_cannot_be_written_are_told(text_artifact: Artifact, tmp
     settings = settings_for(text_artifact).model_copy(update={"state": tmp_path / "file" / "state"})
     engine = Engine(settings)
     labels = {"model": text_artifact.manifest.name, "version": text_artifact.manifest.version}
-    with TestClient(create_app(settings, ModelRegistry(engine))) as client:
+    with TestClient(make_app(settings, ModelRegistry(engine))) as client:
         assert value(client.get("/metrics").text, "addnorm_statistics_disk_failing", **labels) == 0
         client.post("/predict", json={"inputs": "hi"})
         engine.collector.keep()

@@ -6,12 +6,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from service.telemetry.logging import REQUEST_ID
 from service.telemetry.request_log import RequestLog
+from tests.apps import make_app
 from tests.conftest import settings_for
 
 
@@ -37,7 +37,7 @@ def test_other_ids_are_replaced_by_new_ones(name: bytes):
 
 
 def test_every_answer_says_its_id(text_engine: Engine, text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch):
-    front = create_app(settings_for(text_artifact), ModelRegistry(text_engine))
+    front = make_app(settings_for(text_artifact), ModelRegistry(text_engine))
     with TestClient(front, raise_server_exceptions=False) as client:
 
         def ask(method: str, path: str, **more: Any) -> str:

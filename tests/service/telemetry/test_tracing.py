@@ -16,12 +16,12 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.errors import SettingError
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from service.telemetry import tracing
 from service.telemetry.tracing import VARIABLES, Tracing, make_provider, make_tracing
+from tests.apps import make_app
 from tests.conftest import settings_for
 
 memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter", reason="needs the otel extra")
@@ -46,8 +46,8 @@ def client(
     text_artifact: Artifact, text_engine: Engine, exporter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TestClient]:
     traced = Tracing(make_provider(exporter, at_once=True))
-    monkeypatch.setattr("service.app.make_tracing", lambda _: traced)
-    with TestClient(create_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
+    monkeypatch.setattr("service.process.make_tracing", lambda _: traced)
+    with TestClient(make_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
         yield client
 
 
@@ -148,7 +148,7 @@ def test_spans_arrive_at_a_collector_over_http(text_artifact: Artifact, text_eng
 
     with collector() as (url, received):
         settings = settings_for(text_artifact).model_copy(update={"otel_endpoint": url})
-        with TestClient(create_app(settings, ModelRegistry(text_engine))) as client:
+        with TestClient(make_app(settings, ModelRegistry(text_engine))) as client:
             for _ in range(3):
                 client.post("/predict", json={"inputs": "xyzzy"})
     assert {path for path, _ in received} == {"/v1/traces"}

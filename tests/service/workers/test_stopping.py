@@ -16,10 +16,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_app, create_reporter
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
+from service.process import make_reporter
 from service.telemetry.aggregator import Aggregator
+from tests.apps import make_app
 from tests.conftest import settings_for
 from tests.helpers import rewrite
 from tests.service.test_serve import addnorm
@@ -125,8 +126,8 @@ def test_accepted_requests_are_answered_before_the_end(text_artifact: Artifact, 
 def test_ready_asks_whoever_knows_that_the_service_stops(text_engine: Engine, text_artifact: Artifact):
     aggregator = Aggregator()
     settings, models = settings_for(text_artifact), ModelRegistry(text_engine)
-    reporter = create_reporter(settings, models, aggregator.open())
-    with TestClient(create_app(settings, models, reporter=reporter)) as client:
+    reporter = make_reporter(settings, models, aggregator.open())
+    with TestClient(make_app(settings, models, reporter=reporter)) as client:
         assert client.get("/health/ready").status_code == 200
         aggregator.stopping = True
         response = client.get("/health/ready")

@@ -8,9 +8,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
+from tests.apps import make_app
 from tests.conftest import settings_for
 from tests.service.api.v2.asking import FEATURES, INFER, ask, tensor, text
 from tests.service.http.test_errors import assert_error
@@ -34,7 +34,7 @@ def test_body_that_is_too_large_is_refused_early(client: TestClient, text_engine
 
 
 def test_announced_size_is_refused_before_a_byte_is_read(text_artifact: Artifact, text_engine: Engine):
-    app = create_app(settings_for(text_artifact), ModelRegistry(text_engine))
+    app = make_app(settings_for(text_artifact), ModelRegistry(text_engine))
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ def test_models_are_looked_up_at_each_request(
     text_artifact: Artifact, text_engine: Engine, feature_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     models = ModelRegistry(text_engine)
-    with TestClient(create_app(settings_for(text_artifact), models)) as client:
+    with TestClient(make_app(settings_for(text_artifact), models)) as client:
         features = tensor("features", [1, 1, 4], "FP32", data=[0, 0, 0, 0])
         assert_error(ask(client, FEATURES, features), 404, "unknown_model")
         monkeypatch.setattr(models, "find", ModelRegistry(text_engine, feature_engine).find)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
+from tests.apps import make_app
 from tests.conftest import settings_for
 from tests.service.api.v2.asking import HEADER
 
@@ -48,7 +48,7 @@ REQUESTS = st.fixed_dictionaries(
 def front(text_artifact: Artifact, feature_artifact: Artifact) -> Iterator[TestClient]:
     chosen = settings_for(text_artifact)
     engines = [Engine(chosen), Engine(chosen.model_copy(update={"model": feature_artifact.path}))]
-    with TestClient(create_app(chosen, ModelRegistry(*engines))) as client:
+    with TestClient(make_app(chosen, ModelRegistry(*engines))) as client:
         yield client
 
 

@@ -8,9 +8,9 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from service import VERSION
 from service.api.v2.metadata import EXTENSIONS, TRITON_TYPES
-from service.app import create_app
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
+from tests.apps import make_app
 from tests.conftest import settings_for
 from tests.service.api.v2.asking import FEATURES, INFER, ask, tensor, text
 from tests.service.http.test_errors import assert_error
@@ -112,7 +112,7 @@ def test_statistics_count_requests_rows_and_batches(client: TestClient):
 
 def test_statistics_of_all_models(text_artifact: Artifact, text_engine: Engine, feature_engine: Engine):
     models = ModelRegistry(text_engine, feature_engine)
-    with TestClient(create_app(settings_for(text_artifact), models)) as client:
+    with TestClient(make_app(settings_for(text_artifact), models)) as client:
         ask(client, FEATURES, tensor("features", [1, 1, 4], "FP32", data=[0] * 4))
         everything = client.get("/v2/models/stats").json()["model_stats"]
         assert [(model["name"], model["inference_count"]) for model in everything] == [("texts", 0), ("signals", 1)]
