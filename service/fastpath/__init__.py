@@ -1,1 +1,1 @@
-"""Plain requests to /predict, answered past ASGI. Without this room all are still answered."""
+"""Plain requests to /predict, answered past ASGI. Without this package all are still answered."""

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from runtime.graph.session import Placement
 from runtime.store.sqlite import Storage
-from service.batching.queue import ROW_BOUNDS
+from service.batching.batcher import ROW_BOUNDS
 from service.norm_stats.interface import Snapshot
 from service.telemetry.aggregator import Report
 from service.telemetry.counters import BOUNDS, PHASES, REASONS
