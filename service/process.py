@@ -51,7 +51,7 @@ def server_config(
     """
     reporter = make_reporter(settings, models, sink)
     context = ServingContext(models, settings.max_body_bytes, reporter.request_log)
-    admission = Admission(settings, reporter.request_log.traffic)
+    admission = Admission(settings, reporter.request_log.counters)
     protocol = partial(
         Protocol, context, None if admission.is_open else admission, HeadCache(), Cached429(), ReadScheduler()
     )

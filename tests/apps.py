@@ -29,7 +29,7 @@ def make_app(
     models = models or ModelRegistry(Engine(settings))
     reporter = reporter or count_for(settings, models)
     context = ServingContext(models, settings.max_body_bytes, reporter.request_log)
-    admission = Admission(settings, reporter.request_log.traffic)
+    admission = Admission(settings, reporter.request_log.counters)
     control, feed = control or hold(settings, models), feed or make_feed(models, reporter.sink)
     return create_app(settings, context, admission, control, reporter, feed)
 

@@ -11,7 +11,7 @@ from starlette.types import Receive
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput
 from service.http.bodies import JSONBytes, read_body
-from service.http.errors import answered
+from service.http.errors import result_or_error
 from service.http.openapi import INFERENCE, NOT_LOADED, SERVER_TIMING, UNKNOWN_MODEL, ModelName, ModelVersion, json_body
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
@@ -37,7 +37,7 @@ def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) 
 
         `Server-Timing` says where the time went: parse, tokenize, queue, infer and serialize.
         """
-        answer = await answered(_predict(context, request.receive), PREDICT, PREDICT)
+        answer = await result_or_error(_predict(context, request.receive), PREDICT, PREDICT)
         if isinstance(answer, Response):
             return answer
         body, phases = answer
@@ -74,7 +74,7 @@ async def respond(path: str, understand: Callable[[bytes], Inference[bytes]], re
     async def work() -> bytes:
         return await run(understand(await read_body(receive)), receive)
 
-    answer = await answered(work(), path, path)
+    answer = await result_or_error(work(), path, path)
     return answer if isinstance(answer, Response) else JSONBytes(answer)
 
 

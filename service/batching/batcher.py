@@ -9,19 +9,36 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from runtime.errors import Overloaded, Unavailable
 from runtime.graph.batch import EncodedBatch, join
 from runtime.graph.packing import Tokens
 from service.batching.executors import Batch, Executor, LoopExecutor, Outcome, ThreadExecutor
-from service.batching.queue import ROW_BOUNDS, Answer, Receiver, Request, RequestQueue
+from service.batching.queue import Answer, Receiver, Request, RequestQueue
 from service.batching.queue_limit import QueueLimit
 
 logger = logging.getLogger("addnorm.service")
 
 Run = Callable[[Sequence[Tokens]], EncodedBatch]
 
-SPARE = 64  # tokens; with less room, a request is refused before it is read
+SPARE = 64  # tokens; where fewer may wait, a request is refused before it is read
+ROW_BOUNDS = tuple(2**power for power in range(10))  # most rows of the batches that are counted together
+
+
+@dataclass(slots=True)
+class BatchCounters:
+    """What a batcher ran since it started.
+
+    Attributes:
+        computed_tokens: tokens that ran, and the padding between them.
+        batch_rows: batches by their rows: up to each of ROW_BOUNDS, and more.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    computed_tokens: int = 0
+    batch_rows: list[int] = field(default_factory=lambda: [0] * (len(ROW_BOUNDS) + 1))
 
 
 class Batcher:
@@ -50,7 +67,7 @@ class Batcher:
         self.run, self.after, self.clock = run, after, clock
         self.max_batch_tokens = max_batch_tokens
         self.queue = RequestQueue()
-        self.counters = self.queue.counters
+        self.counters = BatchCounters()
         self.closed = False
         self.executor: Executor = ThreadExecutor() if offload else LoopExecutor()
         self.queue_limit = QueueLimit(max_queue_tokens, clock)
@@ -69,8 +86,8 @@ class Batcher:
         if self.closed:
             raise Unavailable("The service is stopping: send the request again later.")
         tokens = sum(map(len, sequences))
-        if not self.queue_limit.takes(tokens, self.queue.tokens):
-            self._count_refusal()
+        if not self.queue_limit.admits(tokens, self.queue.tokens):
+            self.queue_limit.reject()
             raise self.overloaded()
         loop = asyncio.get_running_loop()
         request = Request(sequences, answer, self.clock())
@@ -83,21 +100,16 @@ class Batcher:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for another request, or so little that it is not worth reading it."""
-        return not self.queue_limit.takes(SPARE, self.queue.tokens)
+        """Whether another request would be refused, but perhaps a short one: it is not worth reading."""
+        return not self.queue_limit.admits(SPARE, self.queue.tokens)
 
-    def refuse(self) -> Overloaded:
-        """What a request is told that came while it was `full`."""
-        self.turn_away()
-        return self.overloaded()
-
-    def turn_away(self) -> None:
-        """Counts a request that came while it was `full`; a batch that is overdue runs before."""
+    def reject(self) -> None:
+        """A request that came while it was `full` is refused; a batch that is overdue runs before."""
         self.executor.run_overdue(self)
-        self._count_refusal()
+        self.queue_limit.reject()
 
     def overloaded(self) -> Overloaded:
-        """What those are told now who find no room."""
+        """What those are told now who are refused."""
         waiting, drain_rate = self.queue.tokens, self.queue_limit.drain_rate
         seconds = waiting / drain_rate if drain_rate else 1.0
         return Overloaded(
@@ -108,7 +120,6 @@ class Batcher:
 
     def abandon(self, request: Request) -> None:
         """Drops what has not run of a request that nobody waits for any more."""
-        self.counters.abandoned += 1
         self.queue.drop(request)
 
     async def close(self) -> None:
@@ -155,15 +166,10 @@ class Batcher:
     def _count(self, shares: list[Sequence[Tokens]], seconds: float) -> None:
         rows = sum(map(len, shares))
         tokens = sum(sum(map(len, share)) for share in shares)
-        self.counters.batches += 1
         self.counters.rows += rows
         self.counters.batch_rows[min((rows - 1).bit_length(), len(ROW_BOUNDS))] += 1
         self.counters.tokens += tokens
         self.queue_limit.drain(tokens, seconds)
-
-    def _count_refusal(self) -> None:
-        self.counters.overloaded += 1
-        self.queue_limit.refuse()
 
 
 def settle(request: Request, outcome: Outcome, seconds: float, now: float) -> None:

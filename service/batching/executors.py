@@ -155,7 +155,7 @@ class ThreadExecutor:
         self.task: asyncio.Task[None] | None = None
 
     def run_overdue(self, batches: Batches) -> None:
-        """The thread needs no turn of the event loop's."""
+        """The thread does not wait for the event loop."""
 
     def notify(self, batches: Batches) -> None:
         if self.task is None:

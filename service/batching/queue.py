@@ -1,8 +1,8 @@
 """What waits to run: the rows of requests, shared out fairly and counted in tokens.
 
-Rows are the unit. A batch takes one row of every waiting request in turn until it is full, so that a request of many
-rows fills what the others leave and holds up none of them. One that has waited for longer than MAX_AGE goes first, in
-up to half of each batch: it comes to its end under any load, and the others still move.
+Rows are the unit. A batch takes one row of every waiting request, round robin, until it is full, so that a request of
+many rows fills what the others leave and holds up none of them. One that has waited for longer than MAX_AGE goes first,
+in up to half of each batch: it comes to its end under any load, and the others still move.
 
 Rows are not sorted by length: packing leaves hardly any padding to save (docs/architecture.md).
 """
@@ -18,7 +18,6 @@ from runtime.errors import DeadlineExceeded
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.packing import Tokens
 
-ROW_BOUNDS = tuple(2**power for power in range(10))  # most rows of the batches that are counted together
 MAX_AGE = 0.1  # seconds; the embedded model takes a tenth of it for a request of 128 rows alone
 
 
@@ -70,26 +69,6 @@ class Request:
         return self.stop < len(self.sequences)
 
 
-@dataclass(slots=True)
-class Counters:
-    """What a batcher did since it started.
-
-    Attributes:
-        computed_tokens: tokens that ran, and the padding between them.
-        batch_rows: batches by their rows: up to each of ROW_BOUNDS, and more.
-        overloaded, expired, abandoned: requests refused, out of time, and given up by their clients.
-    """
-
-    batches: int = 0
-    rows: int = 0
-    tokens: int = 0
-    computed_tokens: int = 0
-    batch_rows: list[int] = field(default_factory=lambda: [0] * (len(ROW_BOUNDS) + 1))
-    overloaded: int = 0
-    expired: int = 0
-    abandoned: int = 0
-
-
 class RequestQueue:
     """Requests that have rows to run.
 
@@ -100,9 +79,8 @@ class RequestQueue:
 
     def __init__(self) -> None:
         self.tokens = self.requests = 0
-        self.counters = Counters()
-        self._ring: deque[Request] = deque()  # whose turn it is
-        self._split: deque[Request] = deque()  # those that had a turn and want more, oldest first
+        self._ring: deque[Request] = deque()  # round robin: the first gives the next row
+        self._split: deque[Request] = deque()  # those that gave a row and have more, oldest first
 
     def add(self, request: Request, tokens: int) -> None:
         self.tokens += tokens
@@ -121,7 +99,6 @@ class RequestQueue:
     def expire(self, request: Request) -> None:
         """Answers that a request's time is up, unless it is answered already, and forgets it."""
         if not request.answer.done():
-            self.counters.expired += 1
             seconds = request.deadline - request.submitted
             request.answer.set_exception(
                 DeadlineExceeded(
@@ -138,7 +115,7 @@ class RequestQueue:
             now: requests that were cancelled or have expired by then are dropped instead.
         """
         batch: list[Request] = []
-        queue_limit = max_tokens - self._take_aged(batch, max_tokens // 2, now)
+        left = max_tokens - self._take_aged(batch, max_tokens // 2, now)
         ring = self._ring
         while ring:
             request = ring[0]
@@ -146,16 +123,16 @@ class RequestQueue:
                 ring.popleft()
                 continue
             length = len(request.sequences[request.stop])
-            if length > queue_limit and batch:
+            if length > left and batch:
                 break
             self._take(request, length, batch)
-            queue_limit -= length
+            left -= length
             ring.popleft()
             if request.waits:
                 ring.append(request)
         return batch
 
-    def _take_aged(self, batch: list[Request], queue_limit: int, now: float) -> int:
+    def _take_aged(self, batch: list[Request], max_tokens: int, now: float) -> int:
         """Puts rows of the requests past their age into the batch, oldest first; gives their tokens."""
         taken = 0
         while self._split:
@@ -164,7 +141,7 @@ class RequestQueue:
                 self._split.popleft()
                 continue
             length = len(request.sequences[request.stop])
-            if now - request.submitted < MAX_AGE or (batch and taken + length > queue_limit):
+            if now - request.submitted < MAX_AGE or (batch and taken + length > max_tokens):
                 break
             self._take(request, length, batch)
             taken += length

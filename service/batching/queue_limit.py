@@ -1,7 +1,7 @@
 """How much may wait to run: all that the settings allow, and little once some are refused in any case.
 
 A long queue is good for a burst, which it answers in the end. Where more comes than can be answered for longer than
-that, it saves nobody a refusal and makes those wait who are accepted: then a short one does as much
+that, it saves nobody from being refused and makes those wait who are accepted: then a short one does as much
 (controlled delay: Nichols and Jacobson 2012; Maurer, "Fail at Scale", ACM Queue 2015).
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 RECENT = 0.1  # weight of the newest batch in the drain rate
 STANDING = 0.01  # seconds that a queue takes to drain while requests are refused
-CALM = 1.0  # seconds without a refusal after which a long queue is allowed again
+CALM = 1.0  # seconds in which none is refused, after which a long queue is allowed again
 
 
 class QueueLimit:
@@ -28,10 +28,10 @@ class QueueLimit:
         self.most_tokens, self.clock = most_tokens, clock
         self.tokens: float = most_tokens
         self._tokens = self._seconds = 0.0  # recent batches: tokens, seconds in all
-        self._refused = False  # whether somebody found no room since the last batch
-        self._calm = -math.inf  # when nobody will have been refused for long enough
+        self._rejected = False  # whether a request was refused since the last batch
+        self._calm = -math.inf  # when none will have been refused for long enough
 
-    def takes(self, tokens: int, waiting: int) -> bool:
+    def admits(self, tokens: int, waiting: int) -> bool:
         """Whether a request of so many tokens may join those that wait.
 
         Any may where nothing waits. Where others are refused, all have the same chance, however large: what waits
@@ -44,10 +44,10 @@ class QueueLimit:
         """Tokens per second over the recent batches, with what else was done between them; 0 before the first."""
         return self._tokens / self._seconds if self._seconds else 0.0
 
-    def refuse(self) -> None:
-        """Somebody found no room."""
-        if not self._refused:
-            self._refused = True
+    def reject(self) -> None:
+        """A request was refused."""
+        if not self._rejected:
+            self._rejected = True
             self._settle()
 
     def drain(self, tokens: int, seconds: float) -> None:
@@ -55,11 +55,11 @@ class QueueLimit:
         self._tokens += RECENT * (tokens - self._tokens)
         self._seconds += RECENT * (seconds - self._seconds)
         self._settle()
-        self._refused = False
+        self._rejected = False
 
     def _settle(self) -> None:
         now = self.clock()
-        if self._refused:
+        if self._rejected:
             self._calm = now + CALM
         short = self._seconds and now < self._calm
         self.tokens = min(self.most_tokens, STANDING * self.drain_rate) if short else self.most_tokens

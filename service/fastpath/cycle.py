@@ -11,9 +11,9 @@ from runtime.errors import TooLarge
 from service.batching.batcher import Batcher
 from service.batching.queue import Answer
 from service.http.admission import Admission
-from service.http.errors import failure
+from service.http.errors import response_to
 from service.inference.request import Prediction, ServingContext
-from service.telemetry.counters import LEFT, PREDICT, Headers, Phases, server_timing
+from service.telemetry.counters import CLIENT_CLOSED_REQUEST, PREDICT, Headers, Phases, server_timing
 from service.telemetry.logging import REQUEST_ID
 
 
@@ -67,7 +67,7 @@ class PredictionCycle:
         self.prediction: Prediction | None = None
         self.request_id = protocol.context.request_log.begin(headers)
 
-    def take(self, chunk: bytes) -> None:
+    def on_body(self, chunk: bytes) -> None:
         """Holds a part of the body, up to the size that is allowed."""
         self.size += len(chunk)
         if self.size <= self.protocol.context.max_bytes:
@@ -76,8 +76,8 @@ class PredictionCycle:
             self.keep_alive = False  # what is left of the body is not read
             self.set_exception(TooLarge(self.protocol.context.max_bytes))
 
-    def begin(self) -> None:
-        """Hands the whole body on, unless there is no room for it: then it is refused before it costs anything."""
+    def on_message_complete(self) -> None:
+        """Hands the whole body on, unless the queue is full: then it is refused before it costs anything."""
         if self.response_complete:
             return
         context = self.protocol.context
@@ -85,19 +85,21 @@ class PredictionCycle:
             if self.protocol.admission is not None:
                 self.protocol.admission.check("inference", self.headers)
             if context.models.full:
-                raise context.models.default.batcher.refuse()
+                batcher = context.models.default.batcher
+                batcher.reject()
+                raise batcher.overloaded()
             self.prediction = Prediction(context, b"".join(self.chunks))
             self.prediction.submit(self)
         except Exception as error:
             self.set_exception(error)
 
-    def leave(self) -> None:
+    def on_disconnect(self) -> None:
         """The client is gone: drops what has not run."""
         if not self.response_complete:
             self.disconnected = self.response_complete = True
             if self.prediction is not None:
                 self.prediction.abandon()
-            self._end(LEFT)
+            self._end(CLIENT_CLOSED_REQUEST)
 
     def done(self) -> bool:
         return self.response_complete
@@ -109,15 +111,15 @@ class PredictionCycle:
         except Exception as error:
             self.set_exception(error)
         else:
-            self._send(200, headers_of(body, phases), body)
+            self._send(200, answer_headers(body, phases), body)
             self._end(200, phases)
 
     def set_exception(self, error: Exception) -> None:
         REQUEST_ID.set(self.request_id)  # for the log: others have run meanwhile
         if self.prediction is not None:
             self.prediction.fail()
-        response = failure(error, PREDICT, PREDICT)
-        self._send(response.status_code, lines(response.raw_headers), bytes(response.body))
+        response = response_to(error, PREDICT, PREDICT)
+        self._send(response.status_code, header_lines(response.raw_headers), bytes(response.body))
         self._end(response.status_code)
 
     def _send(self, status: int, headers: bytes, body: bytes) -> None:
@@ -125,7 +127,7 @@ class PredictionCycle:
         close = b"" if self.keep_alive else b"connection: close\r\n"
         protocol.transport.write(
             b"%sx-request-id: %s\r\n%s\r\n%s"
-            % (head(protocol.server_state, status, headers), self.request_id, close, body)
+            % (response_head(protocol.server_state, status, headers), self.request_id, close, body)
         )
         self.response_complete = True
         self.prediction = None  # which refers to this
@@ -139,19 +141,19 @@ class PredictionCycle:
         )
 
 
-def head(state: ServerState, status: int, headers: bytes) -> bytes:
+def response_head(state: ServerState, status: int, headers: bytes) -> bytes:
     """How a response begins, up to the empty line, which it lacks."""
-    return STATUS_LINE[status] + lines(state.default_headers) + headers
+    return STATUS_LINE[status] + header_lines(state.default_headers) + headers
 
 
-def headers_of(body: bytes, phases: Phases) -> bytes:
+def answer_headers(body: bytes, phases: Phases) -> bytes:
     return b"content-type: application/json\r\ncontent-length: %d\r\nserver-timing: %s\r\n" % (
         len(body),
         server_timing(phases).encode(),
     )
 
 
-def lines(headers: Headers) -> bytes:
+def header_lines(headers: Headers) -> bytes:
     return b"".join([b"%s: %s\r\n" % header for header in headers])
 
 
@@ -163,7 +165,7 @@ class Cached429:
         self._head = self._body = b""
         self._written: tuple[Batcher, float] | None = None
 
-    def to(self, request_id: bytes, batcher: Batcher, now: float, state: ServerState) -> bytes:
+    def render(self, request_id: bytes, batcher: Batcher, now: float, state: ServerState) -> bytes:
         """A whole response, as it is sent.
 
         Args:
@@ -172,8 +174,8 @@ class Cached429:
             state: what every response of the server bears.
         """
         if self._written != (batcher, now):
-            response = failure(batcher.overloaded(), PREDICT, PREDICT)
+            response = response_to(batcher.overloaded(), PREDICT, PREDICT)
             self.status, self._body = response.status_code, bytes(response.body)
-            self._head = head(state, self.status, lines(response.raw_headers))
+            self._head = response_head(state, self.status, header_lines(response.raw_headers))
             self._written = batcher, now
         return b"%sx-request-id: %s\r\n\r\n%s" % (self._head, request_id, self._body)

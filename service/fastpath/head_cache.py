@@ -1,4 +1,4 @@
-"""Heads of requests that were parsed before: a client on a kept connection sends the same bytes again and again.
+"""Request heads that were parsed before: a client on a kept connection sends the same bytes again and again.
 
 What the parser made of them once, it would make of them again: they need not pass it a second time.
 """
@@ -26,7 +26,7 @@ class Head(NamedTuple):
 
 
 class HeadCache:
-    """The heads of plain predictions that a process has parsed.
+    """The request heads of plain predictions that a process has parsed.
 
     Attributes:
         known: what the parser made of them, by their bytes.

@@ -26,8 +26,8 @@ class Protocol(HttpToolsProtocol):
     Args:
         context: what answers.
         admission: who is let in; None where all are.
-        head_cache: heads of requests, as they were parsed on any connection.
-        refusal: what those are told who find no room.
+        head_cache: request heads, as they were parsed on any connection.
+        cached_429: what those are told who are refused unread.
         scheduler: when it reads what comes.
     """
 
@@ -36,22 +36,22 @@ class Protocol(HttpToolsProtocol):
         context: ServingContext,
         admission: Admission | None,
         head_cache: HeadCache,
-        refusal: Cached429,
+        cached_429: Cached429,
         scheduler: ReadScheduler,
         **uvicorns: Any,
     ) -> None:
         super().__init__(**uvicorns)
         self.context, self.admission = context, admission
-        self.head_cache, self.refusal, self.scheduler = head_cache, refusal, scheduler
-        self.amid = False  # whether the parser has read a part of a message
+        self.head_cache, self.cached_429, self.scheduler = head_cache, cached_429, scheduler
+        self.in_message = False  # whether the parser has read a part of a message
         self.head = b""  # of the message that may begin with what is being read
-        self.answered = 0.0  # when the last answer left, on the event loop's clock
+        self.last_response = 0.0  # when it left, on the event loop's clock
 
     def data_received(self, data: bytes) -> None:
-        self.scheduler.come(self, data)
+        self.scheduler.receive(self, data)
 
     def read(self, data: bytes) -> None:
-        """Reads what came, in its turn."""
+        """Reads what came, when the scheduler says so."""
         self.head = b""
         if self._is_idle():
             start = data.find(END) + len(END)
@@ -63,7 +63,7 @@ class Protocol(HttpToolsProtocol):
         super().data_received(data)
 
     def on_message_begin(self) -> None:
-        self.amid = True
+        self.in_message = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -78,27 +78,27 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         if isinstance(self.cycle, PredictionCycle):
-            self.cycle.take(body)
+            self.cycle.on_body(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self.amid = False
+        self.in_message = False
         if isinstance(self.cycle, PredictionCycle):
-            self.cycle.begin()
+            self.cycle.on_message_complete()
         else:
             super().on_message_complete()
 
-    def hold(self, held: bool) -> None:
-        if held:
-            self.flow.pause_reading()
-        else:
-            self.flow.resume_reading()
+    def pause_reading(self) -> None:
+        self.flow.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.scheduler.forget(self)
         if isinstance(self.cycle, PredictionCycle):
-            self.cycle.leave()
+            self.cycle.on_disconnect()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -106,13 +106,13 @@ class Protocol(HttpToolsProtocol):
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
-        self.answered = self.loop.time()
+        self.last_response = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._close_later(self.timeout_keep_alive)
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes the connection if it was idle for so long: its timer is not set anew by each answer."""
-        idle = self.loop.time() - self.answered if self._is_idle() else 0.0
+        idle = self.loop.time() - self.last_response if self._is_idle() else 0.0
         if isinstance(self.cycle, PredictionCycle) and idle < self.timeout_keep_alive:
             self._close_later(self.timeout_keep_alive - idle)
         else:
@@ -125,24 +125,23 @@ class Protocol(HttpToolsProtocol):
         """A plain prediction has come, whole."""
         self.headers = head.headers
         if self.context.models.full and self.admission is None:
-            self._refuse()
+            self._refuse_unread()
             return
         cycle = PredictionCycle(self, head.headers, keep_alive=True)
         self.cycle = cycle  # type: ignore[assignment]
-        cycle.take(body)
-        cycle.begin()
+        cycle.on_body(body)
+        cycle.on_message_complete()
 
-    def _refuse(self) -> None:
-        """Answers a request unread."""
+    def _refuse_unread(self) -> None:
         request_log, batcher = self.context.request_log, self.context.models.default.batcher
-        batcher.turn_away()
-        self.transport.write(self.refusal.to(request_log.new_id(), batcher, self.loop.time(), self.server_state))
-        request_log.traffic.requests[PREDICT, self.refusal.status] += 1
+        batcher.reject()
+        self.transport.write(self.cached_429.render(request_log.new_id(), batcher, self.loop.time(), self.server_state))
+        request_log.counters.requests[PREDICT, self.cached_429.status] += 1
         self.on_response_complete()
 
     def _is_idle(self) -> bool:
         """Whether what comes next begins a request: a body may go on after its answer."""
-        return not self.amid and (self.cycle is None or self.cycle.response_complete)
+        return not self.in_message and (self.cycle is None or self.cycle.response_complete)
 
     def _is_plain(self) -> bool:
         return (

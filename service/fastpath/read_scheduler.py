@@ -2,7 +2,7 @@
 
 libuv hands out what lies in its sockets for as long as there is more, up to 49,152 times (48 x 1,024 events), and who
 is answered meanwhile sends again: under an overload a round took seconds, in which nobody else's connection was set up.
-What comes late in a round is therefore only taken from its socket, and read in its turn in one of the next.
+What comes late in a round is therefore only taken from its socket, and read in one of the next, first come, first read.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-ROUND = 0.01  # seconds in which a round reads on; some hundred requests, or a thousand refusals
+ROUND = 0.01  # seconds in which a round reads on; some hundred requests, or a thousand that are refused
 
 
 class Reader(Protocol):
@@ -19,8 +19,11 @@ class Reader(Protocol):
 
     def read(self, data: bytes) -> None: ...
 
-    def hold(self, held: bool) -> None:
-        """Takes nothing more from the socket, or goes on."""
+    def pause_reading(self) -> None:
+        """Takes nothing more from its socket."""
+
+    def resume_reading(self) -> None:
+        """Goes on."""
 
 
 class ReadScheduler:
@@ -35,7 +38,7 @@ class ReadScheduler:
         self.until: float | None = None  # when reading ends, of the round that runs
         self.waiting: OrderedDict[Reader, list[bytes]] = OrderedDict()  # of which the first is had at once
 
-    def come(self, reader: Reader, data: bytes) -> None:
+    def receive(self, reader: Reader, data: bytes) -> None:
         """Lets `reader` read what came, at once or in one of the next rounds."""
         if self.until is None:
             self.until = self.clock() + ROUND
@@ -44,7 +47,7 @@ class ReadScheduler:
             reader.read(data)
         elif reader in self.waiting:
             self.waiting[reader].append(data)
-            reader.hold(True)  # it is not one that awaits an answer before it goes on
+            reader.pause_reading()  # it is not one that awaits an answer before it goes on
         else:
             self.waiting[reader] = [data]
 
@@ -61,5 +64,5 @@ class ReadScheduler:
         while self.waiting and self.clock() < until:
             reader, chunks = self.waiting.popitem(last=False)
             if len(chunks) > 1:
-                reader.hold(False)
+                reader.resume_reading()
             reader.read(b"".join(chunks))

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runtime.errors import AddNormError, Overloaded, SettingError, Unauthorized
 from service.http.errors import domain_response
 from service.settings import Settings
-from service.telemetry.counters import Headers, Traffic
+from service.telemetry.counters import Headers, RequestCounters
 
 Subject = Literal["inference", "reads", "metrics", "health", "public"]
 
@@ -77,7 +77,7 @@ class Admission:
     """Refuses requests without a key where one is needed, and those beyond the limit.
 
     Args:
-        traffic: says how many requests are in flight.
+        counters: say how many requests are in flight.
 
     Attributes:
         is_open: whether every request is let in: there is nothing to look at then.
@@ -86,13 +86,13 @@ class Admission:
         SettingError: the keys of the settings cannot be used.
     """
 
-    def __init__(self, settings: Settings, traffic: Traffic) -> None:
-        self.keys, self.traffic = ApiKeys.of(settings), traffic
+    def __init__(self, settings: Settings, counters: RequestCounters) -> None:
+        self.keys, self.counters = ApiKeys.of(settings), counters
         self.need_key = frozenset(settings.api_key_for.split(",")) - {""} if self.keys.keys else frozenset()
         self.max_in_flight = settings.max_in_flight
         self.is_open = not self.need_key and self.max_in_flight is None
 
-    def refusal(self, method: str, path: str, headers: Headers) -> Response | None:
+    def rejection(self, method: str, path: str, headers: Headers) -> Response | None:
         """The answer to a request that is not let in, and is in flight already; None to others."""
         try:
             self.check(subject_of(method, path), headers)
@@ -105,7 +105,7 @@ class Admission:
         if subject in self.need_key and not self.keys.known(headers):
             raise Unauthorized(NEEDED)
         limit = self.max_in_flight
-        if subject == "inference" and limit is not None and self.traffic.in_flight > limit:
+        if subject == "inference" and limit is not None and self.counters.in_flight > limit:
             raise Overloaded(f"{limit:,} requests are being answered already, the most at a time: send it again.", 1.0)
 
 
@@ -118,7 +118,7 @@ class AdmissionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
         if scope["type"] == "http":
-            app = self.admission.refusal(scope["method"], scope["path"], scope["headers"]) or app
+            app = self.admission.rejection(scope["method"], scope["path"], scope["headers"]) or app
         await app(scope, receive, send)
 
 

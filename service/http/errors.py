@@ -194,8 +194,8 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     return error_response(error.status_code, str(error.detail), "http_error", path)
 
 
-async def answered(work: Awaitable[T], path: str, route: str) -> T | Response:
-    """What `work` gives, or the response that says why there is nothing.
+async def result_or_error(work: Awaitable[T], path: str, route: str) -> T | Response:
+    """What `work` gives, or the response to a request to `path` that says why there is nothing.
 
     Raises:
         ClientDisconnect: the client left before.
@@ -205,11 +205,11 @@ async def answered(work: Awaitable[T], path: str, route: str) -> T | Response:
     except ClientDisconnect:
         raise
     except Exception as error:
-        return failure(error, path, route)
+        return response_to(error, path, route)
 
 
-def failure(error: Exception, path: str, route: str) -> Response:
-    """The response that says why there is nothing else; logs call `path` by its route."""
+def response_to(error: Exception, path: str, route: str) -> Response:
+    """The answer to a request to `path` that met any error; logs call the path by its route."""
     if isinstance(error, ValidationError):
         return domain_response(invalid_request(error), path)
     if isinstance(error, AddNormError):

@@ -19,7 +19,7 @@ from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.inference.results import check_finite, predictions
 from service.schemas.inference import PredictRequest
-from service.telemetry.counters import Phases, Traffic
+from service.telemetry.counters import Phases, RequestCounters
 from service.telemetry.request_log import RequestLog
 
 T = TypeVar("T")
@@ -53,13 +53,15 @@ class Inference(ABC, Generic[T]):
     Attributes:
         encoded: the inputs, once it is submitted.
         phases: where its time went, once it is finished.
-        traffic: where its phases are counted; those of predictions are.
+        counters: where its phases are counted; those of predictions are.
     """
 
-    __slots__ = ("encoded", "engine", "parse", "phases", "started", "timeout", "tokenize", "traffic", "waiting")
+    __slots__ = ("counters", "encoded", "engine", "parse", "phases", "started", "timeout", "tokenize", "waiting")
 
-    def __init__(self, engine: Engine, started: float, timeout: float | None, traffic: Traffic | None = None) -> None:
-        self.engine, self.started, self.timeout, self.traffic = engine, started, timeout, traffic
+    def __init__(
+        self, engine: Engine, started: float, timeout: float | None, counters: RequestCounters | None = None
+    ) -> None:
+        self.engine, self.started, self.timeout, self.counters = engine, started, timeout, counters
         self.parse = time.perf_counter() - started
 
     @property
@@ -99,8 +101,8 @@ class Inference(ABC, Generic[T]):
         started, parse, tokenize = self.started, self.parse, self.tokenize
         serialize, total = ended - ran, ended - started
         self.phases = Phases(started, parse, tokenize, queue, infer, serialize, total, batch.stats_seconds)
-        if self.traffic is not None:
-            self.traffic.answered(self.phases)
+        if self.counters is not None:
+            self.counters.observe(self.phases)
         self.engine.counts.answer(len(self.encoded), total, parse + tokenize, queue, infer, serialize)
         return written
 
@@ -132,7 +134,7 @@ class Prediction(Inference[bytes]):
         self.request = request = PredictRequest.model_validate_json(body)
         named = request.model is not None or request.version is not None
         engine = context.models.find(request.model, request.version) if named else context.models.default
-        super().__init__(engine, started, request.timeout, context.request_log.traffic)
+        super().__init__(engine, started, request.timeout, context.request_log.counters)
 
     def encode(self) -> list[EncodedInput]:
         return self.engine.encode(self.request.inputs)

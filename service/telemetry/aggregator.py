@@ -49,7 +49,7 @@ class Report(NamedTuple):
 
 
 class CountSink(Protocol):
-    """Where a process hands in what it counted, and asks what all did: an Account in this process, or in another."""
+    """Where a process hands in what it counted, and asks what all did: ProcessCounts, here or in another process."""
 
     def count(self, tally: Tally, gauges: Gauges, inferences: Inferences) -> None: ...
     def traffic(self) -> Report: ...
@@ -76,7 +76,7 @@ class Aggregator:
         self._lock = threading.Lock()
 
     def open(self) -> "ProcessCounts":
-        """An account for one more process."""
+        """The counts of one more process."""
         process_counts = ProcessCounts(self)
         with self._lock:
             self._processes.append(process_counts)
@@ -190,7 +190,7 @@ class Reporter:
         Raises:
             Unavailable: the aggregator's process is gone.
         """
-        self.sink.count(*self.request_log.traffic.snapshot(self.batchers()), self.counted.changed())
+        self.sink.count(*self.request_log.counters.snapshot(self.batchers()), self.counted.changed())
 
     async def report(self) -> Report:
         """What all processes counted, and this one up to now."""

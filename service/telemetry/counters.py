@@ -1,4 +1,4 @@
-"""Traffic: what one process answered, counted on the way at the least possible cost.
+"""What one process answered, counted on the way at the least possible cost.
 
 A process counts in plain lists. Four times a second it hands a snapshot of all it ever counted to the aggregator, which
 adds up processes; so nothing is counted twice, and a lost snapshot costs nothing.
@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.types import Scope
 
-from service.batching.batcher import Batcher
-from service.batching.queue import ROW_BOUNDS, Counters
+from service.batching.batcher import ROW_BOUNDS, BatchCounters, Batcher
 
 # upper bounds of the latency buckets in seconds, each 1.6 times the one before; above the last lies another bucket
 BOUNDS = (*(float(f"{digits}e{power}") for power in range(-5, 1) for digits in (1, 1.6, 2.5, 4, 6.3)), 10.0)
 PENDING = 1024  # answers; counting them takes a tenth of a millisecond
-LEFT = 499  # stands for a status where a client left before its answer
+CLIENT_CLOSED_REQUEST = 499  # in the place of a status where a client left before its answer, as nginx has it
 OTHER = "other"  # the route of what is no route
 PREDICT = "/predict"
 REASONS = {
@@ -137,7 +136,7 @@ class Gauges(NamedTuple):
         return Gauges(*map(sum, zip(self, other, strict=True)))
 
 
-class Traffic:
+class RequestCounters:
     """Counts what this process answers. Its event loop alone writes, so that no lock is needed.
 
     Attributes:
@@ -150,9 +149,9 @@ class Traffic:
         self.in_flight = 0
         self._pending: list[Phases] = []  # of answers that are not counted yet
         self._phases = Tally.nothing()
-        self._counted: dict[int, Counters] = {}  # by the identity of who counts; kept when its model has gone
+        self._counted: dict[int, BatchCounters] = {}  # by the identity of who counts; kept when its model has gone
 
-    def answered(self, phases: Phases) -> None:
+    def observe(self, phases: Phases) -> None:
         """Counts the phases of a prediction that was answered: keeps them here, and counts many at a time."""
         self._pending.append(phases)
         if len(self._pending) >= PENDING:

@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from runtime.graph.session import Placement
-from service.batching.queue import ROW_BOUNDS
+from service.batching.batcher import ROW_BOUNDS
 from service.norm_stats.interface import Snapshot
 from service.telemetry.aggregator import Report
 from service.telemetry.counters import BOUNDS, PHASES, REASONS

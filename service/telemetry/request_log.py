@@ -9,7 +9,7 @@ from itertools import count
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.settings import Settings
-from service.telemetry.counters import LEFT, Headers, Phases, Traffic, route_of
+from service.telemetry.counters import CLIENT_CLOSED_REQUEST, Headers, Phases, RequestCounters, route_of
 from service.telemetry.logging import REQUEST_ID
 from service.telemetry.tracing import Tracing
 
@@ -29,12 +29,12 @@ class RequestLog:
         tracing: where spans go.
 
     Attributes:
-        traffic: the counts.
+        counters: the counts.
         writes: whether requests are written down one by one.
     """
 
     def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
-        self.traffic, self.tracing = Traffic(), tracing
+        self.counters, self.tracing = RequestCounters(), tracing
         self.access_log, self.slow_seconds = settings.access_log, settings.slow_request
         self.writes = self.access_log or self.slow_seconds is not None or tracing is not None
         self._prefix, self._numbers = secrets.token_hex(6).encode() + b"-", count(1)
@@ -47,7 +47,7 @@ class RequestLog:
         Args:
             in_flight: 0 for a stream, which takes the place of no request.
         """
-        self.traffic.in_flight += in_flight
+        self.counters.in_flight += in_flight
         request_id = b""
         for name, value in headers:
             if name == REQUEST_ID_HEADER and SANE.fullmatch(value):
@@ -79,8 +79,8 @@ class RequestLog:
             phases: of a prediction.
             in_flight: as it was at `begin`.
         """
-        self.traffic.in_flight -= in_flight
-        self.traffic.requests[route, status] += 1
+        self.counters.in_flight -= in_flight
+        self.counters.requests[route, status] += 1
         if self.writes:
             REQUEST_ID.set(request_id)  # others have run meanwhile
             seconds = time.perf_counter() - started
@@ -118,7 +118,7 @@ class RequestLogMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status, started = LEFT, time.perf_counter()  # unless an answer begins
+        status, started = CLIENT_CLOSED_REQUEST, time.perf_counter()  # unless an answer begins
         method, headers, in_flight = scope["method"], scope["headers"], int(scope["path"] != EVENTS)
         request_id = self.request_log.begin(headers, in_flight)
 

@@ -15,7 +15,7 @@ from service.api.v2.inputs import encode, main_input
 from service.api.v2.outputs import Wanted, wanted, written
 from service.api.v2.request import COMPRESS, HEADER, WORTH_IT, Call, chosen, read_call
 from service.http.bodies import read_body
-from service.http.errors import answered
+from service.http.errors import result_or_error
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.inference.request import Inference, run
@@ -77,7 +77,7 @@ class InferMiddleware:
         Raises:
             ClientDisconnect: the client left before.
         """
-        return await answered(self.answer(target, dict(scope["headers"]), receive), scope["path"], ROUTE.path)
+        return await result_or_error(self.answer(target, dict(scope["headers"]), receive), scope["path"], ROUTE.path)
 
     async def answer(self, target: Target, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
         engine = self.models.find(*target)

@@ -29,16 +29,16 @@ def test_drain_rate_follows_the_newest_batches(queue_limit: QueueLimit):
 
 def test_everything_that_is_allowed_may_wait_while_nobody_is_refused(queue_limit: QueueLimit):
     assert queue_limit.tokens == 1000
-    assert queue_limit.takes(1, 999)
-    assert not queue_limit.takes(2, 999)
+    assert queue_limit.admits(1, 999)
+    assert not queue_limit.admits(2, 999)
 
 
 def test_little_may_wait_from_the_first_refusal_on_until_it_is_calm(queue_limit: QueueLimit, clock: Clock):
-    queue_limit.refuse()
+    queue_limit.reject()
     assert queue_limit.tokens == pytest.approx(STANDING * 10_000)
     clock.wait(0.9 * CALM)
     queue_limit.drain(100, 0.01)
-    queue_limit.refuse()
+    queue_limit.reject()
     clock.wait(0.9 * CALM)
     queue_limit.drain(100, 0.01)
     assert queue_limit.tokens < 1000, "refused again meanwhile"
@@ -51,26 +51,26 @@ def test_little_may_wait_from_the_first_refusal_on_until_it_is_calm(queue_limit:
 
 
 def test_while_some_are_refused_large_requests_have_the_same_chance_as_small_ones(queue_limit: QueueLimit):
-    queue_limit.refuse()
-    assert [queue_limit.takes(tokens, 99) for tokens in (1, 500)] == [True, True]
-    assert [queue_limit.takes(tokens, 101) for tokens in (1, 500)] == [False, False]
-    assert not queue_limit.takes(950, 99), "never more than is allowed"
+    queue_limit.reject()
+    assert [queue_limit.admits(tokens, 99) for tokens in (1, 500)] == [True, True]
+    assert [queue_limit.admits(tokens, 101) for tokens in (1, 500)] == [False, False]
+    assert not queue_limit.admits(950, 99), "never more than is allowed"
 
 
 def test_any_request_is_taken_where_nothing_waits(queue_limit: QueueLimit):
-    queue_limit.refuse()
-    assert queue_limit.takes(5000, 0)
+    queue_limit.reject()
+    assert queue_limit.admits(5000, 0)
 
 
 def test_nothing_is_known_before_the_first_batch(clock: Clock):
     queue_limit = QueueLimit(1000, clock)
-    queue_limit.refuse()
+    queue_limit.reject()
     assert (queue_limit.tokens, queue_limit.drain_rate) == (1000, 0.0)
 
 
 def test_a_slow_model_may_have_less_room_than_one_request(clock: Clock):
     queue_limit = QueueLimit(1000, clock)
     queue_limit.drain(10, 1.0)
-    queue_limit.refuse()
-    assert queue_limit.takes(50, 0)
-    assert not queue_limit.takes(50, 1)
+    queue_limit.reject()
+    assert queue_limit.admits(50, 0)
+    assert not queue_limit.admits(50, 1)

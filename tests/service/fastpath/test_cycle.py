@@ -1,4 +1,4 @@
-"""Requests that find no room are told so at once, each by its own name."""
+"""Requests that come while the queue is full are told so at once, each by its own name."""
 
 from typing import Any
 
@@ -31,18 +31,20 @@ def test_overload_is_told_with_when_to_come_back(settings: Settings, text_engine
             assert int(headers["retry-after"]) >= 1
         queue.tokens = 0
         assert (await client.ask(request(TEXT)))[0] == 200
-        assert text_engine.batcher.counters.overloaded == 3
+        _, _, traffic = await client.ask(b"GET /traffic HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert traffic["total"]["requests"] == {"/predict": {"200": 1, "429": 3}}
+        assert traffic["total"]["refusals"] == {"overloaded": 3}
 
     play(settings, text_engine, scenario)
 
 
-def test_refusal_is_written_once_a_moment_but_for_the_name(text_engine: Engine):
-    refusal, state, batcher = Cached429(), ServerState(), text_engine.batcher
+def test_cached_429_is_written_once_a_moment_but_for_the_name(text_engine: Engine):
+    cached_429, state, batcher = Cached429(), ServerState(), text_engine.batcher
     state.default_headers = [(b"server", b"x")]
     batcher.queue.tokens = 10
-    first = refusal.to(b"one", batcher, 1.0, state)
+    first = cached_429.render(b"one", batcher, 1.0, state)
     assert first.startswith(b"HTTP/1.1 429 Too Many Requests\r\nserver: x\r\n")
     assert b"10 tokens wait" in first.partition(b"\r\n\r\n")[2]
     batcher.queue.tokens = 20
-    assert refusal.to(b"two", batcher, 1.0, state) == first.replace(b"one", b"two")
-    assert b"20 tokens wait" in refusal.to(b"three", batcher, 1.001, state)
+    assert cached_429.render(b"two", batcher, 1.0, state) == first.replace(b"one", b"two")
+    assert b"20 tokens wait" in cached_429.render(b"three", batcher, 1.001, state)

@@ -161,8 +161,11 @@ def test_request_of_a_client_that_left_is_dropped(
             client.writer.close()
             while batcher.queue.requests:
                 await asyncio.sleep(0.001)
-        assert (batcher.counters.abandoned, batcher.counters.rows) == (1, 0)
-        assert (await (await connect()).ask(request(TEXT)))[0] == 200
+        client = await connect()
+        _, _, traffic = await client.ask(b"GET /traffic HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (traffic["total"]["refusals"], traffic["total"]["rows"]) == ({"abandoned": 1}, 0)
+        assert text_engine.counts.failed == 1
+        assert (await client.ask(request(TEXT)))[0] == 200
 
     play(settings, text_engine, scenario)
 

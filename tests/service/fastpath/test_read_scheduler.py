@@ -1,4 +1,4 @@
-"""A round of the event loop reads on for so long only; what comes later is read in its turn."""
+"""A round of the event loop reads on for so long only; what comes later is read in one of the next."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,14 +13,17 @@ class Connection:
     def __init__(self, clock: Clock, seconds: float) -> None:
         self.clock, self.seconds = clock, seconds
         self.chunks: list[bytes] = []
-        self.held: list[bool] = []
+        self.paused: list[bool] = []
 
     def read(self, data: bytes) -> None:
         self.chunks.append(data)
         self.clock.wait(self.seconds)
 
-    def hold(self, held: bool) -> None:
-        self.held.append(held)
+    def pause_reading(self) -> None:
+        self.paused.append(True)
+
+    def resume_reading(self) -> None:
+        self.paused.append(False)
 
 
 def play(scenario: Callable[[ReadScheduler, list[Connection]], Awaitable[None]], seconds: float) -> None:
@@ -35,7 +38,7 @@ def read(connections: list[Connection]) -> list[int]:
 def test_what_comes_is_read_at_once_while_there_is_time():
     async def scenario(scheduler: ReadScheduler, connections: list[Connection]) -> None:
         for connection in connections:
-            scheduler.come(connection, b"x")
+            scheduler.receive(connection, b"x")
         assert read(connections) == [1] * 6
         assert not scheduler.waiting
 
@@ -45,11 +48,11 @@ def test_what_comes_is_read_at_once_while_there_is_time():
 def test_what_comes_late_is_read_in_one_of_the_next_rounds_first_come_first_read():
     async def scenario(scheduler: ReadScheduler, connections: list[Connection]) -> None:
         for connection in connections:
-            scheduler.come(connection, b"x")
+            scheduler.receive(connection, b"x")
         assert read(connections) == [1, 1, 0, 0, 0, 0]
         await asyncio.sleep(0)
         assert read(connections) == [1, 1, 1, 1, 0, 0]
-        scheduler.come(connections[0], b"y")
+        scheduler.receive(connections[0], b"y")
         assert read(connections)[0] == 1, "the others came before"
         await asyncio.sleep(0)
         assert read(connections) == [1, 1, 1, 1, 1, 1]
@@ -59,15 +62,15 @@ def test_what_comes_late_is_read_in_one_of_the_next_rounds_first_come_first_read
     play(scenario, 0.6 * ROUND)
 
 
-def test_one_that_goes_on_sending_is_held_until_its_turn_and_read_in_order():
+def test_one_that_goes_on_sending_is_paused_until_it_is_read_in_order():
     async def scenario(scheduler: ReadScheduler, connections: list[Connection]) -> None:
         first, second, *_ = connections
-        scheduler.come(first, b"x")
+        scheduler.receive(first, b"x")
         for chunk in (b"a", b"b", b"c"):
-            scheduler.come(second, chunk)
-        assert (second.chunks, second.held[-1]) == ([], True)
+            scheduler.receive(second, chunk)
+        assert (second.chunks, second.paused[-1]) == ([], True)
         await asyncio.sleep(0)
-        assert (second.chunks, second.held[-1], first.held) == ([b"abc"], False, [])
+        assert (second.chunks, second.paused[-1], first.paused) == ([b"abc"], False, [])
 
     play(scenario, 2 * ROUND)
 
@@ -75,8 +78,8 @@ def test_one_that_goes_on_sending_is_held_until_its_turn_and_read_in_order():
 def test_connection_that_is_gone_is_not_read():
     async def scenario(scheduler: ReadScheduler, connections: list[Connection]) -> None:
         first, second, *_ = connections
-        scheduler.come(first, b"x")
-        scheduler.come(second, b"x")
+        scheduler.receive(first, b"x")
+        scheduler.receive(second, b"x")
         scheduler.forget(second)
         scheduler.forget(first)
         await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from service.http.admission import Admission, ApiKeys, subject_of
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
-from service.telemetry.counters import Traffic
+from service.telemetry.counters import RequestCounters
 from tests.apps import count_for, make_app
 from tests.conftest import settings_for
 
@@ -88,10 +88,10 @@ def test_keys_that_are_asked_for_must_be_there():
 
 
 def test_nothing_is_looked_at_where_nothing_is_limited():
-    assert Admission(Settings(), Traffic()).is_open
-    assert Admission(Settings(api_keys="a"), Traffic()).is_open
-    assert not Admission(Settings(api_keys="a", api_key_for="reads"), Traffic()).is_open
-    assert not Admission(Settings(max_in_flight=1), Traffic()).is_open
+    assert Admission(Settings(), RequestCounters()).is_open
+    assert Admission(Settings(api_keys="a"), RequestCounters()).is_open
+    assert not Admission(Settings(api_keys="a", api_key_for="reads"), RequestCounters()).is_open
+    assert not Admission(Settings(max_in_flight=1), RequestCounters()).is_open
 
 
 def test_key_may_be_of_any_characters(text_engine: Engine, text_artifact: Artifact):
@@ -126,7 +126,7 @@ def test_requests_beyond_the_limit_are_refused_and_reads_are_not(text_artifact: 
         return await asyncio.gather(*(post() for _ in range(5)))
 
     assert asyncio.run(main()) == [200, 200, 429, 429, 429]
-    reporter.request_log.traffic.in_flight = 2
+    reporter.request_log.counters.in_flight = 2
     with TestClient(front) as client:
         response = client.post("/predict", json={"inputs": "hi"})
         assert (response.status_code, response.json()["code"]) == (429, "overloaded")

@@ -72,7 +72,7 @@ def test_service_without_its_default_model_answers_as_promised(text_artifact: Ar
 def test_full_service_answers_as_promised(text_engine: Engine, text_artifact: Artifact, method: str, path: str):
     settings, models = settings_for(text_artifact).model_copy(update={"max_in_flight": 1}), ModelRegistry(text_engine)
     reporter = count_for(settings, models)
-    reporter.request_log.traffic.in_flight = 5
+    reporter.request_log.counters.in_flight = 5
     client = TestClient(make_app(settings, models, reporter=reporter))
     expected = 429 if "429" in DOCUMENT["paths"][path][method]["responses"] else 400
     assert ask(client, method, path) == expected

@@ -108,4 +108,4 @@ def test_a_batch_takes_no_more_tokens_than_the_settings_say(text_artifact: Artif
     engine = Engine(Settings(model=text_artifact.path, device="cpu", max_batch_tokens=1))
     predictions = asyncio.run(predict(engine, "hi", "hi hi", "hi"))
     assert len(predictions) == 3
-    assert engine.batcher.counters.batches == 3
+    assert engine.counts.executions == 3

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from runtime.errors import InvalidInput, Overloaded, TooLarge, Unsupported
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput
-from service.http.errors import answered
+from service.http.errors import result_or_error
 from service.inference.engine import Engine
 from service.inference.request import Inference, run
 
@@ -31,13 +31,13 @@ async def failing(error: BaseException) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_errors_become_answers(error: Exception, status: int):
-    answer = asyncio.run(answered(failing(error), "/v2/models/a/infer", "/v2/models/{model}/infer"))
+    answer = asyncio.run(result_or_error(failing(error), "/v2/models/a/infer", "/v2/models/{model}/infer"))
     assert isinstance(answer, Response) and answer.status_code == status
 
 
 def test_client_that_left_gets_no_answer():
     with pytest.raises(ClientDisconnect):
-        asyncio.run(answered(failing(ClientDisconnect()), "/embed", "/embed"))
+        asyncio.run(result_or_error(failing(ClientDisconnect()), "/embed", "/embed"))
 
 
 class Counting(Inference[int]):

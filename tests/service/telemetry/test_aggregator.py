@@ -85,16 +85,16 @@ def test_young_service_is_about_what_there_is():
 
 def test_reporter_hands_in_four_times_a_second_and_at_its_end():
     aggregator, request_log = Aggregator(), RequestLog(Settings())
-    reporter, traffic = Reporter(request_log, aggregator.open(), list, Counted()), request_log.traffic
+    reporter, counters = Reporter(request_log, aggregator.open(), list, Counted()), request_log.counters
 
     async def main() -> None:
         reporter.start()
-        traffic.requests["/predict", 200] += 1
+        counters.requests["/predict", 200] += 1
         await asyncio.sleep(2 * PERIOD)
         assert aggregator.report().total.requests["/predict", 200] == 1
-        traffic.requests["/predict", 200] += 1
+        counters.requests["/predict", 200] += 1
         assert (await reporter.report()).total.requests["/predict", 200] == 2
-        traffic.requests["/predict", 200] += 1
+        counters.requests["/predict", 200] += 1
         reporter.stop()
 
     asyncio.run(main())

@@ -12,7 +12,17 @@ from starlette.testclient import TestClient
 from service.batching.batcher import ROW_BOUNDS, Batcher
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.telemetry.counters import BOUNDS, PENDING, PHASES, REASONS, Gauges, Phases, Tally, Traffic, resident_bytes
+from service.telemetry.counters import (
+    BOUNDS,
+    PENDING,
+    PHASES,
+    REASONS,
+    Gauges,
+    Phases,
+    RequestCounters,
+    Tally,
+    resident_bytes,
+)
 from tests.apps import count_for, make_app
 from tests.conftest import settings_for
 from tests.service.batching.scenarios import FakeRun, play, rows, submit
@@ -25,22 +35,22 @@ def test_bounds_are_spaced_evenly_from_ten_microseconds_to_ten_seconds():
 
 
 def test_answered_prediction_is_in_one_bucket_of_every_phase():
-    traffic = Traffic()
+    counters = RequestCounters()
     phases = (0.5e-5, 1e-5, 1.1e-5, 0.3, 10.0, 10.1)
-    traffic.answered(Phases(0.0, *phases, 0.0))
-    tally, _ = traffic.snapshot([])
+    counters.observe(Phases(0.0, *phases, 0.0))
+    tally, _ = counters.snapshot([])
     assert [row.argmax() for row in tally.latencies] == [0, 0, 1, BOUNDS.index(0.4), 30, 31]
     assert tally.latencies.sum(1).tolist() == [1] * len(PHASES)
     assert tally.seconds.tolist() == list(phases)
 
 
 def test_answers_are_counted_one_and_all_however_many_are_counted_together():
-    traffic, random = Traffic(), np.random.default_rng(0)
+    counters, random = RequestCounters(), np.random.default_rng(0)
     phases = random.exponential(0.01, (PENDING + 10, len(PHASES)))
     for row in phases:
-        traffic.answered(Phases(5.0, *row, 7.0))
+        counters.observe(Phases(5.0, *row, 7.0))
     for _ in range(2):
-        tally, _ = traffic.snapshot([])
+        tally, _ = counters.snapshot([])
         expected = [[np.sum(bisected == bucket) for bucket in range(len(BOUNDS) + 1)] for bisected in buckets(phases.T)]
         assert tally.latencies.tolist() == expected
         assert tally.seconds == pytest.approx(phases.sum(0))
@@ -79,12 +89,12 @@ def test_batches_are_counted_by_their_rows():
 
 
 def test_what_an_unloaded_model_counted_stays(text_engine: Engine):
-    traffic = Traffic()
+    counters = RequestCounters()
     text_engine.batcher.counters.rows = 5
     text_engine.batcher.queue.tokens, text_engine.batcher.queue.requests = 7, 2
-    tally, gauges = traffic.snapshot([text_engine.batcher])
+    tally, gauges = counters.snapshot([text_engine.batcher])
     assert (tally.rows, gauges.queue_tokens, gauges.queue_requests) == (5, 7, 2)
-    tally, gauges = traffic.snapshot([])
+    tally, gauges = counters.snapshot([])
     assert (tally.rows, gauges.queue_tokens, gauges.queue_requests) == (5, 0, 0)
 
 
@@ -132,19 +142,19 @@ def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
 def test_clients_that_left_and_defects_are_counted_too(text_engine: Engine, text_artifact: Any, monkeypatch: Any):
     settings, models = settings_for(text_artifact), ModelRegistry(text_engine)
     reporter = count_for(settings, models)
-    app, traffic = make_app(settings, models, reporter=reporter), reporter.request_log.traffic
+    app, counters = make_app(settings, models, reporter=reporter), reporter.request_log.counters
 
     async def gone(*_: Any) -> Any:
         return {"type": "http.disconnect"}
 
     path = {"path": "/predict", "raw_path": b"/predict", "query_string": b"", "root_path": ""}
     asyncio.run(app({"type": "http", "method": "POST", "headers": [], **path}, gone, gone))
-    assert traffic.requests == {("/predict", 499): 1}
-    assert traffic.in_flight == 0
+    assert counters.requests == {("/predict", 499): 1}
+    assert counters.in_flight == 0
 
     with TestClient(app, raise_server_exceptions=False) as client:
         monkeypatch.setattr(text_engine.collector, "report", lambda _: 1 / 0)
         assert client.get("/norm-stats").status_code == 500
-    assert traffic.requests["/norm-stats", 500] == 1
-    tally, _ = traffic.snapshot([])
+    assert counters.requests["/norm-stats", 500] == 1
+    tally, _ = counters.snapshot([])
     assert tally.refusals == {REASONS[499]: 1, REASONS[500]: 1}

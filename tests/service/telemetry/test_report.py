@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 
 from service.telemetry.aggregator import Stretch
-from service.telemetry.counters import BOUNDS, Phases, Tally, Traffic
+from service.telemetry.counters import BOUNDS, Phases, RequestCounters, Tally
 from service.telemetry.report import quantiles, recent
 
 
 def test_quantiles_are_within_a_bucket_of_the_true_ones():
     seconds = np.random.default_rng(0).lognormal(np.log(3e-3), 0.8, 20_000)
-    traffic = Traffic()
+    counters = RequestCounters()
     for value in seconds.tolist():
-        traffic.answered(Phases(*[value] * 8))
-    tally, _ = traffic.snapshot([])
+        counters.observe(Phases(*[value] * 8))
+    tally, _ = counters.snapshot([])
     found = quantiles(tally.latencies[-1], float(tally.seconds[-1]))
     assert found.count == len(seconds)
     assert found.mean == pytest.approx(seconds.mean())
@@ -21,9 +21,9 @@ def test_quantiles_are_within_a_bucket_of_the_true_ones():
 
 @pytest.mark.parametrize("seconds", [1e-7, 20.0])
 def test_quantiles_beyond_the_bounds_stay_beside_them(seconds: float):
-    traffic = Traffic()
-    traffic.answered(Phases(*[seconds] * 8))
-    found = quantiles(traffic.snapshot([])[0].latencies[0], seconds)
+    counters = RequestCounters()
+    counters.observe(Phases(*[seconds] * 8))
+    found = quantiles(counters.snapshot([])[0].latencies[0], seconds)
     assert found.p99 is not None
     assert BOUNDS[0] / 1.6 <= found.p99 <= BOUNDS[-1] * 1.6
 

@@ -16,7 +16,7 @@ from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
 from service.settings import Settings
 from service.telemetry.aggregator import Aggregator, ProcessCounts
-from service.telemetry.counters import Traffic
+from service.telemetry.counters import RequestCounters
 from service.workers.channel import ASK, ASK_AGGREGATOR, ASK_PARENT, COUNT, HAND_IN, SupervisorEnd
 from service.workers.proxies import RemoteCollector, RemoteCountSink
 from tests.helpers import TEXTS, random_sequences
@@ -176,9 +176,9 @@ def test_traffic_of_every_worker_is_counted_and_stays_when_it_ends(collectors: C
     aggregator = Aggregator()
     channels = [SupervisorEnd(2, aggregator) for _ in range(2)]
     for requests, channel in enumerate(channels, start=1):
-        traffic = Traffic()
-        traffic.requests["/predict", 200] += requests
-        RemoteCountSink(channel.worker_end).count(*traffic.snapshot([text_engine.batcher]), {})
+        counters = RequestCounters()
+        counters.requests["/predict", 200] += requests
+        RemoteCountSink(channel.worker_end).count(*counters.snapshot([text_engine.batcher]), {})
         channel.hand_in(collectors)
         channel.close_worker_end()
     assert (aggregator.report().total.requests["/predict", 200], aggregator.report().workers) == (3, 2)
