@@ -1,112 +1,23 @@
 """A rollout's decisions, with participants that only note their orders."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runtime.artifact import Artifact
-from runtime.errors import AddNormError, ArtifactError, Unavailable, UnknownModel
-from service.norm_stats.pool import CollectorPool
-from service.repository.catalog import Catalog
-from service.repository.change import DONE, DROP, LOAD, PREPARE, SERVE, UNLOAD, Participant
+from runtime.errors import ArtifactError, Unavailable, UnknownModel
+from service.repository.change import DROP, PREPARE, SERVE, UNLOAD
 from service.repository.rollout import PATIENCE, Rollout
-from service.settings import Settings
-from tests.helpers import publish
-
-
-class Noting:
-    """As much of a worker as a rollout looks at."""
-
-    def __init__(self, pid: int) -> None:
-        self.orders: list[tuple[Any, ...]] = []
-        self.outcomes: dict[int, AddNormError | None] = {}
-        self.pid = pid
-
-    def order(self, what: str, *arguments: Any) -> None:
-        if what == DONE:
-            number, error = arguments
-            self.outcomes[number] = error
-        else:
-            self.orders.append((what, *arguments))
-
-    @property
-    def last(self) -> tuple[Any, ...]:
-        return self.orders[-1]
-
-
-Jobs = list[Callable[[], None]]  # that are to be run, and their results handed on
-
-
-class Parent:
-    """A rollout over texts/1, and two workers; the first asks for changes.
-
-    Args:
-        jobs: where the rollout's jobs wait; None: they are run at once.
-    """
-
-    def __init__(self, directory: Path, artifact: Artifact, jobs: Jobs | None = None) -> None:
-        self.directory, self.artifact = directory, artifact
-        publish(directory, "texts", "1", artifact)
-        settings = Settings(models=directory)
-        self.catalog, self.collectors = Catalog.open(settings), CollectorPool(settings, 2)
-        self.collectors.open_all(self.catalog.artifacts())
-        later = {} if jobs is None else {"run": lambda job, then: jobs.append(lambda: then(job()))}
-        self.rollout = Rollout(self.catalog, self.collectors, **later)
-        self.asked = 0
-        self.workers = [Noting(1), Noting(2)]
-        for worker in self.workers:
-            self.rollout.joined(as_worker(worker))
-
-    def publish(self, version: str) -> None:
-        publish(self.directory, "texts", version, self.artifact)
-
-    def turn(self) -> None:
-        self.rollout.turn(time.monotonic())
-
-    def ask(self, what: str = LOAD) -> int:
-        self.asked += 1
-        self.rollout.heard[what](as_worker(self.workers[0]), self.asked, "texts")
-        return self.asked
-
-    def begin(self) -> int:
-        number = self.ask()
-        self.turn()
-        return number
-
-    def is_done(self, number: int) -> bool:
-        """Whether who asked was told the outcome; raises the error that it was."""
-        if (error := self.workers[0].outcomes.get(number)) is not None:
-            raise error
-        return number in self.workers[0].outcomes
-
-    def prepared(self, worker: Noting, failures: dict[str, Any] | None = None) -> None:
-        what, number, _ = worker.last
-        assert what == PREPARE
-        self.rollout.prepared(as_worker(worker), number, failures or {})
-
-    def served(self, worker: Noting) -> None:
-        what, number, *_ = worker.last
-        assert what == SERVE
-        self.rollout.served(as_worker(worker), number)
-
-    @property
-    def versions(self) -> list[str]:
-        return sorted(self.catalog.served["texts"])
-
-
-def as_worker(worker: Noting) -> Participant:
-    return worker
+from tests.service.repository.rollouts import Jobs, RecordingParticipant, RolloutOfTwo, as_worker
 
 
 @pytest.fixture
-def parent(tmp_path: Path, text_artifact: Artifact) -> Parent:
-    return Parent(tmp_path, text_artifact)
+def parent(tmp_path: Path, text_artifact: Artifact) -> RolloutOfTwo:
+    return RolloutOfTwo(tmp_path, text_artifact)
 
 
-def test_change_counts_when_all_have_prepared_and_is_done_when_all_serve(parent: Parent):
+def test_change_counts_when_all_have_prepared_and_is_done_when_all_serve(parent: RolloutOfTwo):
     parent.publish("2")
     number = parent.begin()
     first, second = parent.workers
@@ -123,7 +34,7 @@ def test_change_counts_when_all_have_prepared_and_is_done_when_all_serve(parent:
     assert second.outcomes == {}
 
 
-def test_failure_of_one_worker_changes_nothing(parent: Parent):
+def test_failure_of_one_worker_changes_nothing(parent: RolloutOfTwo):
     parent.publish("2")
     number = parent.begin()
     first, second = parent.workers
@@ -136,7 +47,7 @@ def test_failure_of_one_worker_changes_nothing(parent: Parent):
         parent.is_done(number)
 
 
-def test_failure_of_a_lower_version_leaves_that_one_out(parent: Parent):
+def test_failure_of_a_lower_version_leaves_that_one_out(parent: RolloutOfTwo):
     parent.publish("2")
     parent.publish("3")
     number = parent.begin()
@@ -152,7 +63,7 @@ def test_failure_of_a_lower_version_leaves_that_one_out(parent: Parent):
     assert parent.is_done(number) is True and parent.versions == ["1", "3"]
 
 
-def test_worker_that_dies_while_it_prepares_ends_the_change(parent: Parent):
+def test_worker_that_dies_while_it_prepares_ends_the_change(parent: RolloutOfTwo):
     """What it was to prepare may have killed it, and would kill those that come after it."""
     parent.publish("2")
     number = parent.begin()
@@ -164,11 +75,11 @@ def test_worker_that_dies_while_it_prepares_ends_the_change(parent: Parent):
         parent.is_done(number)
 
 
-def test_worker_that_is_relieved_does_not_matter_and_its_relief_prepares(parent: Parent):
+def test_worker_that_is_relieved_does_not_matter_and_its_relief_prepares(parent: RolloutOfTwo):
     parent.publish("2")
     number = parent.begin()
     first, second = parent.workers
-    relief = Noting(3)
+    relief = RecordingParticipant(3)
     parent.rollout.joined(as_worker(relief))
     parent.prepared(first)
     parent.rollout.leaves(as_worker(second))
@@ -180,7 +91,7 @@ def test_worker_that_is_relieved_does_not_matter_and_its_relief_prepares(parent:
     assert parent.is_done(number) is True
 
 
-def test_answers_about_an_earlier_round_do_not_count(parent: Parent):
+def test_answers_about_an_earlier_round_do_not_count(parent: RolloutOfTwo):
     parent.publish("2")
     parent.begin()
     first, second = parent.workers
@@ -193,7 +104,7 @@ def test_answers_about_an_earlier_round_do_not_count(parent: Parent):
     assert parent.versions == ["1", "2"]
 
 
-def test_worker_that_takes_too_long_is_not_waited_for(parent: Parent):
+def test_worker_that_takes_too_long_is_not_waited_for(parent: RolloutOfTwo):
     parent.publish("2")
     number = parent.begin()
     parent.prepared(parent.workers[0])
@@ -208,7 +119,7 @@ def test_worker_that_takes_too_long_is_not_waited_for(parent: Parent):
     assert parent.is_done(number) is True and parent.versions == ["1", "2"]
 
 
-def test_changes_are_made_one_after_the_other(parent: Parent):
+def test_changes_are_made_one_after_the_other(parent: RolloutOfTwo):
     parent.publish("2")
     numbers = parent.begin(), parent.ask(UNLOAD), parent.ask(UNLOAD)
     parent.turn()
@@ -227,7 +138,7 @@ def test_changes_are_made_one_after_the_other(parent: Parent):
         parent.is_done(numbers[2])
 
 
-def test_without_workers_nothing_is_loaded(parent: Parent):
+def test_without_workers_nothing_is_loaded(parent: RolloutOfTwo):
     parent.publish("2")
     for worker in parent.workers:
         parent.rollout.left(as_worker(worker))
@@ -237,7 +148,7 @@ def test_without_workers_nothing_is_loaded(parent: Parent):
 
 
 def test_defect_concerns_who_asked_alone(
-    parent: Parent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    parent: RolloutOfTwo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(parent.catalog, "load", lambda *_: 1 / 0)
     number = parent.begin()
@@ -246,7 +157,7 @@ def test_defect_concerns_who_asked_alone(
         parent.is_done(number)
 
 
-def test_what_a_worker_cannot_load_at_its_start_is_left_out(parent: Parent):
+def test_what_a_worker_cannot_load_at_its_start_is_left_out(parent: RolloutOfTwo):
     parent.publish("2")
     parent.catalog.commit(parent.catalog.load("texts"))
     digest = parent.catalog.served["texts"]["2"].manifest.digest
@@ -262,7 +173,7 @@ def test_what_a_worker_cannot_load_at_its_start_is_left_out(parent: Parent):
 
 def test_planning_may_take_its_time_elsewhere(tmp_path: Path, text_artifact: Artifact):
     jobs: Jobs = []
-    parent = Parent(tmp_path, text_artifact, jobs)
+    parent = RolloutOfTwo(tmp_path, text_artifact, jobs)
     parent.publish("2")
     number = parent.begin()
     parent.ask(UNLOAD)
@@ -284,7 +195,7 @@ def test_planning_may_take_its_time_elsewhere(tmp_path: Path, text_artifact: Art
 
 def test_no_look_at_the_repository_begins_before_the_last_is_over(tmp_path: Path, text_artifact: Artifact):
     jobs: Jobs = []
-    parent = Parent(tmp_path, text_artifact, jobs)
+    parent = RolloutOfTwo(tmp_path, text_artifact, jobs)
     rollout = Rollout(parent.catalog, parent.collectors, 5.0, run=lambda job, then: jobs.append(lambda: then(job())))
     assert rollout.due == pytest.approx(time.monotonic() + 5.0, abs=1.0)
     for _ in range(3):
@@ -294,7 +205,7 @@ def test_no_look_at_the_repository_begins_before_the_last_is_over(tmp_path: Path
     assert rollout.due == pytest.approx(time.monotonic() + 5.0, abs=1.0)
 
 
-def test_requester_that_has_ended_keeps_no_change_from_being_made(parent: Parent):
+def test_requester_that_has_ended_keeps_no_change_from_being_made(parent: RolloutOfTwo):
     parent.publish("2")
     parent.begin()
     first, second = parent.workers
