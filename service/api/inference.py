@@ -42,7 +42,7 @@ def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) 
             return answer
         body, phases = answer
         request.scope[PHASES] = phases
-        return JSONBytes(body, headers={"Server-Timing": server_timing(phases)})
+        return JSONBytes(body, headers={"Server-Timing": server_timing(phases).decode()})
 
     @app.get("/model", responses=UNKNOWN_MODEL | NOT_LOADED)
     async def model(name: ModelName = None, version: ModelVersion = None) -> ModelResponse:

@@ -149,7 +149,7 @@ def response_head(state: ServerState, status: int, headers: bytes) -> bytes:
 def answer_headers(body: bytes, phases: Phases) -> bytes:
     return b"content-type: application/json\r\ncontent-length: %d\r\nserver-timing: %s\r\n" % (
         len(body),
-        server_timing(phases).encode(),
+        server_timing(phases),
     )
 
 

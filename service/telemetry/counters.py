@@ -59,12 +59,15 @@ class Phases(NamedTuple):
 PHASES = Phases._fields[1:-1]  # those that are counted
 
 
-def server_timing(phases: Phases) -> str:
+def server_timing(phases: Phases) -> bytes:
     """The header that says where an answer's time went: milliseconds, to the microsecond (W3C Server Timing)."""
     _, parse, tokenize, queue, infer, serialize, _, _ = phases
-    return (
-        f"parse;dur={1e3 * parse:.3f}, tokenize;dur={1e3 * tokenize:.3f}, queue;dur={1e3 * queue:.3f}, "
-        f"infer;dur={1e3 * infer:.3f}, serialize;dur={1e3 * serialize:.3f}"
+    return b"parse;dur=%.3f, tokenize;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f, serialize;dur=%.3f" % (
+        1e3 * parse,
+        1e3 * tokenize,
+        1e3 * queue,
+        1e3 * infer,
+        1e3 * serialize,
     )
 
 
@@ -147,19 +150,19 @@ class RequestCounters:
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.in_flight = 0
-        self._pending: list[Phases] = []  # of answers that are not counted yet
+        self._pending: list[tuple[float, ...]] = []  # phases of answers that are not counted yet
         self._phases = Tally.nothing()
         self._counted: dict[int, BatchCounters] = {}  # by the identity of who counts; kept when its model has gone
 
     def observe(self, phases: Phases) -> None:
         """Counts the phases of a prediction that was answered: keeps them here, and counts many at a time."""
-        self._pending.append(phases)
+        self._pending.append(phases[1:-1])  # a plain tuple, of which an array is made in half the time
         if len(self._pending) >= PENDING:
             self._count()
 
     def _count(self) -> None:
         pending, self._pending = self._pending, []
-        seconds = np.array(pending).reshape(-1, len(Phases._fields))[:, 1:-1]
+        seconds = np.array(pending).reshape(-1, len(PHASES))
         self._phases.seconds += seconds.sum(0)
         for latencies, buckets in zip(self._phases.latencies, np.searchsorted(BOUNDS, seconds.T), strict=True):
             latencies += np.bincount(buckets, minlength=len(latencies))
