@@ -27,25 +27,25 @@ def make_app(
 ) -> FastAPI:
     """An application of one process; over the artifact that the settings name where no models are given."""
     models = models or ModelRegistry(Engine(settings))
-    reporter = reporter or count_for(settings, models)
+    reporter = reporter or reporter_of(settings, models)
     context = ServingContext(models, settings.max_body_bytes, reporter.request_log)
     admission = Admission(settings, reporter.request_log.counters)
-    control, feed = control or hold(settings, models), feed or make_feed(models, reporter.sink)
+    control, feed = control or control_of(settings, models), feed or make_feed(models, reporter.sink)
     return create_app(settings, context, admission, control, reporter, feed)
 
 
 def make_config(settings: Settings, models: ModelRegistry, control: Control | None = None) -> uvicorn.Config:
     """What uvicorn runs, as `addnorm serve` has it."""
     sink = Aggregator().open()
-    return server_config(settings, models, control or hold(settings, models), sink, make_feed(models, sink))
+    return server_config(settings, models, control or control_of(settings, models), sink, make_feed(models, sink))
 
 
-def count_for(settings: Settings, models: ModelRegistry) -> Reporter:
+def reporter_of(settings: Settings, models: ModelRegistry) -> Reporter:
     """Counts what the models answer, for an aggregator of its own."""
     return make_reporter(settings, models, Aggregator().open())
 
 
-def hold(settings: Settings, models: ModelRegistry) -> LocalParticipant:
+def control_of(settings: Settings, models: ModelRegistry) -> LocalParticipant:
     """Serves these models as they are, for as long as nobody asks for others."""
     catalog = Catalog.of(engine.manifest for engine in models)
     return LocalParticipant(settings, catalog, models, CollectorPool(settings))

@@ -173,7 +173,7 @@ class Batcher:
 
 
 def settle(request: Request, outcome: Outcome, seconds: float, now: float) -> None:
-    """Notes what came of a request's rows in a batch of `seconds`, and answers it if these were the last."""
+    """Records what came of a request's rows in a batch of `seconds`, and answers it if these were the last."""
     request.start = request.stop
     request.run_seconds += seconds
     if request.answer.done():  # its client left, or its time was up

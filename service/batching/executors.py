@@ -15,7 +15,7 @@ from service.batching.queue import Request, RequestQueue
 # more requests. One that brings none takes 1 to 2 us; asyncio takes three to come to what a task submits.
 STILL_ROUNDS = 3
 # Reading, and refusing, takes at most READS times as long as the batch before took to run, or READING seconds: an
-# overload must not keep what was accepted from its turn. With one time as long, thousands of connections waited half a
+# overload must not hold up what was accepted. With one time as long, thousands of connections waited half a
 # second and more to be refused at five times the capacity; with three, little was answered.
 READS = 2.0
 READING = 0.002

@@ -13,7 +13,7 @@ from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from service.telemetry.counters import RequestCounters
-from tests.apps import count_for, make_app
+from tests.apps import make_app, reporter_of
 from tests.conftest import settings_for
 
 KEY = {"Authorization": "Bearer first"}
@@ -104,7 +104,7 @@ def test_key_may_be_of_any_characters(text_engine: Engine, text_artifact: Artifa
 def test_requests_beyond_the_limit_are_refused_and_reads_are_not(text_artifact: Artifact):
     settings = settings_with(text_artifact, max_in_flight=2)
     models = ModelRegistry(Engine(settings))
-    reporter = count_for(settings, models)
+    reporter = reporter_of(settings, models)
     front: Any = make_app(settings, models, reporter=reporter)
 
     async def post() -> int:

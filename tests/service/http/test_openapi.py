@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from runtime.artifact import Artifact
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from tests.apps import count_for, make_app
+from tests.apps import make_app, reporter_of
 from tests.conftest import settings_for
 from tests.service.api.contract import DOCUMENT, KNOWN, SNAPSHOT, load
 
@@ -71,7 +71,7 @@ def test_service_without_its_default_model_answers_as_promised(text_artifact: Ar
 @pytest.mark.parametrize(("method", "path"), [each for each in OPERATIONS if each[0] == "post"])
 def test_full_service_answers_as_promised(text_engine: Engine, text_artifact: Artifact, method: str, path: str):
     settings, models = settings_for(text_artifact).model_copy(update={"max_in_flight": 1}), ModelRegistry(text_engine)
-    reporter = count_for(settings, models)
+    reporter = reporter_of(settings, models)
     reporter.request_log.counters.in_flight = 5
     client = TestClient(make_app(settings, models, reporter=reporter))
     expected = 429 if "429" in DOCUMENT["paths"][path][method]["responses"] else 400

@@ -23,7 +23,7 @@ from service.telemetry.counters import (
     Tally,
     resident_bytes,
 )
-from tests.apps import count_for, make_app
+from tests.apps import make_app, reporter_of
 from tests.conftest import settings_for
 from tests.service.batching.scenarios import FakeRun, play, rows, submit
 
@@ -141,7 +141,7 @@ def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
 
 def test_clients_that_left_and_defects_are_counted_too(text_engine: Engine, text_artifact: Any, monkeypatch: Any):
     settings, models = settings_for(text_artifact), ModelRegistry(text_engine)
-    reporter = count_for(settings, models)
+    reporter = reporter_of(settings, models)
     app, counters = make_app(settings, models, reporter=reporter), reporter.request_log.counters
 
     async def gone(*_: Any) -> Any:
