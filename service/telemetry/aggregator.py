@@ -36,7 +36,7 @@ class Report(NamedTuple):
         seconds: since then.
         workers: processes that answer.
         total: all that was counted.
-        now: what is so now, over all processes.
+        now: the gauges now, over all processes.
         recent: what was counted lately, by each of RECENT; shorter while the service is younger.
     """
 

@@ -121,7 +121,7 @@ class Tally:
 
 
 class Gauges(NamedTuple):
-    """What is so at one moment; of several processes it adds up.
+    """Gauges at one moment; those of several processes add up.
 
     Attributes:
         in_flight: requests that are being answered.
@@ -168,7 +168,7 @@ class RequestCounters:
             latencies += np.bincount(buckets, minlength=len(latencies))
 
     def snapshot(self, batchers: Iterable[Batcher]) -> tuple[Tally, Gauges]:
-        """All that was counted by now, and what is so now.
+        """All that was counted by now, and the gauges now.
 
         Args:
             batchers: of the models that are loaded; what those of others have counted stays counted.
