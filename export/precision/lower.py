@@ -75,7 +75,7 @@ def lower_graph(
 def own_canary(artifact: Artifact, model: bytes, original: Encoder) -> bytes:
     """The inputs of a canary with the answers of `model` itself: PyTorch's are further away than kernels differ."""
     content, batch = json.loads(artifact.files[CANARY]), pack(canary_sequences(artifact))
-    session, _ = open_session(model, "cpu", threads=1)
+    session, _ = open_session(model, "cpu", 1, artifact.manifest.plan)
     logits, statistics = session.run(["logits", "norm_statistics"], original.feeds(batch))
     valid = statistics.reshape(-1, statistics.shape[-1])[batch.token_index]
     answers = {"logits": logits.tolist(), "norm_statistics": valid.tolist()}

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -108,10 +107,7 @@ def test_own_files_stay_small():
     assert not [path.name for path in OURS if len(path.read_text().splitlines()) > 250]
 
 
-def test_package_takes_the_page_along():
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    patterns = setuptools["package-data"]["service"]
-    packed = {path for pattern in patterns for path in (ROOT / "service").glob(pattern) if path.is_file()}
-    assert packed >= {path for path in FOLDER.rglob("*") if path.is_file()}
+def test_images_take_the_page_along():
+    """tests/test_wheel.py has the same of the wheel."""
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert lines.count("COPY service/ service/") == lines.count("COPY runtime/ runtime/") == 3
