@@ -1,4 +1,4 @@
-"""The parent's ends of the pipes to its workers: counts what they hand in, and answers what they ask."""
+"""Both ends of the pipes between the supervisor and a worker: observations, questions with answers, and orders."""
 
 import logging
 import pickle
