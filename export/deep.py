@@ -11,24 +11,25 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from export.graph import PACKED, GraphModule, to_onnx
+from export.graph import PACKED, ServedEncoder, only
 from model.network.encoder import Encoder
 from model.network.layers import Add
-from runtime.graph.packing import PackedBatch
 from runtime.manifest import MODEL
 
 SHARED_BYTES = 1024  # smaller initializers stay in the deep graph
+OUTPUTS = ("norm_inputs", "norm_outputs", "adds")
 
 
-class DeepEncoder(GraphModule):
-    """An encoder that hands out `norm_inputs` and `norm_outputs` [P, S, L, D], and `adds` [P, S, A, 2].
+class DeepEncoder(ServedEncoder):
+    """An encoder with all outputs that are served, and those of the deep graph.
 
-    An Add's two numbers, of an update F(x) to x: |F(x)| / |x|, and the cosine between both.
+    These are `norm_inputs` and `norm_outputs` [P, S, L, D], and `adds` [P, S, A, 2]. An Add's two numbers, of an update
+    F(x) to x: |F(x)| / |x|, and the cosine between both.
     """
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder)
-        self.outputs = {"norm_inputs": PACKED, "norm_outputs": PACKED, "adds": PACKED}
+        self.outputs |= dict.fromkeys(OUTPUTS, PACKED)
 
     def forward(self, values: Tensor, position_ids: Tensor, segment_ids: Tensor, pooling: Tensor) -> tuple[Tensor, ...]:
         entered: list[Tensor] = []
@@ -45,11 +46,11 @@ class DeepEncoder(GraphModule):
         hooks = [norm.register_forward_hook(watch_norm) for _, norm in self.encoder.norms()]
         hooks += [m.register_forward_pre_hook(watch_add) for m in self.encoder.modules() if isinstance(m, Add)]
         try:
-            self.encoder(values, position_ids, segment_ids, pooling)
+            served = super().forward(values, position_ids, segment_ids, pooling)
         finally:
             for hook in hooks:
                 hook.remove()
-        return torch.stack(entered, 2), torch.stack(left, 2), torch.stack(added, 2)
+        return *served, torch.stack(entered, 2), torch.stack(left, 2), torch.stack(added, 2)
 
 
 def update_measures(x_PSD: Tensor, update_PSD: Tensor) -> Tensor:
@@ -59,9 +60,9 @@ def update_measures(x_PSD: Tensor, update_PSD: Tensor) -> Tensor:
     return torch.stack([update_PS / x_PS, cosine_PS], dim=-1)
 
 
-def to_deep_onnx(encoder: Encoder, example: PackedBatch, served: bytes) -> bytes:
-    """The deep graph, its larger weights replaced by where they lie in `served`, the served graph's file."""
-    deep = to_onnx(DeepEncoder(encoder), example)
+def deep_graph(both: onnx.ModelProto, served: bytes) -> bytes:
+    """The deep graph of `both`, its larger weights replaced by where they lie in `served`, the served graph's file."""
+    deep = only(OUTPUTS, both)
     for tensor in deep.graph.initializer:
         offset = served.find(tensor.raw_data) if len(tensor.raw_data) >= SHARED_BYTES else -1
         if offset >= 0:  # a graph of other precision has other weights: then the deep graph keeps its own

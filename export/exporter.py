@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from export.calibrate import calibrate
-from export.deep import DeepEncoder, to_deep_onnx
-from export.graph import OPSET, ServedEncoder, to_onnx
+from export.deep import DeepEncoder, deep_graph
+from export.graph import OPSET, ServedEncoder, only, to_onnx
 from export.precision.lower import lower
 from export.reference import fit_reference
 from export.timing import with_plan
@@ -99,7 +99,8 @@ def make_graphs(
 ) -> tuple[Artifact, Encoder, dict[str, float]]:
     """`artifact` with its graphs, canary and tokenizer, verified; its encoder; the errors that were met."""
     served, example = ServedEncoder(run.model), pack(spread(run.info.encoder)[-1])
-    artifact.files[MODEL] = to_onnx(served, example).SerializeToString()
+    both = to_onnx(DeepEncoder(run.model), example)
+    artifact.files[MODEL] = only(served.outputs, both).SerializeToString()
     artifact.files[CANARY] = make_canary(served, dataset.validation, inputs)
     if run.tokenizer is not None:
         artifact.files[TOKENIZER] = run.tokenizer.to_str().encode()
@@ -111,7 +112,7 @@ def make_graphs(
         artifact = with_plan(lower(artifact, precision, dataset, inputs), probes)
         encoder = Encoder(artifact)
         errors = verify(encoder, served)
-    artifact.files[DEEP] = to_deep_onnx(run.model, example, artifact.files[MODEL])
+    artifact.files[DEEP] = deep_graph(both, artifact.files[MODEL])
     return artifact, encoder, errors
 
 

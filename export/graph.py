@@ -2,13 +2,14 @@
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
 import onnx
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript.rewriter import rewrite
 from onnxscript.rewriter.pattern import RewriteRule
 from torch import Tensor, nn
@@ -72,17 +73,17 @@ def as_tensors(batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return cast(tuple[Tensor, Tensor, Tensor, Tensor], tuple(torch.from_numpy(array) for array in arrays))
 
 
-def to_onnx(served: GraphModule, example: PackedBatch) -> onnx.ModelProto:
+def to_onnx(module: GraphModule, example: PackedBatch) -> onnx.ModelProto:
     """Exports through torch's dynamo exporter with packs, tokens and rows dynamic."""
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with quiet_exporter():
         program = torch.onnx.export(
-            served.eval(),
+            module.eval(),
             as_tensors(example),
             dynamo=True,
             opset_version=OPSET,
-            input_names=served.input_names,
-            output_names=served.output_names,
+            input_names=module.input_names,
+            output_names=module.output_names,
             dynamic_shapes=(dynamic,) * 4,
             verbose=False,
         )
@@ -90,14 +91,25 @@ def to_onnx(served: GraphModule, example: PackedBatch) -> onnx.ModelProto:
     outputs = set(program.model.graph.outputs)
     for node in program.model.graph:
         for value in node.outputs:  # an inner value may bear an output's name by chance
-            if value.name in served.output_names and value not in outputs:
+            if value.name in module.output_names and value not in outputs:
                 value.name = f"{value.name}_inner"
-    proto = ir.to_proto(merge_heads(program.model, served.encoder.config.num_heads))
+    proto = ir.to_proto(merge_heads(program.model, module.encoder.config.num_heads))
     tidy(proto)
     name_dimensions(proto.graph.input, [PACKED, PACKED, PACKED, POOLED])
-    name_dimensions(proto.graph.output, list(served.outputs.values()))
+    name_dimensions(proto.graph.output, list(module.outputs.values()))
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def only(outputs: Collection[str], proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph with all of `proto`'s inputs and these of its outputs; goes without what they do not need."""
+    model = ir.from_proto(proto)
+    kept = [value for value in model.graph.outputs if value.name in outputs]
+    model.graph.outputs[:] = kept
+    RemoveUnusedNodesPass()(model)
+    reduced = ir.to_proto(model)
+    tidy(reduced)
+    return reduced
 
 
 @contextmanager

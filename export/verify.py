@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.deep import DeepEncoder
+from export.deep import OUTPUTS, DeepEncoder
 from export.graph import ServedEncoder, as_tensors
 from model.network.config import EncoderConfig
 from runtime.errors import ExportError
@@ -161,7 +161,7 @@ def verify_deep(deep: DeepGraph, module: DeepEncoder) -> float:
     for sequences in spread(module.encoder.config):
         batch = pack(sequences)
         wide = [tensor.double() if tensor.is_floating_point() else tensor for tensor in as_tensors(batch)]
-        for found, expected in zip(deep.run(batch), double(*wide), strict=True):
+        for found, expected in zip(deep.run(batch), double(*wide)[-len(OUTPUTS) :], strict=True):
             values = expected.flatten(0, 1).flatten(1).numpy()[batch.token_index]
             error = max(error, float(np.abs(found - values).max() / np.abs(values).max()))
     if not error <= TOLERANCES["fp32"].statistics:

@@ -1,7 +1,8 @@
-"""Fixtures: two tiny artifacts, exported once a session, and services over them."""
+"""Fixtures: two tiny artifacts, exported once for all processes of the tests, and services over them."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: each process of the tests has a core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,13 +31,20 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def text_export(tmp_path_factory: pytest.TempPathFactory) -> Export:
-    return make_text_artifact(tmp_path_factory.mktemp("models") / "texts" / "1")
+def shared_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what takes long to make: all processes of the tests read it."""
+    root = tmp_path_factory.getbasetemp()
+    return (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "shared"
 
 
 @pytest.fixture(scope="session")
-def feature_export(tmp_path_factory: pytest.TempPathFactory) -> Export:
-    return make_feature_artifact(tmp_path_factory.mktemp("models") / "signals" / "7")
+def text_export(shared_path: Path) -> Export:
+    return make_text_artifact(shared_path / "models" / "texts" / "1")
+
+
+@pytest.fixture(scope="session")
+def feature_export(shared_path: Path) -> Export:
+    return make_feature_artifact(shared_path / "models" / "signals" / "7")
 
 
 @pytest.fixture(scope="session")

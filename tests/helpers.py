@@ -2,16 +2,18 @@
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
+from filelock import FileLock
 
-from export.deep import to_deep_onnx
+from export.deep import DeepEncoder, deep_graph
 from export.exporter import describe_run, make_canary, measure_baseline
-from export.graph import ServedEncoder, to_onnx
+from export.graph import ServedEncoder, only, to_onnx
 from export.verify import expect, random_sequence, spread
 from model.data.dataset import Split
 from model.data.tokenizer import train_tokenizer
@@ -19,7 +21,7 @@ from model.network.config import EncoderConfig
 from model.network.encoder import Encoder as Network
 from model.training.checkpoint import Run, RunInfo
 from model.training.recipe import Recipe
-from runtime.artifact import Artifact, write_artifact
+from runtime.artifact import Artifact, read_artifact, write_artifact
 from runtime.graph.batch import token_values
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
@@ -45,6 +47,15 @@ SMALL = {"d_model": 16, "num_heads": 2, "d_ff": 32, "num_classes": 3, "max_token
 
 
 Export = tuple[Artifact, ServedEncoder]  # what is served, and the network it came from
+
+
+def once(path: Path, make: Callable[[Path], object]) -> Path:
+    """`path`, made by the first process of the tests that asks for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            make(path)
+    return path
 
 
 def make_text_artifact(path: Path) -> Export:
@@ -83,19 +94,23 @@ def make_network(config: EncoderConfig, seed: int) -> Network:
 
 def make_artifact(path: Path, run: Run, validation: Split, inputs: InputEncoder) -> Export:
     served = ServedEncoder(run.model)
+    once(path, lambda path: export_network(path, run, served, validation, inputs))
+    return read_artifact(path), served
+
+
+def export_network(path: Path, run: Run, served: ServedEncoder, validation: Split, inputs: InputEncoder) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch's exporter says about torch
-        example = pack(spread(run.info.encoder)[-1])
-        graph = to_onnx(served, example).SerializeToString()
-        deep_graph = to_deep_onnx(run.model, example, graph)
-    files = {MODEL: graph, DEEP: deep_graph, CANARY: make_canary(served, validation, inputs)}
+        both = to_onnx(DeepEncoder(run.model), pack(spread(run.info.encoder)[-1]))
+    graph = only(served.outputs, both).SerializeToString()
+    files = {MODEL: graph, DEEP: deep_graph(both, graph), CANARY: make_canary(served, validation, inputs)}
     if run.tokenizer is not None:
         files[TOKENIZER] = run.tokenizer.to_str().encode()
     manifest = describe_run(run, path.parent.name, path.name)
     artifact = Artifact(path, manifest, files)
     encoder = Encoder(artifact)
     files[BASELINE] = measure_baseline(encoder, DeepGraph(artifact, encoder), validation, inputs).to_json()
-    return write_artifact(path, manifest, files), served
+    write_artifact(path, manifest, files)
 
 
 def expected_values(served: ServedEncoder, artifact: Artifact, sequences: list[Tokens]) -> np.ndarray:

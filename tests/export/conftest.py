@@ -1,14 +1,19 @@
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
 import export.reference
 import export.timing
+from export.exporter import export_run
 from model.data import load_dataset
 from model.training.recipe import Recipe
 from model.training.run import train
+from runtime.artifact import Artifact, read_artifact
+from tests.helpers import once
 
 SMALL = {"d_model": 16, "num_heads": 2, "num_layers": 1, "d_ff": 32, "batch_size": 64, "dropout": 0.0, "max_tokens": 10}
 
@@ -22,19 +27,40 @@ def few_rounds() -> Iterator[None]:
         yield
 
 
+class Exported(NamedTuple):
+    """A run, its artifact in float32, and the largest errors that were met."""
+
+    run: Path
+    artifact: Artifact
+    errors: dict[str, float]
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+def trained(shared_path: Path) -> Callable[[str, str], Path]:
     """The directory of a run on digits with this norm and placement, trained once."""
-    root = tmp_path_factory.mktemp("runs")
 
     def run(norm: str, placement: str) -> Path:
+        changes = {"norm": norm, "placement": placement, "epochs": 4, "learning_rate": 1e-2}
+        recipe, data = Recipe.model_validate(SMALL | changes), load_dataset("digits", shared_path)
         torch.set_num_threads(1)
-        directory = root / f"{norm}-{placement}"
-        recipe = Recipe.model_validate(
-            SMALL | {"norm": norm, "placement": placement, "epochs": 4, "learning_rate": 1e-2}
-        )
-        train(load_dataset("digits", root), recipe, directory)
-        return directory
+        return once(shared_path / "runs" / f"{norm}-{placement}", lambda path: train(data, recipe, path))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def exported_once(trained: Callable[[str, str], Path], shared_path: Path) -> Callable[[str, str], Exported]:
+    """What a run on digits with this norm and placement gives, exported once."""
+    models = shared_path / "models"
+
+    def run(norm: str, placement: str) -> Exported:
+        directory, name = trained(norm, placement), f"{norm}-{placement}"
+        errors = models / f"{name}.json"
+
+        def export(_: Path) -> None:
+            errors.write_text(json.dumps(export_run(directory, models, name, "1", shared_path)[1]))
+
+        return Exported(directory, read_artifact(once(models / name / "1", export)), json.loads(errors.read_text()))
 
     return run
 

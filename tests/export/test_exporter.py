@@ -21,19 +21,17 @@ from runtime.errors import ArtifactError, DataError, ExportError
 from runtime.graph.encoder import Encoder
 from runtime.graph.inputs import make_input_encoder
 from runtime.manifest import MODEL
+from tests.export.conftest import Exported
 
 NORMS, PLACEMENTS = ("layer_norm", "rms_norm", "batch_norm", "none"), ("post", "pre")
 
 
 @pytest.mark.parametrize(("norm", "placement"), list(itertools.product(NORMS, PLACEMENTS)))
 def test_every_norm_and_placement_trains_exports_and_answers(
-    norm: str, placement: str, trained: Callable[[str, str], Path], tmp_path: Path
+    norm: str, placement: str, exported_once: Callable[[str, str], Exported], tmp_path: Path
 ) -> None:
-    directory = trained(norm, placement)
-    written, errors = export_run(directory, tmp_path, "digits", "1", tmp_path)
+    directory, artifact, errors = exported_once(norm, placement)
     assert errors["logits"] <= 1e-4 and errors["packed_against_alone"] <= 1e-4
-    artifact = read_artifact(tmp_path / "digits" / "1")
-    assert artifact.manifest == written.manifest
     assert [layer.name for layer in artifact.manifest.layers] == [name for name, _ in load_run(directory).model.norms()]
     assert artifact.manifest.training["test_accuracy"] > 0.5
     check_baseline(artifact)
@@ -63,11 +61,9 @@ def check_answers(artifact: Artifact, directory: Path, data: Path) -> None:
     np.testing.assert_allclose(found, expected.numpy() / temperature, atol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def exported(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """digits/1, alone in its repository."""
-    directory = tmp_path_factory.mktemp("models")
-    return export_run(run_directory, directory, "digits", "1", directory)[0]
+@pytest.fixture
+def exported(exported_once: Callable[[str, str], Exported]) -> Artifact:
+    return exported_once("layer_norm", "post").artifact
 
 
 def test_graph_is_standard_onnx_without_local_paths(exported: Artifact) -> None:
@@ -96,9 +92,20 @@ def test_existing_version_is_kept_unless_overwriting(exported: Artifact, run_dir
     with pytest.raises(ArtifactError, match="exists already"):
         export_run(run_directory, tmp_path, "digits", "1", tmp_path)
     assert (tmp_path / "digits" / "1" / "manifest.json").read_bytes() == before
-    export_run(run_directory, tmp_path, "digits", "1", tmp_path, overwrite=True)
-    assert read_artifact(tmp_path / "digits" / "1").manifest.name == "digits"
+    written, errors = export_run(run_directory, tmp_path, "digits", "1", tmp_path, overwrite=True, precision="int8")
+    check_int8(read_artifact(tmp_path / "digits" / "1"), written, errors, run_directory)
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1"]
+
+
+def check_int8(found: Artifact, written: Artifact, errors: dict[str, float], run_directory: Path) -> None:
+    assert found.manifest == written.manifest
+    assert found.manifest.precision_kind == "int8" and found.manifest.plan is not None
+    assert found.manifest.precision is not None
+    assert 1e-4 < errors["logits"] < 1.0
+    assert [layer.name for layer in found.manifest.layers] == [
+        name for name, _ in load_run(run_directory).model.norms()
+    ]
+    assert found.manifest.training["validation_accuracy"] == found.manifest.precision.accuracy["int8"]
 
 
 def test_graph_that_disagrees_is_not_written(
@@ -122,12 +129,7 @@ def test_graph_that_disagrees_is_not_written(
 def test_missing_run_and_changed_data_are_refused(run_directory: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"recipe.json cannot be read"):
         export_run(tmp_path / "absent", tmp_path, "digits", "1", tmp_path)
-    recipe = run_directory / "recipe.json"
-    original = recipe.read_text()
-    digest = load_run(run_directory).info.data_sha256
-    recipe.write_text(original.replace(digest, "0" * 64))
-    try:
-        with pytest.raises(DataError, match="is not what it was"):
-            export_run(run_directory, tmp_path, "digits", "1", tmp_path)
-    finally:
-        recipe.write_text(original)
+    recipe = Path(shutil.copytree(run_directory, tmp_path / "run")) / "recipe.json"
+    recipe.write_text(recipe.read_text().replace(load_run(run_directory).info.data_sha256, "0" * 64))
+    with pytest.raises(DataError, match="is not what it was"):
+        export_run(tmp_path / "run", tmp_path, "digits", "1", tmp_path)

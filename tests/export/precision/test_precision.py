@@ -1,7 +1,6 @@
 """Lower precision answers as float32 does, keeps its statistics, and is refused where it costs accuracy."""
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ from export.precision.fp16 import to_fp16
 from export.precision.int8 import activation_grid
 from export.precision.lower import LowPrecision, batches, encode, lower
 from model.data import Dataset, load_dataset
-from model.training.checkpoint import load_run
-from runtime.artifact import Artifact, read_artifact
+from runtime.artifact import Artifact
 from runtime.errors import ExportError
 from runtime.graph.batch import token_values
 from runtime.graph.encoder import EncodedBatch, Encoder
@@ -23,6 +21,7 @@ from runtime.graph.inputs import InputEncoder, make_input_encoder
 from runtime.graph.packing import pack
 from runtime.graph.session import open_session
 from runtime.manifest import CANARY, MODEL
+from tests.export.conftest import Exported
 from tests.helpers import Export, random_sequences
 
 CASES: list[tuple[str, str, LowPrecision]] = [
@@ -38,28 +37,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return load_dataset("digits", tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture(scope="module")
-def export_once(
-    trained: Callable[[str, str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str], Artifact]:
-    """The artifact in float32 of a run on digits."""
-    models = tmp_path_factory.mktemp("models")
-
-    @cache
-    def run(norm: str, placement: str) -> Artifact:
-        return export_run(trained(norm, placement), models, f"{norm}-{placement}", "1", models)[0]
-
-    return run
-
-
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
 def case(request: pytest.FixtureRequest) -> tuple[str, str, LowPrecision]:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def exported(case: tuple[str, str, LowPrecision], export_once: Callable[[str, str], Artifact]) -> Artifact:
-    return export_once(*case[:2])
+def exported(case: tuple[str, str, LowPrecision], exported_once: Callable[[str, str], Exported]) -> Artifact:
+    return exported_once(*case[:2]).artifact
 
 
 @pytest.fixture(scope="module")
@@ -141,22 +126,12 @@ def test_loss_of_accuracy_is_refused(run_directory: Path, tmp_path: Path, monkey
     assert not (tmp_path / "digits").exists()
 
 
-def test_int8_is_refused_where_no_norm_bounds_the_tokens(export_once: Callable[[str, str], Artifact], digits: Dataset):
-    artifact = export_once("batch_norm", "pre")
+def test_int8_is_refused_where_no_norm_bounds_the_tokens(
+    exported_once: Callable[[str, str], Exported], digits: Dataset
+):
+    artifact = exported_once("batch_norm", "pre").artifact
     with pytest.raises(ExportError, match=r"A model with batch_norm cannot be exported in int8.*fp32 or fp16"):
         lower(artifact, "int8", digits, make_input_encoder(artifact))
-
-
-def test_artifact_in_int8_is_written_and_read_again(run_directory: Path, tmp_path: Path):
-    written, errors = export_run(run_directory, tmp_path, "digits", "1", tmp_path, precision="int8")
-    found = read_artifact(tmp_path / "digits" / "1")
-    assert found.manifest == written.manifest
-    assert found.manifest.precision_kind == "int8" and found.manifest.plan is not None
-    assert 1e-4 < errors["logits"] < 1.0
-    assert [layer.name for layer in found.manifest.layers] == [
-        name for name, _ in load_run(run_directory).model.norms()
-    ]
-    assert found.manifest.training["validation_accuracy"] == found.manifest.precision.accuracy["int8"]
 
 
 def test_canary_is_the_graphs_own(lowered: Artifact, exported: Artifact):
