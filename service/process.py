@@ -70,7 +70,7 @@ def server_config(
 
 
 def make_reporter(settings: Settings, models: ModelRegistry, sink: CountSink) -> Reporter:
-    """Counts what this process answers, and hands it in."""
+    """Reports what this process answers to the aggregator."""
     request_log = RequestLog(settings, make_tracing(settings))
     return Reporter(request_log, sink, lambda: (engine.batcher for engine in models), models.counted)
 
@@ -184,7 +184,7 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On the first signal the service is no longer ready, and goes on for `drain_delay`; the next ends that."""
+        """The first signal makes the service not ready and starts `drain_delay`; the second ends the delay."""
         self.on_stop()
         if self.drain_delay and self.stop_at == float("inf"):
             self.stop_at = time.monotonic() + self.drain_delay

@@ -109,7 +109,7 @@ class Batcher:
         self.queue_limit.reject()
 
     def overloaded(self) -> Overloaded:
-        """What those are told now who are refused."""
+        """The error for a request that is refused now."""
         waiting, drain_rate = self.queue.tokens, self.queue_limit.drain_rate
         seconds = waiting / drain_rate if drain_rate else 1.0
         return Overloaded(
@@ -153,7 +153,7 @@ class Batcher:
         return answered
 
     def attempt(self, shares: list[Sequence[Tokens]]) -> list[Outcome]:
-        """What came of each request's rows; where they fail together they run again apart, and who fails then is it."""
+        """The outcome of each request. If a batch fails, its requests run one at a time to find the cause."""
         try:
             batch = self.run([sequence for share in shares for sequence in share])
             self.counters.computed_tokens += batch.computed_tokens

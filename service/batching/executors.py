@@ -58,14 +58,14 @@ class Batches(Protocol):
         """Runs them; gives what came of each request's."""
 
     def end(self, batch: Batch, outcomes: list[Outcome], since: float) -> list[Tokens]:
-        """Hands out what came of a batch; gives the sequences to look at `after`."""
+        """Delivers the outcomes of a batch; returns the sequences for `after`."""
 
 
 class Executor(Protocol):
-    """Runs a batcher's batches while something waits; it does not keep the batches, which goes with its model."""
+    """Runs a batcher's batches while something waits. It keeps no reference to the batcher."""
 
     def run_overdue(self, batches: Batches) -> None:
-        """Something comes, and may be refused: a batch that is overdue runs before."""
+        """Called before a request is admitted or refused: an overdue batch runs first."""
 
     def notify(self, batches: Batches) -> None:
         """A request waits."""
@@ -148,7 +148,7 @@ class LoopExecutor:
 
 
 class ThreadExecutor:
-    """Runs batches in a thread of its own, for a device other than this core."""
+    """Runs batches in a separate thread, for devices other than the CPU."""
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="addnorm-run")

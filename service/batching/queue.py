@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
 
 class Receiver(Protocol):
-    """Who gets a request's answer, once: an asyncio.Future, or who needs none."""
+    """Gets a request's answer, once. An asyncio.Future is one; the fast path needs none."""
 
     def done(self) -> bool: ...
     def set_result(self, answer: Answer, /) -> None: ...
@@ -45,7 +45,7 @@ class Receiver(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Rows of one client, and how far they have come: [0, start) ran, [start, stop) are in the batch, the rest waits.
+    """Rows of one client. [0, start) ran, [start, stop) are in the batch, the rest waits.
 
     Attributes:
         submitted: when it came, on the batcher's clock (seconds).

@@ -1,4 +1,4 @@
-"""Who is let in, and how many: API keys for more than changes of state, and a limit to requests in flight."""
+"""Admission: API keys, and a limit to the requests in flight."""
 
 import hmac
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ NEEDED = "This needs an API key: send it as `Authorization: Bearer KEY` or `X-AP
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """The keys that are known; a FastAPI dependency that lets a request pass which shows one of them.
+    """The accepted API keys; as a FastAPI dependency it refuses requests that show none of them.
 
     Without any key, every request passes.
     """
@@ -93,7 +93,7 @@ class Admission:
         self.is_open = not self.need_key and self.max_in_flight is None
 
     def rejection(self, method: str, path: str, headers: Headers) -> Response | None:
-        """The answer to a request that is not let in, and is in flight already; None to others."""
+        """The error response if the request, already in flight, is not admitted; None if it is."""
         try:
             self.check(subject_of(method, path), headers)
         except AddNormError as error:
@@ -101,7 +101,7 @@ class Admission:
         return None
 
     def check(self, subject: Subject, headers: Headers) -> None:
-        """Raises Unauthorized or Overloaded for a request that is not let in."""
+        """Raises Unauthorized or Overloaded if the request is not admitted."""
         if subject in self.need_key and not self.keys.known(headers):
             raise Unauthorized(NEEDED)
         limit = self.max_in_flight
@@ -110,7 +110,7 @@ class Admission:
 
 
 class AdmissionMiddleware:
-    """ASGI middleware: lets in what is admitted."""
+    """ASGI middleware: answers requests that are not admitted."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self.app, self.admission = app, admission

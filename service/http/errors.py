@@ -106,7 +106,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 class InternalErrorMiddleware:
-    """ASGI middleware: answers for a defect, and goes on.
+    """ASGI middleware: answers with an error if the application fails.
 
     The framework's own handler raises the error again, upon which the server closes the connection: a client that kept
     it would fail with its next request.

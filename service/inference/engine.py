@@ -82,7 +82,7 @@ class Engine:
         return self.inputs.encode(self.as_list(inputs))
 
     def submit(self, encoded: list[EncodedInput], receiver: Receiver, timeout: float | None = None) -> Request:
-        """Lets R >= 1 encoded inputs run with whatever else waits; rows of the answer's batch are in their order.
+        """Submits R >= 1 encoded inputs to the batcher; the rows of the answer are in the same order.
 
         Args:
             receiver: gets the answer, which `service.inference.results.check_finite` is to look at.

@@ -89,7 +89,7 @@ class ModelRegistry:
 
     @property
     def full(self) -> bool:
-        """Whether the default engine refuses whatever is asked; not told where there are others to ask."""
+        """Whether the default engine refuses all requests; False if there are other engines."""
         return self._only is not None and self._only.batcher.full
 
     def start(self) -> None:

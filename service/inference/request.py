@@ -78,7 +78,7 @@ class Inference(ABC, Generic[T]):
         """The answer, of finite numbers."""
 
     def submit(self, receiver: Receiver) -> None:
-        """Encodes the inputs and lets them run; `receiver` gets the batcher's answer.
+        """Encodes the inputs and submits them to the batcher; `receiver` gets its answer.
 
         Raises:
             AddNormError: it cannot be answered.
@@ -107,11 +107,11 @@ class Inference(ABC, Generic[T]):
         return written
 
     def fail(self) -> None:
-        """It is not answered, whatever the reason."""
+        """Counts the request as failed."""
         self.engine.counts.fail(time.perf_counter() - self.started)
 
     def abandon(self) -> None:
-        """Its client left: what has not run never does."""
+        """The client left: rows that have not run are dropped."""
         self.fail()
         self.engine.batcher.abandon(self.waiting)
 

@@ -1,4 +1,4 @@
-"""The collector: where every worker hands in what its norms saw, and where the statistics endpoints ask."""
+"""The collector: records what the norms saw in every worker, and answers the statistics endpoints."""
 
 import logging
 from collections.abc import Callable
@@ -83,7 +83,7 @@ class Collector:
         self.store.save_changed(self._to_keep)
 
     def close(self) -> None:
-        """Keeps the statistics a last time, where `start` was called, and lets their file go."""
+        """Saves the statistics a last time, if `start` was called, and closes their file."""
         self.store.stop()
 
     def observe(self, batch: EncodedBatch, seconds: float) -> None:

@@ -112,10 +112,10 @@ class Snapshot(NamedTuple):
 
 
 class Statistics(Protocol):
-    """What an engine hands in to and the endpoints ask: a Collector in this process, or in another.
+    """Where engines record observations and endpoints query them: a Collector of this process or of another.
 
     Attributes:
-        workers: processes that hand in.
+        workers: processes that record.
     """
 
     workers: int
@@ -129,14 +129,14 @@ class Statistics(Protocol):
         """The answer as JSON, which crosses from process to process and out to the client as it is.
 
         Raises:
-            AddNormError: there is none; says why.
+            AddNormError: the query cannot be answered; says why.
         """
 
     def snapshot(self) -> Snapshot:
         """The few numbers of the last hour that are worth watching all the time."""
 
     def status(self) -> Status:
-        """The same for who asks often: it merges no window."""
+        """Storage and cost. Cheap enough to ask often: no window is merged."""
 
 
 def parse_window(

@@ -94,7 +94,7 @@ def layer_state(manifest: Manifest, state: NormState, index: int) -> LayerState:
 
 
 def summary(state: NormState, column: int) -> Summary | None:
-    """A column's summary; what a single request could be told from is withheld below MIN_REQUESTS."""
+    """A column's summary. Below MIN_REQUESTS it has no extremes: they could tell of a single request."""
     if (numbers := state.summary(column)) is None:
         return None
     withheld = dict.fromkeys(("min", "max", "p01", "p99") if state.requests < MIN_REQUESTS else ())

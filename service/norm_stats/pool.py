@@ -14,10 +14,10 @@ RETIRED = 4  # collectors that stay open after their artifact was let go, for la
 
 
 class CollectorPool:
-    """Makes them, and lets them go.
+    """Opens and closes collectors.
 
     Args:
-        workers: processes that hand in to each.
+        workers: processes that record to each.
     """
 
     def __init__(self, settings: Settings, workers: int = 1) -> None:
@@ -31,7 +31,7 @@ class CollectorPool:
         return self._open.get(digest)
 
     def open(self, artifact: Artifact) -> Collector:
-        """The artifact's collector; one that is made goes on from what was kept.
+        """The artifact's collector. A new one resumes from the saved state.
 
         Raises:
             ArtifactError: the artifact's baseline cannot be used.
@@ -68,7 +68,7 @@ class CollectorPool:
             collector.keep()
 
     def close(self) -> None:
-        """Keeps the statistics a last time, and lets their files go."""
+        """Saves the statistics a last time, and closes their files."""
         for collector in self._open.values():
             finish(collector)
 

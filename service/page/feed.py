@@ -92,7 +92,7 @@ class Feed(Generic[Topic]):
             self._forget(subscription.topic)
 
     def close(self) -> None:
-        """Ends every stream, so that none keeps the service from stopping."""
+        """Ends every stream: an open one would keep the service from stopping."""
         self.closed = True
         for topic, there in list(self.subscribers.items()):
             self._forget(topic)

@@ -87,7 +87,7 @@ class Catalog:
         return self.default or next(iter(self.served), "")
 
     def settle(self) -> None:
-        """Makes the default model what it is now, whatever is loaded later."""
+        """Keeps the current default model, even if others are loaded later."""
         self.default = self.default_name
 
     def artifacts(self) -> list[Artifact]:

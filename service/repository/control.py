@@ -79,7 +79,7 @@ class Control(ABC):
         await self._request(UNLOAD, name)
 
     def order(self, what: str, *arguments: Any) -> None:
-        """Does what the rollout says, one after the other; who waits for DONE hears it at once."""
+        """Queues an order of the rollout. DONE is not queued: it resolves its request at once."""
         if what == DONE:
             self._done(*arguments)
         else:
@@ -91,7 +91,7 @@ class Control(ABC):
 
     @abstractmethod
     async def _tell(self, what: str, *arguments: object) -> None:
-        """Says something to the rollout."""
+        """Sends a message to the rollout."""
 
     async def _request(self, what: str, *arguments: str | None) -> None:
         if self._closed is not None:
@@ -114,7 +114,7 @@ class Control(ABC):
             done.set_exception(error)
 
     def _abandon(self, reason: AddNormError) -> None:
-        """No rollout answers any more, neither those who wait nor those who ask from now on."""
+        """The rollout is gone: fails the pending requests and all later ones."""
         self._closed = reason
         for number in list(self._requests):
             self._done(number, reason)

@@ -63,13 +63,13 @@ def build(makers: Makers) -> tuple[Engines, dict[str, AddNormError]]:
 
 
 def defect(what: str) -> Unavailable:
-    """For one who asked for what met a defect of the service, which is logged."""
+    """The error for a client whose model met a defect of the service; the defect is logged."""
     logger.exception("defect while loading %s", what)
     return Unavailable("The service has a defect that this model shows; its log has the details.")
 
 
 class Run(Protocol):
-    """Does what may take long, and hands its result on."""
+    """Runs a slow job, then calls `then` with its result."""
 
     def __call__(self, job: Callable[[], T], then: Callable[[T], None], /) -> None: ...
 
@@ -79,7 +79,7 @@ def run_at_once(job: Callable[[], T], then: Callable[[T], None], /) -> None:
 
 
 def one_thread() -> ThreadPoolExecutor:
-    """Where sessions are built: in one thread all of them, for every thread that does keeps memory of its own."""
+    """The thread that builds all sessions. One, because every thread that builds sessions keeps memory."""
     return ThreadPoolExecutor(1, thread_name_prefix="addnorm-load")
 
 

@@ -115,7 +115,7 @@ class Rollout:
             self._proceed(self.current)
 
     def left(self, participant: Participant) -> None:
-        """It has ended. If nobody told it to, and it was preparing, what it prepared may be why."""
+        """The participant has ended. If it ended while it prepared, the operation fails: it may be the cause."""
         operation = self.current
         if operation is None or operation.decided or participant not in operation.waiting:
             self.leaves(participant)
@@ -126,12 +126,12 @@ class Rollout:
     # What participants say
 
     def load(self, participant: Participant, number: int, name: str, version: str | None = None) -> None:
-        """Its client wants a model to be loaded; it is told by DONE and its number how that ended."""
+        """A client of the participant asks to load a model. DONE with the same `number` carries the result."""
         plan = partial(self.catalog.load, name, version)
         self.queue.append(Operation(name, plan, partial(participant.order, DONE, number)))
 
     def unload(self, participant: Participant, number: int, name: str) -> None:
-        """Likewise."""
+        """A client of the participant asks to unload a model. DONE with the same `number` carries the result."""
         plan = partial(self.catalog.unload, name)
         self.queue.append(Operation(name, plan, partial(participant.order, DONE, number)))
 

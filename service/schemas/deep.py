@@ -57,7 +57,7 @@ class Update(Body):
 
 
 class DeepLayer(Body):
-    """What a norm hands on, feature by feature, and what entered it."""
+    """What left a norm, feature by feature, and what entered it."""
 
     outliers: list[FeatureSize]
     """The largest features of its output."""

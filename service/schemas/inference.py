@@ -51,7 +51,7 @@ class Candidate(Body):
 
 
 class LayerDeviation(Body):
-    """What one input's tokens looked like where they entered a norm, averaged over its tokens."""
+    """Mean and variance of one input at one norm, averaged over its tokens."""
 
     name: str
     mean: float

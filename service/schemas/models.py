@@ -9,7 +9,7 @@ from service.schemas.base import Body
 
 
 class PlanInUse(Body):
-    """Which of ONNX Runtime's graph optimizations the session goes without, and why."""
+    """ONNX Runtime's graph optimizations that are switched off, and why."""
 
     name: PlanName
     """default: all are on; unfused: Add and LayerNormalization stay apart."""

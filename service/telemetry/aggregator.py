@@ -1,4 +1,4 @@
-"""The aggregator: what all processes of a service answered, and how fast it went lately."""
+"""The aggregator: adds up what all processes of a service answered, and recent rates."""
 
 import asyncio
 import threading
@@ -49,7 +49,7 @@ class Report(NamedTuple):
 
 
 class CountSink(Protocol):
-    """Where a process hands in what it counted, and asks what all did: ProcessCounts, here or in another process."""
+    """Takes the counts of one process, and gives those of all: ProcessCounts, in this process or in another."""
 
     def count(self, tally: Tally, gauges: Gauges, inferences: Inferences) -> None: ...
     def traffic(self) -> Report: ...
@@ -106,7 +106,7 @@ class Aggregator:
         return Report(self.since, now - self._started, workers, total, gauges, recent)
 
     def inferences(self) -> Inferences:
-        """What all processes answered, those that have ended too."""
+        """What all processes answered, ended ones included."""
         with self._lock:
             return add_up([self._inferences_ended, *(process_counts.answered for process_counts in self._processes)])
 

@@ -140,7 +140,7 @@ class Gauges(NamedTuple):
 
 
 class RequestCounters:
-    """Counts what this process answers. Its event loop alone writes, so that no lock is needed.
+    """Counts what this process answers. Only its event loop writes, so no lock is needed.
 
     Attributes:
         requests: by route and status.

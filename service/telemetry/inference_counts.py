@@ -109,7 +109,7 @@ Inferences = dict[str, InferenceCounts]  # what was answered, by the artifact's 
 
 
 def add_up(several: Iterable[Inferences]) -> Inferences:
-    """What all counted together."""
+    """The sum of all counts."""
     total = Inferences()
     for inferences in several:
         for digest, counts in inferences.items():

@@ -54,7 +54,7 @@ def render(report: Report, models: Sequence[ObservedModel], accept: str) -> tupl
 
 
 class ServiceMetrics(Collector):
-    """Everything that is told of a service, at one moment."""
+    """All metrics of a service, at one moment."""
 
     def __init__(self, report: Report, models: Sequence[ObservedModel]) -> None:
         self.report, self.models = report, models

@@ -30,7 +30,7 @@ NEEDS = "needs the otel extra: install opentelemetry-sdk and opentelemetry-expor
 
 
 def make_tracing(settings: Settings) -> "Tracing | None":
-    """Where spans go, as the settings or the standard OTEL_* variables say; None where they say nothing.
+    """Tracing as the settings or the standard OTEL_* variables ask for it; None if they do not.
 
     Raises:
         SettingError: `otel_endpoint` is set, and the extra is not installed.
@@ -59,7 +59,7 @@ def is_installed() -> bool:
 
 
 def make_provider(exporter: "SpanExporter", *, at_once: bool = False) -> "TracerProvider":
-    """What makes spans; a thread of its own exports them.
+    """Makes spans; a separate thread exports them.
 
     Args:
         at_once: export each as it ends, for tests.

@@ -1,4 +1,4 @@
-"""The collectors of another process: workers hand in what their norms saw, and ask them what all workers saw.
+"""The collectors of the supervisor, as a worker sees them: it records there, and queries what all workers saw.
 
 A worker writes an observation to its pipe before it answers its client, and the collector's process empties every pipe
 before it answers a question. So whatever any client has had an answer for is in the statistics that a client asks for

@@ -44,7 +44,7 @@ ROUTE = NamedRoute("/v2/models/{model}/infer")
 
 
 class InferMiddleware:
-    """ASGI middleware: answers inference requests itself, and hands everything else on.
+    """ASGI middleware: answers inference requests, and passes all others on.
 
     Args:
         app: the application that has all other routes.

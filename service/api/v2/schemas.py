@@ -47,7 +47,7 @@ class RequestedOutput(Open):
 
 class RequestParameters(Open):
     binary_data_output: Flag = False
-    """Whether outputs come behind the JSON, where they do not say themselves."""
+    """Whether outputs follow the JSON as binary data; an output's own parameter comes first."""
     timeout: Size = 0
     """Microseconds after which no answer is wanted; 0: the service's own limit."""
     priority: Size = 0

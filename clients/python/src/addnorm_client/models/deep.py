@@ -57,7 +57,7 @@ class Update(Body):
 
 
 class DeepLayer(Body):
-    """What a norm hands on, feature by feature, and what entered it."""
+    """What left a norm, feature by feature, and what entered it."""
 
     dead: int
     """Features of its output that hardly move: standard deviation below a thousandth of the median feature's."""

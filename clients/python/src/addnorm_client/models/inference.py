@@ -4,7 +4,7 @@ from addnorm_client.bodies import Body
 
 
 class LayerDeviation(Body):
-    """What one input's tokens looked like where they entered a norm, averaged over its tokens."""
+    """Mean and variance of one input at one norm, averaged over its tokens."""
 
     mean: float
     mean_z: float

@@ -46,7 +46,7 @@ class IndexEntry(Body):
 
 
 class PlanInUse(Body):
-    """Which of ONNX Runtime's graph optimizations the session goes without, and why."""
+    """ONNX Runtime's graph optimizations that are switched off, and why."""
 
     measured: Plan | None = None
     """What export measured."""
