@@ -4,8 +4,10 @@ It is written to a temporary directory and renamed, so a half-written artifact n
 whole, and every hash is checked before anything is used.
 """
 
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +37,13 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: it is missing, half-written or altered; names the file.
     """
-    if not path.is_dir():
+    try:
+        is_directory = stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_directory = False
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}): export the model again.") from error
+    if not is_directory:
         raise ArtifactError(f"No artifact at {path}: export one with `addnorm export RUN --name NAME --version N`.")
     manifest = read_manifest(path / MANIFEST)
     expected = {MODEL, BASELINE, CANARY} | ({TOKENIZER} if manifest.inputs.kind == "text" else set())
@@ -44,9 +52,17 @@ def read_artifact(path: Path) -> Artifact:
     return Artifact(path, manifest, {name: read_file(path, name, digest) for name, digest in manifest.files.items()})
 
 
+def read_regular(path: Path) -> bytes:
+    """A file's content; raises OSError where it is none, without waiting: a pipe or a device may never end."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return file.read()
+
+
 def read_manifest(path: Path) -> Manifest:
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(read_regular(path))
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror}): export the model again.") from error
     except ValidationError as error:
@@ -64,7 +80,7 @@ def read_file(path: Path, name: str, digest: str) -> bytes:
     if Path(name).name != name or "\0" in name:
         raise ArtifactError(f"{path / MANIFEST} lists {name!r}, expected plain file names: export the model again.")
     try:
-        content = (path / name).read_bytes()
+        content = read_regular(path / name)
     except OSError as error:
         raise ArtifactError(f"{path / name} cannot be read ({error.strerror}): export the model again.") from error
     if sha256(content) != digest:

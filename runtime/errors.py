@@ -8,6 +8,7 @@ AddNormError
 ├── StateError           a file of statistics cannot be read, or belongs to another model
 ├── SettingError         a setting names what cannot be used
 ├── Unauthorized         an API key is needed, and none that is known was shown
+├── Forbidden            what this key, this web page or anybody may not do; `code` names the reason
 ├── ListenError          the address is taken, or is not one of this machine
 ├── UnknownLayer         no normalization layer has that name
 ├── UnknownModel         no model of that name or version is loaded
@@ -54,6 +55,22 @@ class SettingError(AddNormError):
 
 class Unauthorized(AddNormError):
     code = "unauthorized"
+
+
+class Forbidden(AddNormError):
+    """What this key, this web page or anybody may not do.
+
+    Args:
+        code: machine-readable reason, for example `foreign_origin`.
+        message: one sentence: what is not allowed, what to do.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type["Forbidden"], tuple[str, str]]:
+        return type(self), (self.code, str(self))
 
 
 class ListenError(AddNormError):

@@ -19,6 +19,7 @@ from service.http.admission import Admission, AdmissionMiddleware
 from service.http.bodies import BodyLimitMiddleware
 from service.http.errors import install_error_handlers
 from service.http.openapi import describe_truly
+from service.http.origins import HostMiddleware, allowed_hosts
 from service.inference.registry import ModelRegistry
 from service.inference.request import ServingContext
 from service.page.events import FeedTopic, add_events
@@ -42,20 +43,20 @@ def create_app(
 
     Args:
         context: what answers.
-        admission: who is let in.
+        admission: checks API keys, origins and the requests in flight.
         control: what loads and unloads models.
         reporter: hands in what is answered.
         feed: what the page follows; a server closes it before it waits for its connections to end.
     """
-    models, keys = context.models, admission.keys
+    models, guard = context.models, admission.guard
     version = next((engine.manifest.version for engine in models), "0")
     app = FastAPI(title="AddNorm", version=version, lifespan=_lifespan(models, control, reporter, feed))
     _add_middleware(app, settings, context, admission)
     add_inference(app, models, context)
-    add_statistics(app, models, keys)
+    add_statistics(app, models, guard)
     add_embeddings(app, models)
     add_oip(app, models, settings, reporter)
-    add_repository(app, control, keys)
+    add_repository(app, control, guard, settings.model_control)
     add_health(app, models, reporter.sink)
     add_traffic(app, models, reporter)
     add_page(app)
@@ -70,6 +71,8 @@ def _add_middleware(app: FastAPI, settings: Settings, context: ServingContext, a
     app.add_middleware(BodyLimitMiddleware, max_bytes=context.max_bytes)
     if not admission.is_open:
         app.add_middleware(AdmissionMiddleware, admission=admission)
+    if (hosts := allowed_hosts(settings)) is not None:
+        app.add_middleware(HostMiddleware, hosts=hosts)
     install_error_handlers(app)
     app.add_middleware(RequestLogMiddleware, request_log=context.request_log)
     if settings.cors_origins:

@@ -20,6 +20,7 @@ from service.fastpath.head_cache import HeadCache
 from service.fastpath.protocol import Protocol
 from service.fastpath.read_scheduler import ReadScheduler
 from service.http.admission import Admission
+from service.http.limits import Deadlines
 from service.inference.registry import ModelRegistry
 from service.inference.request import ServingContext
 from service.page.events import FeedTopic, make_feed
@@ -52,12 +53,22 @@ def server_config(
     reporter = make_reporter(settings, models, sink)
     context = ServingContext(models, settings.max_body_bytes, reporter.request_log)
     admission = Admission(settings, reporter.request_log.counters)
+    deadlines = Deadlines(settings.head_timeout, settings.body_timeout)
     protocol = partial(
-        Protocol, context, None if admission.is_open else admission, HeadCache(), Cached429(), ReadScheduler()
+        Protocol,
+        context,
+        None if admission.is_open else admission,
+        HeadCache(),
+        Cached429(),
+        ReadScheduler(),
+        deadlines,
     )
     return uvicorn.Config(
         create_app(settings, context, admission, control, reporter, feed),
         http=protocol,  # type: ignore[arg-type]
+        ws="none",
+        server_header=False,
+        headers=[("x-content-type-options", "nosniff")],
         log_level=settings.log_level,
         log_config=None,
         access_log=False,

@@ -44,6 +44,14 @@ def serve(settings: Settings) -> None:
         serve_together(settings)
 
 
+NO_MODEL = """
+AddNorm serves at {url} (API at {url}/docs), no model yet. Put NAME/VERSION/ into {directory}, and load it:
+
+  curl -X POST {url}/v2/repository/models/NAME/load
+
+Stop with Ctrl+C."""
+
+
 def serve_alone(settings: Settings) -> None:
     """Everything in this process."""
     control = load_all(settings)
@@ -82,9 +90,12 @@ def greet(listener: socket.socket, catalog: Catalog, settings: Settings) -> None
     """Says where to ask, and what."""
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.tls_cert else "http"
-    served = catalog.served
+    url, served = browsable(host, port, scheme), catalog.served
+    if not served:
+        print(NO_MODEL.format(url=url, directory=settings.models), flush=True)
+        return
     default = next(iter(served.get(catalog.default_name, {}).values()), catalog.artifacts()[0]).manifest
-    print(welcome(browsable(host, port, scheme), example_body(default), describe(served)), flush=True)
+    print(welcome(url, example_body(default), describe(served)), flush=True)
 
 
 def describe(served: Mapping[str, Iterable[str]]) -> str:

@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     """Model of the repository that answers requests without a model name; None takes the first by name."""
     keep_versions: int = Field(2, ge=0)
     """How many versions of each model of the repository are served, the highest first; 0 serves all."""
+    model_control: Literal["none", "explicit"] = "none"
+    """none or explicit: whether models may be loaded and unloaded over HTTP; explicit may start without a model."""
     watch: float | None = Field(None, gt=0, le=3600)
     """Seconds between two checks of the repository for new versions; None loads them on request only."""
     device: Device = "auto"
@@ -46,6 +48,10 @@ class Settings(BaseSettings):
     memory and make others wait."""
     max_queue_tokens: int = Field(16384, ge=1)
     """Maximum number of tokens in the queue; further requests are refused with 429."""
+    head_timeout: float = Field(10.0, gt=0, le=3600)
+    """Seconds that a client has to begin its first request, and for the headers of each request."""
+    body_timeout: float = Field(30.0, gt=0, le=3600)
+    """Seconds that a client has for the body of a request."""
     timeout: float | None = Field(None, gt=0, le=3600)
     """Seconds after which a request fails with 504, unless it names its own timeout; None sets no limit."""
     max_in_flight: int | None = Field(None, ge=1)
@@ -60,12 +66,19 @@ class Settings(BaseSettings):
     """API keys, separated by commas; if any is set, requests that change the state need one."""
     api_keys_file: Path | None = None
     """A file with more such keys, one per line."""
+    inference_keys: str = ""
+    """API keys, separated by commas, that may do everything but change the state."""
+    inference_keys_file: Path | None = None
+    """A file with more such keys, one per line."""
     api_key_for: str = Field("", pattern="^(|(inference|reads|metrics|health)(,(inference|reads|metrics|health))*)$")
     """What else needs an API key: any of inference, reads, metrics, health, separated by commas."""
     tls_cert: Path | None = None
     """A PEM file with the certificate for HTTPS and its intermediate certificates; None serves HTTP."""
     tls_key: Path | None = None
     """A PEM file with the certificate's private key, without a password."""
+    allowed_hosts: str = ""
+    """Host names, separated by commas, that requests may be sent to; *.example.com has all below it, * is all. Where
+    none is named: those of this machine if `host` is one of them, else all."""
     cors_origins: str = ""
     """Origins, separated by commas, whose pages may send requests from a browser; * is all."""
     log_level: str = Field("info", pattern="^(critical|error|warning|info|debug)$")

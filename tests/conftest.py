@@ -7,6 +7,8 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: each process of the tests has a core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+os.environ["ADDNORM_ALLOWED_HOSTS"] = "*"  # the test client calls the service by a name of its own
+
 import hypothesis
 import pytest
 from starlette.testclient import TestClient
@@ -28,6 +30,7 @@ hypothesis.settings.load_profile("repeatable")
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for field in Settings.model_fields:
         monkeypatch.delenv(f"ADDNORM_{field.upper()}", raising=False)
+    monkeypatch.setenv("ADDNORM_ALLOWED_HOSTS", "*")
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ class Moments:
         return type(self)(
             count,
             mean,
-            self.m2 + other.m2 + delta**2 * (self.count * other.count / held),
+            self.m2 + other.m2 + delta**2 * (self.count * (other.count / held)),  # n_a * n_b may exceed an int64
             np.minimum(self.minimum, other.minimum),
             np.maximum(self.maximum, other.maximum),
         )

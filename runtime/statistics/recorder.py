@@ -94,11 +94,12 @@ class NormRecorder:
             self.costs.deep += seconds
 
     def resume(self, state: NormState, deep: DeepState | None, since: float, buckets: list[Bucket]) -> None:
-        """Goes on from what an earlier process counted since `since` (Unix seconds)."""
+        """Adds what another process counted since `since` (Unix seconds)."""
         with self._lock:
+            self._settle()
             self._folded = state.merge(self._folded)
             self._deep = deep.merge(self._deep) if deep else self._deep
-            self.since = since
+            self.since = min(since, self.since)
             self.windows.resume(buckets)
 
     def state(self) -> NormState:

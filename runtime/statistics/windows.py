@@ -91,9 +91,13 @@ class Ring(Generic[State, Compressed]):
         return [(number, content) for number, content in [*self.closed, *filling] if number >= since]
 
     def resume(self, buckets: list[tuple[int, Compressed]]) -> None:
-        """Takes buckets that an earlier ring held, in the order of their numbers; the newest goes on filling."""
-        *over, (number, newest) = buckets
-        self.closed.extend(over)
+        """Adds buckets that another ring held; the newest goes on filling."""
+        found = dict(self.buckets(0))
+        for number, content in buckets:
+            mine = found.get(number)
+            found[number] = content if mine is None else self.compress(self.expand(mine).merge(self.expand(content)))
+        *over, (number, newest) = sorted(found.items(), key=lambda entry: entry[0])
+        self.closed = deque((n, content) for n, content in over if n > number - self.size)
         self.filling = number, self.expand(newest)
 
 
@@ -149,7 +153,7 @@ class Windows:
         ]
 
     def resume(self, buckets: list[Bucket]) -> None:
-        """Goes on from what `buckets` of earlier windows gave, in the order of their numbers."""
+        """Adds what `buckets` of other windows gave."""
         for name, ring in self.named.items():
             if kept := [(number, content) for ring_name, number, content in buckets if ring_name == name]:
                 ring.resume(kept)

@@ -16,6 +16,8 @@ from runtime.statistics.state import NormState, SparseState, Traffic
 from runtime.statistics.windows import Span
 
 FORMAT = 2
+LARGEST = float(np.finfo(np.float32).max) ** 2  # no mean and no variance of float32 values is larger
+MOST = 10**15  # tokens: a million a second for thirty years
 UNUSABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
@@ -130,8 +132,23 @@ def sparse_from_dict(raw: dict[str, Any]) -> SparseState:
     traffic = Traffic(
         np.array(raw["traffic"]["counts"], dtype=np.int64), np.array(raw["traffic"]["totals"], dtype=float)
     )
+    check_counts(counts, traffic.counts)
+    if not (np.abs(traffic.totals) <= MOST * LARGEST).all():
+        raise ValueError("totals that no traffic has")
     features = {int(layer): moments_from_dict(features) for layer, features in raw["features"].items()}
-    return SparseState(int(raw["requests"]), int(raw["tokens"]), moments, places, counts, features, traffic)
+    return SparseState(*totals_from_dict(raw), moments, places, counts, features, traffic)
+
+
+def totals_from_dict(raw: dict[str, Any]) -> tuple[int, int]:
+    """Requests and tokens."""
+    requests, tokens = int(raw["requests"]), int(raw["tokens"])
+    check_counts(np.array([requests, tokens]))
+    return requests, tokens
+
+
+def check_counts(*counts: NDArray[np.int64]) -> None:
+    if not all(((column >= 0) & (column <= MOST)).all() for column in counts):
+        raise ValueError("counts that no traffic has")
 
 
 def bucket_to_dict(content: SparseState | DeepState) -> dict[str, Any]:
@@ -168,7 +185,9 @@ def deep_from_dict(raw: dict[str, Any]) -> DeepState:
     largest = np.array(raw["largest"], dtype=np.float64)
     if largest.shape != (2, len(outputs.count)):
         raise ValueError("largest activations of other features than the moments")
-    return DeepState(int(raw["requests"]), int(raw["tokens"]), outputs, largest, adds)
+    if not ((largest >= 0) & (largest <= LARGEST)).all():
+        raise ValueError("activations that no float32 holds")
+    return DeepState(*totals_from_dict(raw), outputs, largest, adds)
 
 
 def round_to(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
@@ -192,4 +211,12 @@ def moments_from_dict(raw: dict[str, Any]) -> Moments:
     high = np.array([-np.inf if value is None else value for value in raw["maximum"]], dtype=np.float64)
     if {len(column) for column in (mean, m2, low, high)} != {len(count)}:
         raise ValueError("moments of different lengths")
+    check_counts(count)
+    seen = count > 0
+    if not (
+        (np.abs(mean) <= LARGEST).all()
+        and ((m2 >= -1e-6 * LARGEST) & (m2 <= np.maximum(count, 1) * LARGEST**2)).all()
+        and ((low <= high) & (np.abs(low) <= LARGEST) & (np.abs(high) <= LARGEST))[seen].all()
+    ):
+        raise ValueError("moments that no float32 values have")
     return Moments(count, mean, m2, low, high)

@@ -1,15 +1,14 @@
 """Keeps statistics over restarts: one SQLite file per artifact, written every second while traffic changes it.
 
 A kill loses at most the last second. A file that cannot be read is set aside; a disk that cannot be written leaves
-the statistics in memory. Both are logged, and `storage` says it.
+the statistics in memory. Both are logged, and `storage` says it. A file that another service has is read once that has
+ended, and before anything is written: the counts of both are kept.
 """
 
-import json
 import logging
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,8 +16,9 @@ from pydantic_core import to_json
 
 from runtime.errors import StateError
 from runtime.manifest import Manifest
-from runtime.statistics.windows import Bucket, Windows
-from runtime.store.document import StateDocument, bucket_from_dict, bucket_to_dict
+from runtime.statistics.windows import Windows
+from runtime.store.document import bucket_to_dict
+from runtime.store.kept import BASELINE, EVERYTHING, SELECT, Kept, parse_kept, read_kept
 
 if TYPE_CHECKING:  # a megabyte: imported where statistics are kept
     import sqlite3
@@ -27,24 +27,8 @@ logger = logging.getLogger("addnorm.statistics")
 
 Storage = Literal["memory", "disk", "disk_failing"]
 INTERVAL = 1.0  # seconds between writes
-EVERYTHING, BASELINE = "everything", "baseline"
 SCHEMA = "CREATE TABLE IF NOT EXISTS kept (name TEXT, number INTEGER, content BLOB, PRIMARY KEY (name, number))"
 UPSERT = "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)"
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept of an artifact's traffic.
-
-    Attributes:
-        document: of everything since counting began.
-        buckets: of the time windows, in the order of their numbers; when saved, those that changed.
-        baselines: those that were taken from live traffic, oldest first, as JSON.
-    """
-
-    document: StateDocument
-    buckets: list[Bucket] = field(default_factory=list)
-    baselines: list[bytes] = field(default_factory=list)
 
 
 class StateStore:
@@ -53,10 +37,14 @@ class StateStore:
     Args:
         directory: where it lies; made where it is missing. None keeps nothing.
         manifest: the artifact's; a new version of a model starts a file of its own.
+        absorb: adds what another service has left in the file.
     """
 
-    def __init__(self, directory: Path | None, manifest: Manifest) -> None:
-        self.manifest, self.directory = manifest, directory
+    def __init__(
+        self, directory: Path | None, manifest: Manifest, absorb: Callable[[Kept], None] = lambda _: None
+    ) -> None:
+        self.manifest, self.directory, self.absorb = manifest, directory, absorb
+        self.unread = False  # whether the file holds what another service counted, and has to be read
         self.path = directory / f"{manifest.digest[:16]}.sqlite" if directory else None
         self.storage: Storage = "disk" if directory else "memory"
         self.newest: dict[str, int] = {}  # of each ring, the newest bucket that is kept
@@ -77,19 +65,52 @@ class StateStore:
             return kept
         except (StateError, sqlite3.Error) as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                logger.warning("%s belongs to a running service: give every service a directory of its own.", self.path)
+                logger.warning("%s belongs to a running service: it is read once that has ended.", self.path)
+                self.unread = True
                 return None
-            aside = self.path.with_suffix(".unreadable.sqlite")
-            logger.warning("%s (%s) Set aside as %s; counting starts anew.", self.path, error, aside.name)
+            aside = self._aside(error)
             try:
                 self.path.replace(aside)
             except OSError:
                 logger.warning("%s cannot be renamed; it will be written over.", self.path)
             return None
 
+    def _aside(self, error: Exception) -> Path:
+        assert self.path is not None
+        aside = self.path.with_suffix(".unreadable.sqlite")
+        logger.warning("%s (%s) Set aside as %s; counting starts anew.", self.path, error, aside.name)
+        return aside
+
+    def _take_over(self) -> None:
+        """Reads what another service has left in the file, if that has ended."""
+        assert self.path is not None
+        import sqlite3
+
+        try:
+            connection = self._connect()
+            kept = parse_kept(connection.execute(SELECT, ("%",)).fetchall(), self.path)
+            kept.document.check(self.manifest, str(self.path))
+            self.absorb(kept)
+        except StateError as error:
+            aside = self._aside(error)
+            aside.unlink(missing_ok=True)
+            connection.execute("VACUUM INTO ?", (str(aside),))
+            connection.execute("DELETE FROM kept")
+        except (OSError, sqlite3.Error) as error:
+            self._fail(error)
+            return
+        self.unread = False
+
+    def _fail(self, error: Exception) -> None:
+        """A failure is logged once, until it is mended."""
+        if self.storage != "disk_failing":
+            logger.warning("%s cannot be written (%s): statistics stay in memory.", self.path, error)
+        self.storage = "disk_failing"
+        self._disconnect()
+
     def save(self, kept: Kept) -> None:
-        """Writes what changed, all of it or nothing; a failure is logged once, until it is mended."""
-        if self.path is None:
+        """Writes what changed, all of it or nothing."""
+        if self.path is None or self.unread:
             return
         import sqlite3
 
@@ -97,10 +118,7 @@ class StateStore:
             with self._connect() as connection:
                 self._write(connection, kept)
         except (OSError, sqlite3.Error) as error:
-            if self.storage != "disk_failing":
-                logger.warning("%s cannot be written (%s): statistics stay in memory.", self.path, error)
-            self.storage = "disk_failing"
-            self._disconnect()
+            self._fail(error)
             return
         self.newest |= {bucket.ring: bucket.number for bucket in kept.buckets}
         if self.storage == "disk_failing":
@@ -142,7 +160,9 @@ class StateStore:
         Args:
             read: what there is to keep, given the newest bucket of each ring that is kept already.
         """
-        if self.path is None:
+        if self.unread:
+            self._take_over()
+        if self.path is None or self.unread:
             return
         kept = read(self.newest)
         version = kept.document.state.requests, kept.document.deep and kept.document.deep.requests, kept.baselines
@@ -176,65 +196,3 @@ class StateStore:
 
 def pack_json(content: dict[str, Any]) -> bytes:
     return zlib.compress(to_json(content), 1)
-
-
-def read_kept(path: Path, only: str = "%") -> Kept:
-    """What the file at `path` keeps.
-
-    Args:
-        only: an SQL pattern of the names to read.
-
-    Raises:
-        StateError: it keeps nothing that can be read.
-        sqlite3.Error: it is no such file, or another process has it.
-    """
-    import sqlite3
-
-    connection = sqlite3.connect(path, timeout=0.1)
-    try:
-        query = "SELECT name, number, content FROM kept WHERE name LIKE ? ORDER BY name, number"
-        rows = connection.execute(query, (only,)).fetchall()
-    finally:
-        connection.close()
-    try:
-        contents = [(name, number, zlib.decompress(content)) for name, number, content in rows]
-    except (zlib.error, TypeError) as error:
-        raise StateError(f"{path} holds what is no state ({error}).") from error
-    document = next((content for name, _, content in contents if name == EVERYTHING), b"")
-    return Kept(
-        StateDocument.from_json(document, str(path)),
-        [
-            Bucket(name, number, bucket_from_dict(name, json.loads(content), str(path)))
-            for name, number, content in contents
-            if name not in (EVERYTHING, BASELINE)
-        ],
-        [content for name, _, content in contents if name == BASELINE],
-    )
-
-
-def kept_version(directory: Path | None, manifest: Manifest, version: str) -> StateDocument:
-    """What another version of the same model saw, as its own service kept it in `directory`.
-
-    Raises:
-        StateError: nothing of that version is kept, or its service is running and has it.
-    """
-    if directory is None:
-        raise StateError("Versions can be compared where ADDNORM_STATE keeps their statistics: none is set.")
-    import sqlite3
-
-    kept, known = [], []
-    for path in sorted(directory.glob("*.sqlite")):
-        try:
-            document = read_kept(path, only=EVERYTHING).document
-        except (StateError, sqlite3.Error):
-            continue  # another process has it, or it holds something else
-        if document.model == manifest.name and document.digest != manifest.digest:
-            known.append(document.version)
-            if document.version == version:
-                kept.append(document)
-    if not kept:
-        raise StateError(
-            f"No statistics of version {version} of {manifest.name} are kept that no other service holds open, "
-            f"expected one of: {', '.join(sorted(set(known))) or 'none'}."
-        )
-    return max(kept, key=lambda document: document.covered.end)

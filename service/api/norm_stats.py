@@ -6,7 +6,7 @@ from fastapi import Depends, FastAPI, Query
 from fastapi.responses import Response
 from pydantic import WithJsonSchema
 
-from service.http.admission import ApiKeys
+from service.http.admission import ChangeGuard
 from service.http.bodies import JSONBytes
 from service.http.openapi import GUARDED, NOT_LOADED_OR_GONE, ModelName, ModelVersion, error
 from service.inference.registry import ModelRegistry
@@ -57,7 +57,7 @@ async def _window_query(window: WindowName = None, start: WindowStart = None, en
 Window = Annotated[WindowQuery, Depends(_window_query)]
 
 
-def add_statistics(app: FastAPI, models: ModelRegistry, keys: ApiKeys) -> None:
+def add_statistics(app: FastAPI, models: ModelRegistry, guard: ChangeGuard) -> None:
     """The routes are plain functions: they run in threads, beside the event loop that answers predictions."""
 
     async def of_model(model: ModelName = None, version: ModelVersion = None) -> Statistics:
@@ -85,9 +85,9 @@ def add_statistics(app: FastAPI, models: ModelRegistry, keys: ApiKeys) -> None:
         """A window slice by slice: how far the input, every layer and the output depart in each."""
         return JSONBytes(collector.report(History(query)))
 
-    guard = [Depends(keys)]
+    guarded = [Depends(guard)]
 
-    @app.post("/norm-stats/baseline", responses=ASKED | GUARDED, dependencies=guard, response_model=BaselineResponse)
+    @app.post("/norm-stats/baseline", responses=ASKED | GUARDED, dependencies=guarded, response_model=BaselineResponse)
     def take_baseline(collector: OfModel, query: Window) -> Response:
         """Makes a window of live traffic the baseline; the one before is kept, and DELETE goes back to it."""
         return JSONBytes(collector.report(TakeBaseline(query)))
@@ -95,7 +95,7 @@ def add_statistics(app: FastAPI, models: ModelRegistry, keys: ApiKeys) -> None:
     @app.delete(
         "/norm-stats/baseline",
         responses=OF_MODEL | GUARDED | CONFLICT,
-        dependencies=guard,
+        dependencies=guarded,
         response_model=BaselineResponse,
     )
     def drop_baseline(collector: OfModel) -> Response:

@@ -72,8 +72,7 @@ class PredictionCycle:
         self.size += len(chunk)
         if self.size <= self.protocol.context.max_bytes:
             self.chunks.append(chunk)
-        elif not self.response_complete:
-            self.keep_alive = False  # what is left of the body is not read
+        elif not self.response_complete:  # the rest is read and dropped, for a client that sends it all before it reads
             self.set_exception(TooLarge(self.protocol.context.max_bytes))
 
     def on_message_complete(self) -> None:
@@ -84,10 +83,9 @@ class PredictionCycle:
         try:
             if self.protocol.admission is not None:
                 self.protocol.admission.check("inference", self.headers)
-            if context.models.full:
-                batcher = context.models.default.batcher
-                batcher.reject()
-                raise batcher.overloaded()
+            if (full := context.models.full) is not None:
+                full.batcher.reject()
+                raise full.batcher.overloaded()
             self.prediction = Prediction(context, b"".join(self.chunks))
             self.prediction.submit(self)
         except Exception as error:
@@ -125,12 +123,14 @@ class PredictionCycle:
     def _send(self, status: int, headers: bytes, body: bytes) -> None:
         protocol = self.protocol
         close = b"" if self.keep_alive else b"connection: close\r\n"
+        self.response_complete = True
+        self.prediction = None  # which refers to this
+        if protocol.transport.is_closing():
+            return
         protocol.transport.write(
             b"%sx-request-id: %s\r\n%s\r\n%s"
             % (response_head(protocol.server_state, status, headers), self.request_id, close, body)
         )
-        self.response_complete = True
-        self.prediction = None  # which refers to this
         if not self.keep_alive:
             protocol.transport.close()
         protocol.on_response_complete()

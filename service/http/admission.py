@@ -2,21 +2,23 @@
 
 import hmac
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime.errors import AddNormError, Overloaded, SettingError, Unauthorized
+from runtime.errors import AddNormError, Forbidden, Overloaded, SettingError, Unauthorized
 from service.http.errors import domain_response
+from service.http.origins import check_origin
 from service.settings import Settings
 from service.telemetry.counters import Headers, RequestCounters
 
-Subject = Literal["inference", "reads", "metrics", "health", "public"]
+Subject = Literal["inference", "reads", "metrics", "health", "public", "changes"]
 
 # What the beginning of a path says about a request; the first that fits. `public` never needs a key: it says nothing of
-# models and traffic. Changes of state always need one, once one is set, and are guarded where they are.
+# models and traffic. Changes of state always need one, once one is set: ChangeGuard sees to it.
 PREFIXES: tuple[tuple[str, Subject], ...] = (
     ("/health", "health"),
     ("/v2/health", "health"),
@@ -25,6 +27,8 @@ PREFIXES: tuple[tuple[str, Subject], ...] = (
     ("/docs", "public"),
     ("/openapi.json", "public"),
     ("/page/", "public"),
+    ("/v2/repository/index", "reads"),
+    ("/v2/repository/", "changes"),
 )
 
 BEARER = b"bearer "
@@ -33,44 +37,80 @@ NEEDED = "This needs an API key: send it as `Authorization: Bearer KEY` or `X-AP
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """The accepted API keys; as a FastAPI dependency it refuses requests that show none of them.
+    """The accepted API keys. Without any, every request passes.
 
-    Without any key, every request passes.
+    Attributes:
+        full: keys that may do everything.
+        inference: keys that may do everything but change state.
     """
 
-    keys: tuple[bytes, ...]
+    full: tuple[bytes, ...]
+    inference: tuple[bytes, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> "ApiKeys":
-        """The keys of the settings and of their file.
+        """The keys of the settings and of their files.
 
         Raises:
-            SettingError: the file cannot be read, or holds no key; or there is none where something needs one.
+            SettingError: a file cannot be read, or holds no key; or there is none where something needs one.
         """
-        keys = [key.strip() for key in settings.api_keys.split(",")]
-        if (path := settings.api_keys_file) is not None:
-            try:
-                lines = [line.strip() for line in path.read_text().splitlines()]
-            except (OSError, UnicodeError) as error:
-                raise SettingError(f"{path} cannot be read ({error}): name a file with one API key a line.") from error
-            if not any(lines):
-                raise SettingError(f"{path} holds no API key: write one a line, or leave api_keys_file out.")
-            keys += lines
-        if settings.api_key_for and not any(keys):
+        keys = cls(
+            read_keys(settings.api_keys, settings.api_keys_file, "api_keys_file"),
+            read_keys(settings.inference_keys, settings.inference_keys_file, "inference_keys_file"),
+        )
+        if settings.api_key_for and not keys:
             raise SettingError("api_key_for asks for keys and there is none: set api_keys or api_keys_file too.")
-        return cls(tuple(key.encode() for key in keys if key))
+        return keys
 
-    def __call__(self, request: Request) -> None:
-        """Raises Unauthorized unless the request shows a known key."""
-        if not self.known(request.headers.raw):
-            raise Unauthorized(NEEDED)
+    def __bool__(self) -> bool:
+        return bool(self.full or self.inference)
 
     def known(self, headers: Headers) -> bool:
-        """Whether a request shows a known key, or none is needed; compares in constant time."""
-        if not self.keys:
-            return True
-        shown = shown_in(headers)
-        return sum(hmac.compare_digest(shown, key) for key in self.keys) > 0  # all are compared, whichever it is
+        """Whether a request shows a known key, or none is needed."""
+        return not self or shows(headers, self.full + self.inference)
+
+    def check_change(self, headers: Headers) -> None:
+        """Raises Unauthorized or Forbidden if a request may not change state."""
+        if not self.known(headers):
+            raise Unauthorized(NEEDED)
+        if self and not shows(headers, self.full):
+            raise Forbidden("key_not_allowed", "This API key may not change state: use one of ADDNORM_API_KEYS.")
+
+
+def read_keys(listed: str, path: Path | None, setting: str) -> tuple[bytes, ...]:
+    keys = [key.strip() for key in listed.split(",")]
+    if path is not None:
+        try:
+            lines = [line.strip() for line in path.read_text().splitlines()]
+        except (OSError, UnicodeError) as error:
+            raise SettingError(f"{path} cannot be read ({error}): name a file with one API key a line.") from error
+        if not any(lines):
+            raise SettingError(f"{path} holds no API key: write one a line, or leave {setting} out.")
+        keys += lines
+    return tuple(key.encode() for key in keys if key)
+
+
+def shows(headers: Headers, keys: tuple[bytes, ...]) -> bool:
+    """Whether a request shows one of `keys`; compares in constant time."""
+    shown = shown_in(headers)
+    return sum(hmac.compare_digest(shown, key) for key in keys) > 0  # all are compared, whichever it is
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeGuard:
+    """A FastAPI dependency of what changes state.
+
+    Attributes:
+        trusted: origins whose pages may ask for changes.
+    """
+
+    keys: ApiKeys
+    trusted: frozenset[str]
+
+    def __call__(self, request: Request) -> None:
+        """Raises Unauthorized or Forbidden if the request may not change state."""
+        check_origin(request.headers.raw, self.trusted)
+        self.keys.check_change(request.headers.raw)
 
 
 class Admission:
@@ -80,7 +120,8 @@ class Admission:
         counters: say how many requests are in flight.
 
     Attributes:
-        is_open: whether every request is let in: there is nothing to look at then.
+        is_open: whether every request is admitted: there is nothing to look at then.
+        guard: checks requests that change state.
 
     Raises:
         SettingError: the keys of the settings cannot be used.
@@ -88,7 +129,9 @@ class Admission:
 
     def __init__(self, settings: Settings, counters: RequestCounters) -> None:
         self.keys, self.counters = ApiKeys.of(settings), counters
-        self.need_key = frozenset(settings.api_key_for.split(",")) - {""} if self.keys.keys else frozenset()
+        origins = frozenset(origin.strip() for origin in settings.cors_origins.split(",")) - {""}
+        self.guard = ChangeGuard(self.keys, origins)
+        self.need_key = frozenset(settings.api_key_for.split(",")) - {""} if self.keys else frozenset()
         self.max_in_flight = settings.max_in_flight
         self.is_open = not self.need_key and self.max_in_flight is None
 

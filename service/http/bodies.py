@@ -39,7 +39,7 @@ class BodyLimitMiddleware:
     """ASGI middleware: answers 413 as soon as a body exceeds `max_bytes`, whether or not its length was announced."""
 
     # Starlette's max_body_size answers every announced length itself, in plain text and past all handlers and
-    # middleware: without our error body, `connection: close` and a count.
+    # middleware: without our error body and a count.
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app, self.max_bytes = app, max_bytes
@@ -49,7 +49,10 @@ class BodyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         if announces_more(scope["headers"], self.max_bytes):
-            await domain_response(TooLarge(self.max_bytes), scope["path"])(scope, receive, send)
+            response = domain_response(TooLarge(self.max_bytes), scope["path"])
+            if b"expect" in dict(scope["headers"]):
+                response.headers["Connection"] = "close"  # its client sends no body now
+            await response(scope, receive, send)
             return
         received = 0
 

@@ -25,8 +25,10 @@ from runtime.errors import (
     ArtifactError,
     DeadlineExceeded,
     DeviceError,
+    Forbidden,
     InvalidInput,
     Overloaded,
+    SettingError,
     StateError,
     TooLarge,
     Unauthorized,
@@ -46,7 +48,9 @@ STATUS: dict[type[AddNormError], HTTPStatus] = {
     ArtifactError: HTTPStatus.CONFLICT,
     DeviceError: HTTPStatus.CONFLICT,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     StateError: HTTPStatus.NOT_FOUND,
+    SettingError: HTTPStatus.SERVICE_UNAVAILABLE,
     Unsupported: HTTPStatus.NOT_IMPLEMENTED,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
@@ -59,6 +63,7 @@ STATUS_BY_CODE = {
     "too_many_rows": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 
+MOST_COMPLAINTS = 1000
 OPENAI_PATHS = "/v1/"
 OPENAI_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
@@ -133,6 +138,10 @@ class InternalErrorMiddleware:
 
 def invalid_request(error: ValidationError | RequestValidationError) -> InvalidInput:
     """The first complaint of pydantic, in one sentence."""
+    if isinstance(error, ValidationError) and error.error_count() > MOST_COMPLAINTS:  # to list them takes half a second
+        return InvalidInput(
+            "invalid_request", f"The body has {error.error_count():,} mistakes: send what /docs says and nothing else."
+        )
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return InvalidInput(
@@ -149,8 +158,6 @@ def domain_response(error: AddNormError, path: str = "") -> JSONResponse:
     response = error_response(status, str(error), error.code, path)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooLarge):
-        response.headers["Connection"] = "close"  # what is left of the body is not read
     if isinstance(error, Overloaded):
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response

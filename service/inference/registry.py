@@ -88,9 +88,9 @@ class ModelRegistry:
         return engines[version]
 
     @property
-    def full(self) -> bool:
-        """Whether the default engine refuses all requests; False if there are other engines."""
-        return self._only is not None and self._only.batcher.full
+    def full(self) -> Engine | None:
+        """The only engine that there is, if it answers requests without a model's name, and refuses all of them now."""
+        return self._only if self._only is not None and self._only.batcher.full else None
 
     def start(self) -> None:
         """Begins to keep statistics, where the settings ask for it."""

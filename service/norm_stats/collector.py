@@ -15,7 +15,8 @@ from runtime.statistics.deep import DeepState
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.windows import Span
 from runtime.store.document import StateDocument
-from runtime.store.sqlite import Kept, StateStore, kept_version
+from runtime.store.kept import Kept, kept_version
+from runtime.store.sqlite import StateStore
 from service.norm_stats.history import history
 from service.norm_stats.interface import (
     VERSION,
@@ -66,7 +67,7 @@ class Collector:
         self.recorder = NormRecorder(self.manifest.layers, self.baseline.summarize)
         self.standing = Standing(self.recorder.traffic, self.recorder.bucket)
         self.siblings: Callable[[str, str], list[Collector]] = lambda _model, _version: []  # in this process
-        self.store = StateStore(settings.state, self.manifest)
+        self.store = StateStore(settings.state, self.manifest, self._resume)
         if (kept := self.store.load()) is not None:
             self._resume(kept)
 
@@ -187,8 +188,9 @@ class Collector:
         document = kept.document
         self.recorder.resume(document.state, document.deep, document.covered.start, kept.buckets)
         try:
-            self.baselines += [parse_baseline(content, self.manifest, "A kept baseline") for content in kept.baselines]
-            self.taken = list(kept.baselines)
+            taken = [parse_baseline(content, self.manifest, "A kept baseline") for content in kept.baselines]
+            self.baselines[1:1] = taken  # those that this process has taken are newer
+            self.taken[:0] = kept.baselines
         except ArtifactError as error:
             logger.warning("%s The artifact's own is in force.", error)
         self.recorder.summarize = self.baseline.summarize

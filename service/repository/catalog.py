@@ -7,9 +7,10 @@ cannot be served is noted with its reason.
 
 import logging
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.errors import AddNormError, ArtifactError, InvalidInput, SettingError, UnknownModel
@@ -51,10 +52,9 @@ class Catalog:
         catalog = cls(Repository(settings.models), settings.keep_versions)
         catalog.default = settings.default_model
         if settings.watch:
-            catalog.watch = RepositoryPoller(
-                Repository(settings.models)
-            )  # before it is read: what changes meanwhile is a change
-        catalog._start(settings.models)
+            # before it is read: what changes meanwhile is a change
+            catalog.watch = RepositoryPoller(Repository(settings.models))
+        catalog._start(settings.models, may_be_empty=settings.model_control == "explicit")
         return catalog
 
     @classmethod
@@ -70,15 +70,15 @@ class Catalog:
         """The same, where the artifacts are loaded already."""
         return cls.fixed(Artifact(Path(), manifest, {}) for manifest in manifests)
 
-    def _start(self, directory: Path) -> None:
+    def _start(self, directory: Path, may_be_empty: bool) -> None:
         names = self._repository().scan()
-        if not names:
+        if not names and not may_be_empty:
             raise SettingError(f"{directory} holds no model, expected NAME/VERSION/ as `addnorm export` writes them.")
-        if self.default is not None and self.default not in names:
+        if self.default is not None and self.default not in names and not may_be_empty:
             raise SettingError(f"default_model is {self.default!r}, there is {listed(names)} in {directory}.")
         for name in names:
             self.commit(self.reconcile(name))
-        if not self.served:
+        if not self.served and not may_be_empty:
             raise ArtifactError(f"No model in {directory} can be served: {next(iter(self.reasons.values()))}")
 
     @property
@@ -140,13 +140,11 @@ class Catalog:
             raise UnknownModel(f"Model {name!r} is not loaded, {', '.join(self.served) or 'none'} is.")
         return self._change(name, {}, None)
 
-    def due(self) -> list[tuple[Literal["follow", "unload"], str]]:
-        """What is to be done, and with which model, since the repository was looked at the last time."""
-        if self.watch is None:
-            return []
-        changed = self.watch.changed()
-        found, gone = [name for name in changed if name in self.watch.known], set(changed) - self.watch.known.keys()
-        return [("follow", name) for name in found] + [("unload", name) for name in sorted(gone & self.served.keys())]
+    def over(self, repository: Repository | None) -> Self:
+        """This catalog, reading another repository: notes and what is served are the same."""
+        view = copy(self)
+        view.repository = repository
+        return view
 
     def reject(self, change: Change, failures: Failures) -> None:
         """Notes which fresh artifacts cannot run; another plan of the same leaves them out.
@@ -180,13 +178,13 @@ class Catalog:
             for name, versions in self.served.items()
         }
 
-    def index(self, ready: bool = False) -> list[dict[str, str]]:
-        """Every model and version, served or on disk, as the repository extension of the Open Inference Protocol does.
+    def scan(self) -> dict[str, list[str]]:
+        """The versions of every model on disk; none where nothing is loaded from there."""
+        return self.repository.scan() if self.repository else {}
 
-        Args:
-            ready: whether to list only what is served.
-        """
-        served, found = self.served, self.repository.scan() if self.repository and not ready else {}
+    def index(self, found: dict[str, list[str]]) -> list[dict[str, str]]:
+        """Every model and version, served or `found` on disk, as the Open Inference Protocol's extension has it."""
+        served = self.served
         entries = []
         for name in sorted(found.keys() | served.keys()):
             for version in sorted({*found.get(name, ()), *served.get(name, ())}, key=version_order):

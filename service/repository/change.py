@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError
@@ -53,7 +53,7 @@ class Operation:
     """A change that is to be made.
 
     Attributes:
-        plan: decides what the model is to become; reads and verifies what is new.
+        plan: decides what the model is to become; reads and verifies what is new. It is called with the catalog.
         done: told how it ended: with an error, or None.
         round: tells what participants say about this plan from what they say about another.
         change: what was planned; None before, and once it was dropped.
@@ -62,7 +62,7 @@ class Operation:
     """
 
     name: str
-    plan: Callable[[], Change]
+    plan: Callable[[Any], Change]
     done: Callable[[AddNormError | None], None]
     round: int = 0
     change: Change | None = None

@@ -162,7 +162,8 @@ class LocalParticipant(Control):
         super().__init__(models)
         self.settings, self.catalog, self.collectors = settings, catalog, collectors
         # what is built here cannot be lost as a worker can: it has the time that it needs
-        self._rollout = Rollout(catalog, collectors, settings.watch if catalog.watch else None, inf, self._run)
+        watch = settings.watch if catalog.watch else None
+        self._rollout = Rollout(catalog, collectors, watch, inf, self._run, self._run)
         self._rollout.joined(self)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -177,7 +178,7 @@ class LocalParticipant(Control):
         await asyncio.get_running_loop().run_in_executor(self.builder, self.collectors.close)
 
     async def index(self, ready: bool) -> list[dict[str, str]]:
-        return await asyncio.to_thread(self.catalog.index, ready)
+        return self.catalog.index({} if ready else await asyncio.to_thread(self.catalog.scan))
 
     def _make(self, artifact: Artifact) -> Engine:
         engine = Engine(self.settings, self.collectors.open(artifact), artifact)

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf
-from typing import Literal
 
 from runtime.errors import AddNormError, Unavailable
 from service.norm_stats.pool import CollectorPool
@@ -30,11 +29,13 @@ from service.repository.change import (
     Operation,
     Participant,
 )
-from service.repository.loader import Run, defect, log_change, log_failure, run_at_once
+from service.repository.loader import Run, log_change, log_failure, run_at_once
+from service.repository.planner import Changes, Planner
 
 logger = logging.getLogger("addnorm.service")
 
 PATIENCE = 120.0  # seconds that all participants have together to prepare, and to confirm
+READING = 120.0  # seconds that the disk has to give what a plan reads
 
 
 class Rollout:
@@ -45,7 +46,8 @@ class Rollout:
     Args:
         watch: seconds between two looks at the repository; None looks at it never.
         patience: seconds that all participants have together to prepare, and to confirm.
-        run: where files are read, hashed and closed: here, or in another thread, one job after the other.
+        run: where statistics are kept and closed: here, or in another thread, one job after the other.
+        read: where the repository is read, which may take long: in another thread, or in another process.
 
     Attributes:
         heard: what participants say, and who hears it.
@@ -60,8 +62,10 @@ class Rollout:
         watch: float | None = None,
         patience: float = PATIENCE,
         run: Run = run_at_once,
+        read: Run = run_at_once,
     ) -> None:
-        self.catalog, self.collectors, self.watch, self.patience, self.run = catalog, collectors, watch, patience, run
+        self.catalog, self.collectors, self.watch, self.patience = catalog, collectors, watch, patience
+        self.run, self.planner = run, Planner(catalog, collectors, run, read)
         self.members: set[Participant] = set()  # participants that are not about to end
         self.queue: deque[Operation] = deque()
         self.current: Operation | None = None
@@ -84,7 +88,7 @@ class Rollout:
         """Does what is due."""
         if now >= self.next_look:
             self.next_look = inf  # until this look is over
-            self.run(self.catalog.due, self._looked)
+            self.planner.look(self._looked)
         if self.current is not None and now >= self.current.deadline:
             self._give_up(self.current)
         if self.current is None and self.queue:
@@ -97,7 +101,7 @@ class Rollout:
             if (digest := artifact.manifest.digest) in failures and digest not in self.catalog.rejected:
                 name = artifact.manifest.name
                 self.catalog.reject(Change(name, {}, [artifact]), failures)
-                self._add(name, self.catalog.reconcile)
+                self._add(name, Catalog.reconcile)
 
     # Who takes part
 
@@ -127,12 +131,12 @@ class Rollout:
 
     def load(self, participant: Participant, number: int, name: str, version: str | None = None) -> None:
         """A client of the participant asks to load a model. DONE with the same `number` carries the result."""
-        plan = partial(self.catalog.load, name, version)
+        plan = partial(Catalog.load, name=name, version=version)
         self.queue.append(Operation(name, plan, partial(participant.order, DONE, number)))
 
     def unload(self, participant: Participant, number: int, name: str) -> None:
         """A client of the participant asks to unload a model. DONE with the same `number` carries the result."""
-        plan = partial(self.catalog.unload, name)
+        plan = partial(Catalog.unload, name=name)
         self.queue.append(Operation(name, plan, partial(participant.order, DONE, number)))
 
     def prepared(self, participant: Participant, number: int, failures: Mapping[str, AddNormError]) -> None:
@@ -150,30 +154,29 @@ class Rollout:
 
     # How an operation goes
 
-    def _looked(self, found: list[tuple[Literal["follow", "unload"], str]]) -> None:
+    def _looked(self, found: Changes | AddNormError) -> None:
         self.next_look = time.monotonic() + (self.watch or inf)
-        for what, name in found:
-            self._add(name, self.catalog.follow if what == "follow" else self.catalog.unload)
+        if isinstance(found, AddNormError):
+            logger.warning("%s What is loaded goes on.", found)
+            return
+        for plan, name in found:
+            self._add(name, plan)
 
-    def _add(self, name: str, plan: Callable[[str], Change]) -> None:
+    def _add(self, name: str, plan: Callable[..., Change]) -> None:
         """What nobody asked for."""
-        self.queue.append(Operation(name, partial(plan, name), partial(log_failure, name)))
+        self.queue.append(Operation(name, partial(plan, name=name), partial(log_failure, name)))
 
     def _begin(self, operation: Operation) -> None:
         operation.round, operation.failures = next(self._rounds), {}
-        self.run(partial(self._plan, operation), partial(self._planned, operation))
+        operation.deadline = time.monotonic() + READING
+        self.planner.plan(operation.name, operation.plan, partial(self._planned, operation, operation.round))
 
-    def _plan(self, operation: Operation) -> Change | AddNormError:
-        try:
-            while failures := self.collectors.open_all((change := operation.plan()).fresh):
-                self.catalog.reject(change, failures)
-            return change
-        except AddNormError as error:
-            return error
-        except Exception:  # it concerns one model: the others are served
-            return defect(operation.name)
-
-    def _planned(self, operation: Operation, change: Change | AddNormError) -> None:
+    def _planned(self, operation: Operation, number: int, change: Change | AddNormError | None) -> None:
+        if operation is not self.current or number != operation.round:
+            return  # it was given up
+        if change is None:
+            self._begin(operation)
+            return
         if isinstance(change, AddNormError):
             self._end(operation, change)
             return
@@ -221,7 +224,10 @@ class Rollout:
 
     def _give_up(self, operation: Operation) -> None:
         pids = ", ".join(str(participant.pid) for participant in operation.waiting)
-        if operation.decided:
+        if operation.change is None:
+            message = f"The repository could not be read within {READING:g} s, nothing was changed: look at its disk."
+            self._end(operation, Unavailable(message))
+        elif operation.decided:
             logger.warning("worker %s has not confirmed a change of model %s", pids, operation.name)
             self._end(operation, None)
         else:

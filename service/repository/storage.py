@@ -30,12 +30,20 @@ class Repository:
             SettingError: the directory cannot be read.
         """
         try:
-            found = {name: folders(self.directory / name) for name in folders(self.directory)}
+            names = folders(self.directory)
         except OSError as error:
             raise SettingError(
                 f"{self.directory} cannot be read ({error.strerror}): name the directory that holds NAME/VERSION/."
             ) from error
+        found = {name: self._versions(name) for name in names}
         return {name: sorted(versions, key=version_order) for name, versions in sorted(found.items()) if versions}
+
+    def _versions(self, name: str) -> list[str]:
+        try:
+            return folders(self.directory / name)
+        except OSError as error:  # it alone is lost
+            logger.warning("%s cannot be read (%s): its versions are left out", self.directory / name, error.strerror)
+            return []
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model, lowest first.
@@ -91,8 +99,16 @@ class Repository:
 
 
 def folders(directory: Path) -> list[str]:
+    """The directories in a directory, and links that lead nowhere: whoever reads one of these says why it cannot."""
     with os.scandir(directory) as entries:
-        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+        return [entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry)]
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
 
 
 def check_name(what: str, name: str) -> None:
@@ -125,13 +141,16 @@ class RepositoryPoller:
         self.known = repository.signatures()
         self.seen = self.known.copy()
 
-    def changed(self) -> list[str]:
+    def changed(self, repository: Repository | None = None) -> list[str]:
         """The models of which something changed.
 
         A repository that cannot be read or is empty has not changed: it is a disk that is away.
+
+        Args:
+            repository: what is looked at in its place.
         """
         try:
-            found = self.repository.signatures()
+            found = (repository or self.repository).signatures()
         except SettingError as error:
             logger.warning("%s What is loaded goes on.", error)
             return []

@@ -4,13 +4,17 @@ import multiprocessing
 import selectors
 import signal
 import socket
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from multiprocessing.process import BaseProcess
 
 from service.process import STOPS
 from service.workers.channel import SupervisorEnd
+from service.workers.heartbeat import Heartbeat
 
 STEADY = 1.0  # a worker that lives shorter (seconds) falls
 LONGEST_PAUSE = 30.0  # seconds
@@ -33,6 +37,7 @@ class Worker:
     slot: int
     process: BaseProcess
     channel: SupervisorEnd
+    heartbeat: Heartbeat
     started: float
     ready: bool = False
     retiring: bool = False
@@ -44,6 +49,39 @@ class Worker:
     def order(self, what: str, *arguments: object) -> None:
         """Tells it what is to be served, or how a change ended that it asked for."""
         self.channel.order(what, *arguments)
+
+
+class Restarts:
+    """When workers that ended are started again: at once, but for those that end too soon again and again."""
+
+    def __init__(self) -> None:
+        self._falls: defaultdict[int, int] = defaultdict(int)  # in a row, by slot
+        self._due: dict[int, float] = {}  # slot -> when, on the monotonic clock
+
+    def note(self, worker: Worker) -> None:
+        """It has ended."""
+        fell = not worker.ready or time.monotonic() - worker.started < STEADY
+        self._falls[worker.slot] = self._falls[worker.slot] + 1 if fell else 0
+
+    def add(self, slot: int) -> float:
+        """Another is to be started there; gives in how many seconds."""
+        seconds = restart_delay(self._falls[slot])
+        self._due[slot] = time.monotonic() + seconds
+        return seconds
+
+    @property
+    def due(self) -> float:
+        return min(self._due.values(), default=inf)
+
+    def pop(self, now: float) -> list[int]:
+        """The slots in which another is due."""
+        slots = [slot for slot, due in self._due.items() if due <= now]
+        for slot in slots:
+            del self._due[slot]
+        return slots
+
+    def clear(self) -> None:
+        self._due.clear()
 
 
 def restart_delay(falls: int) -> float:

@@ -7,6 +7,7 @@ from runtime.errors import ArtifactError
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.repository.control import Control
+from service.repository.storage import Repository
 from service.settings import Settings
 from service.workers.channel import PARENT, WorkerEnd, gone
 from service.workers.proxies import RemoteCollector
@@ -28,7 +29,14 @@ class WorkerParticipant(Control):
         await super().close()
 
     async def index(self, ready: bool) -> list[dict[str, str]]:
-        return await asyncio.to_thread(self.worker_end.ask, "index", PARENT, ready)
+        return await asyncio.to_thread(self._index, ready)
+
+    def _index(self, ready: bool) -> list[dict[str, str]]:
+        """Reads the disk itself: the parent must not wait for one."""
+        directory = None if ready else self.settings.models
+        found = Repository(directory).scan() if directory is not None else {}
+        entries: list[dict[str, str]] = self.worker_end.ask("index", PARENT, found)
+        return entries
 
     async def _tell(self, what: str, *arguments: object) -> None:
         await asyncio.to_thread(self.worker_end.say, what, *arguments)

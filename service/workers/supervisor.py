@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,11 +19,13 @@ from service.norm_stats.pool import CollectorPool
 from service.process import GRACE
 from service.repository.catalog import Catalog
 from service.repository.change import FAILED, READY, Failures
-from service.repository.rollout import Rollout
+from service.repository.rollout import READING, Rollout
 from service.settings import Settings
 from service.telemetry.aggregator import Aggregator
 from service.workers.channel import PARENT, SupervisorEnd
-from service.workers.fork import STEADY, Selector, Worker, describe_exit, fork, restart_delay, signals_as_bytes
+from service.workers.fork import Restarts, Selector, Worker, describe_exit, fork, signals_as_bytes
+from service.workers.heartbeat import Heartbeat, Watchdog
+from service.workers.reader import Reader
 from service.workers.worker import Assignment, Placements, work
 
 logger = logging.getLogger("addnorm.service")
@@ -51,18 +52,19 @@ class Supervisor:
     ) -> None:
         self.settings, self.catalog, self.collectors = settings, catalog, collectors
         self.listeners, self.announce, self.aggregator = listeners, announce, Aggregator()
-        self.rollout = Rollout(catalog, collectors, settings.watch)
+        self.selector = Selector()
+        self.reader = Reader(self.selector, self._inherited, READING)
+        self.rollout = Rollout(catalog, collectors, settings.watch, read=self.reader.run)
         self.placements: Placements = {}
         self.workers: list[Worker] = []
         self.announced = self.stopping = False
         self.failure: AddNormError | None = None
-        self.falls: defaultdict[int, int] = defaultdict(int)  # in a row, by slot
-        self.restarts: dict[int, float] = {}  # slot -> when, on the monotonic clock
+        self.restarts = Restarts()
         self.rolling: list[int] = []  # slots that are to get a new worker
         self.leave_at = self.deadline = float("inf")
+        self.watchdog = Watchdog()
         self.next_save = time.monotonic() + INTERVAL
         self.lifeline, self._lifeline_end = os.pipe()  # the workers read the first; the parent's death closes the other
-        self.selector = Selector()
 
     def run(self) -> None:
         """Returns when a signal has ended the workers, and what they saw is kept.
@@ -76,14 +78,15 @@ class Supervisor:
                 self._start(slot)
             while self.workers or not self.stopping:
                 self._turn()
+        self.reader.close()
         self.collectors.close()
         if self.failure is not None:
             raise self.failure
 
     def _turn(self) -> None:
         now = time.monotonic()
-        for slot in [slot for slot, due in self.restarts.items() if due <= now]:
-            del self.restarts[slot]
+        self.watchdog.look(self.workers, now)
+        for slot in self.restarts.pop(now):
             self._start(slot)
         if now >= self.next_save:
             self.collectors.keep()
@@ -92,19 +95,25 @@ class Supervisor:
             self._leave()
         if now >= self.deadline:
             self._kill()
+        self.reader.turn(now)
         self.rollout.turn(now)
         self._announce_once()
-        until = min(self.next_save, self.leave_at, self.deadline, self.rollout.due, *self.restarts.values())
-        self.selector.turn(until - time.monotonic())
+        dues = self.next_save, self.leave_at, self.deadline, self.rollout.due, self.reader.due, self.restarts.due
+        self.selector.turn(min(dues) - time.monotonic())
+
+    def _inherited(self, slot: int | None = None) -> list[Callable[[], None]]:
+        """What closes in a forked process what is not its own."""
+        closing: list[Callable[[], None]] = [worker.channel.close for worker in self.workers]
+        closing += [listener.close for number, listener in enumerate(self.listeners) if number != slot]
+        return [*closing, partial(os.close, self._lifeline_end)]
 
     def _start(self, slot: int) -> None:
-        inherited = [channel.close for channel in (worker.channel for worker in self.workers)]
-        inherited += [listener.close for listener in self.listeners if listener is not self.listeners[slot]]
-        inherited += [partial(os.close, self._lifeline_end), self.catalog.release_contents]
         channel = SupervisorEnd(len(self.listeners), self.aggregator)
         share = Assignment(self.catalog.artifacts(), self.catalog.default_name, whole=self.announced)
-        body = partial(work, self.settings, share, channel.worker_end, self.listeners[slot], self.lifeline)
-        worker = Worker(slot, fork(body, [channel.close, *inherited]), channel, time.monotonic())
+        heartbeat = Heartbeat()
+        body = partial(work, self.settings, share, channel.worker_end, self.listeners[slot], self.lifeline, heartbeat)
+        process = fork(body, [channel.close, *self._inherited(slot), self.catalog.release_contents])
+        worker = Worker(slot, process, channel, heartbeat, time.monotonic())
         channel.close_worker_end()
         self.workers.append(worker)
         self.selector.add(worker.process.sentinel, partial(self._on_end, worker))
@@ -182,6 +191,7 @@ class Supervisor:
         for fd in (worker.process.sentinel, channel.asks.fileno(), channel.inbox.fd):
             self.selector.remove(fd)
         channel.close()
+        worker.heartbeat.close()
         self.workers.remove(worker)
         if self.stopping or worker.retiring:
             self.rollout.leaves(worker)
@@ -192,15 +202,13 @@ class Supervisor:
             self.failure = self.failure or Unavailable(f"A worker ended before it was ready ({how}): see its log.")
             self._stop()
             return
-        fell = not worker.ready or time.monotonic() - worker.started < STEADY
-        self.falls[worker.slot] = self.falls[worker.slot] + 1 if fell else 0
+        self.restarts.note(worker)
         others = [other for other in self.workers if other.slot == worker.slot and not other.retiring]
         if others:  # the one that it was to relieve, or its relief
             self.rolling = self.rolling if worker.ready else []
             return
-        seconds = restart_delay(self.falls[worker.slot])
+        seconds = self.restarts.add(worker.slot)
         logger.error("worker %d ended (%s): another starts in %g s", worker.process.pid, how, seconds)
-        self.restarts[worker.slot] = time.monotonic() + seconds
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:

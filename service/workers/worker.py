@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ from service.repository.loader import build, makers
 from service.settings import Settings
 from service.workers.channel import WorkerEnd
 from service.workers.fork import SIGNALS
+from service.workers.heartbeat import BEAT, Heartbeat
 from service.workers.participant import WorkerParticipant, make_engine
 from service.workers.proxies import RemoteCountSink
 
@@ -43,7 +45,14 @@ class Assignment:
     whole: bool
 
 
-def work(settings: Settings, share: Assignment, worker_end: WorkerEnd, listener: socket.socket, lifeline: int) -> None:
+def work(
+    settings: Settings,
+    share: Assignment,
+    worker_end: WorkerEnd,
+    listener: socket.socket,
+    lifeline: int,
+    heartbeat: Heartbeat,
+) -> None:
     """Answers until SIGTERM, or until the parent is gone; the body of a forked process.
 
     Once it answers it says READY, where it runs and what it cannot serve; or FAILED, and what keeps it from answering.
@@ -52,7 +61,7 @@ def work(settings: Settings, share: Assignment, worker_end: WorkerEnd, listener:
         lifeline: a pipe whose other end the parent alone holds.
     """
     take_over_signals()
-    threading.Thread(target=exit_with_parent, args=(lifeline,), name="addnorm-lifeline", daemon=True).start()
+    threading.Thread(target=exit_with_parent, args=(lifeline, heartbeat), name="addnorm-lifeline", daemon=True).start()
     engines, failures = build(makers(share.artifacts, partial(make_engine, settings, worker_end)))
     share.artifacts.clear()  # the sessions have what they need of them
     try:
@@ -78,9 +87,10 @@ def take_over_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def exit_with_parent(lifeline: int) -> None:
-    """Ends this process when the parent is gone: nobody would count what it answers."""
-    os.read(lifeline, 1)  # nothing is ever written to it
+def exit_with_parent(lifeline: int, heartbeat: Heartbeat) -> None:
+    """Gives signs of life, and ends this process when the parent is gone: nobody would count what it answers."""
+    while not select.select([lifeline], [], [], BEAT)[0]:  # nothing is ever written to it
+        heartbeat.beat()
     logger.error("the process that keeps the statistics is gone: this worker ends")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHANED)

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.errors import ListenError, StateError
-from runtime.store.sqlite import read_kept
+from runtime.store.kept import read_kept
 from service.inference.engine import Engine
 from service.repository.catalog import Catalog
 from service.serve import browsable, example_body, greet, log_start, serve

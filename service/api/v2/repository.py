@@ -3,12 +3,13 @@
 Bodies may be missing, and are JSON whatever their Content-Type, as in the protocol's own clients.
 """
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel, ValidationError
 
-from service.http.admission import ApiKeys
+from runtime.errors import Forbidden
+from service.http.admission import ChangeGuard
 from service.http.errors import invalid_request
 from service.http.openapi import GONE, GUARDED, error, json_body
 from service.repository.control import Control
@@ -21,8 +22,21 @@ FAILED = error(503, "A worker ended meanwhile, or the service is stopping; nothi
 Read = TypeVar("Read", bound=BaseModel)
 
 
-def add_repository(app: FastAPI, control: Control, keys: ApiKeys) -> None:
-    guard = [Depends(keys)]
+def add_repository(
+    app: FastAPI, control: Control, guard: ChangeGuard, model_control: Literal["none", "explicit"]
+) -> None:
+    """Adds the routes.
+
+    Args:
+        model_control: whether models may be loaded and unloaded.
+    """
+
+    def allowed() -> None:
+        if model_control != "explicit":
+            message = "Models are not loaded over HTTP here: start the service with `--model-control explicit`."
+            raise Forbidden("model_control_off", message)
+
+    guarded = [Depends(guard), Depends(allowed)]
 
     @app.post("/v2/repository/index", responses=BAD | GONE, openapi_extra=json_body(IndexRequest, required=False))
     async def repository_index(request: Request) -> list[IndexEntry]:
@@ -33,7 +47,7 @@ def add_repository(app: FastAPI, control: Control, keys: ApiKeys) -> None:
     @app.post(
         "/v2/repository/models/{name}/load",
         responses=BAD | GUARDED | UNKNOWN | BROKEN | FAILED,
-        dependencies=guard,
+        dependencies=guarded,
         openapi_extra=json_body(LoadRequest, required=False),
     )
     async def load(name: str, request: Request) -> dict[str, str]:
@@ -45,7 +59,7 @@ def add_repository(app: FastAPI, control: Control, keys: ApiKeys) -> None:
     @app.post(
         "/v2/repository/models/{name}/unload",
         responses=BAD | GUARDED | UNKNOWN | FAILED,
-        dependencies=guard,
+        dependencies=guarded,
         openapi_extra=json_body(UnloadRequest, required=False),
     )
     async def unload(name: str, request: Request) -> dict[str, str]:

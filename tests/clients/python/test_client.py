@@ -31,7 +31,9 @@ def repository(text_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
     directory: Path = tmp_path_factory.mktemp("repository")
     for version in "12":
         publish(directory, "texts", version, text_artifact)
-    settings = Settings(models=directory, device="cpu", workers=1, keep_versions=1, api_keys="secret")
+    settings = Settings(
+        models=directory, device="cpu", workers=1, keep_versions=1, api_keys="secret", model_control="explicit"
+    )
     control = load_all(settings)
     with listening(settings, control.models, control) as live:
         yield live
@@ -126,7 +128,7 @@ def test_change_without_a_key_is_refused(ask: Ask, repository: Live):
         (lambda client: client.layer("a/b c"), 404, "not_found"),
         (lambda client: client.layer("nope"), 404, "unknown_layer"),
         (lambda client: client.norm_stats("1y"), 400, "invalid_window"),
-        (lambda client: client.load("texts"), 400, "no_repository"),
+        (lambda client: client.load("texts"), 403, "model_control_off"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

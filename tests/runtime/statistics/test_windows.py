@@ -57,6 +57,22 @@ def test_window_equals_one_pass_over_its_buckets(seconds: list[int], begin: int,
     assert_same(found, one_pass(inside))
 
 
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 200), st.booleans()), min_size=1, max_size=30))
+def test_ring_that_takes_anothers_buckets_equals_one_ring(arrivals: list[tuple[int, bool]]) -> None:
+    """Whichever of both is the newer one, and where their buckets overlap."""
+    whole, (mine, other) = make_ring(10, 8), (make_ring(10, 8) for _ in range(2))
+    for number, (second, to_other) in enumerate(sorted(arrivals)):
+        for ring in (whole, other if to_other else mine):
+            ring.add(one(number), START + second)
+    if theirs := other.buckets(0):
+        mine.resume(theirs)
+    now = START + max(second for second, _ in arrivals)
+    for begin in range(0, 200, 10):
+        span = Span(max(START + begin, whole.oldest(now)), now + 10)
+        assert_same(window(mine, span)[1], window(whole, span)[1])
+
+
 def test_ring_forgets_and_stays_bounded() -> None:
     ring = make_ring(10, 6)
     for number in range(100):

@@ -14,7 +14,8 @@ from runtime.statistics.state import NormState
 from runtime.statistics.windows import Span
 from runtime.store import sqlite
 from runtime.store.document import StateDocument, bucket_to_dict
-from runtime.store.sqlite import Kept, StateStore, kept_version
+from runtime.store.kept import Kept, kept_version
+from runtime.store.sqlite import StateStore
 
 
 @pytest.fixture
@@ -146,11 +147,50 @@ def test_two_processes_do_not_write_one_file(
     first, second = (StateStore(tmp_path, text_artifact.manifest) for _ in range(2))
     first.save(kept)
     assert second.load() is None and "belongs to a running service" in caplog.text
-    second.save(kept)
+    second.save_changed(lambda _: kept)
     assert (first.storage, second.storage) == ("disk", "disk_failing")
     assert "database is locked" in caplog.text
     first.stop()
-    assert second.load() is not None
+    second.stop()
+    assert StateStore(tmp_path, text_artifact.manifest).load() is not None
+
+
+def test_what_another_service_left_is_added_before_anything_is_written(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path
+):
+    """A rolling update: the new service finds the directory busy, and has it once the old one has ended."""
+    old, absorbed = StateStore(tmp_path, text_artifact.manifest), list[Kept]()
+    old.save(kept)
+    new = StateStore(tmp_path, text_artifact.manifest, absorbed.append)
+    assert new.load() is None
+    mine = replace(kept, document=replace(kept.document, state=NormState.empty(text_artifact.manifest.layers)))
+    new.save_changed(lambda _: mine)
+    later = replace(kept, document=replace(kept.document, state=kept.document.state.merge(kept.document.state)))
+    old.save(later)
+    old.stop()
+    new.save(mine)  # it has nothing to write before it has read
+    assert not absorbed and new.storage == "disk_failing"
+    new.save_changed(lambda _: absorbed[0])
+    new.stop()
+    assert [each.document.to_dict() for each in absorbed] == [later.document.to_dict()]
+    assert absorbed[0].buckets == later.buckets or len(absorbed[0].buckets) == len(later.buckets)
+    found = StateStore(tmp_path, text_artifact.manifest).load()
+    assert found is not None and found.document.to_dict() == later.document.to_dict()
+    assert new.storage == "disk"
+
+
+def test_what_another_service_left_and_nobody_can_read_is_set_aside(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    old = StateStore(tmp_path, text_artifact.manifest)
+    old.save(replace(kept, document=replace(kept.document, digest="f" * 64)))
+    new = StateStore(tmp_path, text_artifact.manifest, lambda _: pytest.fail("absorbed what is another model's"))
+    new.load()
+    old.stop()
+    new.save_changed(lambda _: kept)
+    new.stop()
+    assert "is a state of" in caplog.text and len(list(tmp_path.glob("*.unreadable.sqlite"))) == 1
+    assert StateStore(tmp_path, text_artifact.manifest).load() is not None
 
 
 def test_running_store_saves_what_changed_and_once_more_at_the_end(

@@ -40,7 +40,14 @@ def repository(text_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
     directory: Path = tmp_path_factory.mktemp("repository")
     for version in "12":
         publish(directory, "texts", version, text_artifact)
-    settings = Settings(models=directory, device="cpu", workers=1, keep_versions=1, max_body_bytes=20_000)
+    settings = Settings(
+        models=directory,
+        device="cpu",
+        workers=1,
+        keep_versions=1,
+        max_body_bytes=20_000,
+        model_control="explicit",
+    )
     control = load_all(settings)
     with listening(settings, control.models, control) as live:
         yield live

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from runtime import errors
-from runtime.errors import AddNormError, InvalidInput, Overloaded, TooLarge
+from runtime.errors import AddNormError, Forbidden, InvalidInput, Overloaded, TooLarge
 from service.http.errors import install_error_handlers
 from service.inference.engine import Engine
 
@@ -152,8 +152,11 @@ def test_defect_is_answered_and_logged_and_the_service_goes_on(
     assert client.post("/predict", json={"inputs": "hi"}).status_code == 200
 
 
+OWN_CODES = (InvalidInput, Forbidden)  # each such error names its own
+
+
 def make_error(error: type[AddNormError]) -> AddNormError:
-    arguments = {InvalidInput: ("teapot", "It is so."), Overloaded: ("It is so.", 1.0), TooLarge: (5,)}
+    arguments = dict.fromkeys(OWN_CODES, ("teapot", "It is so.")) | {Overloaded: ("It is so.", 1.0), TooLarge: (5,)}
     return error(*arguments.get(error, ("It is so.",)))
 
 
@@ -169,6 +172,7 @@ def test_every_domain_error_has_a_status_and_its_own_code(error: type[AddNormErr
     statuses = {
         "InvalidInput": 400,
         "Unauthorized": 401,
+        "Forbidden": 403,
         "UnknownLayer": 404,
         "UnknownModel": 404,
         "StateError": 404,
@@ -178,10 +182,11 @@ def test_every_domain_error_has_a_status_and_its_own_code(error: type[AddNormErr
         "ArtifactError": 409,
         "DeviceError": 409,
         "Unavailable": 503,
+        "SettingError": 503,
         "DeadlineExceeded": 504,
     }
     status = statuses.get(error.__name__, 500)
-    code = "teapot" if error is InvalidInput else error.code
+    code = "teapot" if error in OWN_CODES else error.code
     response = TestClient(app, raise_server_exceptions=False).get("/fail")
     assert (response.status_code, response.json()) == (status, {"error": str(make_error(error)), "code": code})
     assert f"{error.__name__} " in (errors.__doc__ or "")
@@ -202,7 +207,7 @@ def test_overload_says_in_whole_seconds_when_to_come_back(seconds: float, header
 
 
 def test_domain_errors_have_different_codes():
-    codes = [error.code for error in AddNormError.__subclasses__() if error is not InvalidInput]
+    codes = [error.code for error in AddNormError.__subclasses__() if error not in OWN_CODES]
     assert len(set(codes)) == len(codes)
     assert AddNormError.code not in codes
 

@@ -1,5 +1,6 @@
 """Baselines from live traffic, versions compared, and what the statistics cost; through the service."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from runtime.store.sqlite import Kept
+from runtime.graph.encoder import Encoder
+from runtime.store.kept import Kept
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
+from service.norm_stats.collector import Collector
+from service.norm_stats.interface import AllLayers, WindowQuery
 from service.settings import Settings
 from tests.apps import make_app
 from tests.conftest import settings_for
-from tests.helpers import TEXTS, rewrite
+from tests.helpers import TEXTS, Export, random_sequences, rewrite
 
 ANIMALS = ("heron", "eel", "bear", "beetle", "stork")
 PLACES = ("volcanic soil", "the danube", "norway", "old forests", "salt lakes", "the coast")
@@ -46,6 +50,34 @@ def test_live_traffic_becomes_the_baseline_and_can_be_undone(tmp_path: Path):
         assert client.get("/norm-stats").json()["verdict"]["state"] == "drift"
         again = client.delete("/norm-stats/baseline")
         assert (again.status_code, again.json()["code"]) == (409, "no_live_baseline")
+
+
+def test_counts_of_two_services_in_turn_on_one_directory_are_all_kept(
+    text_artifact: Artifact, text_encoder: Encoder, text_export: Export, tmp_path: Path
+):
+    """A rolling update: the new service starts while the old one answers."""
+    settings = Settings(state=tmp_path)
+
+    def observe(collector: Collector, rows: int) -> None:
+        collector.observe(text_encoder.run(random_sequences(text_export[1], rows, rows)), 0.1)
+        collector.keep()
+
+    old = Collector(text_artifact, settings)
+    observe(old, 30)
+    new = Collector(text_artifact, settings)
+    observe(new, 7)
+    observe(old, 12)
+    assert (new.status().storage, old.status().storage) == ("disk_failing", "disk")
+    old.close()
+    observe(new, 5)
+    assert new.status().storage == "disk"
+    for _ in range(2):
+        for window in ("all", "5m"):
+            report = json.loads(new.report(AllLayers(WindowQuery(window))))
+            assert report["requests"] == 54, window
+        new.close()
+        new = Collector(text_artifact, settings)  # a restart finds the same
+    new.close()
 
 
 def test_few_requests_make_no_baseline(client: TestClient):

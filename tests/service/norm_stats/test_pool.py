@@ -6,7 +6,7 @@ import pytest
 from runtime.artifact import Artifact
 from runtime.errors import StateError
 from runtime.graph.encoder import Encoder
-from runtime.store.sqlite import read_kept
+from runtime.store.kept import read_kept
 from service.norm_stats.interface import AllLayers, Comparison, WindowQuery
 from service.norm_stats.pool import RETIRED, CollectorPool
 from service.settings import Settings

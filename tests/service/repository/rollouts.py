@@ -42,7 +42,7 @@ class RolloutOfTwo:
     """A rollout over texts/1, and two workers; the first asks for changes.
 
     Args:
-        jobs: where the rollout's jobs wait; None: they are run at once.
+        jobs: where what reads the repository waits; None: it is read at once.
     """
 
     def __init__(self, directory: Path, artifact: Artifact, jobs: Jobs | None = None) -> None:
@@ -51,7 +51,7 @@ class RolloutOfTwo:
         settings = Settings(models=directory)
         self.catalog, self.collectors = Catalog.open(settings), CollectorPool(settings, 2)
         self.collectors.open_all(self.catalog.artifacts())
-        later = {} if jobs is None else {"run": lambda job, then: jobs.append(lambda: then(job()))}
+        later = {} if jobs is None else {"read": lambda job, then: jobs.append(lambda: then(job()))}
         self.rollout = Rollout(self.catalog, self.collectors, **later)
         self.asked = 0
         self.workers = [RecordingParticipant(1), RecordingParticipant(2)]

@@ -4,9 +4,12 @@ from pathlib import Path
 import pytest
 
 from runtime.artifact import Artifact
-from runtime.errors import ArtifactError, InvalidInput, SettingError, UnknownModel
+from runtime.errors import AddNormError, ArtifactError, InvalidInput, SettingError, UnknownModel
 from runtime.manifest import MODEL
+from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
+from service.repository.loader import run_at_once
+from service.repository.planner import Changes, Planner
 from service.settings import Settings
 from tests.helpers import publish
 
@@ -53,10 +56,10 @@ def test_start_goes_without_what_is_broken_and_says_why(directory: Path, caplog:
     catalog = opened(directory)
     assert served(catalog) == {"a": ["8", "9"]}
     assert "b version 1 cannot be served: " in caplog.text
-    entries = {(entry["name"], entry["version"]): entry for entry in catalog.index()}
+    entries = {(entry["name"], entry["version"]): entry for entry in catalog.index(catalog.scan())}
     assert [key for key, entry in entries.items() if entry["state"] == "READY"] == [("a", "8"), ("a", "9")]
     assert "SHA-256 does not match" in entries["a", "10"]["reason"] and not entries["a", "9"]["reason"]
-    assert [entry["version"] for entry in catalog.index(ready=True)] == ["8", "9"]
+    assert [entry["version"] for entry in catalog.index({})] == ["8", "9"]
 
 
 def test_start_without_anything_that_works_is_refused(directory: Path, tmp_path_factory: pytest.TempPathFactory):
@@ -133,7 +136,7 @@ def test_version_that_cannot_run_is_left_out_until_it_is_asked_for_or_changes(di
     publish(directory, "a", "11", text_artifact, {"notes.txt": b"mended"})
     publish(directory, "a", "12", text_artifact, {"notes.txt": b"mended"})
     catalog.commit(catalog.load("a"))
-    assert {entry["reason"] for entry in catalog.index()} == {""}
+    assert {entry["reason"] for entry in catalog.index(catalog.scan())} == {""}
 
 
 @pytest.mark.parametrize(
@@ -154,14 +157,14 @@ def test_what_is_not_there_cannot_be_loaded(directory: Path, error: type[Excepti
 def test_unloaded_model_is_unavailable_and_cannot_be_unloaded_again(directory: Path):
     catalog = opened(directory)
     catalog.commit(catalog.unload("b"))
-    assert [entry["state"] for entry in catalog.index() if entry["name"] == "b"] == ["UNAVAILABLE"]
+    assert [entry["state"] for entry in catalog.index(catalog.scan()) if entry["name"] == "b"] == ["UNAVAILABLE"]
     with pytest.raises(UnknownModel, match="'b' is not loaded, a is"):
         catalog.unload("b")
 
 
 def test_single_artifact_is_listed_and_stays(text_artifact: Artifact):
     catalog = Catalog.open(Settings(model=text_artifact.path))
-    assert [(entry["name"], entry["state"]) for entry in catalog.index()] == [("texts", "READY")]
+    assert [(entry["name"], entry["state"]) for entry in catalog.index(catalog.scan())] == [("texts", "READY")]
     for change in (catalog.load, catalog.unload):
         with pytest.raises(InvalidInput, match="start it with `--models DIRECTORY`") as caught:
             change("texts")
@@ -179,9 +182,11 @@ def test_content_can_be_let_go(directory: Path):
 
 def test_watched_repository_says_what_is_to_be_done(directory: Path, text_artifact: Artifact):
     catalog = opened(directory, watch=1.0)
-    assert catalog.due() == []
+    due: list[Changes | AddNormError] = []
+    planner = Planner(catalog, CollectorPool(Settings()), run_at_once, run_at_once)
+    planner.look(due.append)
     publish(directory, "c", "1", text_artifact)
     shutil.rmtree(directory / "b")
-    catalog.due()
-    assert catalog.due() == [("follow", "c"), ("unload", "b")]
-    assert opened(directory).due() == []
+    planner.look(due.append)
+    planner.look(due.append)
+    assert due == [[], [], [(Catalog.follow, "c"), (Catalog.unload, "b")]]

@@ -34,7 +34,9 @@ def directory(tmp_path: Path, text_artifact: Artifact, feature_artifact: Artifac
 
 @pytest.fixture
 def control(directory: Path) -> LocalParticipant:
-    return load_all(Settings(models=directory, device="cpu", workers=1, default_model="texts", watch=0.02))
+    return load_all(
+        Settings(models=directory, device="cpu", workers=1, default_model="texts", watch=0.02, model_control="explicit")
+    )
 
 
 @pytest.fixture
@@ -223,7 +225,7 @@ def test_version_by_its_number_outlasts_what_the_watch_finds(
 def test_start_goes_without_what_does_not_run(directory: Path, text_artifact: Artifact):
     publish(directory, "texts", "3", text_artifact, wrong_canary(text_artifact))
     publish(directory, "alone", "1", text_artifact, wrong_canary(text_artifact))
-    control = load_all(Settings(models=directory, device="cpu", workers=1))
+    control = load_all(Settings(models=directory, device="cpu", workers=1, model_control="explicit"))
     assert [(name, control.models.versions(name)) for name in control.models.names()] == [
         ("signals", ["7"]),
         ("texts", ["1", "2"]),

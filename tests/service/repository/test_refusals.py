@@ -18,7 +18,7 @@ def control_of(directory: Path, artifact: Artifact) -> LocalParticipant:
     """Of a repository of texts/1 and texts/2."""
     for version in "12":
         publish(directory, "texts", version, artifact)
-    return load_all(Settings(models=directory, device="cpu", workers=1))
+    return load_all(Settings(models=directory, device="cpu", workers=1, model_control="explicit"))
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,24 @@ def test_what_cannot_be_is_refused(untouched: TestClient, path: str, body: objec
 
 
 def test_single_artifact_is_listed_and_cannot_be_changed(text_artifact: Artifact):
-    with TestClient(make_app(Settings(model=text_artifact.path, device="cpu"))) as client:
+    settings = Settings(model=text_artifact.path, device="cpu", model_control="explicit")
+    with TestClient(make_app(settings)) as client:
         (entry,) = client.post("/v2/repository/index").json()
         assert entry == {"name": "texts", "version": "1", "state": "READY", "reason": ""}
         for path in ("load", "unload"):
             answer = client.post(f"/v2/repository/models/texts/{path}")
             assert (answer.status_code, answer.json()["code"]) == (400, "no_repository")
+
+
+def test_changes_over_http_are_off_by_default(text_artifact: Artifact, tmp_path: Path):
+    control = control_of(tmp_path, text_artifact)
+    settings = control.settings.model_copy(update={"model_control": "none"})
+    with TestClient(make_app(settings, control.models, control)) as client:
+        for path in ("load", "unload"):
+            answer = client.post(f"/v2/repository/models/texts/{path}")
+            assert (answer.status_code, answer.json()["code"]) == (403, "model_control_off")
+            assert "--model-control explicit" in answer.json()["error"]
+        assert client.post("/predict", json={"inputs": "hi"}).status_code == 200
 
 
 def test_changes_need_a_key_where_there_is_one(text_artifact: Artifact, tmp_path: Path):

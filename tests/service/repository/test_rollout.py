@@ -7,8 +7,9 @@ import pytest
 
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, Unavailable, UnknownModel
+from service.repository.catalog import Catalog
 from service.repository.change import DROP, PREPARE, SERVE, UNLOAD
-from service.repository.rollout import PATIENCE, Rollout
+from service.repository.rollout import PATIENCE, READING, Rollout
 from tests.service.repository.rollouts import Jobs, RecordingParticipant, RolloutOfTwo, as_worker
 
 
@@ -150,7 +151,7 @@ def test_without_workers_nothing_is_loaded(parent: RolloutOfTwo):
 def test_defect_concerns_who_asked_alone(
     parent: RolloutOfTwo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(parent.catalog, "load", lambda *_: 1 / 0)
+    monkeypatch.setattr(Catalog, "load", lambda *_, **__: 1 / 0)
     number = parent.begin()
     assert parent.rollout.idle and "ZeroDivisionError" in caplog.text
     with pytest.raises(Unavailable, match="has a defect"):
@@ -187,16 +188,36 @@ def test_planning_may_take_its_time_elsewhere(tmp_path: Path, text_artifact: Art
         parent.served(worker)
     assert parent.is_done(number) is True and parent.versions == ["1", "2"]
     parent.turn()
-    collectors_let_go, unload_planned = jobs
-    collectors_let_go()
-    unload_planned()
+    jobs.pop()()
+    assert not jobs
     assert all(worker.last[0] == SERVE and worker.last[3] == [] for worker in parent.workers)
+
+
+def test_disk_that_gives_nothing_is_given_up(tmp_path: Path, text_artifact: Artifact):
+    """What it gives later changes nothing."""
+    jobs: Jobs = []
+    parent = RolloutOfTwo(tmp_path, text_artifact, jobs)
+    parent.publish("2")
+    number = parent.begin()
+    parent.rollout.turn(time.monotonic() + READING + 1)
+    with pytest.raises(Unavailable, match="could not be read within 120 s"):
+        parent.is_done(number)
+    again = parent.begin()
+    late, now = jobs
+    late()
+    assert [worker.orders for worker in parent.workers] == [[], []]
+    now()
+    for worker in parent.workers:
+        parent.prepared(worker)
+    for worker in parent.workers:
+        parent.served(worker)
+    assert parent.is_done(again) is True and parent.versions == ["1", "2"]
 
 
 def test_no_look_at_the_repository_begins_before_the_last_is_over(tmp_path: Path, text_artifact: Artifact):
     jobs: Jobs = []
     parent = RolloutOfTwo(tmp_path, text_artifact, jobs)
-    rollout = Rollout(parent.catalog, parent.collectors, 5.0, run=lambda job, then: jobs.append(lambda: then(job())))
+    rollout = Rollout(parent.catalog, parent.collectors, 5.0, read=lambda job, then: jobs.append(lambda: then(job())))
     assert rollout.due == pytest.approx(time.monotonic() + 5.0, abs=1.0)
     for _ in range(3):
         rollout.turn(time.monotonic() + 6.0)

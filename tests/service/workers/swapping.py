@@ -15,7 +15,9 @@ from tests.service.workers.processes import Service, post, serving
 
 def swapping(directory: Path, *options: str, workers: str = "2", **variables: str) -> AbstractContextManager[Service]:
     """A service of what is in `directory`."""
-    return serving("--workers", workers, "--models", str(directory), *options, **variables)
+    return serving(
+        "--workers", workers, "--models", str(directory), "--model-control", "explicit", *options, **variables
+    )
 
 
 def load(connection: HTTPConnection, name: str, **parameters: str) -> tuple[int, Any]:

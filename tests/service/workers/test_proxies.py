@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runtime.artifact import Artifact
-from runtime.errors import AddNormError, InvalidInput, Overloaded, TooLarge, Unavailable, UnknownLayer
+from runtime.errors import AddNormError, Forbidden, InvalidInput, Overloaded, TooLarge, Unavailable, UnknownLayer
 from runtime.graph.encoder import Encoder
 from service.inference.engine import Engine
 from service.norm_stats.collector import Collector
@@ -217,7 +217,8 @@ def subclasses(kind: type[AddNormError]) -> list[type[AddNormError]]:
 
 @pytest.mark.parametrize("kind", subclasses(AddNormError))
 def test_every_error_can_be_handed_over(kind: type[AddNormError]):
-    special = {InvalidInput: ("a_code", TEXTS[0]), Overloaded: (TEXTS[0], 2.5), TooLarge: (5,)}
+    named = ("a_code", TEXTS[0])
+    special = {InvalidInput: named, Forbidden: named, Overloaded: (TEXTS[0], 2.5), TooLarge: (5,)}
     arguments = next((special[each] for each in kind.__mro__ if each in special), (TEXTS[0],))
     error = pickle.loads(pickle.dumps(kind(*arguments)))
     same = kind(*arguments)

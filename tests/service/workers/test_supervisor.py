@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runtime.artifact import Artifact
-from runtime.store.sqlite import read_kept
+from runtime.store.kept import read_kept
 from tests.service.workers.clients import BODY, Clients
 from tests.service.workers.processes import ROOT, ROWS, ask, is_running, post, together, wait_until
 

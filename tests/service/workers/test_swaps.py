@@ -12,7 +12,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from runtime.artifact import Artifact
-from runtime.store.sqlite import read_kept
+from runtime.store.kept import read_kept
 from tests.helpers import publish
 from tests.service.workers.clients import BODY, Clients
 from tests.service.workers.processes import ROWS, ask, post, wait_until

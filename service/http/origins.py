@@ -1,0 +1,75 @@
+"""Requests of web pages: the hosts that a request may name, and the origins whose pages may change state.
+
+A browser lets any page send requests to any address, its user's own machine included; it says from where, and the page
+cannot read the answer. DNS rebinding makes a name of the page's own lead here: then the page reads it.
+"""
+
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runtime.errors import Forbidden
+from service.http.errors import domain_response
+from service.settings import Settings
+from service.telemetry.counters import Headers
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
+
+
+def allowed_hosts(settings: Settings) -> frozenset[str] | None:
+    """The host names that requests may be sent to; None for all.
+
+    Where the settings name none: those of this machine if only it is listened to, else all.
+    """
+    named = {host.strip().lower() for host in settings.allowed_hosts.split(",")} - {""}
+    if not named and settings.host in LOOPBACK:
+        named = {*LOOPBACK}
+    return None if not named or "*" in named else frozenset(named)
+
+
+def host_name(host: str) -> str:
+    """A Host header's name, without the port."""
+    name, _, port = host.rpartition(":")
+    return (name if name and port.isdigit() else host).lower()
+
+
+class HostMiddleware:
+    """ASGI middleware: refuses requests that were sent to a host of another name."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        if scope["type"] == "http":
+            host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+            if host and not self._allows(host_name(host)):
+                message = f"This service is not called {host!r}: name it in ADDNORM_ALLOWED_HOSTS, or * for any name."
+                app = domain_response(Forbidden("host_not_allowed", message), scope["path"])
+        await app(scope, receive, send)
+
+    def _allows(self, name: str) -> bool:
+        parents = (name[at:] for at, sign in enumerate(name) if sign == ".")
+        return name in self.hosts or any(f"*{parent}" in self.hosts for parent in parents)
+
+
+def check_origin(headers: Headers, trusted: frozenset[str]) -> None:
+    """Lets changes of state be asked for by programs, by the service's own page, and by pages of trusted origins.
+
+    Args:
+        trusted: origins, or `*`.
+
+    Raises:
+        Forbidden: another page asks.
+    """
+    named = dict(headers)
+    origin = named.get(b"origin", b"").decode("latin-1")
+    if "*" in trusted or (origin and origin in trusted):
+        return
+    own = not origin or urlsplit(origin).netloc.lower() == named.get(b"host", b"").decode("latin-1").lower()
+    if not own or named.get(b"sec-fetch-site") == b"cross-site":
+        raise Forbidden(
+            "foreign_origin",
+            f"A page of {origin or 'another site'} may not change what is served or the baseline: "
+            "add its origin to ADDNORM_CORS_ORIGINS, or ask from elsewhere.",
+        )
