@@ -9,6 +9,7 @@ from runtime.artifact import Artifact
 from runtime.drift.baseline import read_baseline
 from runtime.errors import StateError
 from runtime.statistics.deep import DeepState
+from runtime.statistics.moments import Moments
 from runtime.statistics.state import NormState, Traffic
 from runtime.statistics.windows import Span
 from runtime.store.document import StateDocument
@@ -78,6 +79,58 @@ def test_histograms_that_do_not_fit_are_refused(text_artifact: Artifact, places:
     content["state"]["histograms"] = {"places": places, "counts": [1]}
     with pytest.raises(StateError, match="do not fit the moments"):
         StateDocument.from_json(json.dumps(content).encode(), "x")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("moments", "mean"), 1e308),
+        (("moments", "mean"), float("nan")),
+        (("moments", "m2"), 1e308),
+        (("moments", "m2"), -1e308),
+        (("moments", "minimum"), -1e308),
+        (("moments", "maximum"), 1e308),
+        (("moments", "maximum"), -1e30),
+        (("moments", "count"), 10**18),
+        (("moments", "count"), -1),
+        (("histograms", "counts"), 10**18),
+        (("traffic", "counts"), -1),
+        (("traffic", "totals"), float("inf")),
+        (("requests",), -1),
+        (("tokens",), 10**18),
+    ],
+)
+def test_numbers_that_no_traffic_has_are_refused(text_artifact: Artifact, place: tuple[str, ...], value: float):
+    """They would make every answer about statistics an error, for good."""
+    content = document(text_artifact, 0, 1).to_dict()
+    at: Any = content["state"]
+    for name in place[:-1]:
+        at = at[name]
+    if isinstance(at[place[-1]], list):
+        at[place[-1]][0] = value
+    else:
+        at[place[-1]] = value
+    with pytest.raises(StateError, match=r"no traffic has|no float32"):
+        StateDocument.from_json(json.dumps(content).encode(), "x")
+
+
+def test_largest_float32_values_come_back_and_merge(feature_artifact: Artifact):
+    largest = float(np.finfo(np.float32).max)
+    values = np.array([[largest, 1 / largest, -largest, 1.0], [-largest, 0.0, largest, 1.0]])
+    layers = feature_artifact.manifest.layers
+    state = NormState.of(2, np.resize(values, (2, 2 * len(layers))))
+    found = StateDocument.of(feature_artifact.manifest, Span(0, 1), state)
+    again = StateDocument.from_json(as_json(found), "x")
+    merged = again.merge(again).state
+    for column in range(2 * len(layers)):
+        summary = merged.summary(column)
+        assert summary is not None and np.isfinite([summary["mean"], summary["std"]]).all()
+
+
+def test_counts_beyond_two_to_the_32_merge() -> None:
+    half = Moments(np.array([5 * 10**9]), np.array([1.0]), np.array([5e9]), np.array([0.0]), np.array([2.0]))
+    other = Moments(half.count, half.mean + 2, half.m2, half.minimum, half.maximum)
+    assert half.merge(other).variance[0] == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(

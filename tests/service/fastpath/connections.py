@@ -44,10 +44,10 @@ Connect = Callable[[], Awaitable[Client]]
 
 
 @asynccontextmanager
-async def serving(settings: Settings, engine: Engine) -> AsyncIterator[tuple[Connect, uvicorn.Server]]:
+async def serving(settings: Settings, models: ModelRegistry) -> AsyncIterator[tuple[Connect, uvicorn.Server]]:
     """A service on a free port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(make_config(settings, ModelRegistry(engine)))
+    server = uvicorn.Server(make_config(settings, models))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     clients: list[Client] = []
 
@@ -67,7 +67,7 @@ async def serving(settings: Settings, engine: Engine) -> AsyncIterator[tuple[Con
 
 def play(settings: Settings, engine: Engine, scenario: Callable[[Connect, uvicorn.Server], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with serving(settings, engine) as served:
+        async with serving(settings, ModelRegistry(engine)) as served:
             await scenario(*served)
 
     asyncio.run(main())

@@ -9,9 +9,10 @@ import uvicorn
 
 from service.http.protocol import BoundedProtocol
 from service.inference.engine import Engine
+from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from tests.conftest import settings_for
-from tests.service.fastpath.connections import TEXT, Connect, play, request, unmeasured
+from tests.service.fastpath.connections import TEXT, Connect, play, request, serving, unmeasured
 
 BODIES = [
     TEXT,
@@ -178,6 +179,23 @@ def test_request_of_a_client_that_left_is_dropped(
         assert (await client.ask(request(TEXT)))[0] == 200
 
     play(settings, text_engine, scenario)
+
+
+def test_full_model_that_is_not_the_default_refuses_nobody_else(settings: Settings, text_engine: Engine):
+    """The default model is unloaded, and the only other one is full: requests without a name are told so."""
+    models = ModelRegistry(text_engine, default_name="another")
+
+    async def main() -> None:
+        async with serving(settings, models) as (connect, _):
+            client = await connect()
+            for full in (False, True, True):
+                text_engine.batcher.queue.tokens = settings.max_queue_tokens * full
+                for _ in range(3):
+                    status, _, body = await client.ask(request(TEXT))
+                    assert (status, body["code"]) == (503, "unavailable")
+            text_engine.batcher.queue.tokens = 0
+
+    asyncio.run(main())
 
 
 def test_body_that_goes_on_after_its_answer_is_no_request(settings: Settings, text_engine: Engine):

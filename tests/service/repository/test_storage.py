@@ -6,6 +6,7 @@ import pytest
 
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, InvalidInput, SettingError, UnknownModel
+from runtime.manifest import MODEL
 from service.repository.storage import Repository
 from tests.helpers import publish
 
@@ -38,6 +39,28 @@ def test_linked_directories_are_followed(tmp_path: Path):
 def test_directory_that_cannot_be_read_is_refused(tmp_path: Path):
     with pytest.raises(SettingError, match="nowhere cannot be read"):
         Repository(tmp_path / "nowhere").scan()
+
+
+def test_what_cannot_be_read_fails_alone(tmp_path: Path, text_artifact: Artifact):
+    """A link to itself as a version and as a model, and a pipe that nobody writes to in the place of a file."""
+    publish(tmp_path, "texts", "1", text_artifact)
+    for loop in (tmp_path / "texts" / "2", tmp_path / "loop"):
+        loop.symlink_to(loop)
+    for name in ("manifest.json", MODEL):
+        publish(tmp_path, "pipes", name, text_artifact)
+        (tmp_path / "pipes" / name / name).unlink()
+        os.mkfifo(tmp_path / "pipes" / name / name)
+    repository = Repository(tmp_path)
+    assert repository.scan() == {"pipes": ["manifest.json", MODEL], "texts": ["1", "2"]}
+    assert repository.signatures().keys() == {"pipes", "texts"}
+    assert repository.read("texts", "1").manifest.name == "texts"
+    for name, version, reason in (
+        ("texts", "2", "Too many levels of symbolic links"),
+        ("pipes", "manifest.json", "not a regular file"),
+        ("pipes", MODEL, "not a regular file"),
+    ):
+        with pytest.raises(ArtifactError, match=reason):
+            repository.read(name, version)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/1", "a\\1", ".hidden", "a\0"])

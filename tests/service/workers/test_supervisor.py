@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 
 from runtime.artifact import Artifact
 from runtime.store.kept import read_kept
+from service.workers.heartbeat import BEAT, Heartbeat
+from service.workers.worker import exit_with_parent
 from tests.service.workers.clients import BODY, Clients
 from tests.service.workers.processes import ROOT, ROWS, ask, is_running, post, together, wait_until
 
@@ -57,6 +60,31 @@ def test_killed_worker_loses_no_answer_and_is_replaced(text_artifact: Artifact):
         for connection in connections.values():
             assert clients.answered <= ask(connection, "/norm-stats")["requests"] <= clients.sent
             connection.close()
+
+
+def test_worker_that_hangs_is_replaced_and_what_waits_is_answered(text_artifact: Artifact):
+    with together(text_artifact) as service:
+        service.wait_until_steady()
+        hung, started = min(service.workers), time.monotonic()
+        os.kill(hung, signal.SIGSTOP)
+        with Clients(service, 8) as clients:  # some of them wait at its port
+            wait_until(lambda: hung not in service.workers and len(service.workers) == 2)
+            assert time.monotonic() - started < 8
+            clients.wait_for(200)
+        assert clients.failures == []
+
+
+def test_worker_whose_loop_is_busy_is_not_taken_for_hung():
+    heartbeat, (reading, writing) = Heartbeat(), os.pipe()
+    pid = os.fork()
+    if pid == 0:  # as a worker does, with an event loop that a batch holds up
+        threading.Thread(target=exit_with_parent, args=(reading, heartbeat), daemon=True).start()
+        time.sleep(2.5 * BEAT)
+        os._exit(0)
+    time.sleep(2.2 * BEAT)
+    assert time.monotonic() - heartbeat.last < 1.5 * BEAT
+    os.waitpid(pid, 0)
+    os.close(writing)
 
 
 def inferences(connection: HTTPConnection) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import pytest
 from runtime.artifact import Artifact
 from tests.helpers import publish
 from tests.service.workers.clients import BODY, Clients
-from tests.service.workers.processes import ask, post, wait_until
+from tests.service.workers.processes import ask, post, serving, wait_until
 from tests.service.workers.swapping import answers_everywhere, index, load, spoil, swapping
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
@@ -40,6 +40,40 @@ def test_broken_version_changes_nothing(text_artifact: Artifact, tmp_path: Path)
         ready = {version for (_, version), state in index(connection).items() if state == "READY"}
         assert ready == {"1", "9"}
         connection.close()
+
+
+def test_pipe_in_the_place_of_a_file_and_a_link_to_itself_hang_nothing(text_artifact: Artifact, tmp_path: Path):
+    publish(tmp_path, "texts", "1", text_artifact)
+    with swapping(tmp_path) as service:
+        connection = service.connect()
+        with Clients(service, 2) as clients:
+            publish(tmp_path, "texts", "2", text_artifact)
+            (tmp_path / "texts" / "2" / "manifest.json").unlink()
+            os.mkfifo(tmp_path / "texts" / "2" / "manifest.json")
+            (tmp_path / "texts" / "3").symlink_to("3")
+            (tmp_path / "loop").symlink_to("loop")
+            for version, reason in (("2", "not a regular file"), ("3", "symbolic links")):
+                status, answer = load(connection, "texts", version=version)
+                assert (status, answer["code"]) == (409, "artifact_error") and reason in answer["error"]
+            clients.wait_for(5)
+            assert ask(connection, "/health/ready")["models"] == {"texts": ["1"]}
+        assert clients.failures == []
+        connection.close()
+
+
+def test_service_may_start_empty_where_models_are_loaded_over_http(text_artifact: Artifact, tmp_path: Path):
+    for workers in ("1", "2"):
+        directory = tmp_path / workers
+        directory.mkdir()
+        with serving("--workers", workers, "--models", str(directory), "--model-control", "explicit") as service:
+            connection = service.connect()
+            assert ask(connection, "/health/live") == {"status": "live"}
+            assert post(connection, "/predict", BODY)[0] == 503
+            assert ask(connection, "/v2/health/ready")
+            publish(directory, "texts", "1", text_artifact)
+            assert load(connection, "texts") == (200, {})
+            assert post(connection, "/predict", BODY)[1]["version"] == "1"
+            connection.close()
 
 
 def test_start_goes_without_what_is_broken(text_artifact: Artifact, tmp_path: Path):
