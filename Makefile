@@ -7,7 +7,7 @@ DATA ?= $(or $(ADDNORM_DATA),data)
 PEERS := mlserver litserve bentoml
 
 .DEFAULT_GOAL := help
-.PHONY: help run install check lint test fuzz train export intents bench profile client-models lock clean
+.PHONY: help run install check lint test fuzz campaign train export intents bench profile client-models lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -32,6 +32,9 @@ test: lint .clients/kserve.stamp  ## install everything, check format, lint, typ
 
 fuzz: $(VENV)/test.stamp  ## try EXAMPLES (500) made-up requests of every kind on every operation of the API
 	FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest --show-capture=no tests/service/api/test_contract.py
+
+campaign: $(VENV)/test.stamp  ## attack a service and break its workers, disks and models for ten minutes (QUICK=1: two; COUNT=)
+	$(BIN)/python -m benchmarks.reliability $(if $(QUICK),--quick) $(if $(COUNT),--count $(COUNT))
 
 train: $(VENV)/test.stamp  ## train the default recipe on clinc150 into runs/default (DATA= folder of data sets, SEED=)
 	$(BIN)/python -m addnorm train clinc150 --data $(DATA) --out runs/default$(SEED) $(if $(SEED),--seed $(SEED))

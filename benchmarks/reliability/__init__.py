@@ -1,0 +1,1 @@
+"""Attacks and faults against real services; nothing uses it but `make campaign`."""
