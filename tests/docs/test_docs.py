@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from runtime.errors import InvalidInput
+from runtime.errors import Forbidden, InvalidInput
 from service.http.errors import STATUS, STATUS_BY_CODE
 from service.settings import Settings
 
@@ -24,8 +24,9 @@ def test_every_error_code_in_the_code_is_documented() -> None:
     sources = [path.read_text() for folder in ("runtime", "service") for path in (ROOT / folder).rglob("*.py")]
     codes = codes_of_bad_input()
     codes |= {code for text in sources for code in re.findall(r'error_response\([^"]*?(?:f?"[^"]*", )"(\w+)"', text)}
-    codes |= {error.code for error in STATUS if error is not InvalidInput}
-    assert {"too_many_rows", "not_found", "unknown_layer", "internal_error"} <= codes
+    codes |= {error.code for error in STATUS if error not in (InvalidInput, Forbidden)}
+    codes |= {code for text in sources for code in re.findall(r'Forbidden\(\s*"(\w+)"', text)}
+    assert {"too_many_rows", "foreign_origin", "not_found", "unknown_layer", "internal_error"} <= codes
     assert not {code for code in codes if f"`{code}`" not in API}
 
 
@@ -41,7 +42,7 @@ def test_every_status_and_its_codes_are_in_one_table() -> None:
         for status in operation["responses"]
     }
     assert declared - {200} <= {int(status) for status, _ in rows}
-    assert {(status, error.code) for error, status in STATUS.items() if error is not InvalidInput} <= told
+    assert {(status, error.code) for error, status in STATUS.items() if error not in (InvalidInput, Forbidden)} <= told
     assert {(status, code) for code, status in STATUS_BY_CODE.items()} <= told
     assert {code for status, code in told if status == 400} >= codes_of_bad_input() - STATUS_BY_CODE.keys()
 
