@@ -1,7 +1,9 @@
-"""The page at `/` and its files, which are part of the package."""
+"""The page at `/` and its files, which are part of the package; and the API's own page at `/docs`, with Swagger UI."""
 
 import gzip
 import hashlib
+import importlib.util
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +13,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 FOLDER = Path(__file__).parent / "static"
+DOCS = FOLDER / "docs"
 INDEX = "index.html"
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -19,9 +22,9 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 ZIP_FROM = 1024  # bytes; smaller files gain nothing
+POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+SWAGGERS = POLICY + "; style-src 'self' 'unsafe-inline'; img-src 'self' data:"  # it writes styles into its elements
 SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -44,12 +47,19 @@ class PageFile(NamedTuple):
 
 
 class PageFiles:
-    """All files of the page, by their path in its folder; read when the first one is asked for."""
+    """All files of a page, by their path in its folders; read when the first one is asked for.
+
+    Args:
+        policy: the Content-Security-Policy that they are served with.
+        find: gives the files.
+    """
+
+    def __init__(self, policy: str, find: Callable[[], dict[str, Path]]) -> None:
+        self.policy, self.find = policy, find
 
     @cached_property
     def by_name(self) -> dict[str, PageFile]:
-        files = (path for path in FOLDER.rglob("*") if path.suffix in TYPES)
-        return {path.relative_to(FOLDER).as_posix(): PageFile.read(path) for path in files}
+        return {name: PageFile.read(path) for name, path in self.find().items()}
 
     def response(self, name: str, request: Request) -> Response:
         """The file, or 304 where the browser has it.
@@ -59,7 +69,12 @@ class PageFiles:
         """
         if (file := self.by_name.get(name)) is None:
             raise HTTPException(404)
-        headers = SECURITY | {"ETag": file.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        headers = SECURITY | {
+            "Content-Security-Policy": self.policy,
+            "ETag": file.etag,
+            "Cache-Control": "no-cache",
+            "Vary": "Accept-Encoding",
+        }
         if file.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         if "gzip" not in request.headers.get("accept-encoding", "") or file.zipped is file.content:
@@ -69,7 +84,7 @@ class PageFiles:
 
 def add_page(app: FastAPI) -> None:
     """The routes are plain functions: the first one to be asked reads all files."""
-    files = PageFiles()
+    files, docs = PageFiles(POLICY, files_of_page), PageFiles(SWAGGERS, files_of_docs)
 
     @app.get("/", include_in_schema=False)
     def page(request: Request) -> Response:
@@ -78,3 +93,25 @@ def add_page(app: FastAPI) -> None:
     @app.get("/page/{name:path}", include_in_schema=False)
     def page_file(name: str, request: Request) -> Response:
         return files.response(name, request)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs_page(request: Request) -> Response:
+        return docs.response("docs.html", request)
+
+    @app.get("/docs/{name}", include_in_schema=False)
+    def docs_file(name: str, request: Request) -> Response:
+        return docs.response(name, request)
+
+
+def files_of_page() -> dict[str, Path]:
+    files = (path for path in FOLDER.rglob("*") if path.suffix in TYPES and DOCS not in path.parents)
+    return {path.relative_to(FOLDER).as_posix(): path for path in files}
+
+
+def files_of_docs() -> dict[str, Path]:
+    """Ours, and Swagger UI's as its package brings them: no other host is asked."""
+    spec = importlib.util.find_spec("fastapi_offline")
+    assert spec is not None and spec.origin is not None
+    swagger = Path(spec.origin).parent / "static"
+    paths = [*DOCS.iterdir(), *(swagger / name for name in ("swagger-ui-bundle.js", "swagger-ui.css"))]
+    return {path.name: path for path in paths}

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from service.page.files import FOLDER, TYPES
+from service.page.files import DOCS, FOLDER, TYPES, files_of_docs, files_of_page
 
 ROOT = Path(__file__).parents[3]
-FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.suffix in TYPES)
+FILES = sorted(files_of_page())
 OURS = [FOLDER / name for name in FILES if not name.startswith("vendor/")]
 VENDOR = FOLDER / "vendor"
 
@@ -21,7 +21,6 @@ def test_root_is_the_page(client: TestClient):
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert response.content == (FOLDER / "index.html").read_bytes()
-    assert client.get("/docs").status_code == 200
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -30,6 +29,18 @@ def test_every_file_is_served_with_its_type(client: TestClient, name: str):
     assert response.status_code == 200
     assert response.headers["content-type"] == TYPES[Path(name).suffix]
     assert response.content == (FOLDER / name).read_bytes()
+
+
+def test_docs_are_served_from_here_alone(client: TestClient):
+    """What is in them asks no other host, and their policy would not let it."""
+    html = client.get("/docs").text
+    assert html == (DOCS / "docs.html").read_text()
+    for path in re.findall(r'(?:href|src)="([^"]+)"', html):
+        assert client.get(f"/{path}").status_code == 200, path
+    assert client.get("/docs/nothing.js").status_code == 404 and client.get("/redoc").status_code == 404
+    policy = client.get("/docs").headers["content-security-policy"]
+    assert "default-src 'self'" in policy and "script-src" not in policy and "http" not in policy
+    assert {path.suffix for path in files_of_docs().values()} == {".html", ".js", ".css"}
 
 
 @pytest.mark.parametrize("path", ["/", "/page/main.js"])

@@ -24,6 +24,14 @@ def test_service_without_requests_says_what_is_missing(fresh: str, watched: Watc
     expect(page.get_by_text("Requests per second")).to_be_visible()
 
 
+def test_docs_show_every_operation_and_ask_nobody_else(fresh: str, watched: Watched):
+    page = watched.page
+    page.goto(f"{fresh}/docs")
+    expect(page.get_by_role("heading", name=re.compile("AddNorm"))).to_be_visible()
+    expect(page.locator(".opblock-summary-path", has_text="/predict").first).to_be_visible()
+    assert page.locator(".opblock").count() > 20
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_view_can_be_linked_to_and_read(watched: Watched, busy: str, view: str):
     page = watched.page
