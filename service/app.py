@@ -51,7 +51,7 @@ def create_app(
     models, guard = context.models, admission.guard
     version = next((engine.manifest.version for engine in models), "0")
     lifespan = _lifespan(models, control, reporter, feed)
-    app = FastAPI(title="AddNorm", version=version, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="AddNorm", version=version, lifespan=lifespan, openapi_url=None)
     _add_middleware(app, settings, context, admission)
     add_inference(app, models, context)
     add_statistics(app, models, guard)

@@ -2,7 +2,9 @@
 
 import asyncio
 import ctypes
+import errno
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -32,7 +34,10 @@ from service.telemetry.aggregator import Aggregator, CountSink, Reporter
 from service.telemetry.request_log import RequestLog
 from service.telemetry.tracing import make_tracing
 
+logger = logging.getLogger("addnorm.service")
+
 YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all connections
+REFUSAL_LOG = 10.0  # seconds between two log lines about connections that are refused
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -153,6 +158,7 @@ class Server(uvicorn.Server):
     on_shutdown: Callable[[], None]
     drain_delay = 0.0  # seconds between the first signal and the stop
     stop_at = float("inf")  # on the monotonic clock
+    next_refusal_log = 0.0  # on the same clock
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -182,12 +188,22 @@ class Server(uvicorn.Server):
         for _ in range(self.config.backlog):
             try:
                 connection, _ = listener.accept()
-            except OSError:  # none waits; or too many are open, of which uvloop tells
+            except BlockingIOError:  # none waits
+                return
+            except OSError as error:
+                self._log_refusal(error)
                 return
             connection.setblocking(False)
             task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl))
             self.accepting.add(task)
             task.add_done_callback(self.accepting.discard)
+
+    def _log_refusal(self, error: OSError) -> None:
+        """Too many connections are open, for one: said once in a while."""
+        now = time.monotonic()
+        if error.errno in (errno.EMFILE, errno.ENFILE) and now >= self.next_refusal_log:
+            self.next_refusal_log = now + REFUSAL_LOG
+            logger.error("connections are refused (%s): raise the limit of open files, or add workers", error.strerror)
 
     def _protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]

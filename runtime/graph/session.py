@@ -6,6 +6,7 @@ machines without a GPU; only a session's own provider list tells where it runs.
 
 import ctypes
 import logging
+import os
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +33,7 @@ assert set(_PROVIDERS) | {"auto"} == set(get_args(Device))
 PLANS: dict[PlanName, list[str]] = {"default": [], "unfused": ["SkipLayerNormFusion"]}
 SLOW_FUSION = (1, 30)  # the release whose fused CPU kernel became slower than its parts; before, it was the faster one
 CPU = "CPUExecutionProvider"
+NOWHERE = f"{os.devnull}/none"  # a folder that there cannot be
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ def start(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # weights come from files whose hash was checked: not from one that lies in the working directory
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
     options.enable_mem_pattern = False  # one would be kept for every shape of batch: 12 MB under load, and no faster
     if weights:
         options.add_session_config_entry("session.disable_prepacking", "1")  # prepacked weights would be copies

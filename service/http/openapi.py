@@ -1,15 +1,19 @@
 """The served OpenAPI document: what the framework makes of the routes, and what every request can meet before them.
 
-Left out are 405 and the 404 of a path that there is not, which are answers of no operation, and what uvicorn answers to
-bytes that are not HTTP; docs/api.md has them.
+Left out are 405 and the 404 of a path that there is not, which are answers of no operation, and what is answered to
+bytes that are no request; docs/api.md has them.
 """
 
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
+from fastapi.responses import Response
 from pydantic import BaseModel, WithJsonSchema
+from pydantic_core import to_json
 
 from service.http.admission import subject_of
+from service.http.bodies import JSONBytes
 from service.http.errors import OPENAI_PATHS, ErrorBody, OpenAIErrorBody
 
 Json = dict[str, Any]
@@ -66,14 +70,20 @@ ModelVersion = Annotated[str | None, TEXT, Query(description="One of its version
 
 
 def describe_truly(app: FastAPI) -> None:
-    """Makes `app` serve the whole document."""
+    """Makes `app`, which has no `openapi_url`, serve the whole document; it is made and written once."""
     generated = app.openapi
-    document: Json = {}
 
+    @cache
     def openapi() -> Json:
-        if not document:
-            document.update(completed(generated()))
-        return document
+        return completed(generated())
+
+    @cache
+    def content() -> bytes:
+        return to_json(openapi())
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        return JSONBytes(content())
 
     app.openapi = openapi  # type: ignore[method-assign]
 

@@ -1,9 +1,11 @@
 """Connections that come together are accepted together."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 
+import pytest
 import uvicorn
 import uvloop
 
@@ -50,6 +52,25 @@ def test_a_few_rounds_of_the_loop_accept_all_that_wait():
             client.close()
 
     play(scenario)
+
+
+def test_refused_connections_are_logged_once_in_a_while(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """At the limit of open files nobody else says it; those that are open go on."""
+
+    async def scenario(server: Server, _: socket.socket) -> None:
+        for _ in range(3):
+            server._log_refusal(OSError(errno.EMFILE, "Too many open files"))
+        server._log_refusal(OSError(errno.ECONNABORTED, "Software caused connection abort"))
+        monkeypatch.setattr(server, "next_refusal_log", 0.0)
+        server._log_refusal(OSError(errno.ENFILE, "Too many open files in system"))
+
+    play(scenario)
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "connections are refused (Too many open files)",
+        "connections are refused (Too many open files in system)",
+    ]
 
 
 def test_connections_that_were_accepted_and_not_set_up_are_not_lost_at_the_end():

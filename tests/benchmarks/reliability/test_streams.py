@@ -4,8 +4,8 @@ import asyncio
 from collections import Counter
 
 import pytest
-from benchmarks.reliability.__main__ import faults_of
 
+from benchmarks.reliability.__main__ import faults_of
 from benchmarks.reliability.streams import check, run
 from tests.live import Live
 

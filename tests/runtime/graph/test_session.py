@@ -1,9 +1,13 @@
 from importlib import metadata
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
+from export.deep import point_into_file
 from runtime.artifact import Artifact
 from runtime.errors import DeviceError
 from runtime.graph import session
@@ -147,3 +151,25 @@ def test_graph_for_the_cpu_alone_does_not_go_to_a_gpu_that_works(
     assert open_session(b"", "cpu", threads=1, cpu_only="it is in int8")[1].reason == ""
     with pytest.raises(DeviceError, match="Device cuda is not possible: it is in int8; ask for device cpu or auto"):
         open_session(b"", "cuda", threads=1, cpu_only="it is in int8")
+
+
+def test_weights_of_a_file_that_no_hash_covers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """ONNX Runtime would look for it in the working directory."""
+    weights = onnx.numpy_helper.from_array(np.ones(1000, dtype=np.float32), "w")
+    (tmp_path / "w.bin").write_bytes(weights.raw_data)
+    point_into_file(weights, 0)
+    weights.external_data[0].value = "w.bin"
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        [value("x", 1, [1000])],
+        [value("y", 1, [1000])],
+        [weights],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception, match="External data path"):
+        open_session(model.SerializeToString(), "cpu", 1)
+    in_memory = {"w.bin": (tmp_path / "w.bin").read_bytes()}
+    assert open_session(model.SerializeToString(), "cpu", 1, weights=in_memory)

@@ -38,6 +38,14 @@ def test_document_is_the_promised_one(client: TestClient):
     assert served == SNAPSHOT.read_text(), f"{SNAPSHOT.name} is written otherwise, renew it with: {RENEW}"
 
 
+def test_document_is_written_once(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    """Anybody may ask for it, without a key: it must cost nothing."""
+    first = client.get("/openapi.json").content
+    monkeypatch.setattr("service.http.openapi.to_json", None)
+    monkeypatch.setattr("service.http.openapi.completed", None)
+    assert client.get("/openapi.json").content == first
+
+
 def test_document_names_no_status_that_is_never_sent():
     statuses = {status for item in DOCUMENT["paths"].values() for each in item.values() for status in each["responses"]}
     assert statuses == {"200", "400", "401", "403", "404", "409", "413", "429", "500", "501", "503", "504"}
