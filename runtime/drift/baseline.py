@@ -29,6 +29,15 @@ from runtime.store.document import (
     state_to_dict,
 )
 
+ABSURD = 1e6  # times the largest magnitude of the validation data
+
+
+def largest(moments: Moments) -> NDArray[np.float64]:
+    seen = moments.count > 0
+    magnitudes = np.where(seen, np.maximum(np.abs(moments.minimum), np.abs(moments.maximum)), 0.0)
+    limits: NDArray[np.float64] = ABSURD * np.maximum(magnitudes + moments.std, 1.0)
+    return limits
+
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
@@ -52,6 +61,11 @@ class Baseline:
     def summarize(self) -> Summarize | None:
         """Sums a batch up for the reference; None where there is none."""
         return self.reference.traffic if self.reference else None
+
+    @property
+    def limits(self) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
+        """Magnitudes that no traffic has: of the columns [2L], and of the features of every BatchNorm [D]."""
+        return largest(self.state.moments), {layer: largest(seen) for layer, seen in self.state.features.items()}
 
     def z_scores(self, row_means: NDArray[np.float64]) -> NDArray[np.float64]:
         """How many standard deviations requests lie from the average validation request [R, 2L]; 0 where none vary."""

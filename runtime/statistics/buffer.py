@@ -4,7 +4,7 @@ Holding the batches themselves would keep many small arrays alive; joining and f
 arithmetic.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,21 @@ from runtime.statistics.moments import Moments
 TOKENS = 4096
 
 
+FeatureLimits = Mapping[int, NDArray[np.float64]]
+NO_LIMITS: FeatureLimits = {}
+
+
 class TokenBuffer:
     """What the norms saw of requests that are not folded yet.
 
     Args:
         columns: of the norm statistics, 2L.
         batch_norms: indices of the BatchNorm layers, in the order of a batch's feature moments.
+        limits: magnitudes beyond which a feature's mean leaves a batch out, by layer index; inf where there is none.
     """
 
-    def __init__(self, columns: int, batch_norms: Sequence[int]) -> None:
-        self.batch_norms, self.capacity = batch_norms, TOKENS
+    def __init__(self, columns: int, batch_norms: Sequence[int], limits: FeatureLimits = NO_LIMITS) -> None:
+        self.batch_norms, self.limits, self.capacity = batch_norms, limits, TOKENS
         self._statistics = np.empty((TOKENS, columns), dtype=np.float32)
         self._token_lengths = np.empty(TOKENS, dtype=np.float32)
         self._clear()
@@ -50,7 +55,7 @@ class TokenBuffer:
         self._scores += batch.scores
         self._tops += batch.tops
         if self.batch_norms:
-            add_features(self._features, batch, self.batch_norms)
+            add_features(self._features, batch, self.batch_norms, self.limits)
         self.tokens = end
         return True
 
@@ -76,20 +81,24 @@ class TokenBuffer:
         return batch, features
 
 
-def add_features(features: dict[int, Moments], batch: EncodedBatch, batch_norms: Sequence[int]) -> None:
+def add_features(
+    features: dict[int, Moments], batch: EncodedBatch, batch_norms: Sequence[int], limits: FeatureLimits = NO_LIMITS
+) -> None:
     """Merges a batch's moments of every feature into those by layer index."""
     for index, moments in zip(batch_norms, batch.feature_moments, strict=True):
-        seen = feature_state(moments, len(batch.norm_statistics))
+        seen = feature_state(moments, len(batch.norm_statistics), limits.get(index))
         features[index] = features[index].merge(seen) if index in features else seen
 
 
-def feature_state(moments: NDArray[np.float32], tokens: int) -> Moments:
+def feature_state(moments: NDArray[np.float32], tokens: int, limits: NDArray[np.float64] | None = None) -> Moments:
     """The mean and population variance [2, D] that a BatchNorm saw in one batch, as mergeable moments.
 
     A batch does not say the extremes of its tokens: minimum and maximum are those of the batch means. A feature that
-    was NaN or infinite at any token leaves this batch out.
+    was NaN or infinite at any token, or whose mean or deviation is beyond its limit, leaves this batch out.
     """
     finite = np.isfinite(moments).all(0)
+    if limits is not None:
+        finite &= (np.abs(moments[0]) <= limits) & (moments[1] <= limits**2)
     mean, variance = np.where(finite, moments, 0.0).astype(np.float64)
     return Moments(
         np.where(finite, tokens, 0),

@@ -5,9 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from runtime.graph.batch import EncodedBatch, token_values
 from runtime.manifest import NormLayer
-from runtime.statistics.buffer import TokenBuffer, add_features
+from runtime.statistics.buffer import NO_LIMITS, FeatureLimits, TokenBuffer, add_features
 from runtime.statistics.deep import DeepState
 from runtime.statistics.moments import Moments
 from runtime.statistics.state import NormState, Traffic
@@ -62,18 +65,25 @@ class NormRecorder:
     Args:
         summarize: sums a batch up for the drift detector; None sums nothing up.
         clock: Unix time in seconds, never going back.
+        limits: magnitudes beyond which values are counted as not finite: of the columns [2L], and of the features of
+            every BatchNorm. One absurd input would spoil the mean of all others.
     """
 
     def __init__(
-        self, layers: list[NormLayer], summarize: Summarize | None = None, clock: Callable[[], float] | None = None
+        self,
+        layers: list[NormLayer],
+        summarize: Summarize | None = None,
+        clock: Callable[[], float] | None = None,
+        limits: tuple[NDArray[np.float64] | None, FeatureLimits] = (None, NO_LIMITS),
     ) -> None:
         self.layers, self.summarize, self.clock = layers, summarize, clock or steady_clock()
+        self.limits, self.feature_limits = limits
         self.batch_norms = [index for index, layer in enumerate(layers) if layer.kind == "batch_norm"]
         self.windows = Windows(layers)
         self.since = self.clock()
         self.costs = Costs(self.since)
         self._folded, self._deep = NormState.empty(layers), DeepState.empty(layers)
-        self._buffer = TokenBuffer(2 * len(layers), self.batch_norms)
+        self._buffer = TokenBuffer(2 * len(layers), self.batch_norms, self.feature_limits)
         self._recent: NormState | None = None  # of the time bucket that is filling, folded but in no window yet
         self._begin(self.since)
         self._lock = threading.Lock()
@@ -147,7 +157,7 @@ class NormRecorder:
         self._fold()
         if not self._buffer.add(batch):  # more tokens at once than are ever held
             features: dict[int, Moments] = {}
-            add_features(features, batch, self.batch_norms)
+            add_features(features, batch, self.batch_norms, self.feature_limits)
             self._count(batch, features)
 
     def _begin(self, now: float) -> None:
@@ -171,5 +181,5 @@ class NormRecorder:
     def _count(self, batch: EncodedBatch, features: dict[int, Moments]) -> None:
         values = token_values(batch.norm_statistics, self.layers)
         traffic = self.summarize(batch) if self.summarize else Traffic.nothing()
-        state = NormState.of(len(batch.lengths), values, features, traffic)
+        state = NormState.of(len(batch.lengths), values, features, traffic, self.limits)
         self._recent = state if self._recent is None else self._recent.merge(state)

@@ -60,7 +60,7 @@ class NormState:
     Attributes:
         requests: inputs answered; a request of three texts counts three.
         tokens: valid tokens that entered every norm.
-        moments: of the 2L columns; tokens whose statistic is NaN or infinite are left out of their column.
+        moments: of the 2L columns; tokens whose statistic is NaN, infinite or beyond its limit are left out of it.
         histograms: [2L, B].
         features: BatchNorm layers only, by layer index: moments of every feature [D].
         traffic: of the same requests; nothing where no reference judges them.
@@ -86,9 +86,14 @@ class NormState:
         values: NDArray[np.float64],
         features: dict[int, Moments] | None = None,
         traffic: Traffic | None = None,
+        limits: NDArray[np.float64] | None = None,
     ) -> Self:
-        """The state of tokens whose means and variances are `values` [N, 2L]."""
-        finite = np.isfinite(values)
+        """The state of tokens whose means and variances are `values` [N, 2L].
+
+        Args:
+            limits: magnitudes beyond which a value is left out as if it were infinite [2L].
+        """
+        finite = np.isfinite(values) if limits is None else np.abs(values) <= limits  # NaN is not
         whole = bool(finite.all())
         histograms = count_buckets((values if whole else np.where(finite, values, 0.0)).astype(np.float32))
         if not whole:
@@ -118,7 +123,7 @@ class NormState:
         return float(np.sqrt(d_model * (self.moments.mean[variance] + square)))
 
     def not_finite(self, layer: int) -> int:
-        """Tokens whose mean or variance was NaN or infinite where they entered a layer."""
+        """Tokens whose mean or variance was NaN, infinite or beyond its limit where they entered a layer."""
         return self.tokens - int(self.moments.count[2 * layer : 2 * layer + 2].min())
 
     def saturated(self, layer: int, eps: float) -> float | None:

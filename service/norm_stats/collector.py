@@ -64,7 +64,7 @@ class Collector:
         self.deep_budget = settings.deep_budget
         self.baselines = [read_baseline(artifact)]  # the last one is in force
         self.taken: list[bytes] = []  # those taken from live traffic, as they are kept
-        self.recorder = NormRecorder(self.manifest.layers, self.baseline.summarize)
+        self.recorder = NormRecorder(self.manifest.layers, self.baseline.summarize, limits=self.baseline.limits)
         self.standing = Standing(self.recorder.traffic, self.recorder.bucket)
         self.siblings: Callable[[str, str], list[Collector]] = lambda _model, _version: []  # in this process
         self.store = StateStore(settings.state, self.manifest, self._resume)

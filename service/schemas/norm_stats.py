@@ -37,7 +37,10 @@ class LayerState(Body):
     saturated: float | None
     """Share of tokens whose variance is at most eps."""
     not_finite: int
-    """Tokens with a NaN or infinite mean or variance; they are left out of everything else."""
+    """Tokens whose mean or variance is NaN, infinite or absurd (a million times the largest of the validation data).
+
+    They are left out of everything else.
+    """
     features: FeatureMoments | None = None
     """BatchNorm only; withheld below 30 requests."""
 

@@ -98,6 +98,25 @@ def test_extreme_features_are_refused_or_answered_with_numbers(feature_client: T
     assert "null" not in response.text
 
 
+@pytest.mark.parametrize("absurd", [1e12, 1e18])
+def test_absurd_features_are_counted_and_spoil_no_mean(feature_client: TestClient, absurd: float):
+    """They are finite, and so is all that the model makes of them."""
+    usual = [[[0.5, -1.0, 0.25, 0.75], [1.0, 0.5, -0.5, 0.0]]] * 8
+    for _ in range(5):
+        feature_client.post("/predict", json={"inputs": usual}).raise_for_status()
+    before = feature_client.get("/norm-stats").json()["layers"]
+    feature_client.post("/predict", json={"inputs": [[[absurd] * 4]]}).raise_for_status()
+    for layer, then in zip(feature_client.get("/norm-stats").json()["layers"], before, strict=True):
+        live = layer["live"]
+        if live["not_finite"] > then["live"]["not_finite"]:
+            assert live["mean"] == then["live"]["mean"] or live["variance"] == then["live"]["variance"]
+        for column in ("mean", "variance"):
+            assert abs(live[column]["mean"]) < 1e7, "it is the mean of the others"
+        for feature in (live["features"] or {}).get("mean", []):
+            assert abs(feature) < 1e7
+    assert max(layer["live"]["not_finite"] for layer in feature_client.get("/norm-stats").json()["layers"]) == 1
+
+
 def test_concurrent_requests_are_all_answered(text_artifact: Artifact, text_engine: Engine):
     async def main() -> list[httpx.Response]:
         app = make_app(Settings(model=text_artifact.path, device="cpu"), ModelRegistry(text_engine))

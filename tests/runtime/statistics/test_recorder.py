@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from runtime.graph.batch import EncodedBatch
+from runtime.graph.batch import EncodedBatch, token_values
 from runtime.graph.encoder import Encoder
 from runtime.statistics import buffer, recorder
 from runtime.statistics.recorder import NormRecorder
@@ -53,6 +53,24 @@ def test_folding_at_the_threshold_equals_not_folding(
     assert states[0].tokens == sum(len(batch.norm_statistics) for batch in batches)
     assert_same_state(states[0], states[2])
     assert_same_state(states[1], states[2])
+
+
+def test_values_beyond_their_limits_are_counted_apart(encoder: Encoder, batches: list[EncodedBatch]):
+    columns = 2 * len(encoder.manifest.layers)
+    none, limits = np.full(columns, np.inf), np.full(columns, np.inf)
+    everything = NormRecorder(encoder.manifest.layers, limits=(none, {}))
+    few = NormRecorder(encoder.manifest.layers, limits=(limits, {}))
+    means = np.concatenate([token_values(each.norm_statistics, encoder.manifest.layers)[:, 0] for each in batches])
+    limits[0] = np.median(np.abs(means))
+    for batch in batches:
+        everything.observe(batch)
+        few.observe(batch)
+    assert_same_state(everything.state(), record(encoder, batches))
+    kept, state = means[np.abs(means) <= limits[0]], few.state()
+    assert state.moments.count[0] == len(kept) and state.not_finite(0) == len(means) - len(kept) > 0
+    np.testing.assert_allclose(state.moments.mean[0], kept.mean(), rtol=1e-9)
+    np.testing.assert_array_equal(state.moments.count[1:], everything.state().moments.count[1:])
+    assert state.histograms[0].sum() == len(kept)
 
 
 def test_reading_in_between_changes_nothing(encoder: Encoder, batches: list[EncodedBatch]):

@@ -62,7 +62,11 @@ class LayerState(Body):
     mean: Summary | None = None
     """None while no token was seen."""
     not_finite: int
-    """Tokens with a NaN or infinite mean or variance; they are left out of everything else."""
+    """
+    Tokens whose mean or variance is NaN, infinite or absurd (a million times the largest of the validation data).
+
+    They are left out of everything else.
+    """
     residual_norm: float | None = None
     """Root mean square length of the token vectors."""
     saturated: float | None = None
