@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.api.inference import add_inference
 from service.api.monitoring import add_health, add_traffic
-from service.api.norm_stats import add_statistics
+from service.api.norm_stats import Reports, add_statistics
 from service.api.openai import add_embeddings
 from service.api.v2.infer import InferMiddleware
 from service.api.v2.repository import add_repository
@@ -48,15 +48,15 @@ def create_app(
         reporter: hands in what is answered.
         feed: what the page follows; a server closes it before it waits for its connections to end.
     """
-    models, guard = context.models, admission.guard
+    models, guard, reports = context.models, admission.guard, Reports()
     version = next((engine.manifest.version for engine in models), "0")
     lifespan = _lifespan(models, control, reporter, feed)
     app = FastAPI(title="AddNorm", version=version, lifespan=lifespan, openapi_url=None)
     _add_middleware(app, settings, context, admission)
     add_inference(app, models, context)
-    add_statistics(app, models, guard)
+    add_statistics(app, models, guard, reports)
     add_embeddings(app, models)
-    add_oip(app, models, settings, reporter)
+    add_oip(app, models, settings, reporter, reports)
     add_repository(app, control, guard, settings.model_control)
     add_health(app, models, reporter.sink)
     add_traffic(app, models, reporter)

@@ -1,10 +1,14 @@
 """The normalization statistics of a model: of the default one, or of that which is named."""
 
+import asyncio
+import time
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query
+from fastapi import Depends, FastAPI
+from fastapi import Query as Parameter
 from fastapi.responses import Response
 from pydantic import WithJsonSchema
+from starlette.concurrency import run_in_threadpool
 
 from service.http.admission import ChangeGuard
 from service.http.bodies import JSONBytes
@@ -20,6 +24,7 @@ from service.norm_stats.interface import (
     History,
     MergeableState,
     OneLayer,
+    Query,
     Statistics,
     TakeBaseline,
     WindowQuery,
@@ -37,16 +42,18 @@ TIME = {
 }
 WINDOW_OR_VERSION = {"anyOf": [NAME, {"type": "string", "pattern": f"^{VERSION}.+$"}]}
 WindowName = Annotated[
-    str | None, WithJsonSchema(NAME), Query(alias="window", description="5m, 1h, 24h or all (the default)")
+    str | None, WithJsonSchema(NAME), Parameter(alias="window", description="5m, 1h, 24h or all (the default)")
 ]
 WindowStart = Annotated[
-    str | None, WithJsonSchema(TIME), Query(alias="from", description="ISO 8601 or Unix seconds, instead of window")
+    str | None, WithJsonSchema(TIME), Parameter(alias="from", description="ISO 8601 or Unix seconds, instead of window")
 ]
 WindowEnd = Annotated[
-    str | None, WithJsonSchema(TIME), Query(alias="to", description="ISO 8601 or Unix seconds; now where it is missing")
+    str | None,
+    WithJsonSchema(TIME),
+    Parameter(alias="to", description="ISO 8601 or Unix seconds; now where it is missing"),
 ]
 Against = Annotated[
-    str, WithJsonSchema(WINDOW_OR_VERSION), Query(description="5m, 1h, 24h (the default), all, or version:N")
+    str, WithJsonSchema(WINDOW_OR_VERSION), Parameter(description="5m, 1h, 24h (the default), all, or version:N")
 ]
 
 
@@ -56,41 +63,62 @@ async def _window_query(window: WindowName = None, start: WindowStart = None, en
 
 Window = Annotated[WindowQuery, Depends(_window_query)]
 
+REST, LONGEST_REST = 3.0, 0.1  # times a question's own time, and seconds, before the next one begins
 
-def add_statistics(app: FastAPI, models: ModelRegistry, guard: ChangeGuard) -> None:
-    """The routes are plain functions: they run in threads, beside the event loop that answers predictions."""
 
+class Reports:
+    """Asks for statistics in threads, one question at a time and at most a quarter of the time.
+
+    The event loop answers predictions meanwhile: a flood of questions must not take its core.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._rested = asyncio.Lock(), 0.0
+
+    async def answer(self, statistics: Statistics, query: Query) -> Response:
+        """The answer as it comes, JSON; raises AddNormError where there is none."""
+        async with self._lock:
+            await asyncio.sleep(max(0.0, self._rested - time.monotonic()))
+            started = time.monotonic()
+            try:
+                return JSONBytes(await run_in_threadpool(statistics.report, query))
+            finally:
+                now = time.monotonic()
+                self._rested = now + min(REST * (now - started), LONGEST_REST)
+
+
+def add_statistics(app: FastAPI, models: ModelRegistry, guard: ChangeGuard, reports: Reports) -> None:
     async def of_model(model: ModelName = None, version: ModelVersion = None) -> Statistics:
         return models.find(model, version).collector
 
     OfModel = Annotated[Statistics, Depends(of_model)]
 
     @app.get("/norm-stats", responses=ASKED, response_model=NormStatsResponse)
-    def norm_stats_of_all_layers(collector: OfModel, query: Window) -> Response:
+    async def norm_stats_of_all_layers(collector: OfModel, query: Window) -> Response:
         """What flowed into every normalization layer, beside the baseline, and whether it looks as it did there."""
-        return JSONBytes(collector.report(AllLayers(query)))
+        return await reports.answer(collector, AllLayers(query))
 
     @app.get("/norm-stats/state", responses=ASKED, response_model=dict[str, Any])
-    def norm_stats_state(collector: OfModel, query: Window) -> Response:
+    async def norm_stats_state(collector: OfModel, query: Window) -> Response:
         """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
-        return JSONBytes(collector.report(MergeableState(query)))
+        return await reports.answer(collector, MergeableState(query))
 
     @app.get("/norm-stats/compare", responses=ASKED, response_model=CompareResponse)
-    def norm_stats_compare(collector: OfModel, query: Window, against: Against = "24h") -> Response:
+    async def norm_stats_compare(collector: OfModel, query: Window, against: Against = "24h") -> Response:
         """Effect sizes of a window of traffic against another, or against what another version saw."""
-        return JSONBytes(collector.report(Comparison(query, against)))
+        return await reports.answer(collector, Comparison(query, against))
 
     @app.get("/norm-stats/history", responses=ASKED, response_model=HistoryResponse)
-    def norm_stats_history(collector: OfModel, query: Window) -> Response:
+    async def norm_stats_history(collector: OfModel, query: Window) -> Response:
         """A window slice by slice: how far the input, every layer and the output depart in each."""
-        return JSONBytes(collector.report(History(query)))
+        return await reports.answer(collector, History(query))
 
     guarded = [Depends(guard)]
 
     @app.post("/norm-stats/baseline", responses=ASKED | GUARDED, dependencies=guarded, response_model=BaselineResponse)
-    def take_baseline(collector: OfModel, query: Window) -> Response:
+    async def take_baseline(collector: OfModel, query: Window) -> Response:
         """Makes a window of live traffic the baseline; the one before is kept, and DELETE goes back to it."""
-        return JSONBytes(collector.report(TakeBaseline(query)))
+        return await reports.answer(collector, TakeBaseline(query))
 
     @app.delete(
         "/norm-stats/baseline",
@@ -98,11 +126,11 @@ def add_statistics(app: FastAPI, models: ModelRegistry, guard: ChangeGuard) -> N
         dependencies=guarded,
         response_model=BaselineResponse,
     )
-    def drop_baseline(collector: OfModel) -> Response:
+    async def drop_baseline(collector: OfModel) -> Response:
         """Goes back to the baseline before."""
-        return JSONBytes(collector.report(DropBaseline()))
+        return await reports.answer(collector, DropBaseline())
 
     @app.get("/norm-stats/{layer}", responses=ASKED, response_model=LayerResponse)
-    def norm_stats_of_one_layer(layer: str, collector: OfModel, query: Window) -> Response:
+    async def norm_stats_of_one_layer(layer: str, collector: OfModel, query: Window) -> Response:
         """The same for one layer, by its name."""
-        return JSONBytes(collector.report(OneLayer(query, layer)))
+        return await reports.answer(collector, OneLayer(query, layer))

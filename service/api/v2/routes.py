@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response
 
-from service.api.norm_stats import BAD_WINDOW, Window
+from service.api.norm_stats import BAD_WINDOW, Reports, Window
 from service.api.v2.infer import InferMiddleware, target_of
 from service.api.v2.metadata import model_config, model_metadata, model_statistics, server_metadata
 from service.api.v2.schemas import (
@@ -20,7 +20,6 @@ from service.api.v2.schemas import (
     ServerReady,
     StatisticsResponse,
 )
-from service.http.bodies import JSONBytes
 from service.http.openapi import GONE, INFERENCE, Responses, error, header, json_body
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
@@ -52,7 +51,7 @@ BINARY: Responses = {
 Find = Callable[..., Any]
 
 
-def add_oip(app: FastAPI, models: ModelRegistry, settings: Settings, reporter: Reporter) -> None:
+def add_oip(app: FastAPI, models: ModelRegistry, settings: Settings, reporter: Reporter, reports: Reports) -> None:
     @app.get("/v2")
     async def v2_server() -> ServerMetadata:
         """The server, and which extensions of the protocol it has."""
@@ -84,7 +83,7 @@ def add_oip(app: FastAPI, models: ModelRegistry, settings: Settings, reporter: R
     for prefix, find in (("/v2/models/{model}", named), ("/v2/models/{model}/versions/{version}", versioned)):
         add_model(app, models, prefix, find)
         add_statistics(app, models, reporter, prefix, find)
-        add_norm_stats(app, prefix, find)
+        add_norm_stats(app, prefix, find, reports)
         add_infer(app, route, prefix, find)
 
 
@@ -117,16 +116,18 @@ def add_statistics(app: FastAPI, models: ModelRegistry, reporter: Reporter, pref
         return StatisticsResponse(model_stats=[model_statistics(each, inferences) for each in engines])
 
 
-def add_norm_stats(app: FastAPI, prefix: str, find: Find) -> None:
+def add_norm_stats(app: FastAPI, prefix: str, find: Find, reports: Reports) -> None:
     @app.get(f"{prefix}/norm-stats", responses=BAD_WINDOW | UNKNOWN | GONE, response_model=NormStatsResponse)
-    def v2_norm_stats(engine: Annotated[Engine, Depends(find)], query: Window) -> Response:
+    async def v2_norm_stats(engine: Annotated[Engine, Depends(find)], query: Window) -> Response:
         """GET /norm-stats of this model."""
-        return JSONBytes(engine.collector.report(AllLayers(query)))
+        return await reports.answer(engine.collector, AllLayers(query))
 
     @app.get(f"{prefix}/norm-stats/{{layer}}", responses=BAD_WINDOW | UNKNOWN | GONE, response_model=LayerResponse)
-    def v2_norm_stats_of_one_layer(engine: Annotated[Engine, Depends(find)], layer: str, query: Window) -> Response:
+    async def v2_norm_stats_of_one_layer(
+        engine: Annotated[Engine, Depends(find)], layer: str, query: Window
+    ) -> Response:
         """GET /norm-stats/{layer} of this model."""
-        return JSONBytes(engine.collector.report(OneLayer(query, layer)))
+        return await reports.answer(engine.collector, OneLayer(query, layer))
 
 
 def add_infer(app: FastAPI, route: InferMiddleware, prefix: str, find: Find) -> None:

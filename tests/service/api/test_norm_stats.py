@@ -1,0 +1,63 @@
+"""A flood of questions about statistics leaves the event loop to the predictions."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from runtime.errors import UnknownModel
+from service.api import norm_stats
+from service.api.norm_stats import REST, Reports
+from service.norm_stats.interface import AllLayers, Query, WindowQuery
+
+QUERY = AllLayers(WindowQuery())
+
+
+class Slow:
+    """Statistics that take their time, and say how many ask at once."""
+
+    def __init__(self) -> None:
+        self.asked = self.at_once = 0
+        self.lock = threading.Lock()
+
+    def report(self, _: Query) -> bytes:
+        with self.lock:
+            self.asked, now = self.asked + 1, self.at_once + 1
+            self.at_once = now
+        time.sleep(0.01)
+        assert now == 1
+        self.at_once -= 1
+        return b"{}"
+
+
+def test_questions_run_one_at_a_time_and_a_quarter_of_the_time() -> None:
+    reports, slow = Reports(), Slow()
+
+    async def main() -> float:
+        started = time.monotonic()
+        await asyncio.gather(*(reports.answer(slow, QUERY) for _ in range(8)))  # type: ignore[arg-type]
+        return time.monotonic() - started
+
+    assert asyncio.run(main()) >= 7 * 0.01 * (1 + REST)
+    assert slow.asked == 8
+
+
+def test_question_that_fails_or_is_given_up_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(norm_stats, "LONGEST_REST", 0.01)
+    reports, slow = Reports(), Slow()
+
+    class Failing(Slow):
+        def report(self, _: Query) -> bytes:
+            raise UnknownModel("It is gone.")
+
+    async def main() -> None:
+        with pytest.raises(UnknownModel):
+            await reports.answer(Failing(), QUERY)  # type: ignore[arg-type]
+        waiting = [asyncio.create_task(reports.answer(slow, QUERY)) for _ in range(3)]  # type: ignore[arg-type]
+        await asyncio.sleep(0.002)
+        waiting[1].cancel()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [isinstance(each, asyncio.CancelledError) for each in done] == [False, True, False]
+
+    asyncio.run(main())
