@@ -71,10 +71,9 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self.reject(LARGE_HEAD if isinstance(error.__context__, HeadTooLarge) else NOT_HTTP)
             return
-        if self.in_message and not self.progress:
-            self.overhead += len(data)
-            if self.overhead > HEAD_BYTES:
-                self.reject(LARGE_HEAD)
+        self.overhead += len(data) if self.in_message and not self.progress else 0
+        if self.overhead > HEAD_BYTES:
+            self.reject(LARGE_HEAD)
 
     def _parse(self, data: memoryview) -> None:
         """An upgrade is ignored, as RFC 9110 (7.8) allows: the parser would take the request's body for a request."""
@@ -98,9 +97,8 @@ class BoundedProtocol(HttpToolsProtocol):
         lines = [b"%s %s HTTP/%s" % (self.scope["method"].encode(), self.url, self.scope["http_version"].encode())]
         for name, value in self.headers:
             if name == b"connection":
-                value = b", ".join(
-                    option for part in value.split(b",") if (option := part.strip()).lower() not in HOP_BY_HOP
-                )
+                options = (part.strip() for part in value.split(b","))
+                value = b", ".join(option for option in options if option.lower() not in HOP_BY_HOP)
             if name not in HOP_BY_HOP:
                 lines.append(b"%s: %s" % (name, value))
         return b"\r\n".join([*lines, b"", b""])
