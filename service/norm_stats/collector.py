@@ -154,7 +154,7 @@ class Collector:
 
     def _overhead(self) -> Overhead:
         costs = self.recorder.costs
-        elapsed = max(self.recorder.clock() - costs.started, 1e-9) * self.workers
+        elapsed = max(self.recorder.clock() - costs.started, 1e-9) * max(self.workers, 1)
         busy = costs.serving + costs.recording
         return Overhead(
             always_on=costs.recording / busy if busy else 0.0, deep=costs.deep / elapsed, deep_budget=self.deep_budget

@@ -20,10 +20,10 @@ def run(*jobs: Callable[[], object], patience: float = 20.0) -> list[Any]:
     for job in jobs:
         reader.run(job, found.append)
     deadline = time.monotonic() + 20
-    while (len(found) < len(jobs) or multiprocessing.active_children()) and time.monotonic() < deadline:
+    while (len(found) < len(jobs) or selector._everything.get_map()) and time.monotonic() < deadline:
         selector.turn(min(reader.due, time.monotonic() + 0.05) - time.monotonic())
         reader.turn(time.monotonic())
-    assert reader.jobs == [] and not selector._everything.get_map()
+    assert reader.jobs == [] and not multiprocessing.active_children()
     return found
 
 
