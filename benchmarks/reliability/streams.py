@@ -114,7 +114,6 @@ def check(came: bytes, asked: dict[str, int], mutated: bool, found: Counter[str]
     parser = httptools.HttpResponseParser(answers)
     names = list(asked)
     try:
-        answers.statuses = []
         parts = came.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
         for part in parts.split(b"HTTP/1.1 ")[1:]:
             answers.statuses.append(int(part[:3]))

@@ -1,16 +1,18 @@
-"""Connections that come together are accepted together."""
+"""Connections that come together are accepted together; what every answer of a process bears."""
 
 import asyncio
 import errno
 import socket
 from collections.abc import Awaitable, Callable
 
+import httpx
 import pytest
 import uvicorn
 import uvloop
 
 from service.process import Server
 from service.sockets import listen
+from tests.live import Live
 
 TOGETHER = 100
 
@@ -86,3 +88,10 @@ def test_connections_that_were_accepted_and_not_set_up_are_not_lost_at_the_end()
         assert not server.accepting
 
     play(scenario)
+
+
+def test_every_answer_forbids_guessing_its_type_and_names_no_server(live: Live):
+    for path in ("/", "/predict", "/norm-stats", "/nothing", "/metrics"):
+        headers = httpx.get(live.url + path).headers
+        assert headers.get_list("x-content-type-options") == ["nosniff"], path
+        assert "server" not in headers

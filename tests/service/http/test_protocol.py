@@ -5,7 +5,6 @@ import json
 import socket
 from typing import Any
 
-import httpx
 import pytest
 import uvicorn
 
@@ -14,7 +13,6 @@ import service.http.protocol
 from service.inference.engine import Engine
 from service.settings import Settings
 from tests.conftest import settings_for
-from tests.live import Live
 from tests.service.fastpath.connections import TEXT, Client, Connect, play, request
 
 WAYS = [b"/predict", b"/predict?way=long"]
@@ -247,10 +245,3 @@ def test_request_that_comes_while_the_service_stops_is_answered(settings: Settin
         assert await is_closed(clients[2])
 
     play(settings, text_engine, scenario)
-
-
-def test_every_answer_forbids_guessing_its_type_and_names_no_server(live: Live):
-    for path in ("/", "/predict", "/norm-stats", "/nothing", "/metrics"):
-        headers = httpx.get(live.url + path).headers
-        assert headers.get_list("x-content-type-options") == ["nosniff"], path
-        assert "server" not in headers
