@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from benchmarks.reliability.faults import hangs, kills, rolls, silence, turns
+from benchmarks.reliability.overload import overload
 from benchmarks.reliability.proxy import smuggling
 from benchmarks.reliability.streams import streams
 from benchmarks.reliability.swaps import swaps
@@ -24,6 +25,7 @@ PARTS: dict[str, tuple[Callable[[int], Counter[str]], int, int]] = {
     "hangs": (hangs, 5, 1),
     "turns": (turns, 200, 50),
     "swaps": (swaps, 50, 10),
+    "overload": (overload, 5, 1),
 }
 NEVER = (
     "5xx",
@@ -37,6 +39,7 @@ NEVER = (
     "hung after 6 s",
     "still there",
     "counts lost",
+    "goodput too low",
 )
 
 
@@ -49,7 +52,7 @@ def faults_of(name: str, found: Counter[str]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description="Attacks and faults.")
     parser.add_argument("parts", nargs="*", help=f"which: {', '.join(PARTS)}; all where none is named")
-    parser.add_argument("--quick", action="store_true", help="two minutes in the place of ten")
+    parser.add_argument("--quick", action="store_true", help="four minutes in the place of twenty")
     parser.add_argument("--count", type=int, help="how often each is done")
     options = parser.parse_args()
     if unknown := [part for part in options.parts if part not in PARTS]:

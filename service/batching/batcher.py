@@ -70,7 +70,7 @@ class Batcher:
         self.counters = BatchCounters()
         self.closed = False
         self.executor: Executor = ThreadExecutor() if offload else LoopExecutor()
-        self.queue_limit = QueueLimit(max_queue_tokens, clock)
+        self.queue_limit = QueueLimit(max_queue_tokens, max_batch_tokens, clock)
 
     def admit(self, sequences: Sequence[Tokens], answer: Receiver, timeout: float | None = None) -> Request:
         """Lets R >= 1 sequences wait for their answer, which `answer` gets in the event loop.
@@ -82,7 +82,7 @@ class Batcher:
             Unavailable: the service is stopping.
             Overloaded: too much waits already.
         """
-        self.executor.run_overdue(self)
+        self.run_overdue()
         if self.closed:
             raise Unavailable("The service is stopping: send the request again later.")
         tokens = sum(map(len, sequences))
@@ -103,9 +103,13 @@ class Batcher:
         """Whether another request would be refused, but perhaps a short one: it is not worth reading."""
         return not self.queue_limit.admits(SPARE, self.queue.tokens)
 
+    def run_overdue(self) -> None:
+        """Something came: a batch that is overdue runs before it is looked at."""
+        self.executor.run_overdue(self)
+
     def reject(self) -> None:
         """A request that came while it was `full` is refused; a batch that is overdue runs before."""
-        self.executor.run_overdue(self)
+        self.run_overdue()
         self.queue_limit.reject()
 
     def overloaded(self) -> Overloaded:

@@ -1,14 +1,20 @@
-"""How much may wait to run: all that the settings allow, and little once some are refused in any case.
+"""How much may wait to run: what runs within a second, and little once some are refused in any case.
 
-A long queue is good for a burst, which it answers in the end. Where more comes than can be answered for longer than
-that, it saves nobody from being refused and makes those wait who are accepted: then a short one does as much
-(controlled delay: Nichols and Jacobson 2012; Maurer, "Fail at Scale", ACM Queue 2015).
+The bound is one in time, for tokens say little: a slow model, or a small share of a core, took ten seconds for what a
+fast one ran in a third of a second, and refused nobody meanwhile. A long queue is good for a burst, which it answers
+in the end. Where more comes than can be answered for longer than that, it saves nobody from being refused and makes
+those wait who are accepted: then a short one does as much (controlled delay: Nichols and Jacobson 2012; Maurer, "Fail
+at Scale", ACM Queue 2015).
+
+It holds a whole batch in any case. Else goodput falls away: refusing takes time, so less drains in a second, less may
+wait, batches get smaller, each text takes longer, and more are refused (docs/reliability.md has figures).
 """
 
 import math
 from collections.abc import Callable
 
 RECENT = 0.1  # weight of the newest batch in the drain rate
+LONG = 1.0  # seconds that a queue takes to drain, at most
 STANDING = 0.01  # seconds that a queue takes to drain while requests are refused
 CALM = 1.0  # seconds in which none is refused, after which a long queue is allowed again
 
@@ -17,15 +23,16 @@ class QueueLimit:
     """Knows how fast a queue drains, and how much may stand in it.
 
     Args:
-        most_tokens: that may ever wait.
+        most_tokens: that may ever wait, however fast they run.
+        batch_tokens: that run together; so many may always wait.
         clock: seconds.
 
     Attributes:
         tokens: most that may wait now.
     """
 
-    def __init__(self, most_tokens: int, clock: Callable[[], float]) -> None:
-        self.most_tokens, self.clock = most_tokens, clock
+    def __init__(self, most_tokens: int, batch_tokens: int, clock: Callable[[], float]) -> None:
+        self.most_tokens, self.batch_tokens, self.clock = most_tokens, batch_tokens, clock
         self.tokens: float = most_tokens
         self._tokens = self._seconds = 0.0  # recent batches: tokens, seconds in all
         self._rejected = False  # whether a request was refused since the last batch
@@ -61,5 +68,6 @@ class QueueLimit:
         now = self.clock()
         if self._rejected:
             self._calm = now + CALM
-        short = self._seconds and now < self._calm
-        self.tokens = min(self.most_tokens, STANDING * self.drain_rate) if short else self.most_tokens
+        if self._seconds:
+            seconds = STANDING if now < self._calm else LONG
+            self.tokens = min(self.most_tokens, max(self.batch_tokens, seconds * self.drain_rate))

@@ -67,7 +67,7 @@ def test_retry_after_is_what_waits_over_the_rate_at_which_it_drains():
         await first
         assert batcher.queue_limit.drain_rate == pytest.approx(60 / 3)
         await submit(batcher, rows([1] * 60))  # nobody was refused meanwhile
-        tasks = await submit_all(batcher, [rows([1] * 40), rows([1] * 30)])
+        tasks = await submit_all(batcher, [rows([1] * 70)])
         with pytest.raises(Overloaded, match=r"again in 4 s") as caught:
             await submit(batcher, rows([1] * 60))
         assert caught.value.retry_after == pytest.approx(70 / 20)

@@ -66,7 +66,7 @@ def test_a_batch_is_not_kept_from_its_turn_by_refusals():
         assert batcher.queue_limit.tokens < SPARE, "it knows that one was refused"
         await first
 
-    play(scenario, clock=clock, queue=SPARE)
+    play(scenario, clock=clock, queue=SPARE, tokens=10)
 
 
 @pytest.mark.parametrize(("pause", "polls"), [(0.5 * LINGER, True), (2 * LINGER, False)], ids=["brisk", "slow"])

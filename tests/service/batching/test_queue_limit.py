@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.batching.queue_limit import CALM, STANDING, QueueLimit
+from service.batching.queue_limit import CALM, LONG, STANDING, QueueLimit
 from tests.service.batching.scenarios import Clock
 
 
@@ -14,7 +14,7 @@ def clock() -> Clock:
 @pytest.fixture
 def queue_limit(clock: Clock) -> QueueLimit:
     """Of a batcher that runs 10,000 tokens a second."""
-    queue_limit = QueueLimit(1000, clock)
+    queue_limit = QueueLimit(1000, 50, clock)
     for _ in range(100):
         queue_limit.drain(100, 0.01)
     assert queue_limit.drain_rate == pytest.approx(10_000)
@@ -63,14 +63,31 @@ def test_any_request_is_taken_where_nothing_waits(queue_limit: QueueLimit):
 
 
 def test_nothing_is_known_before_the_first_batch(clock: Clock):
-    queue_limit = QueueLimit(1000, clock)
+    queue_limit = QueueLimit(1000, 50, clock)
     queue_limit.reject()
     assert (queue_limit.tokens, queue_limit.drain_rate) == (1000, 0.0)
 
 
+def test_a_slow_model_has_room_for_what_runs_within_a_second(clock: Clock):
+    queue_limit = QueueLimit(1000, 50, clock)
+    queue_limit.drain(300, 1.5)
+    assert queue_limit.tokens == pytest.approx(LONG * 200)
+
+
 def test_a_slow_model_may_have_less_room_than_one_request(clock: Clock):
-    queue_limit = QueueLimit(1000, clock)
+    queue_limit = QueueLimit(1000, 8, clock)
     queue_limit.drain(10, 1.0)
     queue_limit.reject()
     assert queue_limit.admits(50, 0)
-    assert not queue_limit.admits(50, 1)
+    assert not queue_limit.admits(50, 10)
+
+
+def test_a_batch_has_room_however_much_is_refused(clock: Clock):
+    """Refusals take time and so make the drain rate fall: smaller batches would make it fall more."""
+    queue_limit = QueueLimit(1000, 50, clock)
+    for _ in range(100):
+        queue_limit.reject()
+        queue_limit.drain(min(50, int(queue_limit.tokens)), 0.05 + 0.05)
+    assert STANDING * queue_limit.drain_rate < 50
+    assert queue_limit.drain_rate == pytest.approx(500)
+    assert queue_limit.tokens == 50

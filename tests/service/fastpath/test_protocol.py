@@ -198,6 +198,21 @@ def test_full_model_that_is_not_the_default_refuses_nobody_else(settings: Settin
     asyncio.run(main())
 
 
+def test_batch_is_not_kept_from_its_turn_by_new_connections(
+    settings: Settings, text_engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    overdue: list[Engine] = []
+    monkeypatch.setattr(text_engine.batcher, "run_overdue", lambda: overdue.append(text_engine))
+
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        client = await connect()
+        await asyncio.sleep(0.01)
+        assert overdue == [text_engine]
+        await client.ask(request(TEXT))
+
+    play(settings, text_engine, scenario)
+
+
 def test_body_that_goes_on_after_its_answer_is_no_request(settings: Settings, text_engine: Engine):
     """Not even under an overload, where requests are refused unread: the next answer would be another request's."""
     inner = request(TEXT)

@@ -1,0 +1,102 @@
+"""Overload: more requests than the service can answer, over hundreds or thousands of connections.
+
+The service gets a fixed quota of CPU time (a control group; Linux as root), so that the load generator and other work
+on the machine change less of what it can answer. Capacity is measured in each round, before and after: what 32 clients
+get that wait for their answers.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.reliability.service import Service, serving
+from benchmarks.serving.open_loop import Answers, OpenLoop, http_request, poisson_schedule
+
+PERIOD = 0.01  # seconds in which the quota is used up, or not
+QUOTA = 0.3  # of a core
+TEXTS = ["what is my account balance", "book a flight to paris", "how do i change my pin", "play some jazz"]
+OPENING = 7.0  # seconds that are not counted, in which connections are opened
+COUNTED = 5.0  # seconds
+CALM = 1.5  # seconds after which the service forgets an overload
+CLIENTS = 32
+CASES = [(2, 200), (2, 1000), (2, 8000), (5, 200), (5, 1000), (5, 8000)]  # times the capacity, connections
+BARS = {2: (90, 70), 5: (60, 40)}  # least median and least of all, in % of the capacity
+
+
+@contextmanager
+def quota(pid: int, share: float = QUOTA) -> Iterator[bool]:
+    """Gives a process and its children `share` of a core, and says whether that was possible."""
+    legacy = Path("/sys/fs/cgroup/cpu")
+    group = (legacy if legacy.is_dir() else Path("/sys/fs/cgroup")) / f"addnorm-{os.getpid()}"
+    period, most = round(1e6 * PERIOD), round(1e6 * PERIOD * share)
+    try:
+        group.mkdir()
+    except OSError:
+        yield False
+        return
+    try:
+        if legacy.is_dir():
+            (group / "cpu.cfs_period_us").write_text(str(period))
+            (group / "cpu.cfs_quota_us").write_text(str(most))
+        else:
+            (group / "cpu.max").write_text(f"{most} {period}")
+        for process in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
+            (group / "cgroup.procs").write_text(str(process))
+        yield True
+    finally:
+        for process in (group / "cgroup.procs").read_text().split():
+            (group.parent / "cgroup.procs").write_text(process)
+        group.rmdir()
+
+
+def requests(service: Service) -> list[bytes]:
+    return [http_request(service.port, "/predict", json.dumps({"inputs": text})) for text in TEXTS]
+
+
+def capacity(service: Service, seconds: float = 2.0) -> float:
+    """Texts per second of CLIENTS that wait for their answers."""
+    time.sleep(CALM)
+    always = np.zeros(200_000)
+    answers = OpenLoop(service.port, requests(service), always, CLIENTS, patience=seconds).run()
+    return answered_rate(answers, 0.3 * seconds, seconds)
+
+
+def overloaded(service: Service, rate: float, connections: int, seed: int) -> float:
+    """Texts per second that are answered where `rate` are asked for."""
+    due = poisson_schedule(rate, OPENING + COUNTED, np.random.default_rng(seed))
+    answers = OpenLoop(service.port, requests(service), due, connections, patience=2.0).run()
+    return answered_rate(answers, OPENING, OPENING + COUNTED)
+
+
+def answered_rate(answers: Answers, start: float, stop: float) -> float:
+    """Answers with status 200 that came from `start` to `stop` (seconds), per second."""
+    at = answers.answered[answers.status == 200]
+    return float(((at >= start) & (at < stop)).sum() / (stop - start))
+
+
+def overload(rounds: int = 5) -> Counter[str]:
+    """Offers more than can be answered: most of the capacity is to be answered still, whatever is refused."""
+    found, shares = Counter[str](), dict[tuple[int, int], list[int]]()
+    with serving("--workers", "1") as service, quota(service.process.pid) as limited:
+        found["without a quota"] = int(not limited)
+        for seed in range(rounds):
+            for times, connections in CASES:
+                before = capacity(service)
+                answered = overloaded(service, times * before, connections, seed)
+                mean = (before + capacity(service)) / 2
+                shares.setdefault((times, connections), []).append(round(100 * answered / mean))
+        found["left in flight"] = service.settle()
+        found["tracebacks"] = service.tracebacks
+    for (times, connections), values in shares.items():
+        name = f"{times}x over {connections}"
+        found[f"{name}, median %"], found[f"{name}, least %"] = round(statistics.median(values)), min(values)
+        median, least = BARS[times]
+        found["goodput too low"] += statistics.median(values) < median or min(values) < least
+    return found
