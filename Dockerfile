@@ -62,11 +62,11 @@ FROM python AS train-builder
 WORKDIR /app
 # PyPI's torch brings gigabytes of CUDA; empty: it comes from there all the same.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-COPY requirements/train.txt /tmp/requirements.txt
+COPY requirements/train.txt requirements/torch.txt /tmp/
 RUN python3 -m venv /opt/venv \
- && /opt/venv/bin/python -m pip install --only-binary :all: --no-cache-dir --no-deps \
-    ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /tmp/requirements.txt)" \
- && /opt/venv/bin/python -m pip install --only-binary :all: --no-cache-dir -r /tmp/requirements.txt
+ && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir --no-deps -r /tmp/train.txt \
+ && /opt/venv/bin/python -m pip install --only-binary :all: --no-cache-dir \
+    ${TORCH_INDEX:+--no-deps --index-url "$TORCH_INDEX"} -r /tmp/torch.txt
 COPY addnorm/ addnorm/
 COPY clients/python/src/addnorm_client/ addnorm_client/
 COPY runtime/ runtime/

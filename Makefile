@@ -33,7 +33,7 @@ test: lint .clients/kserve.stamp  ## install everything, check format, lint, typ
 fuzz: $(VENV)/test.stamp  ## try EXAMPLES (500) made-up requests of every kind on every operation of the API
 	FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest --show-capture=no tests/service/api/test_contract.py
 
-campaign: $(VENV)/test.stamp  ## attack a service and break its workers, disks and models for ten minutes (QUICK=1: two; COUNT=)
+campaign: $(VENV)/test.stamp  ## attack a service and break its workers, disks and models for twenty minutes (QUICK=1: four; COUNT=)
 	$(BIN)/python -m benchmarks.reliability $(if $(QUICK),--quick) $(if $(COUNT),--count $(COUNT))
 
 train: $(VENV)/test.stamp  ## train the default recipe on clinc150 into runs/default (DATA= folder of data sets, SEED=)
@@ -70,24 +70,25 @@ $(BIN)/python:
 
 $(VENV)/serve.stamp: requirements/serve.txt pyproject.toml setup.py | $(BIN)/python
 	@echo "Installing the serving dependencies into $(VENV) ..."
-	$(PIP) -r requirements/serve.txt
+	$(PIP) --require-hashes -r requirements/serve.txt
 	$(PIP) --no-deps --editable .
 	@touch $@
 
-$(VENV)/test.stamp: requirements/test.txt $(VENV)/serve.stamp | $(BIN)/python
+$(VENV)/test.stamp: requirements/test.txt requirements/torch.txt $(VENV)/serve.stamp | $(BIN)/python
 	@echo "Installing the training and test dependencies into $(VENV) ..."
-	$(PIP) -r requirements/test.txt
+	$(PIP) --require-hashes --no-deps -r requirements/test.txt
+	$(PIP) -r requirements/torch.txt
 	@touch $@
 
 # KServe's client wants an older protobuf than export does: it has an environment of its own.
 .clients/%.stamp: requirements/client-%.txt | $(BIN)/python
 	@echo "Installing the client of $* into .clients/$* ..."
 	$(PYTHON) -m venv .clients/$*
-	.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
 .bench/%.stamp: requirements/bench-%.txt | $(BIN)/python
 	@echo "Installing $* into .bench/$* ..."
 	$(PYTHON) -m venv .bench/$*
-	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@

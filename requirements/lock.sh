@@ -1,8 +1,14 @@
 #!/bin/sh
-# Resolves pyproject.toml into the locks. Serving locks are universal and hashed; the others follow them.
+# Resolves pyproject.toml into the locks, with hashes. Serving locks are universal; the others follow them. torch has a
+# lock of its own without hashes, for its builds differ (CPU, CUDA).
 # Resolve with torch's CPU build (pip's --find-links or --extra-index-url), so that no CUDA library is pinned.
 set -eu
 cd "$(dirname "$0")/.."
+add_hashes() {
+  cp "$1" "$1.in"
+  uv pip compile "$1.in" --no-deps --python-version 3.11 --generate-hashes --no-annotate --no-header --output-file "$1"
+  rm "$1.in"
+}
 for extra in cpu gpu; do
   file=requirements/serve$([ $extra = gpu ] && echo -gpu || true).txt
   uv pip compile pyproject.toml --extra $extra --universal --python-version 3.11 --generate-hashes \
@@ -14,7 +20,9 @@ for extra in train test; do
   pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
     --no-emit-trusted-host --no-emit-options --allow-unsafe --constraint "$pins" --extra cpu --extra train \
     $([ $extra = test ] && echo --extra test --extra otel || true) --output-file requirements/$extra.txt pyproject.toml
-  sed -i -E 's/^(torch==[0-9.]+)\+cpu$/\1/; /^#/d; /^$/d' requirements/$extra.txt
+  sed -n -E 's/^(torch==[0-9.]+).*/\1/p' requirements/$extra.txt > requirements/torch.txt
+  sed -i -E '/^torch==/d; /^#/d; /^$/d' requirements/$extra.txt
+  add_hashes requirements/$extra.txt
 done
 # The servers beside which benchmarks/serving/__main__.py measures, each in an environment of its own.
 for peer in mlserver==1.7.1 litserve==0.2.19 bentoml==1.4.39; do
@@ -22,9 +30,11 @@ for peer in mlserver==1.7.1 litserve==0.2.19 bentoml==1.4.39; do
     --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
     --no-emit-options --output-file requirements/bench-${peer%%==*}.txt -
   sed -i -E '/^#/d; /^$/d' requirements/bench-${peer%%==*}.txt
+  add_hashes requirements/bench-${peer%%==*}.txt
 done
 # A client that tests/clients runs as it is published; it wants an older protobuf than onnx does.
 echo kserve==0.21.0 | pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url \
   --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements/client-kserve.txt -
 sed -i -E '/^#/d; /^$/d' requirements/client-kserve.txt
+add_hashes requirements/client-kserve.txt
 rm "$pins"
