@@ -16,8 +16,8 @@ from service.batching.queue import Request, RequestQueue
 STILL_ROUNDS = 3
 # Reading, and refusing, takes at most READS times as long as the batch before took to run, or READING seconds: an
 # overload must not hold up what was accepted. With one time as long, thousands of connections waited half a
-# second and more to be refused at five times the capacity; with three, little was answered.
-READS = 2.0
+# second and more to be refused at five times the capacity; with three, little was answered (docs/reliability.md).
+READS = 1.5
 READING = 0.002
 # Seconds for which an idle loop looks into its sockets before it sleeps, where the request before came as soon: waking
 # up takes a core some 50 us, in which a client beside it could have had its answer.
