@@ -10,8 +10,8 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,32 +31,38 @@ BARS = {2: (90, 70), 5: (60, 40)}  # least median and least of all, in % of the 
 
 
 @contextmanager
-def quota(pid: int, share: float = QUOTA) -> Iterator[bool]:
-    """Gives a process and its children `share` of a core, and says whether that was possible."""
-    legacy = Path("/sys/fs/cgroup/cpu")
-    group = (legacy if legacy.is_dir() else Path("/sys/fs/cgroup")) / f"addnorm-{os.getpid()}"
+def quota(service: Service, share: float = QUOTA) -> Iterator[bool]:
+    """Gives a service and its workers `share` of a core, and says whether that was possible."""
+    legacy = Path("/sys/fs/cgroup/cpu")  # version 1
+    parent = legacy if legacy.is_dir() else Path("/sys/fs/cgroup")
+    group, limited = parent / f"addnorm-{os.getpid()}", True
     period, most = round(1e6 * PERIOD), round(1e6 * PERIOD * share)
+    limits = {"cpu.max": f"{most} {period}"}
+    if parent == legacy:
+        limits = {"cpu.cfs_period_us": f"{period}", "cpu.cfs_quota_us": f"{most}"}
     try:
         group.mkdir()
-    except OSError:
-        yield False
-        return
+        for name, value in limits.items():
+            (group / name).write_text(value)
+        move([service.process.pid, *service.workers], group)
+    except OSError:  # not root, no such controller, or not Linux
+        limited = False
     try:
-        if legacy.is_dir():
-            (group / "cpu.cfs_period_us").write_text(str(period))
-            (group / "cpu.cfs_quota_us").write_text(str(most))
-        else:
-            (group / "cpu.max").write_text(f"{most} {period}")
-        for process in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
-            (group / "cgroup.procs").write_text(str(process))
-        yield True
+        yield limited
     finally:
-        for process in (group / "cgroup.procs").read_text().split():
-            (group.parent / "cgroup.procs").write_text(process)
-        group.rmdir()
+        with suppress(OSError):
+            move(map(int, (group / "cgroup.procs").read_text().split()), parent)
+            group.rmdir()
+
+
+def move(pids: Iterable[int], group: Path) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it has ended
+            (group / "cgroup.procs").write_text(str(pid))
 
 
 def requests(service: Service) -> list[bytes]:
+    """TEXTS, each as a prediction's request."""
     return [http_request(service.port, "/predict", json.dumps({"inputs": text})) for text in TEXTS]
 
 
@@ -84,7 +90,7 @@ def answered_rate(answers: Answers, start: float, stop: float) -> float:
 def overload(rounds: int = 5) -> Counter[str]:
     """Offers more than can be answered: most of the capacity is to be answered still, whatever is refused."""
     found, shares = Counter[str](), dict[tuple[int, int], list[int]]()
-    with serving("--workers", "1") as service, quota(service.process.pid) as limited:
+    with serving("--workers", "1") as service, quota(service) as limited:
         found["without a quota"] = int(not limited)
         for seed in range(rounds):
             for times, connections in CASES:
@@ -94,9 +100,16 @@ def overload(rounds: int = 5) -> Counter[str]:
                 shares.setdefault((times, connections), []).append(round(100 * answered / mean))
         found["left in flight"] = service.settle()
         found["tracebacks"] = service.tracebacks
+    found.update(judge(shares))
+    return found
+
+
+def judge(shares: dict[tuple[int, int], list[int]]) -> Counter[str]:
+    """Medians and least of each case's shares of the capacity (%), and how many cases are below their bar."""
+    found = Counter[str]()
     for (times, connections), values in shares.items():
-        name = f"{times}x over {connections}"
-        found[f"{name}, median %"], found[f"{name}, least %"] = round(statistics.median(values)), min(values)
-        median, least = BARS[times]
-        found["goodput too low"] += statistics.median(values) < median or min(values) < least
+        name, median = f"{times}x over {connections}", round(statistics.median(values))
+        found[f"{name}, median %"], found[f"{name}, least %"] = median, min(values)
+        least_median, least = BARS[times]
+        found["goodput too low"] += median < least_median or min(values) < least
     return found

@@ -65,7 +65,7 @@ class Executor(Protocol):
     """Runs a batcher's batches while something waits. It keeps no reference to the batcher."""
 
     def run_overdue(self, batches: Batches) -> None:
-        """Called before a request is admitted or refused: an overdue batch runs first."""
+        """Called before a request is admitted or refused, and a connection set up: an overdue batch runs first."""
 
     def notify(self, batches: Batches) -> None:
         """A request waits."""

@@ -50,8 +50,9 @@ def has_whole_float(value: object) -> bool:
 
 
 def refused_if_wrong(context: CheckContext, response: Response, case: Case) -> None:
-    """What violates the document is refused, unless its violation is lost on the way: "0" is sent for [0]."""
-    if not str(case.headers.get(SIZE, "")).isdigit():
+    """What violates the document is refused, unless that is lost on the way: as a header, [0] is sent as "0"."""
+    violated = case.meta.phase.data.parameter if case.meta is not None else None
+    if violated != SIZE or not str(case.headers.get(SIZE, "")).isdigit():
         checks.negative_data_rejection(context, response, case)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import uvicorn
@@ -198,19 +199,13 @@ def test_full_model_that_is_not_the_default_refuses_nobody_else(settings: Settin
     asyncio.run(main())
 
 
-def test_batch_is_not_kept_from_its_turn_by_new_connections(
-    settings: Settings, text_engine: Engine, monkeypatch: pytest.MonkeyPatch
-):
-    overdue: list[Engine] = []
-    monkeypatch.setattr(text_engine.batcher, "run_overdue", lambda: overdue.append(text_engine))
-
+def test_overdue_batch_runs_before_a_connection_is_set_up(settings: Settings, text_engine: Engine):
     async def scenario(connect: Connect, _: uvicorn.Server) -> None:
-        client = await connect()
-        await asyncio.sleep(0.01)
-        assert overdue == [text_engine]
-        await client.ask(request(TEXT))
+        await (await connect()).ask(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
 
-    play(settings, text_engine, scenario)
+    with patch.object(text_engine.batcher, "run_overdue") as run_overdue:
+        play(settings, text_engine, scenario)
+    run_overdue.assert_called_once_with()
 
 
 def test_body_that_goes_on_after_its_answer_is_no_request(settings: Settings, text_engine: Engine):
