@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from runtime.errors import ArtifactError
 from runtime.manifest import BASELINE, CANARY, FORMAT, MANIFEST, MODEL, TOKENIZER, Manifest, sha256
 
+MANIFEST_BYTES = 32 << 20  # a thousand BatchNorms of a thousand features; JSON takes ten times that while it is parsed
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -49,20 +51,28 @@ def read_artifact(path: Path) -> Artifact:
     expected = {MODEL, BASELINE, CANARY} | ({TOKENIZER} if manifest.inputs.kind == "text" else set())
     if missing := sorted(expected - manifest.files.keys()):
         raise ArtifactError(f"{path / MANIFEST} does not list {missing[0]}: export the model again.")
-    return Artifact(path, manifest, {name: read_file(path, name, digest) for name, digest in manifest.files.items()})
+    return Artifact(path, manifest, {name: read_file(path, name, manifest) for name in manifest.files})
 
 
-def read_regular(path: Path) -> bytes:
-    """A file's content; raises OSError where it is none, without waiting: a pipe or a device may never end."""
+def read_regular(path: Path, size: int | None = None, most: int | None = None) -> bytes:
+    """A file's content; raises OSError where it is none, without waiting: a pipe or a device may never end.
+
+    A file that has not `size` bytes, or more than `most`, is not read.
+    """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if size is not None and status.st_size != size:
+            raise OSError(errno.EINVAL, f"it has {status.st_size:,} bytes in the place of {size:,}", str(path))
+        if most is not None and status.st_size > most:
+            raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, at most {most:,} are read", str(path))
         return file.read()
 
 
 def read_manifest(path: Path) -> Manifest:
     try:
-        manifest = Manifest.model_validate_json(read_regular(path))
+        manifest = Manifest.model_validate_json(read_regular(path, most=MANIFEST_BYTES))
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror}): export the model again.") from error
     except ValidationError as error:
@@ -76,14 +86,14 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def read_file(path: Path, name: str, digest: str) -> bytes:
+def read_file(path: Path, name: str, manifest: Manifest) -> bytes:
     if Path(name).name != name or "\0" in name:
         raise ArtifactError(f"{path / MANIFEST} lists {name!r}, expected plain file names: export the model again.")
     try:
-        content = read_regular(path / name)
+        content = read_regular(path / name, (manifest.sizes or {}).get(name))
     except OSError as error:
         raise ArtifactError(f"{path / name} cannot be read ({error.strerror}): export the model again.") from error
-    if sha256(content) != digest:
+    if sha256(content) != manifest.files[name]:
         raise ArtifactError(
             f"{path / name} was altered or half-written, its SHA-256 does not match: export the model again."
         )
@@ -99,7 +109,10 @@ def write_artifact(path: Path, manifest: Manifest, files: dict[str, bytes], over
     if path.exists() and not overwrite:
         raise ArtifactError(f"{path} exists already: choose another version, or pass --overwrite.")
     manifest = manifest.model_copy(
-        update={"files": {name: sha256(content) for name, content in files.items()}}
+        update={
+            "files": {name: sha256(content) for name, content in files.items()},
+            "sizes": {name: len(content) for name, content in files.items()},
+        }
     ).sealed()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -122,6 +122,8 @@ class Manifest(_Model):
     """None: none was measured."""
     files: dict[str, str]
     """SHA-256 of every other file of the artifact."""
+    sizes: dict[str, int] | None = None
+    """Their sizes in bytes; None in artifacts that were exported before sizes were noted."""
     digest: str = ""
     """SHA-256 of this manifest with an empty digest and without what is None, as canonical JSON."""
 

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import gc
 import logging
+import select
 import signal
 import socket
 import sys
@@ -37,6 +38,7 @@ from service.telemetry.tracing import make_tracing
 logger = logging.getLogger("addnorm.service")
 
 YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all connections
+SETUPS = 8  # connections that are set up in a round of the event loop; one takes as long as a refusal
 REFUSAL_LOG = 10.0  # seconds between two log lines about connections that are refused
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
 
@@ -147,10 +149,18 @@ def trim_heap() -> None:
         trim(0)
 
 
-class Server(uvicorn.Server):
-    """Accepts all connections that wait: uvloop takes one in a round of its loop, and batches come in between.
+def has_left(connection: socket.socket) -> bool:
+    """Whether a connection's client has closed it already, where the system can tell (Linux)."""
+    poll = select.poll()
+    poll.register(connection, getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
 
-    What finds no place in the kernel's queue is tried again by its client, after a second and after three.
+
+class Server(uvicorn.Server):
+    """Accepts SETUPS connections in a round of its loop, where uvloop takes one; those whose clients left are dropped.
+
+    The others wait in the kernel's queue: requests on open connections have their turn. What finds no place there is
+    tried again by its client, after a second and after three.
     """
 
     on_started: Callable[[], None]
@@ -177,14 +187,15 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for twin in self.twins:
             asyncio.get_running_loop().remove_reader(twin)
+            self._accept(twin, self.config.backlog)  # what waits in a queue that is closed would be reset
             twin.close()
         if self.accepting:
             await asyncio.wait(self.accepting)  # to be told, as others are
         self.on_shutdown()  # streams that never end by themselves would be waited for
         await super().shutdown(sockets)
 
-    def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+    def _accept(self, listener: socket.socket, setups: int = SETUPS) -> None:
+        loop, begun = asyncio.get_running_loop(), 0
         for _ in range(self.config.backlog):
             try:
                 connection, _ = listener.accept()
@@ -193,10 +204,16 @@ class Server(uvicorn.Server):
             except OSError as error:
                 self._log_refusal(error)
                 return
+            if has_left(connection):
+                connection.close()
+                continue
             connection.setblocking(False)
             task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl))
             self.accepting.add(task)
             task.add_done_callback(self.accepting.discard)
+            begun += 1
+            if begun == setups:
+                return
 
     def _log_refusal(self, error: OSError) -> None:
         """Too many connections are open, for one: said once in a while."""

@@ -4,6 +4,7 @@ docs/reliability.md says what is promised, and what was found.
 """
 
 import argparse
+import resource
 import sys
 import time
 from collections import Counter
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from benchmarks.reliability.faults import hangs, kills, rolls, silence, turns
 from benchmarks.reliability.overload import overload
 from benchmarks.reliability.proxy import smuggling
+from benchmarks.reliability.soak import soak
+from benchmarks.reliability.state import damaged, full, orphaned
 from benchmarks.reliability.streams import streams
 from benchmarks.reliability.swaps import swaps
 
@@ -19,13 +22,17 @@ from benchmarks.reliability.swaps import swaps
 PARTS: dict[str, tuple[Callable[[int], Counter[str]], int, int]] = {
     "streams": (streams, 12_000, 1500),
     "smuggling": (smuggling, 60, 30),
-    "silence": (silence, 5000, 500),
+    "silence": (silence, 11_000, 500),
     "kills": (kills, 100, 5),
     "rolls": (rolls, 25, 3),
     "hangs": (hangs, 5, 1),
     "turns": (turns, 200, 50),
+    "damaged": (damaged, 40, 5),
+    "full": (full, 200, 50),
+    "orphaned": (orphaned, 5, 1),
     "swaps": (swaps, 50, 10),
     "overload": (overload, 5, 1),
+    "soak": (soak, 120, 20),
 }
 NEVER = (
     "5xx",
@@ -40,12 +47,16 @@ NEVER = (
     "still there",
     "counts lost",
     "goodput too low",
+    "failure not told",
+    "recovery not told",
+    "left running",
+    "grows",
 )
 
 
 def faults_of(name: str, found: Counter[str]) -> list[str]:
     """What was found that must never be."""
-    never = [*NEVER, *([] if name == "kills" else ["broken"])]
+    never = [*NEVER, *([] if name in ("kills", "orphaned") else ["broken"])]
     return [what for what, count in found.items() if count and (what in never or what.startswith(("wrong", "status")))]
 
 
@@ -57,6 +68,8 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := [part for part in options.parts if part not in PARTS]:
         parser.error(f"there is no {unknown[0]!r}, there is {', '.join(PARTS)}")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # services inherit it
     failed = False
     for name in options.parts or PARTS:
         run, often, quick = PARTS[name]

@@ -22,9 +22,9 @@ from benchmarks.serving.open_loop import Answers, OpenLoop, http_request, poisso
 PERIOD = 0.01  # seconds in which the quota is used up, or not
 QUOTA = 0.3  # of a core
 TEXTS = ["what is my account balance", "book a flight to paris", "how do i change my pin", "play some jazz"]
-OPENING = 7.0  # seconds that are not counted, in which connections are opened
-COUNTED = 5.0  # seconds
-CALM = 1.5  # seconds after which the service forgets an overload
+OPENING = 2.0  # seconds that are not counted
+COUNTED = 10.0  # seconds, in the first of which connections are still opened
+CALM = 3.0  # seconds after which the service forgets an overload
 CLIENTS = 32
 CASES = [(2, 200), (2, 1000), (2, 8000), (5, 200), (5, 1000), (5, 8000)]  # times the capacity, connections
 BARS = {2: (90, 70), 5: (60, 40)}  # least median and least of all, in % of the capacity
@@ -89,17 +89,20 @@ def answered_rate(answers: Answers, start: float, stop: float) -> float:
 
 def overload(rounds: int = 5) -> Counter[str]:
     """Offers more than can be answered: most of the capacity is to be answered still, whatever is refused."""
-    found, shares = Counter[str](), dict[tuple[int, int], list[int]]()
+    found, shares, recovered = Counter[str](), dict[tuple[int, int], list[int]](), list[float]()
     with serving("--workers", "1") as service, quota(service) as limited:
         found["without a quota"] = int(not limited)
         for seed in range(rounds):
             for times, connections in CASES:
                 before = capacity(service)
                 answered = overloaded(service, times * before, connections, seed)
-                mean = (before + capacity(service)) / 2
-                shares.setdefault((times, connections), []).append(round(100 * answered / mean))
+                after = capacity(service)
+                recovered.append(after / before)
+                shares.setdefault((times, connections), []).append(round(200 * answered / (before + after)))
         found["left in flight"] = service.settle()
         found["tracebacks"] = service.tracebacks
+    found["capacity after, median % of before"] = round(100 * statistics.median(recovered))
+    found["capacity after, least % of before"] = round(100 * min(recovered))
     found.update(judge(shares))
     return found
 

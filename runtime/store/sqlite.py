@@ -27,7 +27,12 @@ logger = logging.getLogger("addnorm.statistics")
 
 Storage = Literal["memory", "disk", "disk_failing"]
 INTERVAL = 1.0  # seconds between writes
-SCHEMA = "CREATE TABLE IF NOT EXISTS kept (name TEXT, number INTEGER, content BLOB, PRIMARY KEY (name, number))"
+SETUP = (
+    "PRAGMA locking_mode = EXCLUSIVE",  # one process writes
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = NORMAL",
+    "CREATE TABLE IF NOT EXISTS kept (name TEXT, number INTEGER, content BLOB, PRIMARY KEY (name, number))",
+)
 UPSERT = "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)"
 
 
@@ -132,10 +137,12 @@ class StateStore:
             assert self.path is not None
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, check_same_thread=False, timeout=0.1)
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process writes
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(SCHEMA)
+            try:
+                for statement in SETUP:
+                    connection.execute(statement)
+            except sqlite3.Error:
+                connection.close()  # it may have locked the file, and no other could
+                raise
             self._connection = connection
         return self._connection
 

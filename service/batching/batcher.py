@@ -103,6 +103,10 @@ class Batcher:
         """Whether another request would be refused, but perhaps a short one: it is not worth reading."""
         return not self.queue_limit.admits(SPARE, self.queue.tokens)
 
+    @property
+    def fill_a_batch(self) -> bool:
+        return self.queue.tokens >= self.max_batch_tokens
+
     def run_overdue(self) -> None:
         """Something came: a batch that is overdue runs before it is looked at."""
         self.executor.run_overdue(self)

@@ -6,7 +6,6 @@ batcher's answer to the transport. All else, and whatever is unusual about a pre
 application, which answers alike. docs/benchmarks.md says what that saves.
 """
 
-import asyncio
 from typing import Any
 
 from service.fastpath.cycle import Cached429, PredictionCycle
@@ -49,10 +48,6 @@ class Protocol(BoundedProtocol):
         self.context, self.admission = context, admission
         self.head_cache, self.cached_429, self.scheduler = head_cache, cached_429, scheduler
         self.head = b""  # of the message that may begin with what is being read
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.context.models.run_overdue()  # thousands may be set up in a round of the event loop
-        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         self.scheduler.receive(self, data)

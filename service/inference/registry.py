@@ -92,11 +92,6 @@ class ModelRegistry:
         """The only engine that there is, if it answers requests without a model's name, and refuses all of them now."""
         return self._only if self._only is not None and self._only.batcher.full else None
 
-    def run_overdue(self) -> None:
-        """Lets batches run whose turn has come, where the event loop has much else to do."""
-        for engine in self:
-            engine.batcher.run_overdue()
-
     def start(self) -> None:
         """Begins to keep statistics, where the settings ask for it."""
         for engine in self:

@@ -63,11 +63,27 @@ def test_manifest_with_another_label_is_refused(path: Path):
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "baseline.json", "canary.json"])
 def test_file_that_is_missing_half_written_or_altered_is_refused(path: Path, name: str):
     content = (path / name).read_bytes()
-    for spoiled in (content[: len(content) // 2], b"", content[:-1] + bytes([content[-1] ^ 1])):
+    for spoiled in (content[: len(content) // 2], b"", content + b"x"):
         (path / name).write_bytes(spoiled)
-        assert_refused(path, str(path / name), "SHA-256")
+        assert_refused(path, str(path / name), f"{len(spoiled):,} bytes in the place of {len(content):,}")
+    (path / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert_refused(path, str(path / name), "SHA-256")
     (path / name).unlink()
     assert_refused(path, str(path / name), "No such file")
+
+
+def test_size_is_compared_before_anything_is_read(path: Path):
+    for name in (MODEL, MANIFEST):
+        with (path / name).open("ab") as file:
+            file.truncate(1 << 40)
+        assert_refused(path, str(path / name), "1,099,511,627,776 bytes")
+
+
+def test_artifact_from_before_sizes_is_read(path: Path):
+    reseal(path, sizes=None)
+    assert read_artifact(path).manifest.sizes is None
+    (path / MODEL).write_bytes(b"half")
+    assert_refused(path, str(path / MODEL), "SHA-256")
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "baseline.json", "canary.json"])

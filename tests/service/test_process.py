@@ -1,8 +1,9 @@
-"""Connections that come together are accepted together; what every answer of a process bears."""
+"""How connections are accepted that come together; what every answer of a process bears."""
 
 import asyncio
 import errno
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 import uvicorn
 import uvloop
 
-from service.process import Server
+from service.process import SETUPS, Server
 from service.sockets import listen
 from tests.live import Live
 
@@ -42,16 +43,39 @@ def connect(listener: socket.socket, count: int) -> list[socket.socket]:
     return [socket.create_connection(listener.getsockname()) for _ in range(count)]
 
 
-def test_a_few_rounds_of_the_loop_accept_all_that_wait():
+def test_several_connections_are_set_up_in_a_round_of_the_loop_but_not_all():
+    """uvloop would take one, so that clients wait; with all, those whose requests were accepted wait."""
+
     async def scenario(server: Server, listener: socket.socket) -> None:
         clients = connect(listener, TOGETHER)
-        rounds = 0
-        while len(server.server_state.connections) < len(clients):
+        seen, rounds = 0, 0
+        while (now := len(server.server_state.connections)) < len(clients):
+            assert now - seen <= SETUPS + 1, "uvloop takes one, too"
             await asyncio.sleep(0)
-            rounds += 1
-        assert rounds < 10, "it would take one of uvloop's for each"
+            seen, rounds = now, rounds + 1
+        assert rounds < TOGETHER / 2
         for client in clients:
             client.close()
+
+    play(scenario)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others cannot tell")
+def test_connections_whose_clients_have_left_are_dropped_at_once():
+    """They cost nothing, so that those behind them in the queue have their turn."""
+    answered = []
+
+    async def scenario(server: Server, listener: socket.socket) -> None:
+        make = server._protocol
+        server._protocol = lambda: answered.append(1) or make()  # type: ignore[method-assign, func-returns-value]
+        for client in connect(listener, TOGETHER):
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            client.close()
+        (last,) = connect(listener, 1)
+        while not server.server_state.connections:
+            await asyncio.sleep(0)
+        assert len(answered) < 10, "uvloop takes one in a round"
+        last.close()
 
     play(scenario)
 

@@ -3,6 +3,7 @@ import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -129,8 +130,8 @@ def test_full_disk_leaves_statistics_in_memory_and_says_so_once(
     def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
-        patch.setattr(store, "_write", full)
+    with monkeypatch.context() as patched, caplog.at_level(logging.INFO):
+        patched.setattr(store, "_write", full)
         store.save(kept)
         store.save(kept)
         assert store.storage == "disk_failing"
@@ -139,6 +140,18 @@ def test_full_disk_leaves_statistics_in_memory_and_says_so_once(
     with caplog.at_level(logging.INFO):
         store.save(kept)
     assert store.storage == "disk" and "can be written again" in caplog.text
+
+
+def test_disk_that_was_full_before_the_first_write_is_used_later(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """What failed half-way does not keep the file locked, whoever holds its error."""
+    store = StateStore(tmp_path, text_artifact.manifest)
+    with patch("runtime.store.sqlite.SETUP", ("BEGIN EXCLUSIVE", "nothing that SQLite knows")):
+        store.save(kept)
+    assert store.storage == "disk_failing" and "syntax error" in caplog.text
+    store.save(kept)
+    assert store.storage == "disk"
 
 
 def test_two_processes_do_not_write_one_file(

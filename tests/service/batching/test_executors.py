@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.batching.batcher import SPARE, Batcher
-from service.batching.executors import LINGER, READING, STILL_ROUNDS, LoopExecutor
+from service.batching.executors import FILLING, LINGER, READING, STILL_ROUNDS, LoopExecutor
 from tests.service.batching.scenarios import Clock, FakeRun, both, play, rows, submit, submit_all
 
 
@@ -37,21 +37,38 @@ def test_the_loop_reads_on_while_rounds_bring_more():
     play(scenario, clock=Clock())
 
 
-def test_a_batch_is_not_kept_from_its_turn_by_requests_that_never_cease():
-    """Neither over rounds of the loop, nor within one in which many come."""
+@pytest.mark.parametrize(
+    ("pause", "tokens"), [(0.6 * READING, 2), (0.6 * (READING + FILLING), 10)], ids=["full", "not full"]
+)
+def test_a_batch_is_not_kept_from_its_turn_by_requests_that_never_cease(pause: float, tokens: int):
+    """Neither over rounds of the loop, nor within one in which many come; one that is not full waits for longer."""
     clock = Clock()
 
     async def scenario(batcher: Batcher, run: FakeRun) -> None:
         (first,) = await submit_all(batcher, [rows([1])])
         later = []
         for _ in range(3):
-            clock.wait(0.6 * READING)
+            clock.wait(pause)
             later.append(batcher.admit(rows([2]), asyncio.get_running_loop().create_future()))
         assert run.batches == [[[1], [2]]], "the third came when the batch was overdue"
         await first
         await asyncio.gather(*(request.answer for request in later))
 
-    play(scenario, clock=clock)
+    play(scenario, clock=clock, tokens=tokens)
+
+
+def test_a_batch_that_is_overdue_is_filled_while_more_comes():
+    clock = Clock()
+
+    async def scenario(batcher: Batcher, run: FakeRun) -> None:
+        tasks = await submit_all(batcher, [rows([1])])
+        clock.wait(2 * READING)
+        tasks += await submit_all(batcher, [rows([2]), rows([3])])
+        assert run.batches == []
+        await asyncio.gather(*tasks)
+        assert run.batches == [[[1], [2], [3]]]
+
+    play(scenario, clock=clock, tokens=10)
 
 
 def test_a_batch_is_not_kept_from_its_turn_by_refusals():

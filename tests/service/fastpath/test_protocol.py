@@ -3,7 +3,6 @@
 import asyncio
 import json
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import uvicorn
@@ -197,15 +196,6 @@ def test_full_model_that_is_not_the_default_refuses_nobody_else(settings: Settin
             text_engine.batcher.queue.tokens = 0
 
     asyncio.run(main())
-
-
-def test_overdue_batch_runs_before_a_connection_is_set_up(settings: Settings, text_engine: Engine):
-    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
-        await (await connect()).ask(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-
-    with patch.object(text_engine.batcher, "run_overdue") as run_overdue:
-        play(settings, text_engine, scenario)
-    run_overdue.assert_called_once_with()
 
 
 def test_body_that_goes_on_after_its_answer_is_no_request(settings: Settings, text_engine: Engine):
