@@ -33,7 +33,7 @@ test: lint .clients/kserve.stamp  ## install everything, check format, lint, typ
 fuzz: $(VENV)/test.stamp  ## try EXAMPLES (500) made-up requests of every kind on every operation of the API
 	FUZZ=$(or $(EXAMPLES),500) $(BIN)/python -m pytest --show-capture=no tests/service/api/test_contract.py
 
-campaign: $(VENV)/test.stamp  ## attack a service and break its workers, disks and models for twenty minutes (QUICK=1: four; COUNT=)
+campaign: $(VENV)/test.stamp  ## attack a service and break its workers, disks and models for half an hour (QUICK=1: six minutes; COUNT=)
 	$(BIN)/python -m benchmarks.reliability $(if $(QUICK),--quick) $(if $(COUNT),--count $(COUNT))
 
 train: $(VENV)/test.stamp  ## train the default recipe on clinc150 into runs/default (DATA= folder of data sets, SEED=)

@@ -63,7 +63,7 @@ def faults_of(name: str, found: Counter[str]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description="Attacks and faults.")
     parser.add_argument("parts", nargs="*", help=f"which: {', '.join(PARTS)}; all where none is named")
-    parser.add_argument("--quick", action="store_true", help="four minutes in the place of twenty")
+    parser.add_argument("--quick", action="store_true", help="six minutes in the place of thirty")
     parser.add_argument("--count", type=int, help="how often each is done")
     options = parser.parse_args()
     if unknown := [part for part in options.parts if part not in PARTS]:

@@ -74,7 +74,9 @@ def kills(count: int = 100, seed: int = 1) -> Counter[str]:
         with Clients(service, 8, pause=0.005) as asking:
             for _ in range(count):
                 time.sleep(1.2)  # one that ends sooner is not replaced at once
-                os.kill(rng.choice(sorted(service.workers)), signal.SIGKILL)
+                while not (workers := sorted(service.workers)):
+                    time.sleep(0.1)
+                os.kill(rng.choice(workers), signal.SIGKILL)
                 asking.found["kills"] += 1
             time.sleep(1.5)
         asking.found["counted beyond answered"] = service.ask("/norm-stats")["requests"] - asking.found["answered"]
