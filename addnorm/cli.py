@@ -16,10 +16,11 @@ from runtime.errors import AddNormError
 COMMANDS = {
     "train": ("addnorm.commands.train:Train", "data -> a run: best weights, metrics, curves"),
     "export": ("addnorm.commands.export:Export", "a run -> a verified ONNX artifact in the model repository"),
+    "adopt": ("addnorm.commands.adopt:Adopt", "anybody's text encoder -> an artifact, with a baseline of your texts"),
     "serve": ("addnorm.commands.serve:Serve", "an artifact -> HTTP: answers, and normalization statistics"),
     "stats": ("addnorm.commands.stats:Stats", "a running service -> its normalization layers as a table"),
 }
-NEEDS = {"train": ("torch", "train"), "export": ("torch", "train")}
+NEEDS = {"train": ("torch", "train"), "export": ("torch", "train"), "adopt": ("transformers", "train")}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,8 +4,9 @@ import logging
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Protocol
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
@@ -24,30 +25,27 @@ PACKED, POOLED, ROWS = ("packs", "tokens"), ("rows", "packs*tokens"), ("rows",)
 HEADS_FIRST = [0, 2, 1, 3]
 
 
-class GraphModule(nn.Module):
-    """What becomes a graph: takes a packed batch, and names its inputs and outputs.
+class GraphModule(Protocol):
+    """What becomes a graph: a module that takes a packed batch, and names its inputs and outputs.
 
     Attributes:
+        input_names: of the arguments of `forward`, as `as_tensors` gives them.
         outputs: the dynamic dimensions that each output begins with, by its name.
+        num_heads: of its attention.
     """
 
     outputs: dict[str, tuple[str, ...]]
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
+    @property
+    def input_names(self) -> list[str]: ...
 
     @property
-    def input_names(self) -> list[str]:
-        values = "input_ids" if self.encoder.config.vocab_size else "features"
-        return [values, "position_ids", "segment_ids", "pooling"]
+    def num_heads(self) -> int: ...
 
-    @property
-    def output_names(self) -> list[str]:
-        return list(self.outputs)
+    def eval(self) -> nn.Module: ...
 
 
-class ServedEncoder(GraphModule):
+class ServedEncoder(nn.Module):
     """An encoder with the outputs that are served.
 
     `norm_statistics` [P, S, 2L] holds, for layer l, the mean in column 2l and 1/sigma in column 2l + 1;
@@ -55,10 +53,20 @@ class ServedEncoder(GraphModule):
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        super().__init__(encoder)
-        self.outputs = {"logits": ROWS, "embedding": ROWS, "norm_statistics": PACKED}
+        super().__init__()
+        self.encoder = encoder
+        self.outputs: dict[str, tuple[str, ...]] = {"logits": ROWS, "embedding": ROWS, "norm_statistics": PACKED}
         if encoder.config.norm == "batch_norm":
             self.outputs["feature_moments"] = ()
+
+    @property
+    def input_names(self) -> list[str]:
+        values = "input_ids" if self.encoder.config.vocab_size else "features"
+        return [values, "position_ids", "segment_ids", "pooling"]
+
+    @property
+    def num_heads(self) -> int:
+        return self.encoder.config.num_heads
 
     def forward(self, values: Tensor, position_ids: Tensor, segment_ids: Tensor, pooling: Tensor) -> tuple[Tensor, ...]:
         logits, embedding, statistics = self.encoder(values, position_ids, segment_ids, pooling)
@@ -67,35 +75,38 @@ class ServedEncoder(GraphModule):
         return (logits, embedding, per_token, *([torch.stack(moments)] if moments else []))
 
 
-def as_tensors(batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A packed batch in the order of the graph's inputs."""
-    arrays = (batch.values, batch.position_ids, batch.segment_ids, batch.pooling)
-    return cast(tuple[Tensor, Tensor, Tensor, Tensor], tuple(torch.from_numpy(array) for array in arrays))
+def as_tensors(batch: PackedBatch) -> tuple[Tensor, ...]:
+    """A packed batch in the order of the graph's inputs; token types, where it has them, come last."""
+    values, shared = batch.values, (batch.position_ids, batch.segment_ids, batch.pooling)
+    typed = values.ndim == 3 and values.dtype == np.int64
+    arrays = (values[..., 0], *shared, values[..., 1]) if typed else (values, *shared)
+    return tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
 
 
 def to_onnx(module: GraphModule, example: PackedBatch) -> onnx.ModelProto:
     """Exports through torch's dynamo exporter with packs, tokens and rows dynamic."""
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    tensors, names = as_tensors(example), list(module.outputs)
     with quiet_exporter():
         program = torch.onnx.export(
             module.eval(),
-            as_tensors(example),
+            tensors,
             dynamo=True,
             opset_version=OPSET,
             input_names=module.input_names,
-            output_names=module.output_names,
-            dynamic_shapes=(dynamic,) * 4,
+            output_names=names,
+            dynamic_shapes=(dynamic,) * len(tensors),
             verbose=False,
         )
     assert program is not None
     outputs = set(program.model.graph.outputs)
     for node in program.model.graph:
         for value in node.outputs:  # an inner value may bear an output's name by chance
-            if value.name in module.output_names and value not in outputs:
+            if value.name in names and value not in outputs:
                 value.name = f"{value.name}_inner"
-    proto = ir.to_proto(merge_heads(program.model, module.encoder.config.num_heads))
+    proto = ir.to_proto(merge_heads(program.model, module.num_heads))
     tidy(proto)
-    name_dimensions(proto.graph.input, [PACKED, PACKED, PACKED, POOLED])
+    name_dimensions(proto.graph.input, [PACKED, PACKED, PACKED, POOLED, PACKED])
     name_dimensions(proto.graph.output, list(module.outputs.values()))
     onnx.checker.check_model(proto, full_check=True)
     return proto

@@ -117,7 +117,7 @@ def verify(encoder: Encoder, served: ServedEncoder) -> dict[str, float]:
 
 def check_names(encoder: Encoder, served: ServedEncoder) -> None:
     inputs = [item.name for item in encoder.session.get_inputs()]
-    for found, expected in ((inputs, served.input_names), (encoder.output_names, served.output_names)):
+    for found, expected in ((inputs, served.input_names), (encoder.output_names, list(served.outputs))):
         if found != expected:
             raise ExportError(f"The graph has {', '.join(found)} where {', '.join(expected)} were exported.")
 

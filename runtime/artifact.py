@@ -5,6 +5,7 @@ whole, and every hash is checked before anything is used.
 """
 
 import errno
+import json
 import os
 import shutil
 import stat
@@ -15,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from runtime.errors import ArtifactError
-from runtime.manifest import BASELINE, CANARY, FORMAT, MANIFEST, MODEL, TOKENIZER, Manifest, sha256
+from runtime.manifest import BASELINE, CANARY, FORMAT, MANIFEST, MODEL, TOKENIZER, Manifest, compute_digest, sha256
 
 MANIFEST_BYTES = 32 << 20  # a thousand BatchNorms of a thousand features; JSON takes ten times that while it is parsed
 
@@ -72,7 +73,8 @@ def read_regular(path: Path, size: int | None = None, most: int | None = None) -
 
 def read_manifest(path: Path) -> Manifest:
     try:
-        manifest = Manifest.model_validate_json(read_regular(path, most=MANIFEST_BYTES))
+        content = read_regular(path, most=MANIFEST_BYTES)
+        manifest = Manifest.model_validate_json(content)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror}): export the model again.") from error
     except ValidationError as error:
@@ -81,7 +83,7 @@ def read_manifest(path: Path) -> Manifest:
         raise ArtifactError(
             f"{path} is not a manifest of format {FORMAT} ({where}: {first['msg']}): export the model again."
         ) from error
-    if manifest.digest != manifest.compute_digest():
+    if manifest.digest != compute_digest(json.loads(content)):
         raise ArtifactError(f"{path} was altered, its digest does not match: export the model again.")
     return manifest
 

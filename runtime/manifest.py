@@ -4,20 +4,23 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT = 1
-MODEL, DEEP, TOKENIZER, BASELINE, CANARY, MANIFEST = (
+FORMAT = 2
+MODEL, DEEP, TOKENIZER, BASELINE, CANARY, CLUSTERS, MANIFEST = (
     "model.onnx",
     "deep.onnx",
     "tokenizer.json",
     "baseline.json",
     "canary.json",
+    "clusters.npy",
     "manifest.json",
 )
 
 LayerKind = Literal["layer_norm", "rms_norm", "batch_norm", "none"]
 PrecisionKind = Literal["fp32", "int8", "fp16"]
+Task = Literal["classification", "embedding", "rerank"]
+PoolingKind = Literal["mean", "cls", "last", "weighted", "max"]
 PlanName = Literal["default", "unfused"]
 
 PlanSource = Literal["measured", "rule"]
@@ -53,6 +56,20 @@ class TextInputs(_Model):
     kind: Literal["text"] = "text"
     max_tokens: int = Field(ge=1)
     """Longer texts are truncated."""
+    special_tokens: bool = False
+    """Whether the tokenizer adds tokens of its own, such as [CLS] and [SEP]."""
+    pairs: bool = False
+    """Whether an input is a pair of texts."""
+    type_ids: bool = False
+    """Whether the graph takes a fifth input `type_ids`: 1 for the tokens of a pair's second text."""
+    vocabulary: int | None = None
+    """Token ids that the graph knows; None: those of the tokenizer."""
+    pooling: PoolingKind = "mean"
+    """How the vectors of a text's tokens become one; weighted: by their position, the first having weight 1."""
+    prompts: dict[str, str] = {}
+    """Texts that are put before an input, by their names."""
+    default_prompt: str | None = None
+    """Name of the one that is used where a request names none."""
 
 
 class FeatureInputs(_Model):
@@ -96,26 +113,43 @@ class Plan(_Model):
     """Rows per second over those of the default plan, by plan and batch size."""
 
 
+class Unobserved(_Model):
+    """A normalization layer whose statistics are not among the graph's outputs."""
+
+    name: str
+    reason: str
+
+
 class Manifest(_Model):
     """Everything a reader needs to serve the graph and to explain its answers."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
+    """2: what adopted encoders need; a manifest of format 1 is read as if it had the defaults."""
     name: str
     version: str
     created: str
     """UTC, ISO 8601."""
-    task: Literal["classification"] = "classification"
-    labels: list[str] = Field(min_length=2)
+    task: Task = "classification"
+    """rerank: the graph's only logit says how well a pair's second text answers the first."""
+    labels: list[str]
+    """Classes, in the order of the logits; none but for classification."""
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    """What makes scores of logits; sigmoid: a text may have several labels."""
+    normalize: bool = True
+    """Whether embeddings have length 1 unless a request wants them as the graph gives them."""
     inputs: Annotated[TextInputs | FeatureInputs, Field(discriminator="kind")]
     d_model: int = Field(ge=1)
     """Width of the pooled embedding."""
+    clusters: int | None = None
+    """Clusters of embeddings that drift is judged by; None where there are labels, or too few texts for clusters."""
     layers: list[NormLayer]
     """Layer l has columns 2l (mean) and 2l + 1 (1/sigma) of the output `norm_statistics`."""
+    unobserved: list[Unobserved] = []
     opset: int
     producer: dict[str, str]
     """Versions of the libraries that wrote the graph."""
     training: dict[str, Any]
-    """Data, recipe, parameters and accuracy, as training reported them."""
+    """Data, recipe, parameters and accuracy, as training reported them; of an adopted encoder, where it came from."""
     precision: Precision | None = None
     """None: float32 throughout."""
     plan: Plan | None = None
@@ -125,7 +159,15 @@ class Manifest(_Model):
     sizes: dict[str, int] | None = None
     """Their sizes in bytes; None in artifacts that were exported before sizes were noted."""
     digest: str = ""
-    """SHA-256 of this manifest with an empty digest and without what is None, as canonical JSON."""
+    """SHA-256 of this manifest as it is written, with an empty digest and without what is None, as canonical JSON."""
+
+    @model_validator(mode="after")
+    def _labels_fit_the_task(self) -> "Manifest":
+        if (self.task == "classification") != bool(self.labels):
+            raise ValueError("a classifier has labels, nothing else has")
+        if self.task == "classification" and self.activation == "softmax" and len(self.labels) < 2:
+            raise ValueError("a classifier has two labels or more")
+        return self
 
     @property
     def layer_names(self) -> list[str]:
@@ -135,15 +177,20 @@ class Manifest(_Model):
     def precision_kind(self) -> PrecisionKind:
         return self.precision.kind if self.precision else "fp32"
 
+    @property
+    def num_classes(self) -> int:
+        """Classes that drift is judged by: labels, or clusters."""
+        return len(self.labels) or self.clusters or 1
+
     def sealed(self) -> "Manifest":
         """This manifest with its digest filled in."""
-        return self.model_copy(update={"digest": self.compute_digest()})
+        return self.model_copy(update={"digest": compute_digest(self.model_dump(mode="json"))})
 
-    def compute_digest(self) -> str:
-        """Leaves out fields that say nothing, so that a field added later spoils no older artifact's digest."""
-        dumped = self.model_copy(update={"digest": ""}).model_dump(mode="json")
-        content = {name: value for name, value in dumped.items() if value is not None}
-        return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+def compute_digest(content: dict[str, Any]) -> str:
+    """The digest of a manifest as it is written. Fields that it was written without do not change it."""
+    said = {name: value for name, value in content.items() if value is not None} | {"digest": ""}
+    return sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode())
 
 
 def sha256(content: bytes) -> str:

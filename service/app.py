@@ -12,6 +12,7 @@ from service.api.inference import add_inference
 from service.api.monitoring import add_health, add_traffic
 from service.api.norm_stats import Reports, add_statistics
 from service.api.openai import add_embeddings
+from service.api.ranking import add_ranking
 from service.api.v2.infer import InferMiddleware
 from service.api.v2.repository import add_repository
 from service.api.v2.routes import add_oip
@@ -56,6 +57,7 @@ def create_app(
     add_inference(app, models, context)
     add_statistics(app, models, guard, reports)
     add_embeddings(app, models)
+    add_ranking(app, models)
     add_oip(app, models, settings, reporter, reports)
     add_repository(app, control, guard, settings.model_control)
     add_health(app, models, reporter.sink)

@@ -95,7 +95,7 @@ def greet(listener: socket.socket, catalog: Catalog, settings: Settings) -> None
         print(NO_MODEL.format(url=url, directory=settings.models), flush=True)
         return
     default = next(iter(served.get(catalog.default_name, {}).values()), catalog.artifacts()[0]).manifest
-    print(welcome(url, example_body(default), describe(served)), flush=True)
+    print(welcome(url, *example(default), describe(served)), flush=True)
 
 
 def describe(served: Mapping[str, Iterable[str]]) -> str:
@@ -104,11 +104,16 @@ def describe(served: Mapping[str, Iterable[str]]) -> str:
     return ", ".join(f"{name} (version {', '.join(versions)})" for name, versions in models)
 
 
-def example_body(manifest: Manifest) -> str:
-    """A request body that the served model understands."""
-    if manifest.inputs.kind == "text":
-        return '{"inputs": "what is my account balance"}'
-    return '{"inputs": [[[' + ", ".join(["0"] * manifest.inputs.num_features) + "]]]}"
+def example(manifest: Manifest) -> tuple[str, str]:
+    """A path and a request body that the served model understands."""
+    path = "/embed" if manifest.task == "embedding" else "/predict"
+    if manifest.task == "rerank":
+        return "/rerank", '{"query": "how do i see my balance", "documents": ["Balances are in the app."]}'
+    if manifest.inputs.kind == "features":
+        return path, '{"inputs": [[[' + ", ".join(["0"] * manifest.inputs.num_features) + "]]]}"
+    if manifest.inputs.pairs:
+        return path, '{"inputs": [["how do i see my balance", "Balances are in the app."]]}'
+    return path, '{"inputs": "what is my account balance"}'
 
 
 def browsable(host: str, port: int, scheme: str = "http") -> str:
@@ -118,11 +123,11 @@ def browsable(host: str, port: int, scheme: str = "http") -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def welcome(url: str, body: str, models: str) -> str:
+def welcome(url: str, path: str, body: str, models: str) -> str:
     return f"""
 AddNorm serves at {url} (API at {url}/docs): {models}. Try:
 
-  curl {url}/predict -d '{body}'
+  curl {url}{path} -d '{body}'
   curl {url}/norm-stats
 
 Stop with Ctrl+C."""

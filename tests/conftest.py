@@ -18,6 +18,7 @@ from runtime.graph.encoder import Encoder
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
+from tests.adopted import EMBEDDING, MULTILABEL, RERANK, adopted_once
 from tests.apps import make_app
 from tests.helpers import Export, make_feature_artifact, make_text_artifact
 from tests.live import Live, listening
@@ -110,3 +111,21 @@ def live(text_artifact: Artifact, feature_artifact: Artifact) -> Iterator[Live]:
     models = ModelRegistry(Engine(settings), Engine(settings.model_copy(update={"model": feature_artifact.path})))
     with listening(settings, models) as live:
         yield live
+
+
+@pytest.fixture(scope="session")
+def embedding_artifact(shared_path: Path) -> Artifact:
+    """An adopted encoder of texts: its vectors are means over tokens, and of length 1."""
+    return adopted_once(EMBEDDING, shared_path)
+
+
+@pytest.fixture(scope="session")
+def rerank_artifact(shared_path: Path) -> Artifact:
+    """An adopted reranker, which reads pairs of texts with token types."""
+    return adopted_once(RERANK, shared_path)
+
+
+@pytest.fixture(scope="session")
+def multilabel_artifact(shared_path: Path) -> Artifact:
+    """An adopted classifier whose texts may have several labels."""
+    return adopted_once(MULTILABEL, shared_path)

@@ -25,8 +25,9 @@ from runtime.artifact import Artifact, read_artifact, write_artifact
 from runtime.graph.batch import token_values
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
-from runtime.graph.inputs import FeatureEncoder, InputEncoder, TextEncoder, Tokens
+from runtime.graph.inputs import FeatureEncoder, InputEncoder, Tokens
 from runtime.graph.packing import pack
+from runtime.graph.texts import TextEncoder
 from runtime.manifest import BASELINE, CANARY, DEEP, MANIFEST, MODEL, TOKENIZER, Manifest
 from runtime.statistics.moments import Moments
 

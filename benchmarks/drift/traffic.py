@@ -17,7 +17,7 @@ from runtime.artifact import read_artifact
 from runtime.drift.baseline import read_baseline
 from runtime.drift.detector import Floats, Reference, request_features
 from runtime.graph.encoder import Encoder
-from runtime.graph.inputs import make_input_encoder
+from runtime.graph.texts import make_input_encoder
 from runtime.manifest import Manifest
 from runtime.statistics.state import Traffic
 

@@ -24,8 +24,8 @@ from benchmarks.drift.traffic import texts
 from runtime.artifact import read_artifact
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
-from runtime.graph.inputs import make_input_encoder
 from runtime.graph.packing import pack
+from runtime.graph.texts import make_input_encoder
 from runtime.statistics.deep import measure
 from service.norm_stats.collector import Collector
 from service.settings import EMBEDDED, Settings

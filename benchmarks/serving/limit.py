@@ -19,8 +19,8 @@ from benchmarks.serving.processes import SERVICE_CORE
 from benchmarks.serving.servers import ROOT
 from runtime.artifact import read_artifact
 from runtime.graph.encoder import Encoder
-from runtime.graph.inputs import make_input_encoder
 from runtime.graph.packing import pack
+from runtime.graph.texts import make_input_encoder
 
 NAME = "no HTTP"
 

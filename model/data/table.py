@@ -8,7 +8,7 @@ from typing import Any
 
 from model.data.dataset import Dataset, split_rows
 from runtime.errors import DataError
-from runtime.graph.inputs import is_unicode
+from runtime.graph.texts import is_unicode
 
 FORMATS = (".csv", ".jsonl")
 

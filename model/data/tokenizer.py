@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from runtime.graph.inputs import CHARACTERS_PER_TOKEN
+from runtime.graph.texts import CHARACTERS_PER_TOKEN
 
 LONG_WORD = 100  # characters; splitting takes quadratic time, and longer words are hardly words
 PADDING = "[PAD]"  # id 0: what lies in a pack where no token is

@@ -17,8 +17,9 @@ from model.training.augment import TextAugmenter
 from model.training.batches import Examples
 from model.training.recipe import Recipe
 from model.training.teachers import Teacher, teach
-from runtime.graph.inputs import InputEncoder, TextEncoder
+from runtime.graph.inputs import InputEncoder
 from runtime.graph.packing import Tokens
+from runtime.graph.texts import TextEncoder
 
 TEACH_BATCH = 250
 

@@ -20,7 +20,8 @@ from model.training.report import Report
 from model.training.teachers import EncoderTeacher, LinearTeacher, Teacher
 from model.training.trainer import Trainer, evaluate
 from runtime.errors import DataError
-from runtime.graph.inputs import FeatureEncoder, InputEncoder, TextEncoder
+from runtime.graph.inputs import FeatureEncoder, InputEncoder
+from runtime.graph.texts import TextEncoder
 
 
 def train(

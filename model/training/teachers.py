@@ -20,7 +20,7 @@ from model.training.batches import to_batch
 from model.training.checkpoint import Run
 from runtime.errors import DataError
 from runtime.graph.batch import softmax
-from runtime.graph.inputs import TextEncoder
+from runtime.graph.texts import TextEncoder
 
 
 class Teacher(Protocol):

@@ -36,10 +36,10 @@ def request_features(batch: EncodedBatch) -> tuple[Floats, NDArray[np.int64]]:
     """The K numbers of every request [R, K], and its predicted class [R]."""
     tokens = batch.norm_statistics.astype(np.float64)
     tokens[:, 1::2] **= 2
-    surprise = -np.log(batch.scores)  # log-sum-exp of the logits less the top one
+    surprise = -np.log(batch.scores)
     token_length = row_means(batch.token_lengths.astype(np.float64)[:, None], batch.lengths)
     layers = row_means(tokens, batch.lengths)
-    features = np.column_stack([np.log(batch.lengths), token_length, layers, surprise, surprise + batch.tops])
+    features = np.column_stack([np.log(batch.lengths), token_length, layers, surprise, batch.evidence])
     return features, np.array(batch.classes, dtype=np.int64)
 
 

@@ -15,15 +15,15 @@ class EncodedBatch:
     """What one run of the graph gives; nobody changes it.
 
     Attributes:
-        logits: [R, C].
+        logits: [R, C]; C is 0 for a model that gives embeddings alone.
         embedding: [R, D].
         norm_statistics: mean and 1/sigma of every valid token at every norm [N, 2L], row after row.
         feature_moments: mean and variance of every feature in this batch, one entry per BatchNorm [layers, 2, D].
         lengths: tokens per row [R].
         token_lengths: characters of every valid token's piece of text [N]; 0 for float inputs.
-        classes: the most probable class of every row [R].
+        classes: the most probable class of every row [R], or the cluster that its embedding falls into.
         scores: its probability [R]; NaN where the row overflows the model.
-        tops: its logit [R].
+        evidence: log-sum-exp of the logits [R]; of an embedding, how near its cluster is (runtime/graph/clusters.py).
         computed_tokens: tokens that the run computed, padding among them; of a group of rows, those of the whole batch.
         stats_seconds: how long it took to hand in what the norms saw.
     """
@@ -36,7 +36,7 @@ class EncodedBatch:
     token_lengths: NDArray[np.float32]
     classes: list[int]
     scores: list[float]
-    tops: list[float]
+    evidence: list[float]
     computed_tokens: int = 0
     stats_seconds: float = 0.0
 
@@ -60,7 +60,7 @@ class EncodedBatch:
                     self.token_lengths[first:last],
                     self.classes[start:stop],
                     self.scores[start:stop],
-                    self.tops[start:stop],
+                    self.evidence[start:stop],
                     self.computed_tokens,
                     self.stats_seconds,
                 )
@@ -80,7 +80,7 @@ def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
         np.concatenate([batch.token_lengths for batch in batches]),
         [best for batch in batches for best in batch.classes],
         [score for batch in batches for score in batch.scores],
-        [top for batch in batches for top in batch.tops],
+        [value for batch in batches for value in batch.evidence],
         sum(batch.computed_tokens for batch in batches),
         sum(batch.stats_seconds for batch in batches),
     )
@@ -111,11 +111,17 @@ def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def best_classes(logits: NDArray[np.float32]) -> tuple[list[int], list[float], list[float]]:
-    """The most probable class of every row of `logits` [R, C], its probability, and its logit.
+    """The most probable class of every row of `logits` [R, C], its probability, and the row's log-sum-exp.
 
     A row that overflows has a probability of NaN.
     """
     top = logits.max(1)
     with np.errstate(invalid="ignore"):
         sums = np.exp(logits.astype(np.float64) - top[:, None]).sum(1)  # the best one's part is 1
-    return logits.argmax(1).tolist(), (1 / sums).tolist(), top.tolist()
+    return logits.argmax(1).tolist(), (1 / sums).tolist(), (top + np.log(sums)).tolist()
+
+
+def unit(embedding_RD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows at length 1, so that their dot products are cosines; a row of zeros stays as it is."""
+    lengths = np.linalg.norm(embedding_RD.astype(np.float64), axis=1, keepdims=True)
+    return (embedding_RD / np.where(lengths, lengths, 1.0)).astype(np.float32)

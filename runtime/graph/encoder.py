@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, DeviceError
 from runtime.graph.batch import EncodedBatch, best_classes
-from runtime.graph.inputs import piece_lengths
+from runtime.graph.clusters import read_clusters
 from runtime.graph.packing import PackedBatch, Tokens, pack
 from runtime.graph.session import Placement, open_session
-from runtime.manifest import CANARY, MODEL, PrecisionKind
+from runtime.graph.texts import piece_lengths
+from runtime.manifest import CANARY, MODEL, PrecisionKind, TextInputs
 from runtime.options import Device
 
 GRAPH_INPUTS = ("position_ids", "segment_ids", "pooling")
@@ -57,30 +58,37 @@ class Encoder:
             raise ArtifactError(
                 f"{artifact.path / MODEL} does not load ({first_line(error)}): export it again."
             ) from error
-        self.values_name = "input_ids" if self.manifest.inputs.kind == "text" else "features"
+        inputs = self.manifest.inputs
+        self.values_name = "input_ids" if isinstance(inputs, TextInputs) else "features"
+        self.pooling = inputs.pooling if isinstance(inputs, TextInputs) else "mean"
+        self.type_ids = isinstance(inputs, TextInputs) and inputs.type_ids
         self.output_names = [output.name for output in self.session.get_outputs()]
+        self.classifies = self.manifest.task == "classification"
+        self.clusters = read_clusters(artifact)
         self.piece_lengths = piece_lengths(artifact)
         self.no_feature_moments = np.empty((0, 2, self.manifest.d_model), dtype=np.float32)
         verify_canary(self, artifact)
 
     def run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
-        """Packs and runs R >= 1 sequences, each token ids [n] or features [n, F]."""
+        """Packs and runs R >= 1 sequences, each token ids [n], with their types [n, 2], or features [n, F]."""
         started = time.perf_counter()
-        batch = pack(sequences)
+        batch = pack(sequences, pooling=self.pooling)
         self.pack_seconds = time.perf_counter() - started
         return self.run_packed(batch)
 
     def run_packed(self, batch: PackedBatch) -> EncodedBatch:
-        logits, embedding, statistics, *feature_moments = self.session.run(self.output_names, self.feeds(batch))
+        found = dict(zip(self.output_names, self.session.run(self.output_names, self.feeds(batch)), strict=True))
+        embedding, statistics = found["embedding"], found["norm_statistics"]
+        logits = found.get("logits", embedding[:, :0])
         per_token = statistics.reshape(-1, statistics.shape[-1])
         return EncodedBatch(
             logits,
             embedding,
             per_token if batch.rows == 1 else per_token[batch.token_index],  # a single row has no padding
-            feature_moments[0] if feature_moments else self.no_feature_moments,
+            found.get("feature_moments", self.no_feature_moments),
             batch.lengths,
             self.token_lengths(batch),
-            *best_classes(logits),
+            *(best_classes(logits) if self.classifies else self.clusters.assign(embedding)),
             batch.segment_ids.size,
         )
 
@@ -88,22 +96,26 @@ class Encoder:
         """Characters of every valid token's piece of text [N]; 0 for float inputs."""
         if self.piece_lengths is None:
             return np.zeros(batch.tokens, dtype=np.float32)
-        ids = batch.values.reshape(-1)
+        ids = batch.values[..., 0].reshape(-1) if self.type_ids else batch.values.reshape(-1)
         return self.piece_lengths[ids if batch.rows == 1 else ids[batch.token_index]]
 
     def feeds(self, batch: PackedBatch) -> dict[str, Tokens]:
-        return {self.values_name: batch.values} | {name: getattr(batch, name) for name in GRAPH_INPUTS}
+        shared = {name: getattr(batch, name) for name in GRAPH_INPUTS}
+        if self.type_ids:
+            return {self.values_name: batch.values[..., 0], "type_ids": batch.values[..., 1]} | shared
+        return {self.values_name: batch.values} | shared
 
 
 def verify_canary(encoder: Encoder, artifact: Artifact) -> None:
-    """Runs the inputs that export stored, and compares logits and statistics with the answers stored beside them.
+    """Runs the inputs that export stored, and compares what comes out with the answers stored beside them.
 
     They are PyTorch's in float64; those of the exported graph itself where its precision is lower.
     """
     try:
         canary = json.loads(artifact.files[CANARY])
         sequences = canary_sequences(artifact)
-        expected = {name: np.array(canary[name], dtype=np.float64) for name in ("logits", "norm_statistics")}
+        answer = "embedding" if artifact.manifest.task == "embedding" else "logits"
+        expected = {name: np.array(canary[name], dtype=np.float64) for name in (answer, "norm_statistics")}
         batch = encoder.run(sequences)
     except Exception as error:  # whatever does not fit together, the artifact cannot be served
         raise ArtifactError(

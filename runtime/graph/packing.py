@@ -10,11 +10,15 @@ special case of one segment per pack. docs/architecture.md shows the layout and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Tokens = NDArray[np.int64] | NDArray[np.float32]  # one sequence: token ids [n] or features [n, F]
+from runtime.manifest import PoolingKind
+
+# one sequence: token ids [n], or with their types [n, 2]; or features [n, F]
+Tokens = NDArray[np.int64] | NDArray[np.float32]
 
 PACK_TOKENS = 32  # wider packs pay for attention between segments, narrower ones for padding
 
@@ -24,10 +28,10 @@ class PackedBatch:
     """The four inputs of a packed graph, and where its valid tokens are.
 
     Attributes:
-        values: token ids [P, S] int64, or features [P, S, F] float32; zero where no token is.
+        values: token ids [P, S] or with types [P, S, 2] int64, or features [P, S, F] float32; zero where no token is.
         position_ids: [P, S] int64, restarting at 0 in every segment.
         segment_ids: [P, S] int64, row + 1, or 0 where no token is.
-        pooling: [R, P * S] float32; row r holds 1 / length at the tokens of sequence r.
+        pooling: [R, P * S] float32; row r holds the weights of sequence r's tokens, such as 1 / length.
         token_index: [N] position of every valid token in the flattened [P * S], row after row.
         lengths: [R] tokens per row.
     """
@@ -72,15 +76,16 @@ def best_width(lengths: Sequence[int]) -> int:
     return total if total <= 2 * PACK_TOKENS else PACK_TOKENS
 
 
-def pack(sequences: Sequence[Tokens], width: int | None = None) -> PackedBatch:
+def pack(sequences: Sequence[Tokens], width: int | None = None, pooling: PoolingKind = "mean") -> PackedBatch:
     """Packs sequences into one batch.
 
     Args:
         sequences: R >= 1 arrays, token ids [n] or features [n, F], each with n >= 1.
         width: tokens per pack, by default the fastest; a longer sequence widens all packs of the batch to its length.
+        pooling: which tokens make up a sequence's vector.
     """
     if len(sequences) == 1:
-        return pack_one(sequences[0])
+        return pack_one(sequences[0], pooling)
     lengths = [len(sequence) for sequence in sequences]
     packs, offsets, num_packs = first_fit(lengths, max(width or best_width(lengths), max(lengths)))
     span = max(offset + length for offset, length in zip(offsets, lengths, strict=True))
@@ -95,28 +100,44 @@ def pack(sequences: Sequence[Tokens], width: int | None = None) -> PackedBatch:
     position_ids, segment_ids = np.zeros((2, num_packs * span), dtype=np.int64)
     position_ids[index_N] = position_N
     segment_ids[index_N] = row_N + 1
-    pooling = np.zeros((len(lengths), num_packs * span), dtype=np.float32)
-    pooling[row_N, index_N] = (1.0 / length_R)[row_N]
+    weights = np.zeros((len(lengths), num_packs * span), dtype=np.float32)
+    weights[row_N, index_N] = token_weights(pooling, position_N, length_R[row_N])
     return PackedBatch(
         values=values.reshape(num_packs, span, *values.shape[1:]),
         position_ids=position_ids.reshape(num_packs, span),
         segment_ids=segment_ids.reshape(num_packs, span),
-        pooling=pooling,
+        pooling=weights,
         token_index=index_N,
         lengths=length_R,
     )
 
 
-def pack_one(sequence: Tokens) -> PackedBatch:
+def token_weights(pooling: PoolingKind, position_N: NDArray[np.int64], length_N: NDArray[np.int64]) -> NDArray[Any]:
+    """What each token weighs in its sequence's vector; for `max`, which the graph computes, all weigh something."""
+    match pooling:
+        case "cls":
+            weights: NDArray[Any] = position_N == 0
+        case "last":
+            weights = position_N == length_N - 1
+        case "weighted":
+            weights = (position_N + 1) / (length_N * (length_N + 1) / 2)
+        case _:
+            weights = 1 / length_N
+    return weights
+
+
+def pack_one(sequence: Tokens, pooling: PoolingKind = "mean") -> PackedBatch:
     """A single sequence is its own pack; this takes a fifth of the time of the general way."""
     length = len(sequence)
     index_N = np.arange(length)
     position_ids = index_N[None]
+    weights = np.empty((1, length), dtype=np.float32)
+    weights[0] = 1 / length if pooling == "mean" else token_weights(pooling, index_N, np.full(length, length))
     return PackedBatch(
         values=sequence[None],
         position_ids=position_ids,
         segment_ids=np.ones_like(position_ids),
-        pooling=np.full((1, length), 1 / length, dtype=np.float32),
+        pooling=weights,
         token_index=index_N,
         lengths=np.array([length]),
     )

@@ -40,7 +40,7 @@ class TokenBuffer:
         self._lengths: list[int] = []
         self._classes: list[int] = []
         self._scores: list[float] = []
-        self._tops: list[float] = []
+        self._evidence: list[float] = []
         self._features: dict[int, Moments] = {}
 
     def add(self, batch: EncodedBatch) -> bool:
@@ -53,7 +53,7 @@ class TokenBuffer:
         self._lengths += batch.lengths.tolist()
         self._classes += batch.classes
         self._scores += batch.scores
-        self._tops += batch.tops
+        self._evidence += batch.evidence
         if self.batch_norms:
             add_features(self._features, batch, self.batch_norms, self.limits)
         self.tokens = end
@@ -74,7 +74,7 @@ class TokenBuffer:
             token_lengths=self._token_lengths[: self.tokens],
             classes=self._classes,
             scores=self._scores,
-            tops=self._tops,
+            evidence=self._evidence,
         )
         features = self._features
         self._clear()

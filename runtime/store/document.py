@@ -53,7 +53,7 @@ class StateDocument:
             raise StateError(f"{source} is a state of {theirs}, not of this {mine}: give states of one artifact.")
         columns, traffic = 2 * len(manifest.layers), self.state.traffic
         sizes = (len(self.state.histograms), len(traffic.counts), len(traffic.totals))
-        if sizes not in ((columns, 0, 0), (columns, len(manifest.labels), columns + 4)):
+        if sizes not in ((columns, 0, 0), (columns, manifest.num_classes, columns + 4)):
             raise StateError(f"{source} does not fit the layers and labels of its model: it was altered.")
         if self.deep is not None and not self.deep.fits(manifest.layers):
             raise StateError(f"{source} does not fit the features of its model: it was altered.")

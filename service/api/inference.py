@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 from starlette.types import Receive
 
-from runtime.graph.batch import EncodedBatch
+from runtime.graph.batch import EncodedBatch, unit
 from runtime.graph.inputs import EncodedInput
 from service.http.bodies import JSONBytes, read_body
 from service.http.errors import result_or_error
@@ -16,9 +16,8 @@ from service.http.openapi import INFERENCE, NOT_LOADED, SERVER_TIMING, UNKNOWN_M
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.inference.request import Inference, Prediction, ServingContext, run
-from service.inference.results import unit
 from service.schemas.inference import EmbedRequest, PredictRequest, PredictResponse
-from service.schemas.models import ModelResponse, PlanInUse
+from service.schemas.models import ModelResponse, PlanInUse, Unobserved
 from service.telemetry.counters import PREDICT, Phases, server_timing
 from service.telemetry.request_log import PHASES
 
@@ -52,8 +51,11 @@ def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) 
         return ModelResponse(
             task=manifest.task,
             labels=manifest.labels,
+            activation=manifest.activation,
+            normalize=manifest.normalize,
             inputs=manifest.inputs.model_dump(),
             layers=manifest.layer_names,
+            unobserved=[Unobserved(name=layer.name, reason=layer.reason) for layer in manifest.unobserved],
             training=manifest.training,
             precision=manifest.precision.model_dump() if manifest.precision else {"kind": "fp32"},
             plan=PlanInUse(name=placement.plan, source=placement.plan_source, measured=manifest.plan),
@@ -96,13 +98,17 @@ class Embedding(Inference[bytes]):
     def __init__(self, models: ModelRegistry, body: bytes) -> None:
         started = time.perf_counter()
         self.request = request = EmbedRequest.model_validate_json(body)
-        super().__init__(models.find(request.model, request.version), started, request.timeout)
+        engine = models.find(request.model, request.version)
+        engine.require("classification", "embedding")
+        super().__init__(engine, started, request.timeout)
 
     def encode(self) -> list[EncodedInput]:
-        return self.engine.encode(self.request.inputs)
+        return self.engine.encode(self.request.inputs, self.request.prompt_name)
 
     def write(self, batch: EncodedBatch) -> bytes:
-        vectors = unit(batch.embedding) if self.request.normalize else batch.embedding
+        asked = self.request.normalize
+        normalize = self.engine.manifest.normalize if asked is None else asked
+        vectors = unit(batch.embedding) if normalize else batch.embedding
         rows = [
             {"embedding": vector, "tokens": len(item.tokens), "truncated": item.truncated}
             for vector, item in zip(vectors.tolist(), self.encoded, strict=True)

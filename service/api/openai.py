@@ -14,15 +14,15 @@ from pydantic import Field, WithJsonSchema
 from pydantic_core import to_json
 
 from runtime.errors import InvalidInput, UnknownModel
-from runtime.graph.batch import EncodedBatch
-from runtime.graph.inputs import EncodedInput, TextEncoder, describe
+from runtime.graph.batch import EncodedBatch, unit
+from runtime.graph.inputs import EncodedInput, describe
+from runtime.graph.texts import TextEncoder
 from service.api.inference import Embedding, respond
 from service.http.errors import OpenAIErrorBody
 from service.http.openapi import INFERENCE, UNKNOWN_MODEL, Responses, json_body
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.inference.request import Inference
-from service.inference.results import unit
 from service.schemas.base import Body
 from service.schemas.inference import EmbedRequest, EmbedResponse
 
@@ -142,6 +142,7 @@ def encode_openai(engine: Engine, value: Any) -> list[EncodedInput]:
         raise InvalidInput(
             "invalid_inputs", f"{name} reads float sequences, which OpenAI's API has not: use POST /embed."
         )
+    engine.require("classification", "embedding")
     is_ids = isinstance(value, list) and bool(value) and type(value[0]) is int
     rows = engine.as_list([value] if is_ids else value)
     if isinstance(rows[0], list):

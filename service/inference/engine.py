@@ -11,8 +11,10 @@ from runtime.errors import InvalidInput
 from runtime.graph.batch import EncodedBatch, join
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
-from runtime.graph.inputs import EncodedInput, describe, make_input_encoder
+from runtime.graph.inputs import EncodedInput, FeatureEncoder, describe
 from runtime.graph.packing import Tokens
+from runtime.graph.texts import TextEncoder, make_input_encoder
+from runtime.manifest import Task
 from runtime.options import Device
 from runtime.statistics.deep import DeepSampler
 from service.batching.batcher import Batcher
@@ -22,6 +24,12 @@ from service.norm_stats.collector import Collector
 from service.norm_stats.interface import Statistics
 from service.settings import Settings
 from service.telemetry.inference_counts import InferenceCounts
+
+ANSWERS: dict[Task, str] = {
+    "classification": "labels and embeddings: ask POST /predict or POST /embed",
+    "embedding": "embeddings: ask POST /embed, POST /similarity or POST /v1/embeddings",
+    "rerank": "scores of documents for a query: ask POST /rerank",
+}
 
 
 class Engine:
@@ -73,13 +81,31 @@ class Engine:
         await self.batcher.close()
         self.collector.close()
 
-    def encode(self, inputs: Any) -> list[EncodedInput]:
+    def require(self, *tasks: Task) -> None:
+        """Raises InvalidInput unless the model has one of these tasks; says what it answers, and where."""
+        if self.manifest.task not in tasks:
+            gives = ANSWERS[self.manifest.task]
+            raise InvalidInput("wrong_task", f"{self.manifest.name} gives {gives}.")
+
+    @property
+    def texts(self) -> TextEncoder:
+        """What encodes texts; raises InvalidInput where the model reads float sequences."""
+        if isinstance(self.inputs, FeatureEncoder):
+            raise InvalidInput("wrong_task", f"{self.manifest.name} reads float sequences, no texts.")
+        assert isinstance(self.inputs, TextEncoder)
+        return self.inputs
+
+    def encode(self, inputs: Any, prompt: str | None = None) -> list[EncodedInput]:
         """What a client sent, 1 to max_rows inputs or a single text, ready to run.
+
+        Args:
+            prompt: name of the text that is put before each input; the model's default where none is named.
 
         Raises:
             InvalidInput: it cannot be answered; says which input and what is allowed.
         """
-        return self.inputs.encode(self.as_list(inputs))
+        rows = self.as_list(inputs)
+        return self.inputs.encode(rows) if prompt is None else self.texts.encode(rows, prompt)
 
     def submit(self, encoded: list[EncodedInput], receiver: Receiver, timeout: float | None = None) -> Request:
         """Submits R >= 1 encoded inputs to the batcher; the rows of the answer are in the same order.

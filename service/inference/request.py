@@ -134,6 +134,7 @@ class Prediction(Inference[bytes]):
         self.request = request = PredictRequest.model_validate_json(body)
         named = request.model is not None or request.version is not None
         engine = context.models.find(request.model, request.version) if named else context.models.default
+        engine.require("classification")
         super().__init__(engine, started, request.timeout, context.request_log.counters)
 
     def encode(self) -> list[EncodedInput]:

@@ -1,6 +1,6 @@
-"""From a batch to what clients read: labels, deviations from the baseline, unit vectors."""
+"""From a batch to what clients read: labels, deviations from the baseline."""
 
-# R rows, C classes, D d_model, L norm layers
+# R rows, C classes, L norm layers
 
 from math import isnan
 from typing import Any
@@ -21,17 +21,29 @@ def predictions(
 ) -> list[dict[str, Any]]:
     """The answer to a request, as `service.schemas.inference.Prediction` describes it."""
     labels = manifest.labels
+    softmaxed = manifest.activation == "softmax"
+    best_scores = batch.scores if softmaxed else probabilities(manifest, batch).max(1).tolist()
     found: list[dict[str, Any]] = []
-    for item, best, score in zip(encoded, batch.classes, batch.scores, strict=True):
+    for item, best, score in zip(encoded, batch.classes, best_scores, strict=True):
         top = {"label": labels[best], "score": score}
         found.append(top | {"tokens": len(item.tokens), "truncated": item.truncated, "top": [top]})
     if request.top_k > 1:
-        for prediction, probabilities in zip(found, softmax(batch.logits), strict=True):
-            prediction["top"] = top_labels(labels, probabilities, request.top_k)
+        for prediction, scores in zip(found, probabilities(manifest, batch), strict=True):
+            prediction["top"] = top_labels(labels, scores, request.top_k)
     if request.norm_stats:
         for prediction, row in zip(found, deviations(manifest, baseline, batch), strict=True):
             prediction["norm_stats"] = row
     return found
+
+
+def probabilities(manifest: Manifest, batch: EncodedBatch) -> NDArray[np.float64]:
+    """Scores of every class [R, C]; they add up to 1, unless a text may have several labels."""
+    return softmax(batch.logits) if manifest.activation == "softmax" else sigmoid(batch.logits)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    scores: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))  # overflows nowhere
+    return scores
 
 
 def top_labels(labels: list[str], probabilities: NDArray[np.float64], count: int) -> list[dict[str, Any]]:
@@ -71,9 +83,3 @@ def check_finite(batch: EncodedBatch) -> None:
         raise InvalidInput(
             "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
         )
-
-
-def unit(embedding_RD: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The rows at length 1, so that their dot products are cosines; a row of zeros stays as it is."""
-    lengths = np.linalg.norm(embedding_RD.astype(np.float64), axis=1, keepdims=True)
-    return (embedding_RD / np.where(lengths, lengths, 1.0)).astype(np.float32)

@@ -11,15 +11,18 @@ SEQUENCE = {
     "minItems": 1,
     "items": {"type": "array", "minItems": 1, "items": {"type": "number"}},
 }
+PAIR = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "string", "minLength": 1}}
 Inputs = Annotated[
     Any,
     WithJsonSchema(
         {
             "title": "Inputs",
-            "description": "A text, a list of texts, or a list of float sequences [tokens][features].",
+            "description": "A text, a list of texts, a list of pairs of texts, or a list of float sequences "
+            "[tokens][features]: what the model reads.",
             "anyOf": [
                 {"type": "string", "minLength": 1},
                 {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+                {"type": "array", "minItems": 1, "items": PAIR},
                 {"type": "array", "minItems": 1, "items": SEQUENCE},
             ],
         }
@@ -90,8 +93,11 @@ class EmbedRequest(Body):
     """Its name; the default model where it is missing."""
     version: str | None = None
     """The highest where it is missing."""
-    normalize: bool = Field(True, strict=True)
-    """Whether they have length 1, so that their dot products are cosines; else they are as the graph gives them."""
+    normalize: bool | None = Field(None, strict=True)
+    """Whether they have length 1, so that their dot products are cosines; else they are as the graph gives them. Where
+    it is missing, as the model was made for: length 1, but for some adopted encoders."""
+    prompt_name: str | None = None
+    """The model's prompt that is put before each input; its default one where it is missing."""
     timeout: float | None = Field(None, gt=0, le=3600, strict=True)
     """Seconds after which no answer is wanted any more; the service's own limit where it is missing."""
 

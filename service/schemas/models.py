@@ -19,6 +19,13 @@ class PlanInUse(Body):
     """What export measured."""
 
 
+class Unobserved(Body):
+    """A normalization layer without statistics."""
+
+    name: str
+    reason: str
+
+
 class ModelResponse(Body):
     """One model that is served, and where it really runs."""
 
@@ -26,8 +33,15 @@ class ModelResponse(Body):
     version: str
     task: str
     labels: list[str]
+    """Classes; none of an embedding model or a reranker."""
+    activation: str
+    """softmax, or sigmoid where a text may have several labels."""
+    normalize: bool
+    """Whether embeddings have length 1 unless a request wants them otherwise."""
     inputs: dict[str, Any]
     layers: list[str]
+    unobserved: list[Unobserved]
+    """Normalization layers that have no statistics, each with the reason."""
     provider: str
     """ONNX Runtime's execution provider in use."""
     device: str

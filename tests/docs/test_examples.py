@@ -21,7 +21,7 @@ KSERVE = ROOT / ".clients" / "kserve" / "bin" / "python"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 EXAMPLES = BLOCK.findall((ROOT / "docs" / "api.md").read_text())
 CLIENT = (ROOT / "clients" / "python" / "README.md").read_text()
-CURLS = re.findall(r"^curl .*$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+CURLS = re.findall(r"^curl .*$", (ROOT / "docs" / "api.md").read_text().replace("\\\n", " "), re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +76,15 @@ def test_example_of_the_client_itself(embedded: Live):
     assert lines[2].endswith(".")
 
 
-def test_curl_example(embedded: Live):
+def test_curl_examples(embedded: Live):
     """Without curl itself, which need not be installed."""
-    (command,) = CURLS
-    _, url, option, body = shlex.split(command.replace("127.0.0.1:8000", embedded.address))
-    assert option == "-d"
-    first, second = httpx.post(url, content=body, trust_env=False).json()["embeddings"]
+    answers = {}
+    for command in CURLS:
+        _, url, option, body = shlex.split(command.replace("127.0.0.1:8000", embedded.address))
+        assert option == "-d"
+        answers[httpx.URL(url).path] = httpx.post(url, content=body, trust_env=False).raise_for_status().json()
+    first, second = answers["/embed"]["embeddings"]
     assert 0.5 < np.dot(first["embedding"], second["embedding"]) < 1
+    near, far = answers["/similarity"]["similarities"]
+    assert near > far
+    assert [token["text"] for token in answers["/tokenize"]["tokens"][0]][:1] == ["Ġwhat"]

@@ -19,7 +19,7 @@ from runtime.artifact import Artifact, read_artifact
 from runtime.drift.baseline import read_baseline
 from runtime.errors import ArtifactError, DataError, ExportError
 from runtime.graph.encoder import Encoder
-from runtime.graph.inputs import make_input_encoder
+from runtime.graph.texts import make_input_encoder
 from runtime.manifest import MODEL
 from tests.export.conftest import Exported
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
-from runtime.manifest import Plan, Precision
+from runtime.manifest import Plan, Precision, TextInputs
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
@@ -133,7 +133,8 @@ def test_concurrent_requests_are_all_answered(text_artifact: Artifact, text_engi
 def test_model_says_what_is_served(client: TestClient, text_artifact: Artifact):
     body = client.get("/model").json()
     assert (body["model"], body["version"], body["task"], body["labels"]) == ("texts", "1", "classification", LABELS)
-    assert body["inputs"] == {"kind": "text", "max_tokens": 12}
+    assert body["inputs"] == TextInputs(max_tokens=12).model_dump()
+    assert (body["activation"], body["normalize"], body["unobserved"]) == ("softmax", True, [])
     assert body["layers"] == [layer.name for layer in text_artifact.manifest.layers]
     assert (body["provider"], body["device"]) == ("CPUExecutionProvider", "cpu")
 
@@ -191,6 +192,9 @@ def test_openapi_lists_every_path(client: TestClient):
         "/health/live": {"get"},
         "/health/ready": {"get"},
         "/embed": {"post"},
+        "/rerank": {"post"},
+        "/similarity": {"post"},
+        "/tokenize": {"post"},
         "/v1/embeddings": {"post"},
         "/v1/models": {"get"},
         "/v1/models/{model}": {"get"},

@@ -19,7 +19,7 @@ from runtime.errors import ListenError, StateError
 from runtime.store.kept import read_kept
 from service.inference.engine import Engine
 from service.repository.catalog import Catalog
-from service.serve import browsable, example_body, greet, log_start, serve
+from service.serve import browsable, example, greet, log_start, serve
 from service.settings import Settings
 from service.sockets import listen
 from tests.helpers import publish
@@ -76,7 +76,8 @@ def test_examples_are_answered(
     text_engine: Engine, feature_engine: Engine, client: TestClient, feature_client: TestClient
 ):
     for engine, service in (text_engine, client), (feature_engine, feature_client):
-        assert service.post("/predict", content=example_body(engine.manifest)).status_code == 200
+        path, body = example(engine.manifest)
+        assert service.post(path, content=body).status_code == 200
 
 
 def test_start_says_what_is_served_and_where(text_engine: Engine, caplog: pytest.LogCaptureFixture):

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InvalidInput
-from runtime.graph.inputs import EncodedInput, FeatureEncoder, TextEncoder
+from runtime.graph.inputs import EncodedInput, FeatureEncoder
+from runtime.graph.texts import SpecialTokensEncoder, TextEncoder
 from service.api.v2.schemas import InputTensor, TensorMetadata
 from service.api.v2.tensors import Tensor, read_tensors
 from service.inference.engine import Engine
@@ -29,7 +30,7 @@ def described(engine: Engine) -> TensorMetadata:
     """The input that a client must send; what it may send instead or besides is in the model's configuration."""
     inputs, name = engine.manifest.inputs, main_input(engine)
     if inputs.kind == "text":
-        return TensorMetadata(name=name, datatype="BYTES", shape=[-1])
+        return TensorMetadata(name=name, datatype="BYTES", shape=[-1, 2] if inputs.pairs else [-1])
     return TensorMetadata(name=name, datatype="FP32", shape=[-1, -1, inputs.num_features])
 
 
@@ -64,7 +65,11 @@ def encode_texts(encoder: TextEncoder, tensors: dict[str, Tensor]) -> list[Encod
     if len(tensors) > 1:
         raise InvalidInput("invalid_tensor", "text and input_ids are both there, expected one of them.")
     shape, texts = tensors["text"]
-    if len(shape) != 1 and shape[1:] != [1]:
+    if isinstance(encoder, SpecialTokensEncoder) and encoder.inputs.pairs:
+        if len(shape) != 2 or shape[1] != 2:
+            raise InvalidInput("invalid_tensor", f"text has shape {shape}, expected [rows, 2]: pairs of texts.")
+        texts = [list(pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+    elif len(shape) != 1 and shape[1:] != [1]:
         raise InvalidInput("invalid_tensor", f"text has shape {shape}, expected [rows] or [rows, 1].")
     return cast(list[EncodedInput], in_words_of("text", encoder.encode, texts))
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InvalidInput, Unsupported
-from runtime.graph.batch import EncodedBatch, softmax
-from runtime.manifest import Manifest
+from runtime.graph.batch import EncodedBatch
+from runtime.manifest import Manifest, Task
 from service.api.v2.schemas import Datatype, InferRequest, TensorMetadata
 from service.api.v2.tensors import Values, to_bytes, to_list
 from service.inference.engine import Engine
-from service.inference.results import norm_means
+from service.inference.results import norm_means, probabilities, sigmoid
 
 CLASSIFIED = ("logits", "probabilities")
 
@@ -33,13 +33,25 @@ class Output(NamedTuple):
     unasked: bool = True
 
 
-OUTPUTS = {
+CLASSES: dict[str, Output] = {
     "logits": Output("FP32", lambda manifest: [len(manifest.labels)], lambda _, batch: batch.logits),
-    "probabilities": Output("FP32", lambda manifest: [len(manifest.labels)], lambda _, batch: probabilities(batch)),
+    "probabilities": Output(
+        "FP32",
+        lambda manifest: [len(manifest.labels)],
+        lambda engine, batch: probabilities(engine.manifest, batch).astype(np.float32),
+    ),
     "label": Output(
         "BYTES", lambda _: [], lambda engine, batch: [engine.manifest.labels[best] for best in batch.classes]
     ),
-    "score": Output("FP32", lambda _: [], lambda _, batch: np.array(batch.scores, np.float32)),
+    "score": Output(
+        "FP32", lambda _: [], lambda engine, batch: probabilities(engine.manifest, batch).max(1).astype(np.float32)
+    ),
+}
+RELEVANCE: dict[str, Output] = {
+    "logits": Output("FP32", lambda _: [1], lambda _, batch: batch.logits),
+    "score": Output("FP32", lambda _: [], lambda _, batch: sigmoid(batch.logits)[:, 0].astype(np.float32)),
+}
+SHARED: dict[str, Output] = {
     "embedding": Output("FP32", lambda manifest: [manifest.d_model], lambda _, batch: batch.embedding),
     "norm_statistics": Output(
         "FP32",
@@ -58,18 +70,21 @@ class Wanted(NamedTuple):
     classes: int = 0
 
 
-def probabilities(batch: EncodedBatch) -> NDArray[np.float32]:
-    return softmax(batch.logits).astype(np.float32)
+OUTPUTS: dict[Task, dict[str, Output]] = {
+    "classification": CLASSES | SHARED,
+    "embedding": SHARED,
+    "rerank": RELEVANCE | SHARED,
+}
 
 
 def described(manifest: Manifest) -> list[TensorMetadata]:
     return [
         TensorMetadata(name=name, datatype=output.datatype, shape=[-1, *output.dims(manifest)])
-        for name, output in OUTPUTS.items()
+        for name, output in OUTPUTS[manifest.task].items()
     ]
 
 
-def wanted(request: InferRequest) -> list[Wanted]:
+def wanted(request: InferRequest, task: Task) -> list[Wanted]:
     """The outputs that a request asks for, in its order.
 
     Raises:
@@ -77,12 +92,13 @@ def wanted(request: InferRequest) -> list[Wanted]:
         Unsupported: it is to go to shared memory.
     """
     binary = request.parameters.binary_data_output if request.parameters else False
+    outputs = OUTPUTS[task]
     if not request.outputs:
-        return [Wanted(name, binary) for name, output in OUTPUTS.items() if output.unasked]
+        return [Wanted(name, binary) for name, output in outputs.items() if output.unasked]
     found: list[Wanted] = []
     for item in request.outputs:
-        if item.name not in OUTPUTS:
-            raise InvalidInput("unknown_output", f"There is no output {item.name!r}, expected {', '.join(OUTPUTS)}.")
+        if item.name not in outputs:
+            raise InvalidInput("unknown_output", f"There is no output {item.name!r}, expected {', '.join(outputs)}.")
         if item.name in [other.name for other in found]:
             raise InvalidInput("invalid_tensor", f"{item.name} is asked for twice, expected each output once.")
         parameters = item.parameters
@@ -91,7 +107,7 @@ def wanted(request: InferRequest) -> list[Wanted]:
             continue
         if parameters.shared_memory_region is not None:
             raise Unsupported(f"{item.name} is to go to shared memory, which is not supported: take it from the body.")
-        if parameters.classification and item.name not in CLASSIFIED:
+        if parameters.classification and (item.name not in CLASSIFIED or task != "classification"):
             raise InvalidInput(
                 "invalid_tensor", f"{item.name} has no classes, expected classification of {' or '.join(CLASSIFIED)}."
             )
@@ -105,7 +121,7 @@ def written(engine: Engine, batch: EncodedBatch, outputs: list[Wanted]) -> tuple
     tensors: list[dict[str, Any]] = []
     behind: list[bytes] = []
     for want in outputs:
-        output = OUTPUTS[want.name]
+        output = OUTPUTS[engine.manifest.task][want.name]
         datatype, dims, values = output.datatype, output.dims(engine.manifest), output.values(engine, batch)
         if want.classes:
             datatype, dims = "BYTES", [min(want.classes, dims[0])]

@@ -4,11 +4,13 @@ import { fill, h } from "./dom.js";
 import { milliseconds, num, percent, shortName } from "./words.js";
 
 const ODD = 3; // standard deviations of validation requests
+const ROW = 20; // pixels of a layer, where there are many
 const PHASES = ["parse", "tokenize", "queue", "infer", "serialize"];
 const SERIES = { mean_z: "mean", variance_z: "variance" };
 
-export function answerCard() {
-  const tops = new Chart("The most probable classes", 172, describeTops);
+export function answerCard({ activation }) {
+  const alone = activation === "sigmoid"; // a text may have several labels
+  const tops = new Chart(alone ? "The labels with the highest scores; each is scored by itself, so they do not add up to 1" : "The most probable classes", 172, alone ? describeScores : describeTops);
   const times = new Chart("Where the time went, in milliseconds", 112, describeTimes);
   const path = new Chart("Distance from the average validation request, in its standard deviations, from the input down", 320, describePath);
   const said = h("div", { class: "answer", "aria-live": "polite" });
@@ -22,10 +24,10 @@ export function answerCard() {
   function choose(asked, answer, index) {
     const prediction = answer.predictions[index];
     fill(said, h("p", { class: "label", "data-answer": prediction.label }, prediction.label.replaceAll("_", " ")),
-      h("p", { class: "soft" }, `${percent(prediction.score)} sure, ${prediction.tokens} tokens read${prediction.truncated ? "; the rest was cut off" : ""}`));
+      h("p", { class: "soft" }, `${alone ? `score ${num(prediction.score)}` : `${percent(prediction.score)} sure`}, ${prediction.tokens} tokens read${prediction.truncated ? "; the rest was cut off" : ""}`));
     fill(list, asked.length < 2 ? null : answer.predictions.map((each, i) =>
       h("button", { type: "button", "aria-pressed": String(i === index), onclick: () => choose(asked, answer, i) },
-        h("span", { class: "given" }, typeof asked[i] === "string" ? asked[i] : `sequence ${i + 1}`), h("span", {}, each.label))));
+        h("span", { class: "given" }, givenOf(asked[i], i)), h("span", {}, each.label))));
     list.hidden = asked.length < 2;
     fill(odd, oddity(prediction.norm_stats));
     tops.draw(prediction.top);
@@ -47,6 +49,11 @@ export function answerCard() {
   };
 }
 
+function givenOf(asked, index) {
+  if (typeof asked === "string") return asked;
+  return typeof asked[0] === "string" ? asked.join(" / ") : `sequence ${index + 1}`;
+}
+
 const largest = (layer) => Math.max(Math.abs(layer.mean_z), Math.abs(layer.variance_z));
 
 function oddity(layers) {
@@ -56,7 +63,10 @@ function oddity(layers) {
   return [h("strong", {}, `Looks odd, first at ${first.name}`), `: the ${which} of its tokens lies ${num(largest(first), 2)}\u00a0σ from the average.`];
 }
 
-function describeTops(top, width) {
+const describeTops = (top, width) => describeTop(top, width, "probability", percent);
+const describeScores = (top, width) => describeTop(top, width, "score", (score) => num(score));
+
+function describeTop(top, width, name, show) {
   const option = {
     grid: { left: width < 420 ? 120 : 170, right: 64, top: 4, bottom: 4, outerBoundsMode: "none" },
     xAxis: { type: "value", min: 0, max: 1, show: false },
@@ -64,10 +74,10 @@ function describeTops(top, width) {
     series: [{
       type: "bar", barMaxWidth: 17, showBackground: true, backgroundStyle: { color: colour("sunken"), borderRadius: 4 },
       data: top.map((each, i) => ({ value: each.score, itemStyle: { color: colour(i ? "usual" : "live"), borderRadius: 4 } })),
-      label: { show: true, position: "right", color: colour("ink"), fontSize: 12, formatter: ({ value }) => percent(value) },
+      label: { show: true, position: "right", color: colour("ink"), fontSize: 12, formatter: ({ value }) => show(value) },
     }],
   };
-  return { option, head: ["class", "probability"], rows: top.map((each) => [each.label, percent(each.score, 2)]) };
+  return { option, head: ["class", name], rows: top.map((each) => [each.label, show(each.score, 2)]) };
 }
 
 function describeTimes({ phases, total }, width) {
@@ -90,7 +100,7 @@ function describePath(layers, width) {
   const limit = Math.min(2 * Math.ceil(most / 2), 42);
   const series = Object.entries(SERIES).map(([key, name], i) => ({
     name, type: "line", symbol: i ? "circle" : "diamond", lineStyle: { width: 2, type: i ? "solid" : [6, 4] }, color: colour(i ? "live" : "mix"),
-    data: layers.map((layer) => ({ value: [clip(layer[key]), shortName(layer.name)], symbolSize: Math.abs(layer[key]) > ODD ? 13 : 7, label: { show: Math.abs(layer[key]) > ODD, formatter: `${num(layer[key], 2)}\u00a0σ`, position: layer[key] > 0.75 * limit ? "left" : "right", color: colour("ink"), fontSize: 11.5 } })),
+    data: layers.map((layer, row) => ({ value: [clip(layer[key]), row], symbolSize: Math.abs(layer[key]) > ODD ? 13 : 7, label: { show: Math.abs(layer[key]) > ODD, formatter: `${num(layer[key], 2)}\u00a0σ`, position: layer[key] > 0.75 * limit ? "left" : "right", color: colour("ink"), fontSize: 11.5 } })),
   }));
   series[0].markArea = { silent: true, itemStyle: { color: colour("live-soft"), opacity: 0.55 }, data: [[{ xAxis: -2 }, { xAxis: 2 }]], label: { show: false } };
   const option = {
@@ -102,5 +112,6 @@ function describePath(layers, width) {
     series,
   };
   const rows = layers.map((layer) => [layer.name, num(layer.mean), num(layer.mean_z), num(layer.variance), num(layer.variance_z)]);
-  return { option, head: ["layer", "mean", "its distance, σ", "variance", "its distance, σ"], rows };
+  const height = Math.max(320, 60 + ROW * layers.length);
+  return { option, height, head: ["layer", "mean", "its distance, σ", "variance", "its distance, σ"], rows };
 }

@@ -32,9 +32,10 @@ export async function ask(path, options = {}) {
 
 export const get = async (path) => (await ask(path)).json();
 
-export async function predict(body) {
+// phases: where the time went, as far as the service says it
+export async function post(path, body) {
   const started = performance.now();
-  const response = await ask("predict", { method: "POST", body: JSON.stringify(body) });
+  const response = await ask(path, { method: "POST", body: JSON.stringify(body) });
   const answer = await response.json();
   return { answer, phases: phases(response.headers.get("server-timing")), total: performance.now() - started };
 }

@@ -1,5 +1,6 @@
 // The verdict, always on top: one sentence, and what to do about it.
 import { $, fill, h, markOf } from "./dom.js";
+import { store } from "./store.js";
 import { advice, detail, headline, overflow } from "./words.js";
 
 let said = "";
@@ -8,14 +9,15 @@ export function showBanner(summary) {
   const banner = $("banner");
   const { state, since, first_layer } = summary.verdict;
   const alarm = overflow(summary);
+  const next = advice(summary, store.get("model")?.task);
   banner.dataset.state = alarm ? "drift" : state;
   banner.querySelector(".mark").textContent = alarm ? "!" : markOf(state);
   banner.querySelector("h1").textContent = alarm || headline(summary);
   banner.querySelector(".detail").textContent = detail(summary);
-  fill(banner.querySelector(".advice"), advice(summary), state === "drift" ? hints(summary) : null);
+  fill(banner.querySelector(".advice"), next, state === "drift" ? hints(summary) : null);
   // screen readers hear of a change of state, not of every request
   const news = [summary.asked, state, since, first_layer, alarm].join();
-  if (news !== said) $("spoken").textContent = `${alarm || headline(summary)}. ${advice(summary)}`;
+  if (news !== said) $("spoken").textContent = `${alarm || headline(summary)}. ${next}`;
   said = news;
 }
 

@@ -9,9 +9,11 @@ const drawn = new Set();
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 export class Chart {
-  // caption: what it shows; height: pixels; describe: data -> {option, head, rows}, asked again when the theme changes
+  // caption: what it shows; height: pixels; describe: data -> {option, head, rows} and perhaps
+  // another height, asked again when the theme changes
   constructor(caption, height, describe) {
     this.describe = describe;
+    this.height = height;
     this.canvas = h("div", { class: "canvas", role: "img", "aria-label": caption });
     this.canvas.style.height = `${height}px`;
     this.more = h("details", { ontoggle: () => this.tabulate() }, h("summary", {}, "As a table"));
@@ -23,7 +25,8 @@ export class Chart {
     this.data = data;
     if (!this.canvas.clientWidth) return; // hidden: drawn when it is shown
     this.chart ??= this.#start();
-    const { option } = this.describe(data, this.canvas.clientWidth);
+    const { option, height } = this.describe(data, this.canvas.clientWidth);
+    this.#stretch(height ?? this.height);
     this.chart.setOption({ ...frame(), ...option }, { notMerge: true });
     this.tabulate();
   }
@@ -42,6 +45,12 @@ export class Chart {
     this.chart?.dispose();
     this.observer?.disconnect();
     drawn.delete(this);
+  }
+
+  #stretch(height) {
+    if (this.canvas.style.height === `${height}px`) return;
+    this.canvas.style.height = `${height}px`;
+    this.chart.resize();
   }
 
   #start() {

@@ -4,6 +4,7 @@ import { STATE_WORDS, h } from "./dom.js";
 import { clock, count, num, shortName } from "./words.js";
 
 const FEW = -1;
+const ROW = 15; // pixels of a layer, where there are many
 
 export function heatmap(caption) {
   const chart = new Chart(caption, 300, describe);
@@ -40,13 +41,14 @@ function cells(slices, rows) {
 function describe(history, width) {
   const slices = timeline(history);
   const narrow = width < 560;
+  const tall = Math.max(216, ROW * history.rows.length);
   const grid = { left: narrow ? 132 : 160, right: 12, outerBoundsMode: "none" };
   const times = { type: "category", data: slices.map((slice) => slice.time) };
   const label = narrow ? { show: false } : {
     show: slices.length * 13 < width, fontSize: 8, color: colour("surface"), formatter: ({ value }) => (value[2] > 1 ? "▲" : ""),
   };
   const option = {
-    grid: [{ ...grid, top: 8, height: 216 }, { ...grid, top: 234, height: 40 }],
+    grid: [{ ...grid, top: 8, height: tall }, { ...grid, top: tall + 18, height: 40 }],
     tooltip: tooltip({ formatter: ({ seriesType, dataIndex, value }) => (seriesType === "bar" ? requests(slices[dataIndex]) : say(slices[value[0]], history.rows[value[1]], value[2])) }),
     xAxis: [
       { ...times, ...axisStyle({ axisLabel: { show: false } }), axisLine: { show: false }, splitLine: { show: false } },
@@ -65,7 +67,7 @@ function describe(history, width) {
   const rows = slices.filter((slice) => slice.state !== null).map((slice) => [
     slice.time, count(slice.requests), STATE_WORDS[slice.state], ...history.rows.map((_, y) => (slice.departures ? num(slice.departures[y], 2) : "–")),
   ]);
-  return { option, head: ["from", "requests", "state", ...history.rows], rows };
+  return { option, height: tall + 84, head: ["from", "requests", "state", ...history.rows], rows };
 }
 
 const requests = (slice) => `from ${slice.time}\n${count(slice.requests)} requests`;

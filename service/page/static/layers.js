@@ -6,16 +6,18 @@ import { drawNetwork } from "./network.js";
 import { store } from "./store.js";
 
 const EVERY = 6000; // milliseconds
+const MANY = 12; // norms, beyond which the drawing scrolls beside the details
 
 let shown = false;
 let chosen = "";
 let asked = null;
 let placements = {};
 const list = h("ol", { class: "network", "aria-label": "The encoder, from its input to its output" });
+const unseen = h("p", { class: "soft small", hidden: true });
+const left = h("div", { class: "card" }, h("h2", {}, "The encoder"), h("p", { class: "soft small" }, "Score of each norm, and its limit. Choose one."), list, unseen);
 const card = layerCard();
 
 function build() {
-  const left = h("div", { class: "card" }, h("h2", {}, "The encoder"), h("p", { class: "soft small" }, "Score of each norm, and its limit. Choose one."), list);
   fill($("view-layers"), h("div", { class: "layers" }, left, card.element));
 }
 
@@ -26,6 +28,7 @@ export const layersView = {
     if (!$("view-layers").firstChild) build();
     if (rest && rest !== chosen) { chosen = rest; asked = null; }
     update();
+    showChosen();
     if (rest && innerWidth < 900) card.element.scrollIntoView(); // it is below the network there
   },
 };
@@ -33,6 +36,19 @@ export const layersView = {
 store.on("summary", () => shown && update());
 store.on("window", () => { asked = null; });
 store.on("model", () => { placements = {}; asked = null; });
+
+// within the drawing, where that scrolls; never the page
+function showChosen() {
+  const node = list.querySelector("[aria-current]")?.closest("li");
+  if (!node || left.scrollHeight <= left.clientHeight) return;
+  const above = node.offsetTop - left.scrollTop;
+  if (above < 0 || above + node.offsetHeight > left.clientHeight) left.scrollTop = node.offsetTop - left.clientHeight / 2;
+}
+
+function tellUnseen({ unobserved = [] }) {
+  unseen.hidden = unobserved.length === 0;
+  unseen.textContent = `Without statistics: ${unobserved.map(({ name, reason }) => `${name} (${reason})`).join("; ")}.`;
+}
 
 function layerNow(summary) {
   const names = summary.layers.map((layer) => layer.name);
@@ -45,6 +61,8 @@ function update() {
   if (!summary) return;
   const name = layerNow(summary);
   const here = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  left.classList.toggle("long", summary.layers.length > MANY);
+  tellUnseen(store.get("model"));
   drawNetwork(list, summary, placements, name);
   if (here) list.querySelector(`[href="${CSS.escape(here)}"]`)?.focus({ preventScroll: true });
   if (!asked || asked.name !== name || asked.window !== store.get("window") || Date.now() - asked.at > EVERY) read(name);

@@ -1,50 +1,48 @@
 // Ask the model, and see what the request did to every layer.
-import { predict } from "./api.js";
 import { answerCard } from "./answer.js";
+import { post } from "./api.js";
+import { asksOf, kindOf } from "./asks.js";
 import { $, fill, h } from "./dom.js";
 import { drawing } from "./drawing.js";
+import { rankingCard } from "./ranking.js";
 import { store } from "./store.js";
 
-const TOP = 5;
 const MOST_DRAWN = 16; // rows and columns that are worth drawing on
 const IMAGES = { digits: 8 }; // rows of a picture
-const EXAMPLES = {
-  clinc150: [
-    "how much money do i have in my account",
-    "wake me up at half past six tomorrow",
-    "will it rain in paris this weekend",
-    "my card was stolen, please block it",
-  ],
-};
-const STRANGE = ["der schnelle braune fuchs springt über den faulen hund", "buy buy buy buy buy", "я не понимаю"];
+const RANKS = ["embedding", "rerank"]; // kinds that have no classes
 
-let form, box, button, trouble, answer, kind;
+let form, box, button, trouble, answer, kind, built;
 
-function examples(model) {
-  const usual = EXAMPLES[model.training.dataset] ?? model.labels.slice(0, 4).map((label) => label.replaceAll("_", " "));
-  return [...usual, ...STRANGE];
-}
+// what the form and the answer depend on
+const shapeOf = (model) => `${kindOf(model)} ${model.activation}`;
 
 function build(model) {
-  kind = model.inputs.kind;
+  kind = kindOf(model);
+  built = shapeOf(model);
   trouble = h("p", { class: "error", role: "alert", hidden: true });
   button = h("button", { type: "submit" }, "Ask");
-  answer = answerCard();
+  answer = RANKS.includes(kind) ? rankingCard() : answerCard(model);
   box = h("textarea", { id: "ask-text", spellcheck: "false", autocomplete: "off", "aria-describedby": "ask-help", onkeydown: onKey });
-  form = h("form", { class: "ask", onsubmit: submit }, ...(kind === "text" ? textFields(model) : featureFields(model)));
+  form = h("form", { class: "ask", onsubmit: submit }, ...(model.inputs.kind === "text" ? textFields(model) : featureFields(model)));
   fill($("view-try"), h("div", { class: "trial" },
     h("div", { class: "grid" }, h("div", { class: "card" }, h("h2", { class: "hidden" }, "Ask"), form), answer.third),
     h("div", { class: "grid", id: "answers" }, answer.first, answer.second)));
 }
 
 function textFields(model) {
+  const { label, help, examples } = asksOf(kind);
   const chips = examples(model).map((text) =>
-    h("button", { type: "button", class: "quiet", onclick: () => { box.value = text; form.requestSubmit(); } }, text));
+    h("button", { type: "button", class: "quiet", title: text, onclick: () => { box.value = text; form.requestSubmit(); } }, nameOf(text)));
   return [
-    h("label", { for: "ask-text" }, "Text"), box, asking(),
-    h("p", { id: "ask-help", class: "soft small" }, `One line is one request; the model reads up to ${model.inputs.max_tokens} tokens of each. It counts as traffic, and is kept nowhere.`),
+    h("label", { for: "ask-text" }, label), box, asking(),
+    h("p", { id: "ask-help", class: "soft small" }, help(model)),
     h("div", { class: "chips", role: "group", "aria-label": "Examples" }, chips),
   ];
+}
+
+function nameOf(example) {
+  const [first, ...others] = example.split("\n");
+  return others.length ? `${first} + ${others.length}` : first;
 }
 
 function featureFields(model) {
@@ -67,9 +65,10 @@ function onKey(event) {
 }
 
 function inputs() {
-  if (kind === "text") {
+  const { read } = asksOf(kind);
+  if (read) {
     const lines = box.value.split("\n").filter((line) => line.trim());
-    return lines.length ? lines : [""];
+    return read(lines.length ? lines : [""]);
   }
   const value = JSON.parse(box.value);
   return Array.isArray(value?.[0]?.[0]) ? value : [value];
@@ -80,7 +79,8 @@ async function submit(event) {
   button.disabled = true;
   try {
     const asked = inputs();
-    answer.show(asked, await predict({ inputs: asked, top_k: TOP, norm_stats: true }));
+    const { path, body } = asksOf(kind).request(asked);
+    answer.show(asked, await post(path, body), path);
     trouble.hidden = true;
     if (innerWidth < 700) $("answers").scrollIntoView({ block: "start" });
   } catch (error) {
@@ -102,5 +102,5 @@ export const tryView = {
 
 store.on("model", (model) => {
   if (!form && !$("view-try").hidden) build(model);
-  else if (form && kind !== model.inputs.kind) build(model); // what was typed is of no use to the new model
+  else if (form && built !== shapeOf(model)) build(model); // what was typed is of no use to the new model
 });

@@ -6,6 +6,7 @@ import { heatmap } from "./heatmap.js";
 import { store } from "./store.js";
 import { count, num, shortName } from "./words.js";
 
+const ROW = 18; // pixels of a line
 const EVERY = 10_000; // milliseconds between two looks at the history: as long as its shortest slice
 
 let shown = false;
@@ -99,7 +100,8 @@ function describeBars(summary, width) {
     }],
   };
   const rows = lines.map((line) => [line.name, STATE_WORDS[line.state], num(line.score), num(line.threshold), num(line.effect)]);
-  return { option, head: ["layer", "state", "score", "limit", "effect, σ of single requests"], rows };
+  const height = Math.max(250, 46 + ROW * lines.length);
+  return { option, height, head: ["layer", "state", "score", "limit", "effect, σ of single requests"], rows };
 }
 
 function sentence(line) {

@@ -23,10 +23,26 @@ export function moment(iso) {
   return today ? clock(iso) : `${date.getDate()} ${date.toLocaleDateString("en", { month: "short" })}, ${clock(iso)}`;
 }
 
+// Other people's encoders count their blocks in names of their own: encoder.layer.3.output.LayerNorm, layers.3.attn_norm.
+export function blockOf(name) {
+  const found = name.match(/^(?:(.*?)\.)?(\d+)\.(.+)$/);
+  return found ? { stack: found[1] ?? "", number: found[2], rest: found[3] } : null;
+}
+
+const MOST = 21; // letters that fit beside a chart
+const withoutNorm = (name) => name.replace(/[._](norm|layer_?norm)$/i, "") || name;
+export const partName = (rest) => withoutNorm(rest).replace(/^attention\.output$/, "attention");
+
+export function middle(text, most = MOST) {
+  if (text.length <= most) return text;
+  const kept = most - 1;
+  return `${text.slice(0, Math.ceil(kept / 2))}…${text.slice(-Math.floor(kept / 2))}`;
+}
+
 export function shortName(name) {
-  const found = name.match(/^blocks\.(\d+)\.(\w+?)\.norm$/);
-  if (found) return `block ${found[1]} ${found[2].replace("_", "-")}`;
-  return name.replace(/\.norm$/, "").replace("final_norm", "final norm");
+  const block = blockOf(name);
+  if (block) return middle(`block ${block.number} ${partName(block.rest).replace("_", "-")}`);
+  return middle(name.replace(/\.(norm|layer_?norm)$/i, "").replace("final_norm", "final norm"));
 }
 
 // the two ends are no layers with a name of their own
@@ -49,21 +65,28 @@ export function headline(summary) {
   }
 }
 
-export function advice(summary) {
+const UNLIKE = {
+  embedding: "Inputs look as usual, but their vectors lie elsewhere than the baseline's: look for new topics.",
+  rerank: "Inputs look as usual, but their scores do not: look for queries that no document answers.",
+};
+
+// task: of the model that is served; only classifiers have classes
+export function advice(summary, task) {
+  const classes = task === "classification" || task === undefined;
   const { verdict } = summary;
   if (verdict.state === "ok") return "Nothing to do: if something went wrong, the traffic is not what did.";
   if (verdict.state === "mix_shift") return "The model copes. Look at what is asked that was not before.";
   if (verdict.state === "insufficient_data") {
-    if (summary.input === undefined) return "Export it again with at least 100 validation inputs, and 4 of every class.";
+    if (summary.input === undefined) return classes ? "Export it again with at least 100 validation inputs, and 4 of every class." : "Adopt it again with at least 100 inputs like its traffic's.";
     return summary.window.requests < summary.requests ? "Choose a longer window, or wait." : "Send it some requests, or ask it something under Try it.";
   }
   if (verdict.first_layer === "input") {
     return "Inputs are longer, shorter or spelled otherwise than in training: look for a new client, a broken encoding, or another language.";
   }
   if (verdict.first_layer === "output") {
-    return "Inputs look as usual, but the model has grown unsure of them: look for requests that fit none of its classes.";
+    return UNLIKE[task] ?? "Inputs look as usual, but the model has grown unsure of them: look for requests that fit none of its classes.";
   }
-  return "What is said has changed: read recent requests, look for new topics, then retrain or extend the classes.";
+  return `What is said has changed: read recent requests, look for new topics, then ${classes ? "retrain or extend the classes" : "take a new baseline, or another model"}.`;
 }
 
 export function detail(summary) {

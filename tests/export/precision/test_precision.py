@@ -17,9 +17,10 @@ from runtime.artifact import Artifact
 from runtime.errors import ExportError
 from runtime.graph.batch import token_values
 from runtime.graph.encoder import EncodedBatch, Encoder
-from runtime.graph.inputs import InputEncoder, make_input_encoder
+from runtime.graph.inputs import InputEncoder
 from runtime.graph.packing import pack
 from runtime.graph.session import open_session
+from runtime.graph.texts import make_input_encoder
 from runtime.manifest import CANARY, MODEL
 from tests.export.conftest import Exported
 from tests.helpers import Export, random_sequences

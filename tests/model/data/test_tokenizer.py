@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from model.data.tokenizer import BpeDropout, train_tokenizer
-from runtime.graph.inputs import CHARACTERS_PER_TOKEN
+from runtime.graph.texts import CHARACTERS_PER_TOKEN
 
 TEXTS = ["What is my balance", "what is the weather like", "set an alarm, please", "balance of my account"] * 5
 

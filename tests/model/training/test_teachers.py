@@ -6,7 +6,7 @@ from model.data.tokenizer import train_tokenizer
 from model.training.examples import TaughtExamples
 from model.training.recipe import Recipe
 from model.training.teachers import LinearTeacher, teach
-from runtime.graph.inputs import TextEncoder
+from runtime.graph.texts import TextEncoder
 
 
 class Constant:

@@ -10,7 +10,7 @@ from runtime.drift.baseline import Baseline, read_baseline
 from runtime.errors import ArtifactError
 from runtime.graph.batch import row_means, token_values
 from runtime.graph.encoder import Encoder
-from runtime.graph.inputs import make_input_encoder
+from runtime.graph.texts import make_input_encoder
 from runtime.manifest import BASELINE
 from runtime.statistics.moments import Moments
 from runtime.statistics.state import NormState

@@ -6,7 +6,8 @@ import pytest
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError, InvalidInput
-from runtime.graph.inputs import FeatureEncoder, InputEncoder, TextEncoder, describe, make_input_encoder, piece_lengths
+from runtime.graph.inputs import FeatureEncoder, InputEncoder, describe
+from runtime.graph.texts import TextEncoder, make_input_encoder, piece_lengths
 from runtime.manifest import TOKENIZER
 from tests.helpers import TEXTS, rewrite
 

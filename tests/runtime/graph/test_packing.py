@@ -1,11 +1,17 @@
+from dataclasses import fields
+from typing import get_args
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.graph.packing import PACK_TOKENS, PackedBatch, first_fit, pack
+from runtime.graph.packing import PACK_TOKENS, PackedBatch, first_fit, pack, pack_one
+from runtime.manifest import PoolingKind
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 widths = st.integers(1, 50)
+every_pooling = pytest.mark.parametrize("pooling", get_args(PoolingKind))
 
 
 def token_ids(lengths: list[int]) -> list[np.ndarray]:
@@ -107,3 +113,64 @@ def test_pack_has_the_types_that_graphs_take():
     batch = pack(token_ids([3, 2]))
     types = [array.dtype for array in (batch.values, batch.position_ids, batch.segment_ids, batch.pooling)]
     assert types == [np.int64, np.int64, np.int64, np.float32]
+
+
+def pooled(vectors: np.ndarray, pooling: PoolingKind) -> np.ndarray:
+    """One vector of a sequence's, as sentence-transformers defines it."""
+    rank = np.arange(1, len(vectors) + 1)
+    return {
+        "mean": vectors.mean(0),
+        "cls": vectors[0],
+        "last": vectors[-1],
+        "weighted": (rank[:, None] * vectors).sum(0) / rank.sum(),
+    }[pooling]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last", "weighted"])
+@given(lengths, widths)
+def test_every_pooling_is_its_formula(pooling: PoolingKind, lengths: list[int], width: int):
+    sequences = token_ids(lengths)
+    batch = pack(sequences, width, pooling)
+    vectors = np.random.default_rng(0).normal(size=(batch.values.size, 3))
+    expected = [pooled(vectors[rows], pooling) for rows in np.split(batch.token_index, np.cumsum(lengths)[:-1])]
+    np.testing.assert_allclose(batch.pooling.astype(np.float64) @ vectors, expected, rtol=1e-5, atol=1e-6)
+
+
+@every_pooling
+@given(lengths, widths)
+def test_every_pooling_takes_from_its_own_sequence_alone(pooling: PoolingKind, lengths: list[int], width: int):
+    batch = pack(token_ids(lengths), width, pooling)
+    own = batch.segment_ids.ravel() == np.arange(batch.rows)[:, None] + 1
+    assert batch.pooling.dtype == np.float32
+    assert (batch.pooling[~own] == 0).all()
+    np.testing.assert_allclose(batch.pooling.sum(1), 1, rtol=1e-5)
+    if pooling in ("weighted", "max"):
+        assert (batch.pooling[own] > 0).all()
+
+
+@every_pooling
+@given(st.integers(1, 60))
+def test_a_single_sequence_is_pooled_as_in_company(pooling: PoolingKind, length: int):
+    alone = pack_one(np.arange(1, length + 1), pooling)
+    company = pack([np.arange(1, length + 1), np.array([5])], length, pooling)
+    for field in fields(alone):
+        assert getattr(alone, field.name).dtype == getattr(company, field.name).dtype, field.name
+    np.testing.assert_array_equal(alone.values[0], company.values[0, :length])
+    np.testing.assert_array_equal(alone.position_ids[0], company.position_ids[0, :length])
+    np.testing.assert_array_equal(alone.pooling[0], company.pooling[0, :length])
+    np.testing.assert_array_equal(alone.token_index, company.token_index[:length])
+
+
+@every_pooling
+def test_pack_of_one_is_pack_one(pooling: PoolingKind):
+    sequence = np.array([7, 8, 9])
+    for field in fields(PackedBatch):
+        found, expected = (getattr(b, field.name) for b in (pack([sequence], 40, pooling), pack_one(sequence, pooling)))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_token_types_travel_with_their_tokens():
+    first, second = np.array([[5, 0], [6, 1]]), np.array([[7, 1]])
+    batch = pack([first, second], width=3)
+    np.testing.assert_array_equal(batch.values, [[[5, 0], [6, 1], [7, 1]]])
+    np.testing.assert_array_equal(pack_one(first).values, [first])

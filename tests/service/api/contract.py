@@ -24,6 +24,7 @@ from schemathesis.specs.openapi import checks
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 DOCUMENT: dict[str, Any] = json.loads(SNAPSHOT.read_text())
 KNOWN = {"model": "texts", "name": "texts", "version": "1", "layer": "embeddings.norm"}
+RERANKER = {"model": "order", "version": "1"}  # tests/adopted.py
 SIZE, ENCODING = "Inference-Header-Content-Length", "Content-Encoding"
 BINARY = "application/octet-stream"
 MALFORMED = {"invalid_json", "invalid_request"}
@@ -98,7 +99,10 @@ def aim(case: Case) -> None:
     parts = (case.path_parameters, case.query, case.body) if fits(case) else (case.path_parameters,)
     for part in parts:
         if isinstance(part, dict):
-            part.update({name: value for name, value in KNOWN.items() if name in part})
+            known = KNOWN | (RERANKER if case.operation.path == "/rerank" else {})
+            part.update({name: value for name, value in known.items() if name in part})
+            if case.operation.path == "/rerank" and fits(case):
+                part |= RERANKER  # the default model does not rerank
     case.headers.pop(ENCODING, None)  # no generator compresses its body, or knows its size
     case.headers.pop(SIZE, None)
     if case.media_type == BINARY:

@@ -23,10 +23,11 @@ ASKED, ANSWERED = set[str](), set[str]()  # operations, and those that were not 
 
 
 @pytest.fixture(scope="module")
-def fixed(text_artifact: Artifact, feature_artifact: Artifact) -> Iterator[Live]:
-    """A service of two models that nobody else asks, with traffic that can become a baseline."""
+def fixed(text_artifact: Artifact, feature_artifact: Artifact, rerank_artifact: Artifact) -> Iterator[Live]:
+    """A service of three models that nobody else asks, with traffic that can become a baseline."""
     settings = settings_for(text_artifact)
-    models = ModelRegistry(Engine(settings), Engine(settings.model_copy(update={"model": feature_artifact.path})))
+    others = (settings.model_copy(update={"model": other.path}) for other in (feature_artifact, rerank_artifact))
+    models = ModelRegistry(Engine(settings), *map(Engine, others))
     with listening(settings, models) as live, httpx.Client(base_url=live.url, trust_env=False) as client:
         for _ in range(13):
             assert client.post("/predict", json={"inputs": TEXTS[:8]}).status_code == 200

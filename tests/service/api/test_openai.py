@@ -8,10 +8,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
+from runtime.graph.batch import unit
 from runtime.graph.encoder import Encoder
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.inference.results import unit
 from tests.apps import make_app
 from tests.conftest import settings_for
 from tests.service.http.test_errors import assert_error

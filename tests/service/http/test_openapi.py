@@ -72,7 +72,8 @@ def test_body_that_is_too_large_is_answered_as_promised(client: TestClient, meth
 def test_service_without_its_default_model_answers_as_promised(text_artifact: Artifact, method: str, path: str):
     with TestClient(make_app(settings_for(text_artifact), ModelRegistry(default_name="texts"))) as client:
         status = ask(client, method, path, content=json.dumps(example(method, path)))
-    needs_it = path in ("/predict", "/embed", "/model", "/health/ready") or path.startswith("/norm-stats")
+    asked = ("/predict", "/embed", "/rerank", "/similarity", "/tokenize", "/model", "/health/ready")
+    needs_it = path in asked or path.startswith("/norm-stats")
     assert (status == 503) is needs_it
 
 

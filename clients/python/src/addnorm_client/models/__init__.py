@@ -15,7 +15,7 @@ from .norm_stats import (
     Verdict,
     Window,
 )
-from .repository import IndexEntry, ModelResponse, Plan, PlanInUse, Ready
+from .repository import IndexEntry, ModelResponse, Plan, PlanInUse, Ready, Unobserved
 from .traffic import Now, Quantiles, Recent, ServedModel, Total, TrafficResponse
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "Summary",
     "Total",
     "TrafficResponse",
+    "Unobserved",
     "Update",
     "Verdict",
     "Window",

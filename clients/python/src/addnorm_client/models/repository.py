@@ -17,6 +17,13 @@ class Plan(Body):
     """Rows per second over those of the default plan, by plan and batch size."""
 
 
+class Unobserved(Body):
+    """A normalization layer without statistics."""
+
+    name: str
+    reason: str
+
+
 class Ready(Body):
     """Where the default model runs, and where its statistics are kept; and which models there are."""
 
@@ -59,13 +66,18 @@ class PlanInUse(Body):
 class ModelResponse(Body):
     """One model that is served, and where it really runs."""
 
+    activation: str
+    """softmax, or sigmoid where a text may have several labels."""
     device: str
     fallback_reason: str
     """Why `auto` fell back to the CPU; empty where it did not."""
     inputs: dict[str, Any]
     labels: list[str]
+    """Classes; none of an embedding model or a reranker."""
     layers: list[str]
     model: str
+    normalize: bool
+    """Whether embeddings have length 1 unless a request wants them otherwise."""
     plan: PlanInUse
     precision: dict[str, Any]
     """`kind`: fp32, int8 or fp16; of the lower ones, what export measured against float32."""
@@ -74,4 +86,6 @@ class ModelResponse(Body):
     requested_device: str
     task: str
     training: dict[str, Any]
+    unobserved: list[Unobserved]
+    """Normalization layers that have no statistics, each with the reason."""
     version: str

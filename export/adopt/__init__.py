@@ -1,0 +1,1 @@
+"""From a directory or a file that others made to an artifact."""

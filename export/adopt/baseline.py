@@ -1,0 +1,71 @@
+"""The baseline of an adopted encoder: the user's texts through the graph that will be served."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from export.adopt.clusters import FEWEST, fit_clusters, split, to_bytes
+from export.reference import fit_reference
+from export.timing import with_manifest
+from runtime.artifact import Artifact
+from runtime.drift.baseline import Baseline
+from runtime.drift.detector import Reference, request_features
+from runtime.errors import ExportError
+from runtime.graph.batch import EncodedBatch, join, row_means, token_values
+from runtime.graph.clusters import Clusters
+from runtime.graph.encoder import Encoder
+from runtime.graph.packing import Tokens
+from runtime.manifest import CLUSTERS
+from runtime.statistics.moments import Moments
+from runtime.statistics.recorder import NormRecorder
+
+BATCH = 32  # texts in a run
+
+Progress = Callable[[int, int], None]  # texts done, of how many
+
+
+def run_all(encoder: Encoder, sequences: Sequence[Tokens], progress: Progress) -> list[EncodedBatch]:
+    """What the graph gives for each text, in their order. Texts of like lengths run together."""
+    order = sorted(range(len(sequences)), key=lambda place: len(sequences[place]))
+    rows: dict[int, EncodedBatch] = {}
+    for start in range(0, len(order), BATCH):
+        places = order[start : start + BATCH]
+        batch = encoder.run([sequences[place] for place in places])
+        rows |= zip(places, batch.split([1] * len(places)), strict=True)
+        progress(len(rows), len(order))
+    return [rows[place] for place in range(len(order))]
+
+
+def fit_baseline(artifact: Artifact, rows: Sequence[EncodedBatch]) -> tuple[Artifact, Baseline]:
+    """The baseline, and the artifact with what drift is conditioned on where the model has no classes.
+
+    Raises:
+        ExportError: a text overflows the model.
+    """
+    layers = artifact.manifest.layers
+    recorder, means = NormRecorder(layers), Moments.empty(2 * len(layers))
+    for row in rows:
+        recorder.observe(row)
+        values = row_means(token_values(row.norm_statistics, layers), row.lengths)
+        means = means.merge(Moments.of(values, np.isfinite(values)))
+    state = recorder.state()
+    if (state.moments.count != state.tokens).any():
+        raise ExportError("The texts give NaN or infinite norm statistics: nothing was written.")
+    artifact, reference = fit_drift(artifact, join(rows))
+    return artifact, Baseline(state, means, reference)
+
+
+def fit_drift(artifact: Artifact, texts: EncodedBatch) -> tuple[Artifact, Reference | None]:
+    """What drift is judged by; None where the texts are too few."""
+    if artifact.manifest.task == "classification":
+        return artifact, fit_reference(*request_features(texts), artifact.manifest.num_classes)
+    if len(texts.lengths) < FEWEST:
+        return artifact, None
+    first, second = split(len(texts.lengths))
+    centroids = fit_clusters(texts.embedding[first], texts.embedding[second])
+    classes, scores, evidence = Clusters(centroids).assign(texts.embedding)
+    features, clusters = request_features(replace(texts, classes=classes, scores=scores, evidence=evidence))
+    files = artifact.files | {CLUSTERS: to_bytes(centroids)}
+    artifact = with_manifest(replace(artifact, files=files), clusters=len(centroids))
+    return artifact, fit_reference(features[second], clusters[second], len(centroids))

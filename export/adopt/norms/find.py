@@ -1,0 +1,74 @@
+"""Finds every LayerNorm and RMSNorm of an ONNX graph that anybody exported, and names it."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from export.adopt.norms.names import name_norms
+from export.adopt.norms.norm import Match, Norm, Unobserved
+from export.adopt.norms.patterns import recognize
+from export.adopt.norms.probing import Dimensions, Feeds, Tensor, describe
+from export.adopt.norms.tracing import width
+
+UNKNOWN, RANK = 0, 3  # axes of what a norm normalizes
+
+
+def find_norms(model: ir.Model, batch: Feeds | None = None) -> tuple[list[Norm], list[Unobserved]]:
+    """The norms over the features of every token in network order, and all others with the reason.
+
+    Args:
+        model: its local functions are inlined.
+        batch: inputs by name. With them norms are told apart that see other numbers of tokens, where the graph does not
+            say how many.
+
+    Raises:
+        ExportError: ONNX Runtime cannot load the graph, or not run it on the batch.
+    """
+    InlinePass()(model)
+    model.graph.sort()
+    recognized = [(node, found) for node in model.graph.all_nodes() if (found := recognize(node)) is not None]
+    names = name_norms(recognized)
+    matches = [found for node, found in recognized if isinstance(found, Match) and node.graph is model.graph]
+    tensors = dict(zip((match.node for match in matches), describe(model, [m.x for m in matches], batch), strict=True))
+    usual = usual_dimensions([tensor.dimensions for tensor in tensors.values()])
+    norms: list[Norm] = []
+    unobserved: list[Unobserved] = []
+    for name, (node, found) in zip(names, recognized, strict=True):
+        judged = found if isinstance(found, str) else judge(name, found, tensors.get(node), usual)
+        if isinstance(judged, Norm):
+            norms.append(judged)
+        else:
+            unobserved.append(Unobserved(name, f"{name} is not observed: {judged}."))
+    return norms, unobserved
+
+
+def judge(name: str, match: Match, tensor: Tensor | None, usual: Dimensions) -> Norm | str:
+    """The norm, or why its statistics are not those of every token."""
+    if tensor is None:
+        return "it is inside a branch, a loop or a scan"
+    dimensions, rank = tensor.dimensions, len(tensor.dimensions)
+    if rank and match.axis not in (-1, rank - 1):
+        return f"it normalizes over axis {match.axis}, not over the features of one token"
+    if rank not in (UNKNOWN, RANK):
+        return f"its input has {rank} axes, expected batch, tokens and features"
+    if any(is_clear(own) and is_clear(other) and own != other for own, other in zip(dimensions, usual, strict=False)):
+        return f"its batch and tokens are {dimensions[:2]}, those of other norms {usual}"
+    d_model = dimensions[-1] if rank and isinstance(dimensions[-1], int) else width(match.scale)
+    if not isinstance(d_model, int):
+        return "its number of features is not fixed"
+    if any(width(term) not in (None, d_model) for term in (match.scale, match.bias)):
+        match = match._replace(y=None)
+    return Norm(name, d_model, tensor.dtype, match)
+
+
+def usual_dimensions(all_dimensions: Sequence[Dimensions]) -> Dimensions:
+    """Batch and tokens of most norms."""
+    axes = [[d[axis] for d in all_dimensions if len(d) == RANK and is_clear(d[axis])] for axis in (0, 1)]
+    return [Counter(axis).most_common(1)[0][0] if axis else None for axis in axes]
+
+
+def is_clear(dimension: int | str | None) -> bool:
+    """Whether a dimension is a number, or has a name that ONNX Runtime did not make up."""
+    return dimension is not None and not str(dimension).startswith("unk__")

@@ -1,0 +1,159 @@
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export.adopt.texts import FEWEST, FORMATS, read_texts
+from runtime.errors import DataError
+
+TEN = [f"text number {number}" for number in range(10)]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[..., Path]:
+    """Saves lines as a file of this name."""
+
+    def save(name: str, *lines: str, before: str = "") -> Path:
+        file = tmp_path / name
+        file.write_text(before + "\n".join(lines) + "\n", encoding="utf-8")
+        return file
+
+    return save
+
+
+def jsonl(rows: list[dict[str, Any]]) -> list[str]:
+    return [json.dumps(row) for row in rows]
+
+
+def assert_refused(file: Path, *words: str, **columns: str | None) -> None:
+    with pytest.raises(DataError) as caught:
+        read_texts(file, columns.pop("text", None), **columns)
+    message = str(caught.value)
+    assert message.endswith(".") and "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_a_text_file_has_a_text_in_each_line(saved: Callable[..., Path]):
+    texts = read_texts(saved("a.txt", *TEN), None)
+    assert (texts.inputs, texts.labels, texts.pairs) == (TEN, None, False)
+
+
+def test_empty_lines_and_surrounding_space_are_left_out(saved: Callable[..., Path]):
+    lines = [line for text in TEN for line in (f"  {text}\t", "", "   ")]
+    assert read_texts(saved("a.txt", *lines), None).inputs == TEN
+    rows = [line for row in jsonl([{"text": f" {text} "} for text in TEN]) for line in (row, "")]
+    assert read_texts(saved("a.jsonl", *rows), None).inputs == TEN
+    assert read_texts(saved("a.csv", "text", *[line for text in TEN for line in (f" {text} ", "")]), None).inputs == TEN
+
+
+def test_lines_may_end_as_on_windows(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes("\r\n".join(TEN).encode())
+    (tmp_path / "a.csv").write_bytes("\r\n".join(["text", *TEN]).encode())
+    assert read_texts(tmp_path / "a.txt", None).inputs == read_texts(tmp_path / "a.csv", None).inputs == TEN
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_a_byte_order_mark_is_no_text(saved: Callable[..., Path], name: str):
+    lines = {"a.txt": TEN, "a.csv": ["text", *TEN], "a.jsonl": jsonl([{"text": text} for text in TEN])}[name]
+    assert read_texts(saved(name, *lines, before="\ufeff"), None).inputs == TEN
+
+
+@pytest.mark.parametrize("column", [None, "text", "question"])
+def test_the_column_of_the_text_is_called_text_unless_it_is_named(saved: Callable[..., Path], column: str | None):
+    header = column or "text"
+    rows = jsonl([{"other": 1, header: text} for text in TEN])
+    assert read_texts(saved("a.jsonl", *rows), column).inputs == TEN
+    csv = saved("a.csv", f"other,{header}", *[f'1,"{text}"' for text in TEN])
+    assert read_texts(csv, column).inputs == TEN
+
+
+def test_a_quoted_text_may_hold_commas_and_lines(saved: Callable[..., Path]):
+    file = saved("a.csv", "text", *['"one, two\nthree ""four"""'] * 10)
+    assert read_texts(file, None).inputs == ['one, two\nthree "four"'] * 10
+
+
+def test_two_columns_make_pairs(saved: Callable[..., Path]):
+    rows = [{"q": f"q {number}", "a": f"a {number}", "text": "not read"} for number in range(10)]
+    texts = read_texts(saved("a.jsonl", *jsonl(rows)), "q", "a")
+    assert texts.inputs == [[f"q {number}", f"a {number}"] for number in range(10)]
+    assert texts.pairs and texts.labels is None
+
+
+def test_labels_stand_beside_the_texts(saved: Callable[..., Path]):
+    rows = [{"text": text, "label": number % 2} for number, text in enumerate(TEN)]
+    assert read_texts(saved("a.jsonl", *jsonl(rows)), None, label="label").labels == ["0", "1"] * 5
+    file = saved("a.csv", "text,second,label", *[f"{text},x,yes" for text in TEN])
+    both = read_texts(file, None, "second", "label")
+    assert (both.pairs, both.labels) == (True, ["yes"] * 10)
+
+
+def test_a_column_that_is_missing_is_named_with_those_that_are_there(saved: Callable[..., Path]):
+    rows = [{"question": text, "id": 1} for text in TEN]
+    file = saved("a.jsonl", *jsonl(rows))
+    assert_refused(file, "line 1", "no column 'text'", "'question', 'id'", "--text")
+    assert_refused(file, "no column 'answer'", "'question'", text="question", text_pair="answer")
+    assert_refused(file, "no column 'kind'", text="question", label="kind")
+    assert_refused(saved("a.csv", "question", *TEN), "line 2", "no column 'text'", "'question'")
+
+
+@pytest.mark.parametrize("value", ["", "  ", None, [], {}])
+def test_an_empty_cell_is_refused_with_its_line(saved: Callable[..., Path], value: Any):
+    rows = jsonl([{"text": text, "pair": "x", "label": "y"} for text in TEN])
+    for column in ("text", "pair", "label"):
+        bad = json.dumps({"text": "a", "pair": "x", "label": "y"} | {column: value})
+        file = saved("a.jsonl", *rows[:4], bad, *rows)
+        assert_refused(file, "line 5", f"empty '{column}'", text_pair="pair", label="label")
+
+
+def test_a_short_row_of_csv_is_refused_with_its_line(saved: Callable[..., Path]):
+    file = saved("a.csv", "text,label", *[f"{text},y" for text in TEN], "alone")
+    assert_refused(file, "line 12", "empty 'label'", label="label")
+
+
+@pytest.mark.parametrize("count", [0, 1, FEWEST - 1])
+def test_too_few_texts_are_refused(saved: Callable[..., Path], count: int):
+    assert_refused(saved("a.txt", *TEN[:count]), f"has {count} texts", "10 or more")
+    assert_refused(saved("a.csv", "text", *TEN[:count]), f"has {count} texts")
+
+
+@pytest.mark.parametrize("name", ["a", "a.json", "a.TXT.gz", "a.tsv", ".txt.bak"])
+def test_another_kind_of_file_is_refused(saved: Callable[..., Path], name: str):
+    assert_refused(saved(name, *TEN), "no file of texts", *FORMATS)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_what_is_not_utf8_is_refused(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"text\n" + "Zürich\n".encode("latin-1") * 10)
+    assert_refused(tmp_path / name, name, "UTF-8")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_a_file_that_is_missing_or_a_directory_is_refused(tmp_path: Path, name: str):
+    assert_refused(tmp_path / name, "cannot be read")
+    (tmp_path / name).mkdir()
+    assert_refused(tmp_path / name, "cannot be read")
+
+
+@pytest.mark.parametrize(("line", "words"), [("{", "not JSON"), ("[1]", "not a JSON object"), ("5", "JSON object")])
+def test_a_line_that_is_no_object_is_refused(saved: Callable[..., Path], line: str, words: str):
+    file = saved("a.jsonl", *jsonl([{"text": text} for text in TEN]), line)
+    assert_refused(file, "line 11", words)
+
+
+def test_half_a_surrogate_pair_is_refused(saved: Callable[..., Path]):
+    rows = jsonl([{"text": text} for text in TEN])
+    assert_refused(saved("a.jsonl", *rows, '{"text": "\\ud800"}'), "line 11", "surrogate")
+
+
+@pytest.mark.parametrize("column", ["text", "text_pair", "label"])
+def test_a_text_file_has_no_columns(saved: Callable[..., Path], column: str):
+    assert_refused(saved("a.txt", *TEN), "no columns", "'mine'", **{column: "mine"})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is there")
+def test_parquet_without_pyarrow_says_what_to_install(saved: Callable[..., Path]):
+    assert_refused(saved("a.parquet", *TEN), "pip install pyarrow", "CSV")
