@@ -147,7 +147,7 @@ def make_graph(
     probes = [*sequences[:PROBES], longest[0], longest[-1]]
     example = pack([*longest[:3], *longest[-2:]], pooling=pooling)
     artifact.files[MODEL] = to_onnx(network, example).SerializeToString()
-    reference = Reference(network, pooling)
+    reference = Reference(network)
     artifact.files[CANARY] = make_canary(reference, [*longest[:2], *sequences[:2]])
     artifact = with_plan(artifact, probes)
     return artifact, verify(Encoder(artifact), reference, probes)

@@ -89,6 +89,17 @@ class PackedTransformer(nn.Module):
         packed = Packed(input_ids, position_ids + self.position_offset, segment_ids, types)
         return self.family.encode(self.encoder, packed)
 
+    def plain(self, ids_1N: Tensor, pooling: Tensor, type_ids_1N: Tensor | None = None) -> Tensor:
+        """What transformers' own call gives for one text that is not packed: logits [1, C], or an embedding [1, D]."""
+        types = {} if type_ids_1N is None else {"token_type_ids": type_ids_1N}
+        output = self.model(ids_1N, attention_mask=torch.ones_like(ids_1N), **types)
+        self.record.take()  # the norms of packed batches are what is told
+        if self.task != "embedding":
+            answer: Tensor = output.logits
+        else:
+            answer = self.dense(self.pool(output.last_hidden_state[0], torch.ones_like(ids_1N), pooling))
+        return answer
+
     def pool(self, tokens_ND: Tensor, segment_ids_PS: Tensor, pooling: Tensor) -> Tensor:
         if self.pooling != "max":
             return pooling @ tokens_ND

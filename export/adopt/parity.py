@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from export.graph import GraphModule, as_tensors
+from export.adopt.packed import PackedTransformer
+from export.graph import as_tensors
 from runtime.errors import ExportError
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens, pack
-from runtime.manifest import PoolingKind
 
 # of the largest value of its kind; a mean of its token's sigma, 1/sigma relative
 LIMITS = {"logits": 1e-5, "embedding": 1e-5, "means": 1e-4, "inverse_deviations": 1e-4, "packed_against_alone": 1e-5}
@@ -27,7 +26,7 @@ class Expected:
     """What PyTorch gives in float64.
 
     Attributes:
-        answers: logits [R, C], where the network has them, and embedding [R, D].
+        answers: logits [R, C], where the network has them, and embedding [R, D]; the first by transformers' own call.
         norm_statistics: [N, 2L], valid tokens only, row after row.
     """
 
@@ -36,11 +35,10 @@ class Expected:
 
 
 class Reference:
-    """The network in float64, one sequence at a time: what no packing can have spoilt."""
+    """The network in float64, one text at a time, by transformers' own call: what no packing can have spoilt."""
 
-    def __init__(self, network: GraphModule, pooling: PoolingKind) -> None:
-        assert isinstance(network, nn.Module)
-        self.network, self.pooling = network.eval(), pooling
+    def __init__(self, network: PackedTransformer) -> None:
+        self.network = network.eval()
         self.names = list(network.outputs)
 
     @torch.no_grad()
@@ -49,9 +47,11 @@ class Reference:
         self.network.double()
         try:
             for sequence in sequences:
-                tensors = as_tensors(pack([sequence], pooling=self.pooling))
+                tensors = as_tensors(pack([sequence], pooling=self.network.pooling))
                 wide = [tensor.double() if tensor.is_floating_point() else tensor for tensor in tensors]
-                for name, output in zip(self.names, self.network(*wide), strict=True):
+                outputs = dict(zip(self.names, self.network(*wide), strict=True))
+                outputs[self.names[0]] = self.network.plain(wide[0], *wide[3:])
+                for name, output in outputs.items():
                     found[name].append(output.numpy())
         finally:
             self.network.float()  # what float64 makes of float32 goes back to the same

@@ -1,5 +1,5 @@
 // The verdict, always on top: one sentence, and what to do about it.
-import { $, fill, h, markOf } from "./dom.js";
+import { $, breakable, fill, h, markOf } from "./dom.js";
 import { store } from "./store.js";
 import { advice, detail, headline, overflow } from "./words.js";
 
@@ -12,7 +12,7 @@ export function showBanner(summary) {
   const next = advice(summary, store.get("model")?.task);
   banner.dataset.state = alarm ? "drift" : state;
   banner.querySelector(".mark").textContent = alarm ? "!" : markOf(state);
-  banner.querySelector("h1").textContent = alarm || headline(summary);
+  fill(banner.querySelector("h1"), breakable(alarm || headline(summary)));
   banner.querySelector(".detail").textContent = detail(summary);
   fill(banner.querySelector(".advice"), next, state === "drift" ? hints(summary) : null);
   // screen readers hear of a change of state, not of every request

@@ -16,6 +16,9 @@ export function fill(element, ...children) {
   return element;
 }
 
+// names may be broken after their dots
+export const breakable = (text) => text.split(".").map((part, i) => [i ? [".", h("wbr")] : null, part]);
+
 export const $ = (id) => document.getElementById(id);
 
 export function table(head, rows, attributes = {}) {

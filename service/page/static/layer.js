@@ -1,6 +1,6 @@
 // One norm in detail: what enters it, live beside the baseline.
 import { Chart, axisStyle, colour, limitLine, tooltip } from "./charts.js";
-import { fill, h, stateOf, table } from "./dom.js";
+import { breakable, fill, h, stateOf, table } from "./dom.js";
 import { clock, count, num, percent } from "./words.js";
 
 const KINDS = { layer_norm: "LayerNorm", rms_norm: "RMSNorm", batch_norm: "BatchNorm" };
@@ -43,7 +43,7 @@ export function layerCard() {
 
 function title(layer) {
   return h("div", {},
-    h("h2", {}, layer.name),
+    h("h2", {}, breakable(layer.name)),
     h("p", { class: "soft small" }, `${KINDS[layer.kind] ?? layer.kind} of ${layer.d_model} features, ${layer.placement} placement. `, stateOf(layer.drift.state)));
 }
 

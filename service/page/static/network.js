@@ -1,6 +1,6 @@
 // The encoder as the Add & Norm papers draw it, read from the names and placement of its norms. Of other people's
 // encoders only the norms are drawn, block by block: their names do not tell what lies between.
-import { fill, h, stateOf } from "./dom.js";
+import { breakable, fill, h, stateOf } from "./dom.js";
 import { linesOf } from "./verdict.js";
 import { blockOf, num, partName } from "./words.js";
 
@@ -32,8 +32,10 @@ function normOf(line, before, selected) {
   const { stack, number, rest } = block;
   const last = before && blockOf(before.name);
   const same = last && last.stack === stack && last.number === number;
-  return [same ? null : h("li", { class: "block" }, `Block ${number}`), item(norm(line, partName(rest), selected, rest))];
+  return [same ? null : h("li", { class: "block" }, `Block ${number}`), item(norm(line, capital(partName(rest)), selected, rest))];
 }
+
+const capital = (word) => word[0].toUpperCase() + word.slice(1).replaceAll("_", " ");
 
 const item = (node, className) => h("li", { class: className }, node);
 
@@ -48,7 +50,7 @@ function titleOf(name) {
 function norm(line, title, selected, name = line.name) {
   const ends = line.name === "input" || line.name === "output";
   const score = line.threshold ? `${num(line.score, 2)} of ${num(line.threshold, 3)}` : "";
-  const parts = [h("strong", {}, title), stateOf(line.state), h("span", { class: "name" }, ends ? "" : name.split(".").map((part, i) => [i ? [".", h("wbr")] : null, part])), h("span", { class: "score" }, score)];
+  const parts = [h("strong", {}, title), stateOf(line.state), h("span", { class: "name" }, ends ? "" : breakable(name)), h("span", { class: "score" }, score)];
   if (ends) return h("div", { class: "node", "data-state": line.state }, parts);
   return h("a", { class: "node", title: line.name, href: `#layers/${line.name}`, "data-state": line.state, "aria-current": selected ? "true" : undefined }, parts);
 }

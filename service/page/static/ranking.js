@@ -5,7 +5,7 @@ import { count, milliseconds, num } from "./words.js";
 
 const FIRST = 6; // numbers of a vector that are written out
 const WORDS = {
-  similarity: { title: "Nearest to the first text", score: "cosine", scale: "Cosine of each text's vector and the first text's: 1 is the same direction; at 0 and below, where the bar is empty, they have nothing in common." },
+  similarity: { title: "Nearest to the first text", score: "cosine", scale: "The cosine of each text's vector and the first text's, at most 1. The nearest text comes first; a bar is empty at 0 and below." },
   rerank: { title: "Best answers to the query", score: "score", scale: "Score of each document, from 0 to 1: how well it answers the query." },
 };
 

@@ -22,7 +22,7 @@ function build(model) {
   trouble = h("p", { class: "error", role: "alert", hidden: true });
   button = h("button", { type: "submit" }, "Ask");
   answer = RANKS.includes(kind) ? rankingCard() : answerCard(model);
-  box = h("textarea", { id: "ask-text", spellcheck: "false", autocomplete: "off", "aria-describedby": "ask-help", onkeydown: onKey });
+  box = h("textarea", { id: "ask-text", rows: kind === "texts" ? 2 : 5, spellcheck: "false", autocomplete: "off", "aria-describedby": "ask-help", onkeydown: onKey });
   form = h("form", { class: "ask", onsubmit: submit }, ...(model.inputs.kind === "text" ? textFields(model) : featureFields(model)));
   fill($("view-try"), h("div", { class: "trial" },
     h("div", { class: "grid" }, h("div", { class: "card" }, h("h2", { class: "hidden" }, "Ask"), form), answer.third),
@@ -42,7 +42,7 @@ function textFields(model) {
 
 function nameOf(example) {
   const [first, ...others] = example.split("\n");
-  return others.length ? `${first} + ${others.length}` : first;
+  return others.length ? `${first} + ${others.length} line${others.length === 1 ? "" : "s"}` : first;
 }
 
 function featureFields(model) {

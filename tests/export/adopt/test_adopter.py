@@ -14,7 +14,7 @@ import pytest
 import export.reference
 from export.adopt import adopter
 from export.adopt.adopter import Adopted, adopt_directory
-from export.adopt.baseline import fit_baseline, run_all
+from export.adopt.baseline import run_all
 from export.adopt.clusters import split
 from export.adopt.parity import LIMITS, Reference
 from export.adopt.texts import Texts
@@ -31,7 +31,6 @@ from tests.adopted import (
     MULTILABEL,
     RERANK,
     SUBJECTS,
-    Recipe,
     make_inputs,
     make_pairs,
     make_texts,
@@ -133,7 +132,7 @@ def test_the_canary_holds_what_pytorch_gives_in_float64(kind: str, artifact: Art
     canary = json.loads(artifact.files[CANARY])
     sequences = [np.array(tokens, dtype=np.int64) for tokens in canary["inputs"]]
     network = adopted(source_of(RECIPES[kind], shared_path))[1]
-    expected = Reference(network, artifact.manifest.inputs.pooling).run(sequences)
+    expected = Reference(network).run(sequences)
     for name, values in (expected.answers | {"norm_statistics": expected.norm_statistics}).items():
         np.testing.assert_allclose(canary[name], values, rtol=1e-12, atol=1e-12)
     found = Encoder(read_artifact(artifact.path)).run(sequences)
@@ -154,7 +153,7 @@ def test_the_baseline_is_what_pytorch_sees_of_the_texts(kind: str, artifact: Art
     """Its moments equal a float64 pass over all tokens by the network itself."""
     sequences = [item.tokens for item in make_input_encoder(artifact).encode(make_inputs(RECIPES[kind]))]
     network = adopted(source_of(RECIPES[kind], shared_path))[1]
-    seen = Reference(network, artifact.manifest.inputs.pooling).run(sequences).norm_statistics
+    seen = Reference(network).run(sequences).norm_statistics
     values, baseline = token_values(seen, artifact.manifest.layers), read_baseline(artifact)
     assert (baseline.state.requests, baseline.state.tokens) == (320, len(values))
     sigma = np.sqrt(values[:, 1::2].mean(0))
@@ -189,3 +188,58 @@ def test_adoption_gives_the_same_again(kind: str, artifact: Artifact, adopt: Ado
         and found.errors == found.artifact.manifest.training["parity"]
     )
     assert done == [(32 * number, 320) for number in range(1, 11)]
+
+
+@pytest.mark.parametrize("kind", ["embedding"])
+def test_an_artifact_that_exists_is_replaced_only_if_asked(adopt: Adopt):
+    first = adopt(Texts(make_texts(20), None))
+    with pytest.raises(ArtifactError, match=r"exists already: choose another version, or pass --overwrite\.$"):
+        adopt(Texts(make_texts(30), None))
+    assert read_artifact(first.artifact.path).manifest.training["texts"] == 20
+    adopt(Texts(make_texts(30), None), overwrite=True)
+    assert read_artifact(first.artifact.path).manifest.training["texts"] == 30
+
+
+@pytest.mark.parametrize("kind", ["multilabel"])
+def test_accuracy_is_the_share_of_labels_that_the_model_gives(artifact: Artifact, adopt: Adopt):
+    found = [artifact.manifest.labels[row.classes[0]] for row in rows_of(artifact, make_texts(20))]
+    labels = [*found[:15], *(SUBJECTS[(SUBJECTS.index(label) + 1) % 3] for label in found[15:])]
+    adopted = adopt(Texts(make_texts(20), labels))
+    assert adopted.accuracy == adopted.artifact.manifest.training["accuracy"] == 0.75
+
+
+@pytest.mark.parametrize("kind", ["multilabel"])
+def test_a_label_that_the_model_has_not_is_refused(adopt: Adopt, tmp_path: Path):
+    with pytest.raises(DataError, match=r"no label 'house', it has card, loan, rent: .*\.$"):
+        adopt(Texts(make_texts(10), [*SUBJECTS, *SUBJECTS, *SUBJECTS, "house"]))
+    assert_nothing_written(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["rerank", "embedding"])
+def test_pairs_are_for_models_that_read_pairs(kind: str, adopt: Adopt, tmp_path: Path):
+    wrong = make_texts(10) if kind == "rerank" else make_pairs(10)
+    said = r"pairs .* --text-pair\.$" if kind == "rerank" else r"single .* --text-pair out"
+    with pytest.raises(DataError, match=said):
+        adopt(Texts(wrong, None))
+    assert_nothing_written(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["embedding"])
+def test_a_text_that_cannot_be_read_is_refused_with_its_place(adopt: Adopt, tmp_path: Path):
+    with pytest.raises(DataError, match=r"^The baseline's inputs\[10\] is empty.*counted from 0.*\.$"):
+        adopt(Texts([*make_texts(10), "\x01"], None))
+    assert_nothing_written(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["embedding"])
+@pytest.mark.parametrize("part", ["make_graph", "run_all", "fit_baseline", "accuracy"])
+def test_nothing_is_written_where_a_part_fails(
+    part: str, adopt: Adopt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any) -> None:
+        raise ExportError("It went wrong.")
+
+    monkeypatch.setattr(adopter, part, fail)
+    with pytest.raises(ExportError, match="It went wrong"):
+        adopt(Texts(make_texts(10), None))
+    assert_nothing_written(tmp_path)

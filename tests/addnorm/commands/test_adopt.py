@@ -1,0 +1,166 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export.adopt import adopter
+from export.adopt.adopter import Adopted
+from export.adopt.texts import Texts
+from runtime.artifact import Artifact
+from tests.addnorm.test_cli import assert_complains, run
+from tests.adopted import EMBEDDING, RERANK, make_texts, source_of
+
+ERRORS = {"embedding": 1.23e-7, "means": 4e-8}
+
+
+class Called(dict[str, Any]):
+    """What adoption was asked for, by the names of its arguments."""
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(make_texts(12)))
+    return file
+
+
+@pytest.fixture
+def called(embedding_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> Called:
+    """Adoption gives the artifact that is there already, with errors of ours."""
+    called = Called()
+
+    def adopt(
+        directory: Path, texts: Texts, target: Path, pooling: str | None, overwrite: bool, progress: Any
+    ) -> Adopted:
+        called.update(directory=directory, texts=texts, target=target, pooling=pooling, overwrite=overwrite)
+        progress(len(texts.inputs), len(texts.inputs))
+        return Adopted(embedding_artifact, ERRORS, called.get("accuracy"))
+
+    monkeypatch.setattr(adopter, "adopt_directory", adopt)
+    return called
+
+
+def command(directory: Path, baseline: Path, *more: str, name: str = "mine", version: str = "3") -> list[str]:
+    return ["adopt", str(directory), "--baseline", str(baseline), "--name", name, "--version", version, *more]
+
+
+def flat(out: str) -> str:
+    """What was printed, however wide the terminal is."""
+    return " ".join(out.split())
+
+
+def test_what_was_adopted_is_told(
+    called: Called, embedding_artifact: Artifact, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    code, out, complaint = run(capsys, *command(tmp_path, texts, "--models", str(tmp_path / "here")))
+    assert (code, complaint) == (0, "")
+    size = sum(len(content) for content in embedding_artifact.files.values()) / 1e6
+    for words in (
+        f"embedding, {size:.2f} MB, 17,824 parameters, 5 normalization layers observed",
+        "verified: embedding within 1.2e-07 of PyTorch",
+        "verified: means within 4.0e-08 of PyTorch",
+        "12 texts are too few for a verdict on drift: adopt with 300 or more",
+        "graph plan on onnxruntime",
+    ):
+        assert words in flat(out)
+    assert "accuracy" not in out and "not observed" not in out
+    assert called["target"] == tmp_path / "here" / "mine" / "3"
+    assert (called["directory"], called["pooling"], called["overwrite"]) == (tmp_path, None, False)
+    assert called["texts"] == Texts(make_texts(12), None)
+
+
+def test_accuracy_is_told_where_there_are_labels(
+    called: Called, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    called["accuracy"] = 0.98765
+    _, out, _ = run(capsys, *command(tmp_path, texts))
+    assert "accuracy on the texts: 0.9877" in flat(out)
+
+
+@pytest.mark.parametrize(("count", "words"), [(299, "too few for a verdict"), (300, "enough to notice"), (1500, "")])
+def test_advice_depends_on_how_many_texts_there_are(
+    count: int, words: str, called: Called, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "many.txt").write_text("\n".join(make_texts(count)))
+    code, out, _ = run(capsys, *command(tmp_path, tmp_path / "many.txt"))
+    assert (code, len(called["texts"].inputs)) == (0, count)
+    assert f"{count} texts are {words}" in flat(out) if words else "texts are" not in flat(out)
+
+
+def test_options_are_handed_on(called: Called, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "a.csv").write_text("\n".join(["q,a,kind", *["what,that,x"] * 10]))
+    columns = ["--text", "q", "--text-pair", "a", "--label", "kind"]
+    code, _, _ = run(
+        capsys, *command(tmp_path, tmp_path / "a.csv", *columns, "--pooling", "cls", "--overwrite", version="12")
+    )
+    assert code == 0
+    assert called["target"] == Path("models/mine/12")
+    assert called["texts"] == Texts([["what", "that"]] * 10, ["x"] * 10)
+    assert (called["pooling"], called["overwrite"]) == ("cls", True)
+
+
+def test_a_directory_that_is_missing_is_told_in_one_line(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert_complains(capsys, command(tmp_path / "nowhere", texts), "nowhere is no directory", "config.json")
+
+
+def test_an_artifact_that_exists_is_not_replaced(
+    embedding_artifact: Artifact, shared_path: Path, texts: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = command(source_of(EMBEDDING, shared_path), texts, name="letters", version="1")
+    models = ["--models", str(embedding_artifact.path.parent.parent)]
+    assert_complains(capsys, [*arguments, *models], "letters/1 exists already", "--overwrite")
+
+
+def test_a_reranker_wants_pairs(shared_path: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = command(source_of(RERANK, shared_path), texts, "--models", str(tmp_path / "models"))
+    assert_complains(capsys, arguments, "pairs of texts", "--text-pair")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read"),
+        ("one\ntwo\n", "has 2 texts: expected 10 or more"),
+        ("a,b\n" * 20, "has no columns"),
+    ],
+)
+def test_texts_that_are_no_use_are_told_in_one_line(
+    content: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    if content is not None:
+        (tmp_path / "a.txt").write_text(content)
+    more = ["--text", "a"] if content and "," in content else []
+    assert_complains(capsys, command(tmp_path, tmp_path / "a.txt", *more), words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"name": "a/b"}, "name"),
+        ({"name": ".."}, "name"),
+        ({"name": ""}, "name"),
+        ({"version": "0"}, "version"),
+        ({"version": "one"}, "version"),
+    ],
+    ids=str,
+)
+def test_names_and_versions_that_are_no_use_are_told_in_one_line(
+    arguments: dict[str, str], word: str, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert_complains(capsys, command(tmp_path, texts, **arguments), word)
+
+
+def test_an_unknown_pooling_is_told_in_one_line(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert_complains(capsys, command(tmp_path, texts, "--pooling", "sum"), "pooling", "'mean'")
+
+
+@pytest.mark.parametrize("left_out", ["--baseline", "--name", "--version"])
+def test_what_is_left_out_is_told_in_one_line(
+    left_out: str, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = command(tmp_path, texts)
+    place = arguments.index(left_out)
+    assert_complains(capsys, arguments[:place] + arguments[place + 2 :], left_out.strip("-"))

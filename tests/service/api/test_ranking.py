@@ -1,0 +1,228 @@
+"""POST /rerank, /similarity and /tokenize."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from runtime.artifact import Artifact
+from runtime.graph.batch import unit
+from runtime.graph.encoder import Encoder
+from runtime.graph.texts import make_input_encoder
+from service.inference.engine import Engine
+from tests.adopted import MAX_TOKENS, make_texts
+from tests.conftest import serve, settings_for
+from tests.service.http.test_errors import assert_error
+
+QUERY, DOCUMENTS = "a b c", ["d e f", "a b", "m n o p", "i j i j k", "a b c d", "p", "g h e"]
+
+
+@pytest.fixture
+def ranking(rerank_artifact: Artifact) -> Iterator[TestClient]:
+    settings = settings_for(rerank_artifact)
+    yield from serve(settings, Engine(settings))
+
+
+@pytest.fixture
+def embedding(embedding_artifact: Artifact) -> Iterator[TestClient]:
+    settings = settings_for(embedding_artifact)
+    yield from serve(settings, Engine(settings))
+
+
+def rerank(client: TestClient, documents: list[str], query: str = QUERY, **more: Any) -> Any:
+    response = client.post("/rerank", json={"query": query, "documents": documents} | more)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def scores(client: TestClient, documents: list[str], **more: Any) -> list[float]:
+    """In the order of the documents."""
+    results = rerank(client, documents, **more)["results"]
+    return [result["relevance_score"] for result in sorted(results, key=lambda result: result["index"])]
+
+
+def similarities(client: TestClient, source: str, sentences: list[str], **more: Any) -> list[float]:
+    response = client.post("/similarity", json={"source_sentence": source, "sentences": sentences} | more)
+    assert response.status_code == 200, response.text
+    return response.json()["similarities"]
+
+
+def expected_logits(artifact: Artifact, documents: list[str]) -> np.ndarray:
+    """Each pair alone."""
+    encoder = Encoder(artifact)
+    pairs = make_input_encoder(artifact).encode([[QUERY, document] for document in documents])
+    return np.array([encoder.run([pair.tokens]).logits[0, 0] for pair in pairs], dtype=np.float64)
+
+
+# POST /rerank
+
+
+def test_documents_come_best_first(ranking: TestClient, rerank_artifact: Artifact):
+    body = rerank(ranking, DOCUMENTS)
+    logits = expected_logits(rerank_artifact, DOCUMENTS)
+    assert (body["model"], body["version"], body["truncated"]) == ("order", "1", [])
+    assert [result["index"] for result in body["results"]] == np.argsort(-logits).tolist()
+    assert all(result.keys() == {"index", "relevance_score"} for result in body["results"])
+    np.testing.assert_allclose(scores(ranking, DOCUMENTS), 1 / (1 + np.exp(-logits)), atol=1e-6)
+
+
+def test_raw_scores_are_logits_in_the_same_order(ranking: TestClient, rerank_artifact: Artifact):
+    raw = rerank(ranking, DOCUMENTS, raw_scores=True)["results"]
+    assert [result["index"] for result in raw] == [result["index"] for result in rerank(ranking, DOCUMENTS)["results"]]
+    found = scores(ranking, DOCUMENTS, raw_scores=True)
+    np.testing.assert_allclose(found, expected_logits(rerank_artifact, DOCUMENTS), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 100])
+def test_the_best_are_the_first_of_all(ranking: TestClient, count: int):
+    assert rerank(ranking, DOCUMENTS, top_n=count)["results"] == rerank(ranking, DOCUMENTS)["results"][:count]
+
+
+def test_documents_are_returned_where_they_are_asked_for(ranking: TestClient):
+    results = rerank(ranking, DOCUMENTS, return_documents=True, top_n=3)["results"]
+    assert [result["document"] for result in results] == [DOCUMENTS[result["index"]] for result in results]
+
+
+def test_equal_documents_keep_their_order(ranking: TestClient):
+    results = rerank(ranking, ["a b", "p", "a b", "p", "a b"])["results"]
+    order = [result["index"] for result in results]
+    assert order in ([0, 2, 4, 1, 3], [1, 3, 0, 2, 4])
+
+
+def test_a_document_has_the_same_score_alone(ranking: TestClient):
+    together = scores(ranking, DOCUMENTS)
+    alone = [scores(ranking, [document])[0] for document in DOCUMENTS]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_documents_that_were_cut_are_listed(ranking: TestClient):
+    body = rerank(ranking, ["a", "b " * 50, "c", "d " * 30], top_n=1)
+    assert (body["truncated"], len(body["results"])) == ([1, 3], 1)
+    assert rerank(ranking, ["b " * (MAX_TOKENS - 6)])["truncated"] == []
+    assert rerank(ranking, ["b " * (MAX_TOKENS - 5)])["truncated"] == [0]
+
+
+def test_query_and_document_are_not_the_same(ranking: TestClient):
+    forth, back = scores(ranking, ["m n o p"]), rerank(ranking, [QUERY], "m n o p")["results"]
+    assert abs(forth[0] - back[0]["relevance_score"]) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "word"),
+    [
+        ({"documents": ["a"]}, 400, "invalid_request", "query"),
+        ({"query": "a"}, 400, "invalid_request", "documents"),
+        ({"query": "", "documents": ["a"]}, 400, "invalid_request", "query"),
+        ({"query": "a", "documents": []}, 400, "invalid_request", "documents"),
+        ({"query": "a", "documents": "a"}, 400, "invalid_request", "documents"),
+        ({"query": "a", "documents": [5]}, 400, "invalid_request", "documents"),
+        ({"query": "a", "documents": ["a"], "top_n": 0}, 400, "invalid_request", "top_n"),
+        ({"query": "a", "documents": ["a"], "top_n": "1"}, 400, "invalid_request", "top_n"),
+        ({"query": "a", "documents": ["a"], "raw_scores": 1}, 400, "invalid_request", "raw_scores"),
+        ({"query": " ", "documents": ["a", " "]}, 400, "empty_text", "documents[1]"),
+        ({"query": "a", "documents": ["a"] * 9}, 413, "too_many_rows", "documents has 9 rows"),
+        ({"query": "a", "documents": ["a"], "model": "letters"}, 404, "unknown_model", "letters"),
+        ({"query": "a", "documents": ["a"], "other": 1}, 400, "invalid_request", "other"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_ranked_is_refused(ranking: TestClient, body: Any, status: int, code: str, word: str):
+    assert_error(ranking.post("/rerank", json=body), status, code, word)
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/similarity", "/tokenize"])
+def test_what_is_no_json_is_refused(ranking: TestClient, path: str):
+    assert_error(ranking.post(path, content=b"{"), 400, "invalid_json")
+
+
+def test_other_models_do_not_rank(embedding: TestClient, client: TestClient, feature_client: TestClient):
+    body = {"query": "a", "documents": ["a"]}
+    for other in (embedding, client, feature_client):
+        assert_error(other.post("/rerank", json=body), 400, "wrong_task", "/embed")
+
+
+# POST /similarity
+
+
+def test_similarities_are_cosines(embedding: TestClient, embedding_artifact: Artifact):
+    texts = make_texts(6, seed=4)
+    encoded = make_input_encoder(embedding_artifact).encode(texts)
+    vectors = Encoder(embedding_artifact).run([item.tokens for item in encoded]).embedding.astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = similarities(embedding, texts[0], texts[1:])
+    np.testing.assert_allclose(found, vectors[1:] @ vectors[0], atol=1e-5)
+    np.testing.assert_allclose(similarities(embedding, "a b", ["a b"]), [1], atol=1e-6)
+
+
+def test_a_prompt_goes_before_source_and_sentences(embedding: TestClient):
+    prompted = similarities(embedding, "k l", ["m", "e f g"], prompt_name="query")
+    written = similarities(embedding, "a b k l", ["a b m", "a b e f g"])
+    np.testing.assert_allclose(prompted, written, atol=1e-6)
+
+
+def test_a_sentence_is_as_near_alone(embedding: TestClient):
+    texts = make_texts(8, seed=6)
+    alone = [similarities(embedding, "a b c", [text])[0] for text in texts]
+    np.testing.assert_allclose(similarities(embedding, "a b c", texts), alone, atol=1e-6)
+
+
+def test_a_classifier_gives_similarities_too(client: TestClient, text_encoder: Encoder, text_engine: Engine):
+    rows = text_engine.inputs.encode(["hi", "snow"])
+    first, second = unit(text_encoder.run([row.tokens for row in rows]).embedding)
+    np.testing.assert_allclose(similarities(client, "hi", ["snow"]), [first @ second], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "word"),
+    [
+        ({"source_sentence": " ", "sentences": ["a"]}, 400, "empty_text", "source_sentence is empty"),
+        ({"source_sentence": "a", "sentences": ["a", " "]}, 400, "empty_text", "sentences[1] is empty"),
+        ({"source_sentence": "a", "sentences": []}, 400, "invalid_request", "sentences"),
+        ({"source_sentence": "a", "sentences": ["a"] * 9}, 413, "too_many_rows", "sentences has 9 rows"),
+        ({"source_sentence": "a", "sentences": ["a"], "prompt_name": "x"}, 400, "unknown_prompt", "'x'"),
+        ({"sentences": ["a"]}, 400, "invalid_request", "source_sentence"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_compared_is_refused(embedding: TestClient, body: Any, status: int, code: str, word: str):
+    assert_error(embedding.post("/similarity", json=body), status, code, word)
+
+
+def test_models_without_texts_or_vectors_compare_nothing(ranking: TestClient, feature_client: TestClient):
+    body = {"source_sentence": "a", "sentences": ["a"]}
+    assert_error(ranking.post("/similarity", json=body), 400, "wrong_task", "/rerank")
+    assert_error(feature_client.post("/similarity", json=body), 400, "wrong_task", "float sequences")
+
+
+# POST /tokenize
+
+
+def tokenize(client: TestClient, inputs: Any, **more: Any) -> list[list[dict[str, Any]]]:
+    response = client.post("/tokenize", json={"inputs": inputs} | more)
+    assert response.status_code == 200, response.text
+    return response.json()["tokens"]
+
+
+def test_tokens_are_told_with_their_places(embedding: TestClient):
+    (tokens,) = tokenize(embedding, "b  zz")
+    names = ["id", "text", "special", "start", "stop"]
+    expected = [(1, "[CLS]", True, 0, 0), (5, "b", False, 0, 1), (3, "[UNK]", False, 3, 5), (2, "[SEP]", True, 0, 0)]
+    assert tokens == [dict(zip(names, values, strict=True)) for values in expected]
+    prompted = tokenize(embedding, ["c", "d"], prompt_name="passage")
+    assert [[token["text"] for token in row] for row in prompted] == [["[CLS]", "p", x, "[SEP]"] for x in "cd"]
+
+
+def test_pairs_and_other_classifiers_are_tokenized_as_they_are_read(ranking: TestClient, client: TestClient):
+    (pair,) = tokenize(ranking, [["a b", "c"]])
+    assert [token["text"] for token in pair] == ["[CLS]", "a", "b", "[SEP]", "c", "[SEP]"]
+    assert [len(row) for row in tokenize(client, ["hi", "rain " * 50])] == [1, 12]
+
+
+def test_what_cannot_be_tokenized_is_refused(embedding: TestClient, feature_client: TestClient):
+    assert_error(embedding.post("/tokenize", json={"inputs": ["a", " "]}), 400, "empty_text", "inputs[1]")
+    assert_error(embedding.post("/tokenize", json={"inputs": ["a"] * 9}), 413, "too_many_rows")
+    unknown = {"inputs": "a", "prompt_name": "x"}
+    assert_error(embedding.post("/tokenize", json=unknown), 400, "unknown_prompt", "query, passage")
+    assert_error(feature_client.post("/tokenize", json={"inputs": "a"}), 400, "wrong_task", "float sequences")
