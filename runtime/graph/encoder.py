@@ -17,9 +17,10 @@ from runtime.graph.clusters import read_clusters
 from runtime.graph.packing import PackedBatch, Tokens, pack
 from runtime.graph.session import Placement, open_session
 from runtime.graph.texts import piece_lengths
-from runtime.manifest import CANARY, MODEL, PrecisionKind, TextInputs
+from runtime.manifest import CANARY, MODEL, FeatureInputs, PrecisionKind, TextInputs
 from runtime.options import Device
 
+PROBE = 32  # tokens
 GRAPH_INPUTS = ("position_ids", "segment_ids", "pooling")
 # Relative and absolute. Other kernels and devices round differently, a broken one is far off. In int8 a value that is
 # rounded differently falls into the next of 256 steps: over thousands of inputs, the fused and the unfused kernel were
@@ -98,6 +99,21 @@ class Encoder:
             return np.zeros(batch.tokens, dtype=np.float32)
         ids = batch.values[..., 0].reshape(-1) if self.type_ids else batch.values.reshape(-1)
         return self.piece_lengths[ids if batch.rows == 1 else ids[batch.token_index]]
+
+    def token_seconds(self) -> float:
+        """About how long a token takes to run, in seconds: the fastest of three runs of a sequence of PROBE tokens."""
+        inputs = self.manifest.inputs
+        length = min(PROBE, inputs.max_tokens)
+        shape = (length, inputs.num_features) if isinstance(inputs, FeatureInputs) else (length, 2)[: 1 + self.type_ids]
+        batch = pack(
+            [np.zeros(shape, "float32" if isinstance(inputs, FeatureInputs) else "int64")], pooling=self.pooling
+        )
+        seconds = []
+        for _ in range(3):
+            started = time.perf_counter()
+            self.session.run(self.output_names, self.feeds(batch))
+            seconds.append(time.perf_counter() - started)
+        return min(seconds) / length
 
     def feeds(self, batch: PackedBatch) -> dict[str, Tokens]:
         shared = {name: getattr(batch, name) for name in GRAPH_INPUTS}

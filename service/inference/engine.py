@@ -25,6 +25,7 @@ from service.norm_stats.interface import Statistics
 from service.settings import Settings
 from service.telemetry.inference_counts import InferenceCounts
 
+SLOW = 0.06  # seconds of a full batch from which it runs in a thread: the event loop answers others meanwhile
 ANSWERS: dict[Task, str] = {
     "classification": "labels and embeddings: ask POST /predict or POST /embed",
     "embedding": "embeddings: ask POST /embed, POST /similarity or POST /v1/embeddings",
@@ -64,12 +65,13 @@ class Engine:
         self.timeout = settings.timeout
         self.counts = InferenceCounts()
         runner = ModelRunner(self.encoder, self.collector, self.sampler, self.counts)
+        most = settings.max_batch_tokens or batch_tokens(self.placement.device)
         self.batcher = Batcher(
             runner.run,
             after=runner.look_deeper,
-            max_batch_tokens=settings.max_batch_tokens or batch_tokens(self.placement.device),
+            max_batch_tokens=most,
             max_queue_tokens=settings.max_queue_tokens,
-            offload=self.placement.device != "cpu",
+            offload=self.placement.device != "cpu" or most * self.encoder.token_seconds() > SLOW,
         )
 
     def start(self) -> None:

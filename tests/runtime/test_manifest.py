@@ -1,11 +1,12 @@
 import json
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from runtime.artifact import Artifact
-from runtime.manifest import Manifest, NormLayer, Plan, Precision, compute_digest
+from runtime.manifest import Manifest, NormLayer, Plan, Precision, TextInputs, compute_digest
 
 
 @pytest.fixture
@@ -37,6 +38,16 @@ def test_manifest_from_before_precision_and_plan_keeps_its_digest(manifest: Mani
     found = Manifest.model_validate(old | {"digest": digest})
     assert compute_digest(old) == digest
     assert (found.precision, found.plan, found.precision_kind) == (None, None, "fp32")
+
+
+def test_manifest_of_format_1_is_read_as_before():
+    """One that was kept from then: its digest holds, and what it does not say has its default."""
+    content = (Path(__file__).parent / "kept" / "manifest_format_1.json").read_bytes()
+    found = Manifest.model_validate_json(content)
+    assert (found.format, compute_digest(json.loads(content))) == (1, found.digest)
+    assert (found.task, found.activation, found.normalize, found.unobserved) == ("classification", "softmax", True, [])
+    assert isinstance(found.inputs, TextInputs)
+    assert (found.inputs.special_tokens, found.inputs.pooling, found.sizes) == (False, "mean", None)
 
 
 def test_precision_and_plan_survive_json_and_change_the_digest(manifest: Manifest):

@@ -12,13 +12,18 @@ export function showBanner(summary) {
   const next = advice(summary, store.get("model")?.task);
   banner.dataset.state = alarm ? "drift" : state;
   banner.querySelector(".mark").textContent = alarm ? "!" : markOf(state);
-  fill(banner.querySelector("h1"), breakable(alarm || headline(summary)));
-  banner.querySelector(".detail").textContent = detail(summary);
+  fill(banner.querySelector("h1"), withNames(alarm || headline(summary)));
+  fill(banner.querySelector(".detail"), withNames(detail(summary)));
   fill(banner.querySelector(".advice"), next, state === "drift" ? hints(summary) : null);
   // screen readers hear of a change of state, not of every request
   const news = [summary.asked, state, since, first_layer, alarm].join();
   if (news !== said) $("spoken").textContent = `${alarm || headline(summary)}. ${next}`;
   said = news;
+}
+
+// a layer's name stays in one line where it fits, and is else broken after its dots
+function withNames(text) {
+  return text.split(/(\S+\.\S+)/).map((part, i) => (i % 2 ? h("span", { class: "whole" }, breakable(part)) : part));
 }
 
 function hints(summary) {

@@ -11,6 +11,7 @@ const MANY = 12; // norms, beyond which the drawing scrolls beside the details
 let shown = false;
 let chosen = "";
 let asked = null;
+let seen = ""; // the norm that was scrolled to
 let placements = {};
 const list = h("ol", { class: "network", "aria-label": "The encoder, from its input to its output" });
 const unseen = h("p", { class: "soft small", hidden: true });
@@ -28,7 +29,6 @@ export const layersView = {
     if (!$("view-layers").firstChild) build();
     if (rest && rest !== chosen) { chosen = rest; asked = null; }
     update();
-    showChosen();
     if (rest && innerWidth < 900) card.element.scrollIntoView(); // it is below the network there
   },
 };
@@ -64,6 +64,7 @@ function update() {
   left.classList.toggle("long", summary.layers.length > MANY);
   tellUnseen(store.get("model"));
   drawNetwork(list, summary, placements, name);
+  if (name !== seen) { seen = name; showChosen(); }
   if (here) list.querySelector(`[href="${CSS.escape(here)}"]`)?.focus({ preventScroll: true });
   if (!asked || asked.name !== name || asked.window !== store.get("window") || Date.now() - asked.at > EVERY) read(name);
 }

@@ -65,7 +65,8 @@ def adopt(kind: str, artifact: Artifact, shared_path: Path, tmp_path: Path, monk
 
     def make_graph(described: Artifact, *_: Any) -> tuple[Artifact, dict[str, float]]:
         files = described.files | {name: artifact.files[name] for name in (MODEL, CANARY)}
-        return replace(described, files=files), artifact.manifest.training["parity"]
+        manifest = described.manifest.model_copy(update={"plan": artifact.manifest.plan})
+        return replace(described, files=files, manifest=manifest), artifact.manifest.training["parity"]
 
     def adopt(texts: Texts, **options: Any) -> Adopted:
         return adopt_directory(source_of(RECIPES[kind], shared_path), texts, tmp_path / "mine" / "7", **options)
@@ -227,7 +228,7 @@ def test_pairs_are_for_models_that_read_pairs(kind: str, adopt: Adopt, tmp_path:
 @pytest.mark.parametrize("kind", ["embedding"])
 def test_a_text_that_cannot_be_read_is_refused_with_its_place(adopt: Adopt, tmp_path: Path):
     with pytest.raises(DataError, match=r"^The baseline's inputs\[10\] is empty.*counted from 0.*\.$"):
-        adopt(Texts([*make_texts(10), "\x01"], None))
+        adopt(Texts([*make_texts(10), " "], None))
     assert_nothing_written(tmp_path)
 
 

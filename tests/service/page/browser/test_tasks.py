@@ -102,24 +102,21 @@ def test_scores_of_several_labels_are_shown_as_they_are(multilabel: str, watched
 def test_two_lines_are_a_pair(busy: str, watched: Watched):
     """The service's own model reads no pairs: its answers are made up here."""
     page = watched.page
-    asked: list[Any] = []
-
-    def answer(path: str, change: dict[str, Any]) -> None:
-        body = httpx.get(f"{busy}/model", trust_env=False).json() if path == "model" else {}
-        page.route(f"**/{path}", lambda route: (asked.append(route.request.post_data_json), route.fulfill(json=body | change)))
-
-    inputs = httpx.get(f"{busy}/model", trust_env=False).json()["inputs"]
-    answer("model", {"inputs": inputs | {"pairs": True}})
+    model = httpx.get(f"{busy}/model", trust_env=False).json()
+    model["inputs"]["pairs"] = True
     best = {"label": "entailment", "score": 0.9}
     layer = {"name": "encoder.layer.0.output.LayerNorm", "mean": 0, "variance": 1, "mean_z": 0.5, "variance_z": 4}
-    answer("predict", {"predictions": [best | {"tokens": 9, "truncated": False, "top": [best], "norm_stats": [layer]}] * 2})
+    prediction = best | {"tokens": 9, "truncated": False, "top": [best], "norm_stats": [layer]}
+    page.route("**/model", lambda route: route.fulfill(json=model))
+    page.route("**/predict", lambda route: route.fulfill(json={"predictions": [prediction] * 2}))
     page.goto(f"{busy}/#try")
     expect(page.get_by_text("Two lines are one pair")).to_be_visible()
     ask(page, "\n".join(LINES[:3]))
     expect(page.get_by_role("alert")).to_contain_text("the last line has no second one")
-    ask(page, "\n".join(LINES))
+    with page.expect_request("**/predict") as asked:
+        ask(page, "\n".join(LINES))
+    assert asked.value.post_data_json["inputs"] == [LINES[:2], LINES[2:]]
     expect(page.locator(".answers .given").first).to_have_text("a b c d / m n o p")
-    assert asked[-1]["inputs"] == [LINES[:2], LINES[2:]]
 
 
 def test_encoder_is_drawn_block_by_block_from_any_names(embedding: str, watched: Watched):
@@ -131,7 +128,9 @@ def test_encoder_is_drawn_block_by_block_from_any_names(embedding: str, watched:
     expect(page.locator("a.node")).to_have_count(len(layers))
     expect(page.locator("a.node[aria-current]")).to_have_attribute("title", name)
     expect(page.locator(".network .block").first).to_have_text("Block 0")
-    expect(page.locator(".network .block")).to_have_count(len({layer.split(".")[2] for layer in layers if "layer." in layer}))
+    expect(page.locator(".network .block")).to_have_count(
+        len({layer.split(".")[2] for layer in layers if "layer." in layer})
+    )
     expect(page.get_by_role("heading", name=name)).to_be_visible()
     for view in ("verdict", "try", f"layers/{name}"):
         page.goto(f"{embedding}/#{view}")
