@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from addnorm.cli import load
+from tests.adopted import EMBEDDING, make_texts, source_of
 from tests.docs.terminal import Command, Terminal, commands
 from tests.serving import ROOT
 
@@ -33,6 +34,7 @@ NOT_RUN = {  # how a command begins: why it is not run
     "addnorm train mine.csv": "trains for minutes; docs/own-data.md has a small one that is run",
     "addnorm train my_texts.csv --out runs/mine": "trains for minutes; docs/own-data.md has a small one that is run",
     "addnorm export runs/mine": "needs that run",
+    "addnorm adopt my_encoder/": "exports for half a minute; docs/adopt.md has one that is run",
     "addnorm export runs/pre": "needs that run",
     "addnorm serve --model models/mine/2": "needs that run",
 }
@@ -72,8 +74,11 @@ def write_data(folder: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("document", EACH)
-def test_commands_do_what_the_document_says(document: Path, tmp_path: Path) -> None:
+def test_commands_do_what_the_document_says(document: Path, tmp_path: Path, shared_path: Path) -> None:
     write_data(tmp_path)
+    if document.name == "adopt.md":  # an encoder as small as can be in the place of the real one
+        (tmp_path / "all-MiniLM-L6-v2").symlink_to(source_of(EMBEDDING, shared_path))
+        (tmp_path / "texts.txt").write_text("\n".join(make_texts()) + "\n")
     chosen = [command for command in commands(document) if is_run(command)]
     with Terminal(tmp_path) as terminal:
         if chosen and not re.search("make run|addnorm serve", chosen[0].text):
