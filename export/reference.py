@@ -85,8 +85,10 @@ def pair_precision(correlation: Floats) -> Floats:
 def unsure_direction(correlation: Floats) -> Floats:
     """[K]: each layer's 1/variance, with the sign that goes with a low top probability; unit variance."""
     direction = np.zeros(len(correlation))
-    direction[3:-2:2] = np.sign(correlation[3:-2:2, -2])
-    return direction / np.sqrt(direction @ correlation @ direction)
+    signs = np.sign(correlation[3:-2:2, -2])  # 0 where there is one cluster: its probability is always 1
+    direction[3:-2:2] = np.where(signs, signs, -np.sign(correlation[3:-2:2, -1]))
+    size = np.sqrt(direction @ correlation @ direction)
+    return direction / size if size > 0 else direction
 
 
 def null_scores(unit: Floats, size: int, precision: Floats, direction: Floats, rng: np.random.Generator) -> Floats:

@@ -51,7 +51,7 @@ class Adopt(BaseSettings):
         texts = read_texts(self.baseline, self.text, self.text_pair, self.label)
         target = self.models / self.name / str(self.version)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(f"adopting {self.directory}", total=len(texts.inputs))
 
             def progress(done: int, total: int) -> None:

@@ -66,7 +66,7 @@ def adopt_directory(
     source = read_directory(directory, pooling)
     check_pairs(source, texts)
     network = load(source)
-    artifact = Artifact(target, describe(source, network, target, texts), {})
+    artifact = Artifact(target, describe(directory, source, network, target, texts), {})
     artifact.files[TOKENIZER] = source.tokenizer.to_str().encode()
     sequences = encode(artifact, texts)
     artifact, errors = make_graph(artifact, network, sequences)
@@ -86,7 +86,7 @@ def check_pairs(source: Source, texts: Texts) -> None:
         raise DataError("An embedding model reads single texts: leave --text-pair out.")
 
 
-def describe(source: Source, network: PackedTransformer, target: Path, texts: Texts) -> Manifest:
+def describe(directory: Path, source: Source, network: PackedTransformer, target: Path, texts: Texts) -> Manifest:
     return Manifest(
         name=target.parent.name,
         version=target.name,
@@ -102,8 +102,8 @@ def describe(source: Source, network: PackedTransformer, target: Path, texts: Te
             type_ids=source.type_ids,
             vocabulary=source.vocab_size,
             pooling=source.pooling,
-            prompts=source.prompts,
-            default_prompt=source.default_prompt,
+            prompts={} if texts.pairs else source.prompts,
+            default_prompt=None if texts.pairs else source.default_prompt,
         ),
         d_model=network.d_model,
         layers=network.norms,
@@ -111,22 +111,22 @@ def describe(source: Source, network: PackedTransformer, target: Path, texts: Te
         opset=OPSET,
         producer={package: version(package) for package in PACKAGES},
         training={
-            "adopted_from": source.path.name,
+            "adopted_from": directory.resolve().name,
             "architecture": source.model_type,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "source_sha256": digests(source.path),
+            "source_sha256": digests(directory),
         },
         files={},
     )
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """SHA-256 of what was read."""
-    names = [path for path in directory.iterdir() if path.suffix in (".json", ".safetensors") and path.is_file()]
+    """SHA-256 of what may have been read, by its path in the directory."""
     found = {}
-    for path in sorted(names):
-        with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    for path in sorted(directory.rglob("*")):
+        if path.suffix in (".json", ".safetensors") and path.is_file():
+            with path.open("rb") as file:
+                found[str(path.relative_to(directory))] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 
@@ -134,7 +134,7 @@ def encode(artifact: Artifact, texts: Texts) -> list[Tokens]:
     try:
         return [item.tokens for item in make_input_encoder(artifact).encode(texts.inputs)]
     except InvalidInput as error:
-        raise DataError(f"The baseline's {error} (counted from 0)") from error
+        raise DataError(f"The baseline's {str(error).removesuffix('.')} (counted from 0).") from error
 
 
 def make_graph(

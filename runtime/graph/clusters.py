@@ -59,7 +59,9 @@ def read_clusters(artifact: Artifact) -> Clusters:
         return OneCluster()
     try:
         centroids = np.load(BytesIO(artifact.files[CLUSTERS]), allow_pickle=False)
-    except (KeyError, ValueError, OSError, EOFError) as error:
+        if not isinstance(centroids, np.ndarray):
+            raise ValueError("an archive")
+    except Exception as error:  # whatever numpy and zipfile raise
         raise ArtifactError(f"{artifact.path / CLUSTERS} is no array of centroids: adopt the model again.") from error
     if centroids.shape != expected or centroids.dtype != np.float32 or not np.isfinite(centroids).all():
         raise ArtifactError(

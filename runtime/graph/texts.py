@@ -50,7 +50,7 @@ class TextEncoder:
 
     def _tokenize(self, inputs: Sequence[Any], prompt: str | None) -> list[Encoding]:
         longest = self.max_tokens * CHARACTERS_PER_TOKEN
-        return self.tokenizer.encode_batch([text[:longest] for text in inputs], add_special_tokens=False)
+        return self.tokenizer.encode_batch([kept(text, longest) for text in inputs], add_special_tokens=False)
 
     def encode_ids(self, rows: Sequence[NDArray[np.int64]]) -> list[EncodedInput]:
         """What a client tokenized itself, each row token ids [n]; what is too long is refused, not cut."""
@@ -89,7 +89,7 @@ class SpecialTokensEncoder(TextEncoder):
 
     def encode(self, inputs: Sequence[Any], prompt: str | None = None) -> list[EncodedInput]:
         encodings = self.tokenizer.encode_batch_fast(self._rows(inputs, prompt), add_special_tokens=True)
-        return [self._sequence(row, encoding) for row, encoding in enumerate(encodings)]
+        return [self._sequence(row, *item) for row, item in enumerate(zip(encodings, inputs, strict=True))]
 
     def encode_ids(self, rows: Sequence[NDArray[np.int64]]) -> list[EncodedInput]:
         if self.inputs.pairs:
@@ -105,7 +105,15 @@ class SpecialTokensEncoder(TextEncoder):
     def _rows(self, inputs: Sequence[Any], prompt: str | None) -> list[Any]:
         """What the tokenizer takes: texts with the prompt before each, or pairs."""
         rows = [self._check(row, value) for row, value in enumerate(inputs)]
+        if self.inputs.pairs:
+            if prompt is not None:
+                raise InvalidInput("unknown_prompt", "A pair of texts takes no prompt, leave its name out.")
+            return rows
         if before := self._prompt(prompt):
+            if empty := [row for row, text in enumerate(rows) if not text.strip()]:
+                raise InvalidInput(
+                    "empty_text", f"inputs[{empty[0]}] is empty, expected a text with at least one word."
+                )
             rows = [before + text for text in rows]
         return rows
 
@@ -115,11 +123,11 @@ class SpecialTokensEncoder(TextEncoder):
         if not self.inputs.pairs:
             if isinstance(value, list):
                 raise InvalidInput("invalid_text", f"inputs[{row}] is a list, expected one text, no pair.")
-            return check_text(value, f"inputs[{row}]")[: longest + 1]
+            return kept(check_text(value, f"inputs[{row}]"), longest)
         if not isinstance(value, list) or len(value) != 2:
             what = f"a list of {len(value)}" if isinstance(value, list) else describe(value)
             raise InvalidInput("invalid_pair", f"inputs[{row}] is {what}, expected {PAIR}.")
-        return tuple(check_text(text, f"inputs[{row}][{place}]")[: longest + 1] for place, text in enumerate(value))
+        return tuple(kept(check_text(text, f"inputs[{row}][{place}]"), longest) for place, text in enumerate(value))
 
     def _prompt(self, name: str | None) -> str:
         if name is None:
@@ -131,12 +139,21 @@ class SpecialTokensEncoder(TextEncoder):
             raise InvalidInput("unknown_prompt", f"There is no prompt {name!r} here, there is {known}.")
         return self.inputs.prompts[name]
 
-    def _sequence(self, row: int, encoding: Encoding) -> EncodedInput:
+    def _sequence(self, row: int, encoding: Encoding, value: Any) -> EncodedInput:
         if len(encoding.ids) <= self.added:
             raise InvalidInput("empty_text", f"inputs[{row}] is empty, expected a text with at least one word.")
         ids = np.array(encoding.ids, dtype=np.int64)
         tokens = with_types(ids, encoding.type_ids) if self.inputs.type_ids else ids
-        return EncodedInput(tokens, bool(encoding.overflowing))
+        longest = self.max_tokens * CHARACTERS_PER_TOKEN
+        cut = any(
+            len(text) > longest and len(text.strip()) > longest for text in (value if self.inputs.pairs else [value])
+        )
+        return EncodedInput(tokens, cut or bool(encoding.overflowing))
+
+
+def kept(text: str, longest: int) -> str:
+    """Without what lies far beyond the tokens that are read; space around a text is no part of it."""
+    return text if len(text) <= longest else text.strip()[:longest]
 
 
 def describe_tokens(encoding: Encoding, most: int) -> list[dict[str, Any]]:
@@ -179,7 +196,9 @@ def piece_lengths(artifact: Artifact) -> NDArray[np.float32] | None:
     if isinstance(vocabulary, list):  # of a unigram model: pieces with their scores
         vocabulary = {piece: token for token, (piece, _) in enumerate(vocabulary)}
     vocabulary |= {added["content"]: added["id"] for added in described.get("added_tokens", ())}
-    lengths = np.zeros(max(vocabulary.values()) + 1, dtype=np.float32)
+    inputs = artifact.manifest.inputs  # whose graph may know more tokens than the tokenizer has
+    known = (inputs.vocabulary or 0) if isinstance(inputs, TextInputs) else 0
+    lengths = np.zeros(max(known, max(vocabulary.values()) + 1), dtype=np.float32)
     for piece, token in vocabulary.items():
         lengths[token] = len(piece)
     return lengths

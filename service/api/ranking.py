@@ -144,7 +144,7 @@ class Similarity(Inference[bytes]):
         try:
             return encoder.encode([self.request.source_sentence], self.request.prompt_name)[0]
         except InvalidInput as error:
-            raise error.about("source_sentence") from None
+            raise InvalidInput(error.code, str(error).replace("inputs[0]", "source_sentence")) from None
 
     def write(self, batch: EncodedBatch) -> bytes:
         vectors = unit(batch.embedding)

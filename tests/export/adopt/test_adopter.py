@@ -113,8 +113,8 @@ def test_the_artifact_has_the_files_that_its_task_needs(kind: str, artifact: Art
 def test_the_training_facts_say_where_it_comes_from(kind: str, artifact: Artifact, shared_path: Path):
     source, facts = source_of(RECIPES[kind], shared_path), artifact.manifest.training
     digests = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in source.iterdir()
+        str(path.relative_to(source)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in source.rglob("*")
         if path.suffix in (".json", ".safetensors")
     }
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= digests.keys()
