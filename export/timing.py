@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
-from runtime.graph.packing import Tokens, pack
+from runtime.graph.packing import Tokens, pack, pad
 from runtime.graph.session import CPU, PLANS
 from runtime.manifest import Plan, PlanName
 
@@ -52,7 +52,8 @@ def graph_speeds(encoders: Mapping[Name, Encoder], sequences: Sequence[Tokens]) 
 
 def runner(encoder: Encoder, groups: list[list[Tokens]]) -> Callable[[], None]:
     """Runs the encoder's graph once on each group."""
-    feeds = [encoder.feeds(pack(group)) for group in groups]
+    lay_out = pad if encoder.padded else pack
+    feeds = [encoder.feeds(lay_out(group, pooling=encoder.pooling)) for group in groups]
 
     def run() -> None:
         for feed in feeds:

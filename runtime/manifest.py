@@ -129,6 +129,8 @@ class Manifest(_Model):
     version: str
     created: str
     """UTC, ISO 8601."""
+    graph: Literal["packed", "padded"] = "packed"
+    """Whether several texts share a row of a batch, or each is padded to the longest of its batch."""
     task: Task = "classification"
     """rerank: the graph's only logit says how well a pair's second text answers the first."""
     labels: list[str]

@@ -62,7 +62,7 @@ def source_of(recipe: Recipe, shared_path: Path) -> Path:
 def save_source(recipe: Recipe, path: Path) -> None:
     import torch
 
-    from tests.export.adopt.networks import change, save_modules, save_network, write
+    from tests.export.adopt.directory.networks import change, save_modules, save_network, write
 
     path.mkdir()
     with torch.random.fork_rng():
@@ -84,7 +84,7 @@ def adopt(recipe: Recipe, source: Path, target: Path) -> None:
     """Adopts with few draws and rounds: calibration and speed have tests of their own."""
     import export.reference
     import export.timing
-    from export.adopt.adopter import adopt_directory
+    from export.adopt.directory.adopter import adopt_directory
     from export.adopt.texts import Texts
 
     inputs = make_inputs(recipe)

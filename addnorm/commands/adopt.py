@@ -1,6 +1,8 @@
 """`addnorm adopt`."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
@@ -8,9 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from addnorm.commands.export import tell_plan
+from runtime.errors import ExportError
 from runtime.manifest import PoolingKind
 from runtime.options import option_config
 
+if TYPE_CHECKING:  # what reads and runs models is loaded only where the command runs
+    from export.adopt.texts import Texts
+    from export.adopt.writing import Adopted
+
+FILE_OPTIONS = ("tokenizer", "labels", "output", "activation", "max_tokens", "normalize")
 ADVICE = {
     "none": "{texts} texts are too few for a verdict on drift: adopt with 300 or more; 1,500 show new topics too",
     "little": "{texts} texts are enough to notice broken text; 1,500 or more show new topics too",
@@ -18,12 +26,13 @@ ADVICE = {
 
 
 class Adopt(BaseSettings):
-    """Adopts anybody's text encoder as a verified ONNX artifact: MODELS/NAME/VERSION."""
+    """Adopts anybody's text encoder, a directory or an ONNX file, as a verified artifact: MODELS/NAME/VERSION."""
 
     model_config = option_config("addnorm adopt")
 
-    directory: CliPositionalArg[Path]
-    """Hugging Face or sentence-transformers directory, with config.json, safetensors and tokenizer.json."""
+    source: CliPositionalArg[Path]
+    """Hugging Face or sentence-transformers directory, with config.json, safetensors and tokenizer.json; or an ONNX
+    file, for which torch is not needed."""
     baseline: Path
     """Texts like those that will be asked: a .txt file with one in a line, or .csv, .jsonl, .parquet."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -39,37 +48,67 @@ class Adopt(BaseSettings):
     label: str | None = None
     """Column of the label, for a classifier: its accuracy is measured."""
     pooling: PoolingKind | None = None
-    """mean, cls, last, weighted or max: of an embedding model whose directory does not say it."""
+    """mean, cls, last, weighted or max: of an embedding model that does not say it itself."""
+    tokenizer: Path | None = None
+    """tokenizer.json of an ONNX file; else the one beside it or in the folder above it."""
+    labels: Path | None = None
+    """A file with the name of a class in a line, for an ONNX file that classifies."""
+    output: str | None = None
+    """Which output of an ONNX file is served, where its name does not tell."""
+    activation: Literal["softmax", "sigmoid"] | None = None
+    """softmax or sigmoid: of an ONNX file that classifies; sigmoid if a text may have several labels."""
+    max_tokens: int | None = Field(None, ge=2)
+    """Tokens of a text from which on it is cut, for an ONNX file that does not say it."""
+    normalize: bool | None = None
+    """Whether the embeddings of an ONNX file are divided by their length; true where modules.json does not say it."""
     overwrite: bool = False
     """Replace an artifact of this name and version."""
 
     def cli_cmd(self) -> None:
-        from export.adopt.adopter import adopt_directory
         from export.adopt.texts import read_texts
 
         console = Console()
         texts = read_texts(self.baseline, self.text, self.text_pair, self.label)
-        target = self.models / self.name / str(self.version)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(f"adopting {self.directory}", total=len(texts.inputs))
+            task = bar.add_task(f"adopting {self.source}", total=len(texts.inputs))
 
             def progress(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total, description="measuring the baseline")
 
-            adopted = adopt_directory(self.directory, texts, target, self.pooling, self.overwrite, progress)
-        manifest = adopted.artifact.manifest
-        size = sum(len(content) for content in adopted.artifact.files.values()) / 1e6
-        parameters = manifest.training["parameters"]
-        lines = [
-            f"{adopted.artifact.path}: {manifest.task}, {size:.2f} MB, {parameters:,} parameters, "
-            f"{len(manifest.layers)} normalization layers observed",
-            *(f"not observed: {layer.name}: {layer.reason}" for layer in manifest.unobserved),
-            *(f"verified: {kind} within {error:.1e} of PyTorch" for kind, error in adopted.errors.items()),
-        ]
-        if adopted.accuracy is not None:
-            lines.append(f"accuracy on the texts: {adopted.accuracy:.4f}")
-        if manifest.task != "classification" and len(texts.inputs) < 1500:
-            lines.append(ADVICE["none" if len(texts.inputs) < 300 else "little"].format(texts=len(texts.inputs)))
-        for line in (*lines, *tell_plan(manifest.plan)):
+            adopted = self.adopt(texts, progress)
+        for line in (*tell(adopted, len(texts.inputs)), *tell_plan(adopted.artifact.manifest.plan)):
             console.print(line, highlight=False)
+
+    def adopt(self, texts: "Texts", progress: Callable[[int, int], None]) -> "Adopted":
+        target = self.models / self.name / str(self.version)
+        given = {name: value for name in FILE_OPTIONS if (value := getattr(self, name)) is not None}
+        if self.source.suffix == ".onnx":
+            from export.adopt.onnx_file.adopter import adopt_file
+            from export.adopt.onnx_file.source import Hints
+
+            hints = Hints(pooling=self.pooling, **given)
+            return adopt_file(self.source, texts, target, hints, self.overwrite, progress)
+        if given:
+            option = next(iter(given)).replace("_", "-")
+            raise ExportError(f"--{option} is for ONNX files, a directory says it itself: leave it out.")
+        from export.adopt.directory.adopter import adopt_directory
+
+        return adopt_directory(self.source, texts, target, self.pooling, self.overwrite, progress)
+
+
+def tell(adopted: "Adopted", texts: int) -> list[str]:
+    """What came of it, for a person."""
+    manifest = adopted.artifact.manifest
+    size = sum(len(content) for content in adopted.artifact.files.values()) / 1e6
+    lines = [
+        f"{adopted.artifact.path}: {manifest.task}, {size:.2f} MB, {manifest.training['parameters']:,} parameters, "
+        f"{len(manifest.layers)} normalization layers observed",
+        *(f"not observed: {layer.name}: {layer.reason}" for layer in manifest.unobserved),
+        *(f"verified: {kind} within {error:.1e}" for kind, error in adopted.errors.items()),
+    ]
+    if adopted.accuracy is not None:
+        lines.append(f"accuracy on the texts: {adopted.accuracy:.4f}")
+    if manifest.task != "classification" and texts < 1500:
+        lines.append(ADVICE["none" if texts < 300 else "little"].format(texts=texts))
+    return lines

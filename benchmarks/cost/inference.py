@@ -16,7 +16,7 @@ from export.timing import Timing, compare
 from runtime.artifact import Artifact, read_artifact
 from runtime.drift.baseline import read_baseline
 from runtime.graph.encoder import Encoder
-from runtime.graph.packing import PackedBatch, Tokens, pack
+from runtime.graph.packing import Tokens, pack, pad
 from runtime.manifest import MODEL
 from runtime.statistics.recorder import NormRecorder
 from service.settings import Settings
@@ -66,20 +66,6 @@ def packing_variants(encoder: Encoder, sequences: list[Tokens], texts: int) -> d
             encoder.run([sequence])
 
     return {"padded": padded, "packed": packed, "one by one": one_by_one}
-
-
-def pad(sequences: Sequence[Tokens]) -> PackedBatch:
-    """One sequence per pack, every pack as wide as the longest: an ordinary padded batch."""
-    lengths = np.array([len(sequence) for sequence in sequences])
-    rows, width = len(lengths), int(lengths.max())
-    position = np.tile(np.arange(width), (rows, 1))
-    valid = position < lengths[:, None]
-    values = np.zeros((rows, width), dtype=np.int64)
-    values[valid] = np.concatenate(sequences)
-    pooling = np.kron(np.eye(rows, dtype=np.float32), np.ones((1, width), dtype=np.float32))
-    pooling *= (valid / lengths[:, None]).astype(np.float32).reshape(1, -1)
-    segments = np.where(valid, np.arange(1, rows + 1)[:, None], 0)
-    return PackedBatch(values, position * valid, segments, pooling, np.flatnonzero(valid), lengths)
 
 
 def statistics_variants(

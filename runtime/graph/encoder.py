@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, DeviceError
-from runtime.graph.batch import EncodedBatch, best_classes
+from runtime.graph.batch import EncodedBatch, best_classes, join
 from runtime.graph.clusters import read_clusters
-from runtime.graph.packing import PackedBatch, Tokens, pack
+from runtime.graph.packing import PackedBatch, Tokens, like_lengths, pack, pad
 from runtime.graph.session import Placement, open_session
 from runtime.graph.texts import piece_lengths
 from runtime.manifest import CANARY, MODEL, FeatureInputs, PrecisionKind, TextInputs
@@ -63,6 +63,7 @@ class Encoder:
         self.values_name = "input_ids" if isinstance(inputs, TextInputs) else "features"
         self.pooling = inputs.pooling if isinstance(inputs, TextInputs) else "mean"
         self.type_ids = isinstance(inputs, TextInputs) and inputs.type_ids
+        self.padded = self.manifest.graph == "padded"
         self.output_names = [output.name for output in self.session.get_outputs()]
         self.classifies = self.manifest.task == "classification"
         self.clusters = read_clusters(artifact)
@@ -73,9 +74,25 @@ class Encoder:
     def run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
         """Packs and runs R >= 1 sequences, each token ids [n], with their types [n, 2], or features [n, F]."""
         started = time.perf_counter()
+        if self.padded and len(sequences) > 1:
+            return self.run_padded(sequences)
         batch = pack(sequences, pooling=self.pooling)
         self.pack_seconds = time.perf_counter() - started
         return self.run_packed(batch)
+
+    def run_padded(self, sequences: Sequence[Tokens]) -> EncodedBatch:
+        """Runs sequences of like lengths together, and gives the answers in the order of the sequences."""
+        self.pack_seconds, computed = 0.0, 0
+        rows: dict[int, EncodedBatch] = {}
+        for places in like_lengths([len(sequence) for sequence in sequences]):
+            started = time.perf_counter()
+            batch = pad([sequences[place] for place in places], self.pooling)
+            self.pack_seconds += time.perf_counter() - started
+            rows |= zip(places, self.run_packed(batch).split([1] * len(places)), strict=True)
+            computed += batch.segment_ids.size
+        joined = join([rows[place] for place in range(len(sequences))])
+        joined.computed_tokens = computed
+        return joined
 
     def run_packed(self, batch: PackedBatch) -> EncodedBatch:
         found = dict(zip(self.output_names, self.session.run(self.output_names, self.feeds(batch)), strict=True))

@@ -21,6 +21,7 @@ from runtime.manifest import PoolingKind
 Tokens = NDArray[np.int64] | NDArray[np.float32]
 
 PACK_TOKENS = 32  # wider packs pay for attention between segments, narrower ones for padding
+RUN_TOKENS = 64  # about what starting another run costs, as tokens that it could compute
 
 
 @dataclass(slots=True)  # not frozen: that would cost each run two microseconds
@@ -87,7 +88,33 @@ def pack(sequences: Sequence[Tokens], width: int | None = None, pooling: Pooling
     if len(sequences) == 1:
         return pack_one(sequences[0], pooling)
     lengths = [len(sequence) for sequence in sequences]
-    packs, offsets, num_packs = first_fit(lengths, max(width or best_width(lengths), max(lengths)))
+    return lay_out(sequences, *first_fit(lengths, max(width or best_width(lengths), max(lengths))), pooling)
+
+
+def pad(sequences: Sequence[Tokens], pooling: PoolingKind = "mean") -> PackedBatch:
+    """A batch with one sequence per pack, every pack as wide as the longest; arguments as `pack`."""
+    rows = len(sequences)
+    return pack_one(sequences[0], pooling) if rows == 1 else lay_out(sequences, range(rows), [0] * rows, rows, pooling)
+
+
+def like_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Groups of rows to pad together: of like lengths, so that their padding costs no more than another run would."""
+    groups: list[list[int]] = []
+    longest = padding = 0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        padding += longest - lengths[row]
+        if not groups or padding > RUN_TOKENS:
+            groups.append([])
+            longest, padding = lengths[row], 0
+        groups[-1].append(row)
+    return groups
+
+
+def lay_out(
+    sequences: Sequence[Tokens], packs: Sequence[int], offsets: Sequence[int], num_packs: int, pooling: PoolingKind
+) -> PackedBatch:
+    """The batch in which every sequence lies at its offset in its pack."""
+    lengths = [len(sequence) for sequence in sequences]
     span = max(offset + length for offset, length in zip(offsets, lengths, strict=True))
     length_R = np.array(lengths, dtype=np.int64)
     start_R = np.array(packs, dtype=np.int64) * span + np.array(offsets, dtype=np.int64)

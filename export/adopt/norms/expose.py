@@ -45,6 +45,17 @@ def expose(model: ir.Model, norms: Sequence[Norm]) -> ir.Model:
     return model
 
 
+def exposed_norms(model: ir.Model) -> list[ir.Node]:
+    """Of every norm that was exposed the LayerNormalization that gives its statistics, in the order of the columns."""
+    statistics = next(value for value in model.graph.outputs if value.name == OUTPUT).producer()
+    assert statistics is not None
+    nodes = [column.producer() for column in statistics.inputs[0::2] if column is not None]
+    plain = [
+        node.inputs[0].producer() if node and node.op_type == "Cast" and node.inputs[0] else node for node in nodes
+    ]
+    return [node for node in plain if node is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class Surgery:
     """Changes one graph. What it adds is named after its place in the statistics."""

@@ -12,6 +12,7 @@ from export.adopt.norms.expose import OUTPUT
 from export.adopt.norms.norm import Norm
 from export.adopt.norms.probing import Feeds, load, run, with_outputs
 from runtime.errors import ExportError
+from runtime.manifest import PrecisionKind
 
 IN_INTEGERS = ("Quantize", "Integer", "QLinear", "NBits")  # in the names of operators
 HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
@@ -59,7 +60,7 @@ def verify(before: bytes, after: bytes, norms: Sequence[Norm], batches: Iterable
     Raises:
         ExportError: it cannot be run, or something is further off than is allowed (EXACT, LOWER).
     """
-    tolerance = LOWER if is_lower_precision(onnx.load_from_string(before)) else EXACT
+    tolerance = EXACT if precision_of(before) == "fp32" else LOWER
     probed, names = probe(onnx.load_from_string(after))
     original, exposed = load(before), load(probed)
     own = [output.name for output in original.get_outputs()]
@@ -74,10 +75,12 @@ def verify(before: bytes, after: bytes, norms: Sequence[Norm], batches: Iterable
     return Agreement(moved, errors)
 
 
-def is_lower_precision(proto: onnx.ModelProto) -> bool:
-    """Whether a graph computes in float16 or in integers."""
-    halves = any(tensor.data_type in HALF for tensor in proto.graph.initializer)
-    return halves or any(word in node.op_type for node in proto.graph.node for word in IN_INTEGERS)
+def precision_of(model: bytes) -> PrecisionKind:
+    """What a graph computes in, where that is less than float32: integers or float16."""
+    graph = onnx.load_from_string(model).graph
+    if any(word in node.op_type for node in graph.node for word in IN_INTEGERS):
+        return "int8"
+    return "fp16" if any(tensor.data_type in HALF for tensor in graph.initializer) else "fp32"
 
 
 def probe(proto: onnx.ModelProto) -> tuple[bytes, list[str]]:

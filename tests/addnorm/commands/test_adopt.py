@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from export.adopt import adopter
-from export.adopt.adopter import Adopted
+from export.adopt.directory import adopter
+from export.adopt.directory.adopter import Adopted
 from export.adopt.texts import Texts
 from runtime.artifact import Artifact
 from tests.addnorm.test_cli import assert_complains, run

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from export.adopt.parity import LIMITS, Reference, verify
+from export.adopt.directory.reference import NetworkReference
+from export.adopt.parity import LIMITS, verify
 from runtime.artifact import Artifact
 from runtime.errors import ExportError
 from runtime.graph.batch import EncodedBatch
@@ -15,7 +16,7 @@ from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens
 from runtime.graph.texts import make_input_encoder
 from tests.adopted import RERANK, make_pairs, source_of
-from tests.export.adopt.networks import adopted
+from tests.export.adopt.directory.networks import adopted
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ class Altered:
 
 
 def test_the_graph_agrees_with_its_network(graph: Encoder, network: Any, sequences: list[Tokens]):
-    errors = verify(graph, Reference(network), sequences)
+    errors = verify(graph, NetworkReference(network), sequences)
     assert errors.keys() == LIMITS.keys()
     for kind, error in errors.items():
         assert 0 <= error <= LIMITS[kind] / 3
@@ -88,7 +89,7 @@ def test_a_network_that_was_changed_after_export_is_refused(
     with torch.no_grad():
         change(network)
     with pytest.raises(ExportError, match=rf"^The graph's ({kinds}) differ from PyTorch's by .*: nothing was written"):
-        verify(graph, Reference(network), sequences)
+        verify(graph, NetworkReference(network), sequences)
 
 
 def test_a_graph_whose_rows_see_each_other_is_refused(graph: Encoder, network: Any, sequences: list[Tokens]):
@@ -96,7 +97,7 @@ def test_a_graph_whose_rows_see_each_other_is_refused(graph: Encoder, network: A
         return batch if len(batch.lengths) > 1 else replace(batch, embedding=batch.embedding * np.float32(1.001))
 
     with pytest.raises(ExportError, match="packed_against_alone"):
-        verify(Altered(graph, leak), Reference(network), sequences)  # type: ignore[arg-type]
+        verify(Altered(graph, leak), NetworkReference(network), sequences)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["logits", "embedding", "norm_statistics"])
@@ -105,7 +106,7 @@ def test_a_graph_that_gives_nan_is_refused(name: str, graph: Encoder, network: A
         return replace(batch, **{name: getattr(batch, name) * np.float32("nan")})
 
     with pytest.raises(ExportError, match="by nan: nothing was written"):
-        verify(Altered(graph, spoil), Reference(network), sequences)  # type: ignore[arg-type]
+        verify(Altered(graph, spoil), NetworkReference(network), sequences)  # type: ignore[arg-type]
 
 
 def held(network: torch.nn.Module) -> dict[str, bytes]:
@@ -115,7 +116,7 @@ def held(network: torch.nn.Module) -> dict[str, bytes]:
 
 def test_the_reference_leaves_the_network_as_it_was(network: Any, sequences: list[Tokens]):
     before = held(network)
-    Reference(network).run(sequences)
+    NetworkReference(network).run(sequences)
     assert held(network) == before
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
@@ -123,12 +124,12 @@ def test_the_reference_leaves_the_network_as_it_was(network: Any, sequences: lis
 def test_a_reference_that_fails_leaves_the_network_as_it_was(network: Any):
     before = held(network)
     with pytest.raises(IndexError):
-        Reference(network).run([np.array([[10**6, 0]])])
+        NetworkReference(network).run([np.array([[10**6, 0]])])
     assert held(network) == before
 
 
 def test_the_reference_is_float64_and_sees_one_sequence_at_a_time(network: Any, sequences: list[Tokens]):
-    reference = Reference(network)
+    reference = NetworkReference(network)
     together, alone = reference.run(sequences), [reference.run([sequence]) for sequence in sequences]
     for name in ("logits", "embedding"):
         assert together.answers[name].dtype == np.float64

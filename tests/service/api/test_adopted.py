@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from export.adopt.parity import Reference
+from export.adopt.directory.reference import NetworkReference
 from runtime.artifact import Artifact
 from runtime.graph.batch import EncodedBatch, token_values, unit
 from runtime.graph.encoder import Encoder
@@ -16,7 +16,7 @@ from runtime.graph.texts import make_input_encoder
 from service.inference.engine import Engine
 from tests.adopted import EMBEDDING, SUBJECTS, make_pairs, make_texts, source_of
 from tests.conftest import serve, settings_for
-from tests.export.adopt.networks import adopted
+from tests.export.adopt.directory.networks import adopted
 from tests.helpers import rewrite
 from tests.service.api.test_openai import assert_openai_error
 from tests.service.api.v2.asking import ask, outputs, tensor
@@ -176,7 +176,7 @@ def test_statistics_are_those_of_pytorch_in_float64(service: TestClient, artifac
     for start in range(0, 48, 8):
         embed(service, texts[start : start + 8])
     sequences = [item.tokens for item in make_input_encoder(artifact).encode(texts)]
-    seen = Reference(adopted(source_of(EMBEDDING, shared_path))[1]).run(sequences).norm_statistics
+    seen = NetworkReference(adopted(source_of(EMBEDDING, shared_path))[1]).run(sequences).norm_statistics
     report = service.get("/norm-stats").json()
     assert report["requests"] == 48
     assert [layer["name"] for layer in report["layers"]] == artifact.manifest.layer_names

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-from export.adopt.directory import Source, read_directory
-from export.adopt.packed import PackedTransformer, load, quiet_transformers
-from export.adopt.watched import is_norm, norm_eps
+from export.adopt.directory.packed import PackedTransformer, load, quiet_transformers
+from export.adopt.directory.source import Source, read_directory
+from export.adopt.directory.watched import is_norm, norm_eps
 from export.graph import as_tensors, to_onnx
 from runtime.graph.packing import PackedBatch, pack
 

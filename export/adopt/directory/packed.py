@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from export.adopt.directory import Source
-from export.adopt.families import Family, Packed, family_of
+from export.adopt.directory.families import Family, Packed, family_of
+from export.adopt.directory.source import Source
+from export.adopt.directory.watched import Record, is_norm, norm_eps, norm_kind, norm_runs, watch
 from export.adopt.modules import DenseLayer
-from export.adopt.watched import Record, is_norm, norm_eps, norm_kind, norm_runs, watch
 from export.graph import PACKED, ROWS
 from runtime.errors import ExportError
 from runtime.manifest import NormLayer

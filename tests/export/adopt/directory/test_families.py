@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.adopt.families import FAMILIES
-from tests.export.adopt.networks import (
+from export.adopt.directory.families import FAMILIES
+from tests.export.adopt.directory.networks import (
     SETTINGS,
     Texts,
     adopted,

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.adopt.directory import read_directory
-from export.adopt.packed import load
+from export.adopt.directory.packed import load
+from export.adopt.directory.source import read_directory
 from runtime.errors import ExportError
-from tests.export.adopt.networks import (
+from tests.export.adopt.directory.networks import (
     adopted,
     change,
     check,

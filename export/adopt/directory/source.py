@@ -5,53 +5,43 @@ Whatever cannot be honoured is refused: a setting that is passed over gives othe
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
-from tokenizers import Tokenizer, models, normalizers
+from tokenizers import Tokenizer
 
-from export.adopt.families import Family, family_of
+from export.adopt.directory.families import Family, family_of
 from export.adopt.files import Settings, check_weights
 from export.adopt.modules import DenseLayer, Modules, read_modules
+from export.adopt.text_model import (
+    Activation,
+    TextModel,
+    read_labels,
+    read_pooling_name,
+    read_prompts,
+    read_sentence_settings,
+    read_tokenizer,
+    token_limits,
+)
 from runtime.errors import ExportError
 from runtime.manifest import PoolingKind, Task
 
-Activation = Literal["softmax", "sigmoid"]
-
-NO_LIMIT = 10**9  # tokenizers without a limit say 1e30
 CLASSIFIER_POOLINGS: dict[str, PoolingKind] = {"cls": "cls", "bos": "cls", "mean": "mean"}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Source(TextModel):
     """A directory that can be adopted.
 
     Attributes:
         path: where config.json and the weights are.
         config: config.json.
-        labels: one for a reranker, none for an embedding.
-        activation: turns logits into probabilities.
-        normalize: whether vectors are divided by their length.
-        prompts: what precedes a text, by name.
-        tokenizer: neither pads nor truncates.
-        type_ids: whether token types must be told; they are zero otherwise.
         position_offset: the position of a text's first token.
     """
 
     path: Path
     config: dict[str, Any]
     model_type: str
-    task: Task
-    labels: list[str]
-    activation: Activation
-    pooling: PoolingKind
-    normalize: bool
     dense: list[DenseLayer]
-    prompts: dict[str, str]
-    default_prompt: str | None
-    max_tokens: int
-    tokenizer: Tokenizer
-    type_ids: bool
-    vocab_size: int
     position_offset: int
 
 
@@ -76,7 +66,8 @@ def read_directory(path: Path, pooling: str | None = None) -> Source:
         modules = Modules(folder, None, [], False)  # a classifier's head takes the encoder's own output
     check_weights(folder)
     sentence = read_sentence_settings(folder)
-    tokenizer = read_tokenizer(folder, config, lower_case=sentence.get("do_lower_case", False))
+    vocab_size = config.positive("vocab_size")
+    tokenizer = read_tokenizer(folder / "tokenizer.json", vocab_size, sentence.get("do_lower_case", False))
     prompts, default_prompt = read_prompts(path)
     return Source(
         path=folder,
@@ -93,7 +84,7 @@ def read_directory(path: Path, pooling: str | None = None) -> Source:
         max_tokens=read_max_tokens(config, family, sentence),
         tokenizer=tokenizer,
         type_ids=types_matter(config, family, task, tokenizer),
-        vocab_size=config.positive("vocab_size"),
+        vocab_size=vocab_size,
         position_offset=family.first_position(config.content),
     )
 
@@ -116,11 +107,8 @@ def read_task(config: Settings) -> tuple[Task, list[str], Activation]:
     """Task, labels and activation, as the class that was saved says."""
     if not any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures", [""])):
         return "embedding", [], "softmax"
-    labels = config.texts("id2label")
-    count = len(labels) or (config.positive("num_labels") if "num_labels" in config.content else 2)
-    names = [labels.get(str(number), "" if labels else f"LABEL_{number}") for number in range(count)]
-    if not all(names):
-        raise config.refusal("id2label", f"it must name the labels from 0 to {count - 1}")
+    count = len(config.texts("id2label")) or (config.positive("num_labels") if "num_labels" in config.content else 2)
+    names = read_labels(config, count)
     problem = config.get("problem_type", "")
     if count == 1:
         return "rerank", names, "sigmoid"
@@ -133,19 +121,17 @@ def choose_pooling(
     path: Path, config: Settings, family: Family, task: Task, said: PoolingKind | None, asked: str | None
 ) -> PoolingKind:
     """The one pooling that is right: of the classifier's head, of modules.json, or as asked."""
-    names = get_args(PoolingKind)
-    if asked is not None and asked not in names:
-        raise ExportError(f"The pooling {asked} is unknown: {', '.join(names)} are allowed.")
+    wanted = None if asked is None else read_pooling_name(asked)
     if task != "embedding":
         said = read_classifier_pooling(config, family)
     if said is None and asked is None:
         raise ExportError(
             f"{path} does not say how token vectors become one (it has no modules.json with a Pooling): "
-            f"say which of the poolings {', '.join(names)} the model was trained with."
+            f"say which of the poolings {', '.join(get_args(PoolingKind))} the model was trained with."
         )
-    if None not in (said, asked) and said != asked:
-        raise ExportError(f"{path} was made for the pooling {said}, not {asked}: leave the pooling out.")
-    return said or cast(PoolingKind, asked)
+    if None not in (said, wanted) and said != wanted:
+        raise ExportError(f"{path} was made for the pooling {said}, not {wanted}: leave the pooling out.")
+    return said or cast(PoolingKind, wanted)
 
 
 def read_classifier_pooling(config: Settings, family: Family) -> PoolingKind:
@@ -157,58 +143,13 @@ def read_classifier_pooling(config: Settings, family: Family) -> PoolingKind:
     return CLASSIFIER_POOLINGS[name]
 
 
-def read_sentence_settings(folder: Path) -> Settings:
-    """sentence_bert_config.json; its name has differed by family."""
-    found = sorted(folder.glob("sentence_*_config.json"))
-    return Settings.read(found[0] if found else folder / "sentence_bert_config.json", optional=True)
-
-
 def read_max_tokens(config: Settings, family: Family, sentence: Settings) -> int:
     """The least of what sentence-transformers, the tokenizer and the positions allow."""
     first = family.first_position(config.content)
     positions = config.positive("max_position_embeddings") - first
     if positions < 1:
         raise config.refusal("max_position_embeddings", f"positions begin at {first}, more are needed")
-    tokenizer = Settings.read(config.file.parent / "tokenizer_config.json", optional=True)
-    others = (sentence.get("max_seq_length", 0), tokenizer.content.get("model_max_length"))
-    return min(
-        [positions, *(int(limit) for limit in others if isinstance(limit, int | float) and 1 <= limit < NO_LIMIT)]
-    )
-
-
-def read_tokenizer(folder: Path, config: Settings, lower_case: bool) -> Tokenizer:
-    """tokenizer.json, without padding and truncation: both are done where texts are packed."""
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise ExportError(
-            f"{folder} has no tokenizer.json: load its tokenizer with AutoTokenizer.from_pretrained of transformers "
-            "and save it there with save_pretrained."
-        )
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises nothing more special
-        raise ExportError(f"{file} cannot be read ({error}): download or save it again.") from None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    largest, size = max(tokenizer.get_vocab().values(), default=0), config.positive("vocab_size")
-    if largest >= size:
-        raise ExportError(f"{file} has the token id {largest}, the model {size} tokens only: they do not fit.")
-    set_lower_case(tokenizer, folder, lower_case)
-    return tokenizer
-
-
-def set_lower_case(tokenizer: Tokenizer, folder: Path, lower_case: bool) -> None:
-    """Lower-casing may stand beside the tokenizer: sentence-transformers' own is done before everything else."""
-    said = Settings.read(folder / "tokenizer_config.json", optional=True).content.get("do_lower_case")
-    lowers = tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str("A") == "a"
-    if isinstance(tokenizer.model, models.WordPiece) and isinstance(said, bool) and said != lowers and not lower_case:
-        raise ExportError(
-            f"tokenizer.json in {folder} and do_lower_case in tokenizer_config.json disagree on lower-casing: "
-            "save the tokenizer again with save_pretrained of transformers."
-        )
-    if lower_case and not lowers:
-        rest = [tokenizer.normalizer] if tokenizer.normalizer else []
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
+    return min([positions, *token_limits(config.file.parent, sentence)])
 
 
 def types_matter(config: Settings, family: Family, task: Task, tokenizer: Tokenizer) -> bool:
@@ -216,13 +157,3 @@ def types_matter(config: Settings, family: Family, task: Task, tokenizer: Tokeni
     if family.types is None or config.get("type_vocab_size", family.types) < 2:
         return False
     return task != "embedding" or any(tokenizer.encode("a").type_ids)
-
-
-def read_prompts(path: Path) -> tuple[dict[str, str], str | None]:
-    """The prompts by name, and the name of the one that is used where none is asked for."""
-    settings = Settings.read(path / "config_sentence_transformers.json", optional=True)
-    settings.must_be("truncate_dim", None, "vectors that are cut short cannot be adopted")
-    prompts, default = settings.texts("prompts"), settings.get("default_prompt_name", "") or None
-    if default is not None and default not in prompts:
-        raise settings.refusal("default_prompt_name", "it must be the name of one of the prompts")
-    return prompts, default

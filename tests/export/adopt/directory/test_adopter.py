@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import export.reference
-from export.adopt import adopter
-from export.adopt.adopter import Adopted, adopt_directory
+from export.adopt import writing
 from export.adopt.baseline import run_all
 from export.adopt.clusters import split
-from export.adopt.parity import LIMITS, Reference
+from export.adopt.directory import adopter
+from export.adopt.directory.adopter import Adopted, adopt_directory
+from export.adopt.directory.reference import NetworkReference
+from export.adopt.parity import LIMITS
 from export.adopt.texts import Texts
 from runtime.artifact import Artifact, read_artifact
 from runtime.drift.baseline import read_baseline
@@ -36,7 +38,7 @@ from tests.adopted import (
     make_texts,
     source_of,
 )
-from tests.export.adopt.networks import adopted
+from tests.export.adopt.directory.networks import adopted
 
 RECIPES = {"embedding": EMBEDDING, "rerank": RERANK, "multilabel": MULTILABEL}
 INPUTS: dict[str, dict[str, Any]] = {
@@ -133,7 +135,7 @@ def test_the_canary_holds_what_pytorch_gives_in_float64(kind: str, artifact: Art
     canary = json.loads(artifact.files[CANARY])
     sequences = [np.array(tokens, dtype=np.int64) for tokens in canary["inputs"]]
     network = adopted(source_of(RECIPES[kind], shared_path))[1]
-    expected = Reference(network).run(sequences)
+    expected = NetworkReference(network).run(sequences)
     for name, values in (expected.answers | {"norm_statistics": expected.norm_statistics}).items():
         np.testing.assert_allclose(canary[name], values, rtol=1e-12, atol=1e-12)
     found = Encoder(read_artifact(artifact.path)).run(sequences)
@@ -154,7 +156,7 @@ def test_the_baseline_is_what_pytorch_sees_of_the_texts(kind: str, artifact: Art
     """Its moments equal a float64 pass over all tokens by the network itself."""
     sequences = [item.tokens for item in make_input_encoder(artifact).encode(make_inputs(RECIPES[kind]))]
     network = adopted(source_of(RECIPES[kind], shared_path))[1]
-    seen = Reference(network).run(sequences).norm_statistics
+    seen = NetworkReference(network).run(sequences).norm_statistics
     values, baseline = token_values(seen, artifact.manifest.layers), read_baseline(artifact)
     assert (baseline.state.requests, baseline.state.tokens) == (320, len(values))
     sigma = np.sqrt(values[:, 1::2].mean(0))
@@ -240,7 +242,7 @@ def test_nothing_is_written_where_a_part_fails(
     def fail(*_: Any) -> None:
         raise ExportError("It went wrong.")
 
-    monkeypatch.setattr(adopter, part, fail)
+    monkeypatch.setattr(adopter if part == "make_graph" else writing, part, fail)
     with pytest.raises(ExportError, match="It went wrong"):
         adopt(Texts(make_texts(10), None))
     assert_nothing_written(tmp_path)

@@ -1,0 +1,1 @@
+"""A directory of Hugging Face or sentence-transformers becomes a packed graph."""

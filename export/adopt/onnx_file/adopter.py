@@ -1,0 +1,119 @@
+"""`addnorm adopt FILE.onnx`: a file that others exported, with its norms observed, served padded. Needs no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import onnx_ir as ir
+
+from export.adopt.baseline import Progress
+from export.adopt.norms.expose import expose, exposed_norms
+from export.adopt.norms.find import find_norms
+from export.adopt.norms.norm import Norm
+from export.adopt.norms.norm import Unobserved as UnobservedNorm
+from export.adopt.norms.tracing import origin
+from export.adopt.norms.verify import precision_of
+from export.adopt.norms.verify import verify as verify_norms
+from export.adopt.onnx_file.graph import EXAMPLE, GraphFile
+from export.adopt.onnx_file.reference import FileReference
+from export.adopt.onnx_file.signature import last_norm_output, to_served
+from export.adopt.onnx_file.source import Hints, Source, read_source
+from export.adopt.parity import verify
+from export.adopt.texts import Texts
+from export.adopt.writing import (
+    Adopted,
+    begin,
+    canary_probes,
+    check_pairs,
+    check_target,
+    encode,
+    finish,
+    make_canary,
+    probes_of,
+)
+from export.timing import with_plan
+from runtime.artifact import Artifact
+from runtime.graph.encoder import Encoder
+from runtime.graph.packing import Tokens, like_lengths, pad
+from runtime.manifest import CANARY, MODEL, NormLayer, Precision, Unobserved, sha256
+
+PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "tokenizers")
+
+
+def adopt_file(
+    path: Path,
+    texts: Texts,
+    target: Path,
+    hints: Hints | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda _done, _of: None,
+) -> Adopted:
+    """Adopts an ONNX file as the artifact `target`, MODELS/NAME/VERSION.
+
+    Args:
+        texts: what normal traffic looks like.
+        hints: what is not to be found in the file or beside it.
+
+    Raises:
+        ExportError, DataError: the file or the texts cannot be used, or the graph does not agree with the file.
+        ArtifactError: the artifact exists already or cannot be written.
+    """
+    check_target(target, overwrite)
+    source = read_source(path, hints or Hints())
+    check_pairs(source, texts)
+    model, norms, unobserved = observed(source.file)
+    precision = precision_of(source.file.content)
+    artifact = begin(
+        source,
+        texts,
+        target,
+        PACKAGES,
+        graph="padded",
+        d_model=source.width if source.task == "embedding" else norms[-1].d_model,
+        layers=[to_layer(norm, node) for norm, node in zip(norms, exposed_norms(model), strict=True)],
+        unobserved=[Unobserved(name=norm.name, reason=norm.reason) for norm in unobserved],
+        opset=source.file.opset,
+        precision=None if precision == "fp32" else Precision(kind=precision),
+        training={
+            "adopted_from": path.resolve().name,
+            "architecture": source.config.get("model_type", "unknown"),
+            "parameters": source.file.parameters,
+            "source_sha256": {path.name: sha256(path.read_bytes())},
+        },
+    )
+    sequences = encode(artifact, texts)
+    probes, canary = probes_of(sequences), canary_probes(sequences)
+    groups = [[probes[place] for place in group] for group in like_lengths([len(probe) for probe in probes])]
+    batches = [source.file.feeds(pad(group), source.type_ids) for group in [canary, *groups]]
+    agreement = verify_norms(source.file.content, ir.to_proto(model).SerializeToString(), norms, batches)
+    artifact, errors = make_graph(artifact, source, model, sequences)
+    errors["norm_statistics"] = max(agreement.statistics.values())
+    return finish(artifact, texts, sequences, errors, overwrite, progress)
+
+
+def observed(file: GraphFile) -> tuple[ir.Model, list[Norm], list[UnobservedNorm]]:
+    """The file's model with its statistics exposed, its norms, and those that are left out."""
+    model = file.parse()
+    norms, unobserved = find_norms(model, file.feeds(pad(EXAMPLE)))
+    return expose(model, norms), norms, unobserved
+
+
+def to_layer(norm: Norm, node: ir.Node) -> NormLayer:
+    """A norm as the manifest lists it; pre where what it sees goes on beside it, as the residual stream does."""
+    x = origin(node.inputs[0])
+    goes_on = x is not None and len(set(x.consumers())) > 1
+    placement: Literal["post", "pre"] = "pre" if goes_on else "post"
+    return NormLayer(name=norm.name, kind=norm.kind, placement=placement, d_model=norm.d_model, eps=norm.eps)
+
+
+def make_graph(
+    artifact: Artifact, source: Source, model: ir.Model, sequences: Sequence[Tokens]
+) -> tuple[Artifact, dict[str, float]]:
+    """`artifact` with its graph, canary and plan, verified against the file."""
+    canary, probes = canary_probes(sequences), probes_of(sequences)
+    tokens = source.output if source.task == "embedding" else str(last_norm_output(model).name)
+    reference = FileReference(model, source, tokens)
+    artifact.files[CANARY] = make_canary(canary, reference.run(canary))
+    artifact.files[MODEL] = to_served(model, source, tokens)
+    artifact = with_plan(artifact, probes)
+    return artifact, verify(Encoder(artifact), reference, probes, artifact.manifest.precision_kind)

@@ -1,0 +1,114 @@
+"""What is known of somebody else's text encoder before it runs, and what stands in the files beside it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from tokenizers import Tokenizer, models, normalizers
+
+from export.adopt.files import Settings
+from runtime.errors import ExportError
+from runtime.manifest import PoolingKind, Task
+
+Activation = Literal["softmax", "sigmoid"]
+
+NO_LIMIT = 10**9  # tokenizers without a limit say 1e30
+
+
+@dataclass(frozen=True, slots=True)
+class TextModel:
+    """How an encoder reads texts, and what it makes of them.
+
+    Attributes:
+        labels: one for a reranker, none for an embedding.
+        activation: turns logits into probabilities.
+        normalize: whether vectors are divided by their length.
+        prompts: what precedes a text, by name.
+        tokenizer: neither pads nor truncates.
+        type_ids: whether token types must be told; they are zero otherwise.
+    """
+
+    task: Task
+    labels: list[str]
+    activation: Activation
+    pooling: PoolingKind
+    normalize: bool
+    prompts: dict[str, str]
+    default_prompt: str | None
+    max_tokens: int
+    tokenizer: Tokenizer
+    type_ids: bool
+    vocab_size: int
+
+
+def read_pooling_name(name: str) -> PoolingKind:
+    """A pooling that was asked for, or raises ExportError."""
+    names = get_args(PoolingKind)
+    if name not in names:
+        raise ExportError(f"The pooling {name} is unknown: {', '.join(names)} are allowed.")
+    return cast(PoolingKind, name)
+
+
+def read_labels(config: Settings, count: int) -> list[str]:
+    """The names of so many labels that config.json gives; LABEL_0 and so on where it gives none."""
+    labels = config.texts("id2label")
+    names = [labels.get(str(number), "" if labels else f"LABEL_{number}") for number in range(count)]
+    if not all(names):
+        raise config.refusal("id2label", f"it must name the labels from 0 to {count - 1}")
+    return names
+
+
+def token_limits(folder: Path, sentence: Settings) -> list[int]:
+    """How many tokens a text may have, as the files beside a tokenizer say."""
+    tokenizer = Settings.read(folder / "tokenizer_config.json", optional=True)
+    said = (sentence.get("max_seq_length", 0), tokenizer.content.get("model_max_length"))
+    return [int(limit) for limit in said if isinstance(limit, int | float) and 1 <= limit < NO_LIMIT]
+
+
+def read_sentence_settings(folder: Path) -> Settings:
+    """sentence_bert_config.json; its name has differed by family."""
+    found = sorted(folder.glob("sentence_*_config.json"))
+    return Settings.read(found[0] if found else folder / "sentence_bert_config.json", optional=True)
+
+
+def read_tokenizer(file: Path, vocab_size: int, lower_case: bool) -> Tokenizer:
+    """A tokenizer.json, without padding and truncation: both are done where texts are packed."""
+    if not file.is_file():
+        raise ExportError(
+            f"{file.parent} has no {file.name}: load its tokenizer with AutoTokenizer.from_pretrained of transformers "
+            "and save it there with save_pretrained."
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises nothing more special
+        raise ExportError(f"{file} cannot be read ({error}): download or save it again.") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if (largest := max(tokenizer.get_vocab().values(), default=0)) >= vocab_size:
+        raise ExportError(f"{file} has the token id {largest}, the model {vocab_size} tokens only: they do not fit.")
+    set_lower_case(tokenizer, file.parent, lower_case)
+    return tokenizer
+
+
+def set_lower_case(tokenizer: Tokenizer, folder: Path, lower_case: bool) -> None:
+    """Lower-casing may stand beside the tokenizer: sentence-transformers' own is done before everything else."""
+    said = Settings.read(folder / "tokenizer_config.json", optional=True).content.get("do_lower_case")
+    lowers = tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str("A") == "a"
+    if isinstance(tokenizer.model, models.WordPiece) and isinstance(said, bool) and said != lowers and not lower_case:
+        raise ExportError(
+            f"tokenizer.json in {folder} and do_lower_case in tokenizer_config.json disagree on lower-casing: "
+            "save the tokenizer again with save_pretrained of transformers."
+        )
+    if lower_case and not lowers:
+        rest = [tokenizer.normalizer] if tokenizer.normalizer else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
+
+
+def read_prompts(path: Path) -> tuple[dict[str, str], str | None]:
+    """The prompts by name, and the name of the one that is used where none is asked for."""
+    settings = Settings.read(path / "config_sentence_transformers.json", optional=True)
+    settings.must_be("truncate_dim", None, "vectors that are cut short cannot be adopted")
+    prompts, default = settings.texts("prompts"), settings.get("default_prompt_name", "") or None
+    if default is not None and default not in prompts:
+        raise settings.refusal("default_prompt_name", "it must be the name of one of the prompts")
+    return prompts, default

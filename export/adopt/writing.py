@@ -1,0 +1,139 @@
+"""What adopting a directory and adopting a file have in common: a manifest, a baseline, and an artifact on disk."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.adopt.baseline import Progress, fit_baseline, run_all
+from export.adopt.parity import Expected
+from export.adopt.text_model import TextModel
+from export.adopt.texts import Texts
+from runtime.artifact import Artifact, write_artifact
+from runtime.errors import ArtifactError, DataError, InvalidInput
+from runtime.graph.batch import EncodedBatch
+from runtime.graph.encoder import Encoder
+from runtime.graph.packing import Tokens
+from runtime.graph.texts import make_input_encoder
+from runtime.manifest import BASELINE, TOKENIZER, Manifest, TextInputs
+
+PROBES = 64  # texts that parity and speed are measured with
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What came of it.
+
+    Attributes:
+        errors: the largest error of each kind between the graph that is served and what was adopted.
+        accuracy: share of the labelled texts that the model labels so; None where there are no labels.
+    """
+
+    artifact: Artifact
+    errors: dict[str, float]
+    accuracy: float | None
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Refuses early what writing would refuse at the end."""
+    if target.exists() and not overwrite:
+        raise ArtifactError(f"{target} exists already: choose another version, or pass --overwrite.")
+
+
+def check_pairs(model: TextModel, texts: Texts) -> None:
+    if model.task == "rerank" and not texts.pairs:
+        raise DataError("A reranker reads pairs of texts: name the column of the second text with --text-pair.")
+    if model.task == "embedding" and texts.pairs:
+        raise DataError("An embedding model reads single texts: leave --text-pair out.")
+
+
+def begin(model: TextModel, texts: Texts, target: Path, packages: Sequence[str], **others: Any) -> Artifact:
+    """An artifact with a manifest and a tokenizer, and nothing else yet.
+
+    Args:
+        packages: those that make the graph.
+        others: fields of the manifest that `model` and `texts` do not know.
+    """
+    manifest = Manifest(
+        name=target.parent.name,
+        version=target.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        task=model.task,
+        labels=model.labels if model.task == "classification" else [],
+        activation=model.activation,
+        normalize=model.normalize,
+        inputs=TextInputs(
+            max_tokens=model.max_tokens,
+            special_tokens=True,
+            pairs=texts.pairs,
+            type_ids=model.type_ids,
+            vocabulary=model.vocab_size,
+            pooling=model.pooling,
+            prompts={} if texts.pairs else model.prompts,
+            default_prompt=None if texts.pairs else model.default_prompt,
+        ),
+        producer={package: version(package) for package in packages},
+        files={},
+        **others,
+    )
+    return Artifact(target, manifest, {TOKENIZER: model.tokenizer.to_str().encode()})
+
+
+def encode(artifact: Artifact, texts: Texts) -> list[Tokens]:
+    try:
+        return [item.tokens for item in make_input_encoder(artifact).encode(texts.inputs)]
+    except InvalidInput as error:
+        raise DataError(f"The baseline's {str(error).removesuffix('.')} (counted from 0).") from error
+
+
+def probes_of(sequences: Sequence[Tokens]) -> list[Tokens]:
+    """A few of the sequences, the shortest and the longest among them."""
+    ordered = sorted(sequences, key=len)
+    return [*sequences[:PROBES], ordered[0], ordered[-1]]
+
+
+def canary_probes(sequences: Sequence[Tokens]) -> list[Tokens]:
+    """What is run at every start: two short sequences and the first two."""
+    return [*sorted(sequences, key=len)[:2], *sequences[:2]]
+
+
+def make_canary(sequences: Sequence[Tokens], expected: Expected) -> bytes:
+    """A few of the texts, with the answers and statistics that are expected for them."""
+    answers = {name: values.tolist() for name, values in expected.answers.items()}
+    content = {"inputs": [sequence.tolist() for sequence in sequences], **answers}
+    content["norm_statistics"] = expected.norm_statistics.tolist()
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def finish(
+    artifact: Artifact,
+    texts: Texts,
+    sequences: Sequence[Tokens],
+    errors: dict[str, float],
+    overwrite: bool,
+    progress: Progress,
+) -> Adopted:
+    """Measures the baseline with the graph of `artifact`, and writes it all."""
+    rows = run_all(Encoder(artifact), sequences, progress)
+    artifact, baseline = fit_baseline(artifact, rows)
+    measured = accuracy(artifact.manifest, texts, rows)
+    facts = artifact.manifest.training | {"texts": len(sequences), "parity": errors, "accuracy": measured}
+    manifest = artifact.manifest.model_copy(update={"training": facts})
+    files = artifact.files | {BASELINE: baseline.to_json()}
+    return Adopted(write_artifact(artifact.path, manifest, files, overwrite), errors, measured)
+
+
+def accuracy(manifest: Manifest, texts: Texts, rows: Sequence[EncodedBatch]) -> float | None:
+    """Share of the texts that the model labels as the file does."""
+    if texts.labels is None or manifest.task != "classification":
+        return None
+    if unknown := sorted(set(texts.labels) - set(manifest.labels)):
+        some = ", ".join(manifest.labels[:5]) + (", ..." if len(manifest.labels) > 5 else "")
+        raise DataError(f"The model has no label {unknown[0]!r}, it has {some}: mend the texts, or leave --label out.")
+    found = [manifest.labels[row.classes[0]] for row in rows]
+    return float(np.mean([label == expected for label, expected in zip(found, texts.labels, strict=True)]))
