@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from statistics import geometric_mean
@@ -16,7 +16,9 @@ from runtime.graph.packing import Tokens, pack, pad
 from runtime.graph.session import CPU, PLANS
 from runtime.manifest import Plan, PlanName
 
-ROUNDS = 20
+ROUNDS, FEWEST_ROUNDS = 20, 3
+PATIENCE = 20.0  # seconds for the rounds of a large model
+LONGEST = 128  # tokens; longer texts are cut
 BATCHES = {"batch 1": (1, 32), "batch 32": (32, 2)}  # rows in a batch, batches in a round
 
 Name = TypeVar("Name", bound=str)
@@ -42,12 +44,23 @@ def graph_speeds(encoders: Mapping[Name, Encoder], sequences: Sequence[Tokens]) 
     """Rows per second of every encoder's graph over those of the first one's, by batch size; packing not counted."""
     speed: dict[Name, dict[str, float]] = {name: {} for name in encoders}
     for title, (rows, number) in BATCHES.items():
-        endless = cycle(sequences)
+        endless = cycle([sequence[:LONGEST] for sequence in sequences])
         groups = [list(islice(endless, rows)) for _ in range(number)]
-        timings = compare({name: runner(encoder, groups) for name, encoder in encoders.items()}, ROUNDS)
+        runners: dict[str, Callable[[], object]] = {
+            name: runner(encoder, groups) for name, encoder in encoders.items()
+        }
+        timings = compare(runners, rounds_for(runners.values()))
         for name in encoders:
             speed[name][title] = round(1 / timings[name].ratio, 3)
     return speed
+
+
+def rounds_for(runners: Iterable[Callable[[], object]]) -> int:
+    """As many as there is time for."""
+    started = time.perf_counter()
+    for run in runners:
+        run()
+    return max(FEWEST_ROUNDS, min(ROUNDS, int(PATIENCE / (time.perf_counter() - started))))
 
 
 def runner(encoder: Encoder, groups: list[list[Tokens]]) -> Callable[[], None]:

@@ -66,6 +66,8 @@ class TextInputs(_Model):
     """Token ids that the graph knows; None: those of the tokenizer."""
     pooling: PoolingKind = "mean"
     """How the vectors of a text's tokens become one; weighted: by their position, the first having weight 1."""
+    strip: bool = False
+    """Whether space around a text is left out, as sentence-transformers does."""
     prompts: dict[str, str] = {}
     """Texts that are put before an input, by their names."""
     default_prompt: str | None = None

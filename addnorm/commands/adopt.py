@@ -105,7 +105,7 @@ def tell(adopted: "Adopted", texts: int) -> list[str]:
         f"{adopted.artifact.path}: {manifest.task}, {size:.2f} MB, {manifest.training['parameters']:,} parameters, "
         f"{len(manifest.layers)} normalization layers observed",
         *(f"not observed: {layer.name}: {layer.reason}" for layer in manifest.unobserved),
-        *(f"verified: {kind} within {error:.1e}" for kind, error in adopted.errors.items()),
+        *(f"verified: {kind} within {error:.1e} of what was adopted" for kind, error in adopted.errors.items()),
     ]
     if adopted.accuracy is not None:
         lines.append(f"accuracy on the texts: {adopted.accuracy:.4f}")

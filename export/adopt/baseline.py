@@ -1,6 +1,6 @@
 """The baseline of an adopted encoder: the user's texts through the graph that will be served."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from runtime.statistics.moments import Moments
 from runtime.statistics.recorder import NormRecorder
 
 BATCH = 32  # texts in a run
+BATCH_TOKENS = 1024  # in a run: of long texts, attention would take gigabytes
 
 Progress = Callable[[int, int], None]  # texts done, of how many
 
@@ -29,12 +30,24 @@ def run_all(encoder: Encoder, sequences: Sequence[Tokens], progress: Progress) -
     """What the graph gives for each text, in their order. Texts of like lengths run together."""
     order = sorted(range(len(sequences)), key=lambda place: len(sequences[place]))
     rows: dict[int, EncodedBatch] = {}
-    for start in range(0, len(order), BATCH):
-        places = order[start : start + BATCH]
+    for places in in_runs(order, [len(sequence) for sequence in sequences]):
         batch = encoder.run([sequences[place] for place in places])
         rows |= zip(places, batch.split([1] * len(places)), strict=True)
         progress(len(rows), len(order))
     return [rows[place] for place in range(len(order))]
+
+
+def in_runs(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """The places, in their order, in runs of up to BATCH texts and BATCH_TOKENS tokens; a longer text runs alone."""
+    run: list[int] = []
+    tokens = 0
+    for place in order:
+        if run and (len(run) == BATCH or tokens + lengths[place] > BATCH_TOKENS):
+            yield run
+            run, tokens = [], 0
+        run.append(place)
+        tokens += lengths[place]
+    yield run
 
 
 def fit_baseline(artifact: Artifact, rows: Sequence[EncodedBatch]) -> tuple[Artifact, Baseline]:

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from export.adopt.baseline import in_runs
 from runtime.errors import ExportError
-from runtime.graph.batch import EncodedBatch, unit
+from runtime.graph.batch import EncodedBatch, join, unit
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens
 from runtime.manifest import PrecisionKind
@@ -59,7 +60,10 @@ def verify(
     Raises:
         ExportError: one is too large.
     """
-    expected, found = reference.run(sequences), encoder.run(sequences)
+    lengths = [len(sequence) for sequence in sequences]
+    runs = in_runs(range(len(sequences)), lengths)  # of texts of all lengths
+    found = join([encoder.run([sequences[place] for place in run]) for run in runs])
+    expected = reference.run(sequences)
     alone = np.concatenate([encoder.run([sequence]).embedding for sequence in sequences])
     errors = value_errors(found, expected)
     errors["packed_against_alone"] = relative(found.embedding, alone)

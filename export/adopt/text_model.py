@@ -23,6 +23,7 @@ class TextModel:
         labels: one for a reranker, none for an embedding.
         activation: turns logits into probabilities.
         normalize: whether vectors are divided by their length.
+        strip: whether space around a text is left out.
         prompts: what precedes a text, by name.
         tokenizer: neither pads nor truncates.
         type_ids: whether token types must be told; they are zero otherwise.
@@ -33,6 +34,7 @@ class TextModel:
     activation: Activation
     pooling: PoolingKind
     normalize: bool
+    strip: bool
     prompts: dict[str, str]
     default_prompt: str | None
     max_tokens: int

@@ -47,7 +47,10 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 def check_pairs(model: TextModel, texts: Texts) -> None:
     if model.task == "rerank" and not texts.pairs:
-        raise DataError("A reranker reads pairs of texts: name the column of the second text with --text-pair.")
+        raise DataError(
+            "A model with one label is served as a reranker, which reads pairs of texts: name the column of the second "
+            "text with --text-pair."
+        )
     if model.task == "embedding" and texts.pairs:
         raise DataError("An embedding model reads single texts: leave --text-pair out.")
 
@@ -74,6 +77,7 @@ def begin(model: TextModel, texts: Texts, target: Path, packages: Sequence[str],
             type_ids=model.type_ids,
             vocabulary=model.vocab_size,
             pooling=model.pooling,
+            strip=model.strip,
             prompts={} if texts.pairs else model.prompts,
             default_prompt=None if texts.pairs else model.default_prompt,
         ),

@@ -15,6 +15,9 @@ from runtime.manifest import TOKENIZER, FeatureInputs, TextInputs
 
 # No token of a vocabulary that we train is longer; text beyond max_tokens of them is left out, and called truncated.
 CHARACTERS_PER_TOKEN = 64
+# Of a vocabulary of others; they may also read a run of spaces, or a long word, as nothing or as a single token.
+CHARACTERS_PER_FOREIGN_TOKEN = 256
+MARGIN = 32  # tokens of a long text that are kept beyond those that are read: where it was cut, they may be others
 PAIR = 'a pair of texts, ["text", "text"]'
 
 
@@ -84,7 +87,10 @@ class SpecialTokensEncoder(TextEncoder):
         self.inputs = inputs
         self.vocabulary = inputs.vocabulary or tokenizer.get_vocab_size()
         self.added: int = tokenizer.num_special_tokens_to_add(inputs.pairs)
+        self.longest = inputs.max_tokens * CHARACTERS_PER_FOREIGN_TOKEN
         tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self.whole = Tokenizer.from_str(tokenizer.to_str())
         tokenizer.enable_truncation(inputs.max_tokens, strategy="longest_first")
 
     def encode(self, inputs: Sequence[Any], prompt: str | None = None) -> list[EncodedInput]:
@@ -104,7 +110,8 @@ class SpecialTokensEncoder(TextEncoder):
 
     def _rows(self, inputs: Sequence[Any], prompt: str | None) -> list[Any]:
         """What the tokenizer takes: texts with the prompt before each, or pairs."""
-        rows = [self._check(row, value) for row, value in enumerate(inputs)]
+        parts: dict[str, str] = {}  # a query may stand in each of the pairs
+        rows = [self._check(row, value, parts) for row, value in enumerate(inputs)]
         if self.inputs.pairs:
             if prompt is not None:
                 raise InvalidInput("unknown_prompt", "A pair of texts takes no prompt, leave its name out.")
@@ -115,19 +122,30 @@ class SpecialTokensEncoder(TextEncoder):
                     "empty_text", f"inputs[{empty[0]}] is empty, expected a text with at least one word."
                 )
             rows = [before + text for text in rows]
-        return rows
+        return [text.strip() for text in rows] if self.inputs.strip else rows
 
-    def _check(self, row: int, value: Any) -> Any:
+    def _check(self, row: int, value: Any, parts: dict[str, str]) -> Any:
         """A text or a pair, without what lies far beyond the tokens that are read."""
-        longest = self.max_tokens * CHARACTERS_PER_TOKEN
         if not self.inputs.pairs:
             if isinstance(value, list):
                 raise InvalidInput("invalid_text", f"inputs[{row}] is a list, expected one text, no pair.")
-            return kept(check_text(value, f"inputs[{row}]"), longest)
+            return kept(check_text(value, f"inputs[{row}]"), self.longest)
         if not isinstance(value, list) or len(value) != 2:
             what = f"a list of {len(value)}" if isinstance(value, list) else describe(value)
             raise InvalidInput("invalid_pair", f"inputs[{row}] is {what}, expected {PAIR}.")
-        return tuple(kept(check_text(text, f"inputs[{row}][{place}]"), longest) for place, text in enumerate(value))
+        for place, text in enumerate(value):
+            if check_text(text, f"inputs[{row}][{place}]") not in parts:
+                parts[text] = self._part(text)
+        return tuple(parts[text] for text in value)
+
+    def _part(self, text: str) -> str:
+        """A text of a pair, with few tokens more than are read: what is cut off of both, tokenizers multiplies."""
+        text = text.strip() if self.inputs.strip else kept(text, self.longest)
+        most = self.max_tokens + MARGIN
+        if len(text) <= most:
+            return text
+        offsets = self.whole.encode(text[: self.longest], add_special_tokens=False).offsets
+        return text[: offsets[most - 1][1]] if len(offsets) > most else text[: self.longest]
 
     def _prompt(self, name: str | None) -> str:
         if name is None:
@@ -144,10 +162,8 @@ class SpecialTokensEncoder(TextEncoder):
             raise InvalidInput("empty_text", f"inputs[{row}] is empty, expected a text with at least one word.")
         ids = np.array(encoding.ids, dtype=np.int64)
         tokens = with_types(ids, encoding.type_ids) if self.inputs.type_ids else ids
-        longest = self.max_tokens * CHARACTERS_PER_TOKEN
-        cut = any(
-            len(text) > longest and len(text.strip()) > longest for text in (value if self.inputs.pairs else [value])
-        )
+        parts = value if self.inputs.pairs else [value]
+        cut = any(len(text) > self.longest and len(text.strip()) > self.longest for text in parts)
         return EncodedInput(tokens, cut or bool(encoding.overflowing))
 
 

@@ -54,7 +54,10 @@ def add_embeddings(app: FastAPI, models: ModelRegistry) -> None:
         response_model=EmbedResponse,
     )
     async def embed_inputs(request: Request) -> Response:
-        """The embedding of every input, of length 1. The body is read as JSON, whatever its Content-Type."""
+        """The embedding of every input; of length 1 where `normalize` or, without it, the model says so.
+
+        The body is read as JSON, whatever its Content-Type.
+        """
         return await respond("/embed", partial(Embedding, models), request.receive)
 
     @app.post(
@@ -143,6 +146,7 @@ def encode_openai(engine: Engine, value: Any) -> list[EncodedInput]:
             "invalid_inputs", f"{name} reads float sequences, which OpenAI's API has not: use POST /embed."
         )
     engine.require("classification", "embedding")
+    engine.require_single_texts()
     is_ids = isinstance(value, list) and bool(value) and type(value[0]) is int
     rows = engine.as_list([value] if is_ids else value)
     if isinstance(rows[0], list):

@@ -12,8 +12,9 @@ from pydantic_core import to_json
 from runtime.errors import InvalidInput
 from runtime.graph.batch import EncodedBatch, unit
 from runtime.graph.inputs import EncodedInput
-from runtime.graph.texts import TextEncoder, check_text
+from runtime.graph.texts import check_text
 from service.api.inference import respond
+from service.batching.queue import Answer
 from service.http.bodies import JSONBytes, read_body
 from service.http.errors import result_or_error
 from service.http.openapi import INFERENCE, INVALID, STOPPING, TOO_LARGE, UNKNOWN_MODEL, json_body
@@ -129,6 +130,7 @@ class Similarity(Inference[bytes]):
         self.request = request = SimilarityRequest.model_validate_json(body)
         engine = models.find(request.model, request.version)
         engine.require("classification", "embedding")
+        engine.require_single_texts()
         super().__init__(engine, started, request.timeout)
 
     @property
@@ -138,14 +140,23 @@ class Similarity(Inference[bytes]):
     def encode(self) -> list[EncodedInput]:
         encoder, request = self.engine.texts, self.request
         self.engine.check_rows(len(request.sentences))
-        return [self._source(encoder), *encoder.encode(request.sentences, request.prompt_name)]
-
-    def _source(self, encoder: TextEncoder) -> EncodedInput:
+        sentences = encoder.encode(request.sentences, request.prompt_name)
         try:
-            return encoder.encode([self.request.source_sentence], self.request.prompt_name)[0]
+            return [*sentences, *encoder.encode([request.source_sentence], request.prompt_name)]
         except InvalidInput as error:
-            raise InvalidInput(error.code, str(error).replace("inputs[0]", "source_sentence")) from None
+            raise about_source(error, 0) from None
+
+    def finish(self, answer: Answer) -> bytes:
+        try:
+            return super().finish(answer)
+        except InvalidInput as error:  # a row overflows the model
+            raise about_source(error, len(self.request.sentences)) from None
 
     def write(self, batch: EncodedBatch) -> bytes:
         vectors = unit(batch.embedding)
-        return to_json(self.engine.identity | {"similarities": (vectors[1:] @ vectors[0]).tolist()})
+        return to_json(self.engine.identity | {"similarities": (vectors[:-1] @ vectors[-1]).tolist()})
+
+
+def about_source(error: InvalidInput, row: int) -> InvalidInput:
+    """The error, in which the source sentence, which was that row of the inputs, has its name."""
+    return InvalidInput(error.code, str(error).replace(f"inputs[{row}]", "source_sentence"))

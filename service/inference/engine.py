@@ -89,6 +89,14 @@ class Engine:
             gives = ANSWERS[self.manifest.task]
             raise InvalidInput("wrong_task", f"{self.manifest.name} gives {gives}.")
 
+    def require_single_texts(self) -> None:
+        """Raises InvalidInput where the model reads pairs of texts."""
+        inputs = self.manifest.inputs
+        if inputs.kind == "text" and inputs.pairs:
+            raise InvalidInput(
+                "wrong_task", f"{self.manifest.name} reads pairs of texts, expected a model of single ones."
+            )
+
     @property
     def texts(self) -> TextEncoder:
         """What encodes texts; raises InvalidInput where the model reads float sequences."""

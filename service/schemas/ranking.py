@@ -40,7 +40,7 @@ class RerankResponse(Body):
     results: list[Ranked]
     """Best first."""
     truncated: list[int]
-    """Places of the documents that the model did not read to their end."""
+    """Places of the documents that were not read to their end, or for which the query was not."""
 
 
 class SimilarityRequest(Body):

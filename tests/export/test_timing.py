@@ -37,11 +37,21 @@ def test_every_plan_is_measured_in_a_session_of_its_own(
     assert seen == {name: name for name in PLANS}
 
 
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.01, 20), (2.0, 10), (60.0, 3)])
+def test_a_large_model_is_measured_in_fewer_rounds(seconds: float, rounds: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(timing, "ROUNDS", 20)
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    runners = [lambda: now.__setitem__(0, now[0] + seconds / 2)] * 2
+    assert timing.rounds_for(runners) == rounds
+
+
 def test_speed_is_in_rows_per_second_over_the_first(text_encoder: Encoder, text_export: Export):
     class Slow:
         """An encoder whose graph runs twenty times."""
 
         feeds = staticmethod(text_encoder.feeds)
+        padded, pooling = False, "mean"
         session = property(lambda self: self)
 
         def run(self, *arguments: object) -> None:

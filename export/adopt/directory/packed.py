@@ -24,6 +24,8 @@ from runtime.manifest import NormLayer
 
 # rotary positions of these types depend on the longest text of a batch
 UNSTEADY_ROPE = ("dynamic", "longrope")
+# bytes of weights in a file of ONNX, which is one message of protobuf; 32 MB are left for all else
+LARGEST = (2 << 30) - (32 << 20)
 
 
 class PackedTransformer(nn.Module):
@@ -173,6 +175,7 @@ def load_model(source: Source, family: Family) -> Any:
         raise unreadable(source.path, error) from error
     check_fit(source, model, found)
     check_rope(source, model)
+    check_size(source, model)
     return model
 
 
@@ -189,6 +192,14 @@ def check_fit(source: Source, model: Any, found: dict[str, Any]) -> None:
                 f"The weights in {source.path} do not fit its config.json ({len(keys)} are {problem}, for example "
                 f"{min(keys)}): download or save the model again."
             )
+
+
+def check_size(source: Source, model: Any) -> None:
+    size = 4 * sum(parameter.numel() for parameter in model.parameters())
+    if size > LARGEST:
+        raise ExportError(
+            f"{source.path} has {size / 1e9:.1f} GB of weights in float32, and up to 2 GB can be adopted."
+        )
 
 
 def check_rope(source: Source, model: Any) -> None:

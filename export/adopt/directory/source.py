@@ -25,6 +25,7 @@ from export.adopt.text_model import (
 from runtime.errors import ExportError
 from runtime.manifest import PoolingKind, Task
 
+NOT_SERVED = ("ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
 CLASSIFIER_POOLINGS: dict[str, PoolingKind] = {"cls": "cls", "bos": "cls", "mean": "mean"}
 
 
@@ -78,6 +79,7 @@ def read_directory(path: Path, pooling: str | None = None) -> Source:
         activation=activation,
         pooling=choose_pooling(path, config, family, task, modules.pooling, pooling),
         normalize=modules.normalize,
+        strip=task == "rerank" or (path / "modules.json").exists(),
         dense=modules.dense,
         prompts=prompts,
         default_prompt=default_prompt,
@@ -105,16 +107,19 @@ def read_family(config: Settings) -> Family:
 
 def read_task(config: Settings) -> tuple[Task, list[str], Activation]:
     """Task, labels and activation, as the class that was saved says."""
-    if not any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures", [""])):
+    names = [str(name) for name in config.get("architectures", [""])]
+    if refused := [name for name in names if name.endswith(NOT_SERVED)]:
+        raise config.refusal("architectures", f"{refused[0]} answers something else than labels, embeddings and scores")
+    if not any(name.endswith("ForSequenceClassification") for name in names):
         return "embedding", [], "softmax"
     count = len(config.texts("id2label")) or (config.positive("num_labels") if "num_labels" in config.content else 2)
-    names = read_labels(config, count)
+    labels = read_labels(config, count)
     problem = config.get("problem_type", "")
     if count == 1:
-        return "rerank", names, "sigmoid"
+        return "rerank", labels, "sigmoid"
     if problem == "regression":
         raise config.refusal("problem_type", "a regression with several outputs cannot be adopted")
-    return "classification", names, "sigmoid" if problem == "multi_label_classification" else "softmax"
+    return "classification", labels, "sigmoid" if problem == "multi_label_classification" else "softmax"
 
 
 def choose_pooling(
@@ -156,4 +161,7 @@ def types_matter(config: Settings, family: Family, task: Task, tokenizer: Tokeni
     """Whether token types can be other than zero: those of a single text are, with every common tokenizer."""
     if family.types is None or config.get("type_vocab_size", family.types) < 2:
         return False
+    settings = Settings.read(config.file.parent / "tokenizer_config.json", optional=True)
+    if "token_type_ids" not in settings.get("model_input_names", ["token_type_ids"]):
+        return False  # so transformers leaves them out, and the model reads zeros
     return task != "embedding" or any(tokenizer.encode("a").type_ids)

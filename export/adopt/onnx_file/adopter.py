@@ -11,7 +11,7 @@ from export.adopt.norms.expose import expose, exposed_norms
 from export.adopt.norms.find import find_norms
 from export.adopt.norms.norm import Norm
 from export.adopt.norms.norm import Unobserved as UnobservedNorm
-from export.adopt.norms.tracing import origin
+from export.adopt.norms.tracing import SAME, origin
 from export.adopt.norms.verify import precision_of
 from export.adopt.norms.verify import verify as verify_norms
 from export.adopt.onnx_file.graph import EXAMPLE, GraphFile
@@ -99,9 +99,11 @@ def observed(file: GraphFile) -> tuple[ir.Model, list[Norm], list[UnobservedNorm
 
 
 def to_layer(norm: Norm, node: ir.Node) -> NormLayer:
-    """A norm as the manifest lists it; pre where what it sees goes on beside it, as the residual stream does."""
-    x = origin(node.inputs[0])
-    goes_on = x is not None and len(set(x.consumers())) > 1
+    """A norm as the manifest lists it; pre where what it sees is added to something beside it: the residual stream."""
+    same = [value for value in [origin(node.inputs[0])] if value is not None]
+    for value in same:  # and after casts and quantization
+        same += [output for user in value.consumers() if user.op_type in SAME for output in user.outputs]
+    goes_on = any(user.op_type.endswith("Add") for value in same for user in value.consumers())
     placement: Literal["post", "pre"] = "pre" if goes_on else "post"
     return NormLayer(name=norm.name, kind=norm.kind, placement=placement, d_model=norm.d_model, eps=norm.eps)
 

@@ -57,11 +57,12 @@ class GraphFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.content = read_content(path)
-        self.session = load(self.content)
+        self.session = open_file(path, self.content)
         self.inputs = read_inputs(path, self.session)
-        found = self.run(pad(EXAMPLE))
+        found, shorter = self.run(pad(EXAMPLE)), self.run(pad(EXAMPLE[:1]))
         floats = [output.name for output in self.session.get_outputs() if output.type in FLOATS]
-        self.shapes = {name: found[name].shape for name in floats if found[name].shape[:-1] in ((2,), (2, 3))}
+        fixed = [name for name in floats if found[name].shape[-1:] == shorter[name].shape[-1:]]  # not [R, S]
+        self.shapes = {name: found[name].shape for name in fixed if found[name].shape[:-1] in ((2,), (2, 3))}
 
     def parse(self) -> ir.Model:
         """A model that may be changed."""
@@ -150,6 +151,14 @@ def read_content(path: Path) -> bytes:
             "files of its weights beside it."
         ) from None
     return content
+
+
+def open_file(path: Path, content: bytes) -> ort.InferenceSession:
+    try:
+        return load(content)
+    except ExportError as error:
+        why = str(error).splitlines()[0][:300]
+        raise ExportError(f"{path} cannot be adopted ({why}): export it again, for ONNX Runtime alone.") from None
 
 
 def read_inputs(path: Path, session: ort.InferenceSession) -> dict[str, Input]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from export.adopt.files import Settings
 from export.adopt.modules import Modules, read_modules
+from export.adopt.norms.tracing import origin
 from export.adopt.onnx_file.graph import GraphFile
 from export.adopt.text_model import (
     NO_LIMIT,
@@ -89,6 +90,7 @@ def read_source(path: Path, hints: Hints) -> Source:
         labels=labels,
         activation=choose_activation(config, task, hints.activation or ended),
         pooling=choose_pooling(path, task, per_token, modules, hints.pooling),
+        strip=task == "rerank" or said,
         normalize=(modules.normalize or not said) if hints.normalize is None else hints.normalize,
         prompts=prompts,
         default_prompt=default_prompt,
@@ -115,9 +117,11 @@ def find_tokenizer(path: Path, said: Path | None) -> Path:
 
 def choose_output(file: GraphFile, asked: str | None) -> tuple[str, int, bool]:
     """The output that is served, its last dimension, and whether it has a vector for each token."""
+    if not file.shapes:
+        raise ExportError(f"{file.path} gives neither vectors nor logits: export the encoder, or it with its head.")
     names = [asked] if asked else [name for name in KNOWN_OUTPUTS if name in file.shapes] or list(file.shapes)
-    if not names or (len(names) > 1 and names[0] not in KNOWN_OUTPUTS) or names[0] not in file.shapes:
-        what = f"no output {asked}" if asked else "several outputs" if names else "no output of vectors or logits"
+    if (len(names) > 1 and names[0] not in KNOWN_OUTPUTS) or names[0] not in file.shapes:
+        what = f"no output {asked}" if asked else "several outputs"
         raise ExportError(f"{file.path} has {what}: say which of {tell(file)} is to be served with --output.")
     *_, width = shape = file.shapes[names[0]]
     return names[0], width, len(shape) == 3
@@ -158,7 +162,8 @@ def choose_labels(config: Settings, file: Path | None, count: int) -> list[str]:
 def before_activation(file: GraphFile, output: str) -> tuple[str, Activation | None]:
     """The logits of a file that ends in a softmax or a sigmoid, which is computed while serving; and which of them."""
     value = next(value for value in file.parse().graph.outputs if value.name == output)
-    node = value.producer()
+    last = origin(value)  # a file in half precision has a Cast behind it
+    node = last.producer() if last is not None else None
     if node is None or node.op_type not in ENDS:
         return output, None
     assert node.inputs[0] is not None

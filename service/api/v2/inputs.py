@@ -19,6 +19,7 @@ WHOLE = ("INT64", "INT32")
 TEXT: Mapping[str, tuple[str, ...]] = {"text": ("BYTES",), "input_ids": WHOLE, "attention_mask": WHOLE}
 FEATURES: Mapping[str, tuple[str, ...]] = {"features": ("FP32",), "lengths": WHOLE}
 TOKENIZED = "input_ids INT64 [rows, tokens] instead of text, with attention_mask INT64 [rows, tokens] where padded"
+PAIRS = "none: a pair of texts in each row"
 PADDED = "lengths INT64 [rows] beside features that are padded"
 
 
@@ -32,6 +33,14 @@ def described(engine: Engine) -> TensorMetadata:
     if inputs.kind == "text":
         return TensorMetadata(name=name, datatype="BYTES", shape=[-1, 2] if inputs.pairs else [-1])
     return TensorMetadata(name=name, datatype="FP32", shape=[-1, -1, inputs.num_features])
+
+
+def further(engine: Engine) -> str:
+    """What may be sent instead of that or besides."""
+    inputs = engine.manifest.inputs
+    if inputs.kind == "text":
+        return PAIRS if inputs.pairs else TOKENIZED
+    return PADDED
 
 
 def encode(engine: Engine, inputs: list[InputTensor], binary: memoryview) -> list[EncodedInput]:

@@ -42,7 +42,6 @@ def model_metadata(models: ModelRegistry, engine: Engine) -> ModelMetadata:
 def model_config(engine: Engine) -> ModelConfig:
     """The configuration, as Triton words it."""
     manifest = engine.manifest
-    further = inputs.TOKENIZED if manifest.inputs.kind == "text" else inputs.PADDED
     return ModelConfig(
         name=manifest.name,
         platform="onnxruntime_onnx",
@@ -52,7 +51,7 @@ def model_config(engine: Engine) -> ModelConfig:
         output=[configured(output) for output in outputs.described(manifest)],
         dynamic_batching={},
         parameters={
-            "further_inputs": {"string_value": further},
+            "further_inputs": {"string_value": inputs.further(engine)},
             "max_tokens": {"string_value": str(manifest.inputs.max_tokens)},
         },
     )

@@ -5,6 +5,8 @@ import pytest
 
 from export.adopt.directory import adopter
 from export.adopt.directory.adopter import Adopted
+from export.adopt.onnx_file import adopter as onnx_adopter
+from export.adopt.onnx_file.source import Hints
 from export.adopt.texts import Texts
 from runtime.artifact import Artifact
 from tests.addnorm.test_cli import assert_complains, run
@@ -57,8 +59,8 @@ def test_what_was_adopted_is_told(
     size = sum(len(content) for content in embedding_artifact.files.values()) / 1e6
     for words in (
         f"embedding, {size:.2f} MB, 17,824 parameters, 5 normalization layers observed",
-        "verified: embedding within 1.2e-07 of PyTorch",
-        "verified: means within 4.0e-08 of PyTorch",
+        "verified: embedding within 1.2e-07 of what was adopted",
+        "verified: means within 4.0e-08 of what was adopted",
         "12 texts are too few for a verdict on drift: adopt with 300 or more",
         "graph plan on onnxruntime",
     ):
@@ -97,6 +99,36 @@ def test_options_are_handed_on(called: Called, tmp_path: Path, capsys: pytest.Ca
     assert called["target"] == Path("models/mine/12")
     assert called["texts"] == Texts([["what", "that"]] * 10, ["x"] * 10)
     assert (called["pooling"], called["overwrite"]) == ("cls", True)
+
+
+def test_options_of_a_file_are_handed_on(
+    embedding_artifact: Artifact, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+):
+    called: list[Any] = []
+
+    def adopt(*arguments: Any) -> Adopted:
+        called.extend(arguments[:-1])
+        return Adopted(embedding_artifact, ERRORS, None)
+
+    monkeypatch.setattr(onnx_adopter, "adopt_file", adopt)
+    options = ["--tokenizer", "t.json", "--labels", "l.txt", "--output", "y", "--activation", "sigmoid"]
+    options += ["--max-tokens", "12", "--normalize", "false", "--pooling", "max"]
+    code, _, complaint = run(capsys, *command(tmp_path / "net.onnx", texts, *options))
+    hints = Hints(Path("t.json"), Path("l.txt"), "y", "max", "sigmoid", 12, False)
+    assert (code, complaint) == (0, "")
+    assert called == [tmp_path / "net.onnx", Texts(make_texts(12), None), Path("models/mine/3"), hints, False]
+
+
+@pytest.mark.parametrize("option", ["--tokenizer", "--labels", "--output"])
+def test_options_of_a_file_are_not_for_directories(
+    option: str, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert_complains(capsys, command(tmp_path, texts, option, "a"), f"{option} is for ONNX files", "leave it out")
+
+
+def test_a_file_that_is_missing_is_told_in_one_line(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert_complains(capsys, command(tmp_path / "a.onnx", texts), "a.onnx cannot be read", "ONNX file")
 
 
 def test_a_directory_that_is_missing_is_told_in_one_line(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import export.reference
-from export.adopt.baseline import BATCH, fit_baseline, run_all
+from export.adopt.baseline import BATCH, fit_baseline, in_runs, run_all
 from export.adopt.clusters import FEWEST
 from runtime.artifact import Artifact
 from runtime.drift.baseline import Baseline, read_baseline
@@ -65,6 +65,23 @@ def test_twenty_texts_are_a_baseline_without_a_verdict(bare: Artifact, rows: lis
     assert baseline.reference is None
     assert baseline.state.requests == 20
     assert artifact.manifest.clusters is None and CLUSTERS not in artifact.files
+
+
+@pytest.mark.parametrize(
+    ("lengths", "runs"),
+    [
+        ([5] * 70, [32, 32, 6]),
+        ([400, 400, 224, 1, 1], [3, 2]),
+        ([8192, 8192, 10, 10], [1, 1, 2]),
+        ([10, 8192, 10], [1, 1, 1]),
+        ([1025], [1]),
+    ],
+    ids=str,
+)
+def test_runs_hold_few_texts_and_few_tokens(lengths: list[int], runs: list[int]):
+    found = list(in_runs(range(len(lengths)), lengths))
+    assert [place for run in found for place in run] == list(range(len(lengths)))
+    assert [len(run) for run in found] == runs
 
 
 @pytest.mark.parametrize(("count", "judged"), [(FEWEST - 1, False), (FEWEST, True)])

@@ -83,28 +83,18 @@ def test_space_before_and_behind_a_text_does_not_cut_it():
     assert not padded.truncated
 
 
-def test_a_pair_has_both_texts_and_their_types():
-    (item,) = encoder(pairs=True, type_ids=True).encode([["what is", "rain"]])
-    assert item.tokens[:, 0].tolist() == ids("what is", "rain")
-    assert item.tokens[:, 1].tolist() == [0, 0, 0, 0, 1, 1]
-    assert (item.tokens.dtype, item.truncated) == (np.int64, False)
-
-
-def test_a_pair_without_types_is_ids_alone():
-    (item,) = encoder(pairs=True).encode([["what is", "rain"]])
-    assert item.tokens.tolist() == ids("what is", "rain")
-
-
-@pytest.mark.parametrize(
-    ("pair", "lengths"),
-    [((2, 9), (2, 3)), ((9, 2), (3, 2)), ((1, 50), (1, 4)), ((50, 1), (4, 1)), ((2, 3), (2, 3))],
-    ids=str,
-)
-def test_of_a_pair_the_longer_text_is_cut(pair: tuple[int, int], lengths: tuple[int, int]):
-    (item,) = encoder(pairs=True, type_ids=True).encode([["what " * pair[0], "rain " * pair[1]]])
-    expected = [CLS, *[IDS["what"]] * lengths[0], SEP, *[IDS["rain"]] * lengths[1], SEP]
-    assert item.tokens[:, 0].tolist() == expected
-    assert item.truncated == (pair != lengths)
+def test_space_around_a_text_is_left_out_where_sentence_transformers_does():
+    space = Tokenizer(models.WordLevel({"[UNK]": 0, " ": 1, "a": 2, "b": 3}, unk_token="[UNK]"))
+    space.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inputs = TextInputs(max_tokens=8, special_tokens=True, prompts={"q": "b "})
+    kept, left_out = (
+        SpecialTokensEncoder(space, inputs.model_copy(update={"strip": strip})) for strip in (False, True)
+    )
+    assert [item.tokens.tolist() for item in kept.encode([" a\n"])] == [[1, 2, 0]]
+    assert [item.tokens.tolist() for item in left_out.encode([" a\n"])] == [[2]]
+    assert [item.tokens.tolist() for item in left_out.encode([" a "], "q")] == [[3, 1, 1, 2]]  # not within the prompt
+    pairs = SpecialTokensEncoder(space, inputs.model_copy(update={"strip": True, "pairs": True, "prompts": {}}))
+    assert [item.tokens.tolist() for item in pairs.encode([[" a ", " b"]])] == [[2, 3]]
 
 
 def test_a_single_text_has_types_of_zero_where_the_graph_takes_them():

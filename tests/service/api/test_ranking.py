@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
+from runtime.errors import InvalidInput
 from runtime.graph.batch import unit
 from runtime.graph.encoder import Encoder
 from runtime.graph.texts import make_input_encoder
@@ -154,6 +155,31 @@ def test_similarities_are_cosines(embedding: TestClient, embedding_artifact: Art
     found = similarities(embedding, texts[0], texts[1:])
     np.testing.assert_allclose(found, vectors[1:] @ vectors[0], atol=1e-5)
     np.testing.assert_allclose(similarities(embedding, "a b", ["a b"]), [1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("row", "name"), [(0, "sentences[0]"), (1, "sentences[1]"), (2, "source_sentence")])
+def test_what_overflows_the_model_is_named(
+    row: int, name: str, embedding_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    settings = settings_for(embedding_artifact)
+    engine = Engine(settings)
+    run = engine.encoder.run
+
+    def overflow(sequences: Any) -> Any:
+        batch = run(sequences)
+        batch.scores = [np.nan if len(sequence) == 3 + row else 1.0 for sequence in sequences]
+        return batch
+
+    monkeypatch.setattr(engine.encoder, "run", overflow)
+    for client in serve(settings, engine):  # texts of 1 to 3 letters, between two special tokens
+        response = client.post("/similarity", json={"source_sentence": "a b c", "sentences": ["a", "a b"]})
+        assert_error(response, 400, "not_finite", f"{name} overflows")
+
+
+def test_a_model_of_pairs_compares_no_single_texts(rerank_artifact: Artifact, text_engine: Engine):
+    with pytest.raises(InvalidInput, match="order reads pairs of texts, expected a model of single ones"):
+        Engine(settings_for(rerank_artifact)).require_single_texts()
+    text_engine.require_single_texts()
 
 
 def test_a_prompt_goes_before_source_and_sentences(embedding: TestClient):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from export.adopt.directory import packed
 from export.adopt.directory.packed import load
 from export.adopt.directory.source import read_directory
 from runtime.errors import ExportError
@@ -138,6 +139,12 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(
     with pytest.raises(ExportError, match=message) as refused:
         load(source)
     assert "\n" not in str(refused.value)
+
+
+def test_a_network_that_no_file_of_onnx_can_hold_is_refused(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "LARGEST", 10_000)
+    with pytest.raises(ExportError, match=r"has 0\.0 GB of weights in float32, and up to 2 GB can be adopted\.$"):
+        load(read_directory(network, "mean"))
 
 
 def test_weights_of_another_head_are_passed_over(tmp_path: Path) -> None:

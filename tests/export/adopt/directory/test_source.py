@@ -114,6 +114,34 @@ def test_the_architecture_says_the_task(settings: dict[str, Any], expected: Any,
     assert source.pooling == "cls"
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["input_ids", "attention_mask"], False), (["input_ids", "token_type_ids"], True), (None, True)],
+)
+def test_token_types_are_left_out_where_transformers_leaves_them_out(
+    names: list[str] | None, expected: bool, directory: Path
+) -> None:
+    change(directory, architectures=["BertForSequenceClassification"])
+    write(directory / "tokenizer_config.json", {"model_input_names": names})
+    assert read_directory(directory).type_ids == expected
+
+
+@pytest.mark.parametrize("name", ["BertForTokenClassification", "BertForQuestionAnswering"])
+def test_a_head_that_answers_something_else_is_refused(name: str, directory: Path) -> None:
+    change(directory, architectures=[name])
+    with pytest.raises(ExportError, match=rf"^architectures in .*{name} answers something else than labels.*\.$"):
+        read_directory(directory, "mean")
+
+
+def test_space_around_a_text_is_left_out_as_sentence_transformers_does(directory: Path) -> None:
+    assert not read_directory(directory, "mean").strip
+    change(directory, architectures=["BertForSequenceClassification"], id2label={"0": "score"})
+    assert read_directory(directory).strip
+    change(directory, architectures=["BertModel"])
+    save_modules(directory, "Transformer", "Pooling", pooling_mode_mean_tokens=True)
+    assert read_directory(directory).strip
+
+
 def test_lower_casing_of_sentence_transformers_is_done_by_the_tokenizer(directory: Path) -> None:
     assert read_directory(directory, "mean").tokenizer.encode("A").ids == [1, 3, 2]
     write(directory / "sentence_bert_config.json", {"do_lower_case": True})
