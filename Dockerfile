@@ -104,14 +104,17 @@ WORKDIR /app
 COPY requirements/serve.txt /tmp/requirements.txt
 RUN python3 -m venv /opt/venv \
  && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/requirements.txt \
- && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip
+ && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip \
+ && rm -r /opt/venv/lib/python*/site-packages/onnx/backend/test
 COPY addnorm/ addnorm/
 COPY clients/python/src/addnorm_client/ addnorm_client/
 COPY runtime/ runtime/
 COPY service/ service/
+COPY model/ model/
+COPY export/ export/
 COPY models/ models/
 RUN chmod -R a+rX /app \
- && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash addnorm addnorm_client runtime service
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash addnorm addnorm_client runtime service model export
 
 
 FROM python AS service

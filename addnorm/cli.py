@@ -20,7 +20,12 @@ COMMANDS = {
     "serve": ("addnorm.commands.serve:Serve", "an artifact -> HTTP: answers, and normalization statistics"),
     "stats": ("addnorm.commands.stats:Stats", "a running service -> its normalization layers as a table"),
 }
-NEEDS = {"train": ("torch", "train"), "export": ("torch", "train"), "adopt": ("transformers", "train")}
+# command -> a package that it needs, the extra that has it, the lock that has that
+NEEDS = {
+    "train": ("torch", "train", "train"),
+    "export": ("torch", "train", "train"),
+    "adopt": ("onnx_ir", "adopt", "serve"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,10 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         return fail(f"{name!r} is not a command, expected one of {', '.join(COMMANDS)}.")
-    module, extra = NEEDS.get(name, ("", ""))
+    module, extra, lock = NEEDS.get(name, ("", "", ""))
     if module and find_spec(module) is None:
         return fail(
-            f"`addnorm {name}` needs the {extra} extra: install requirements/{extra}.txt, or run `make install`."
+            f"`addnorm {name}` needs the {extra} extra: install requirements/{lock}.txt, or run `make install`."
         )
     try:
         CliApp.run(load(name), cli_args=rest)

@@ -11,7 +11,7 @@ add_hashes() {
 }
 for extra in cpu gpu; do
   file=requirements/serve$([ $extra = gpu ] && echo -gpu || true).txt
-  uv pip compile pyproject.toml --extra $extra --universal --python-version 3.11 --generate-hashes \
+  uv pip compile pyproject.toml --extra $extra $([ $extra = cpu ] && echo --extra adopt || true) --universal --python-version 3.11 --generate-hashes \
     --no-annotate --no-header --output-file $file
 done
 pins=$(mktemp)

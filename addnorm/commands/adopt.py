@@ -1,6 +1,7 @@
 """`addnorm adopt`."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -92,6 +93,11 @@ class Adopt(BaseSettings):
         if given:
             option = next(iter(given)).replace("_", "-")
             raise ExportError(f"--{option} is for ONNX files, a directory says it itself: leave it out.")
+        if find_spec("transformers") is None:
+            raise ExportError(
+                "Adopting a directory needs the train extra: install requirements/train.txt, or run `make install`; "
+                "an ONNX file can be adopted without."
+            )
         from export.adopt.directory.adopter import adopt_directory
 
         return adopt_directory(self.source, texts, target, self.pooling, self.overwrite, progress)
