@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from runtime.errors import Overloaded, Unavailable
 from runtime.graph.batch import EncodedBatch, join
 from runtime.graph.packing import Tokens
-from service.batching.executors import Batch, Executor, LoopExecutor, Outcome, ThreadExecutor
+from service.batching.executors import Batch, Executor, LoopExecutor, Outcome
 from service.batching.queue import Answer, Receiver, Request, RequestQueue
 from service.batching.queue_limit import QueueLimit
 
@@ -48,8 +48,8 @@ class Batcher:
         run: packs and runs sequences; one call at a time.
         max_batch_tokens: most tokens of a batch.
         max_queue_tokens: most tokens that may wait; a larger request is taken when nothing waits.
-        offload: whether `run` is called in a thread of its own, for a device other than this core; else it is called
-            in the event loop, which costs less than handing over.
+        executor: where `run` is called; in the event loop, where none is given.
+        token_seconds: about how long a token runs; 0 where that is not known.
         after: what else is done with sequences that were answered, once their answers are on their way.
         clock: seconds.
     """
@@ -60,17 +60,18 @@ class Batcher:
         *,
         max_batch_tokens: int,
         max_queue_tokens: int,
-        offload: bool,
+        executor: Executor | None = None,
+        token_seconds: float = 0.0,
         after: Callable[[Sequence[Tokens]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run, self.after, self.clock = run, after, clock
         self.max_batch_tokens = max_batch_tokens
-        self.queue = RequestQueue()
+        self.queue = RequestQueue(token_seconds)
         self.counters = BatchCounters()
         self.closed = False
-        self.executor: Executor = ThreadExecutor() if offload else LoopExecutor()
-        self.queue_limit = QueueLimit(max_queue_tokens, max_batch_tokens, clock)
+        self.executor = executor or LoopExecutor()
+        self.queue_limit = QueueLimit(max_queue_tokens, max_batch_tokens, clock, token_seconds)
 
     def admit(self, sequences: Sequence[Tokens], answer: Receiver, timeout: float | None = None) -> Request:
         """Lets R >= 1 sequences wait for their answer, which `answer` gets in the event loop.

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from functools import cache
 from typing import NamedTuple, Protocol
 
 from runtime.graph.batch import EncodedBatch
@@ -158,11 +159,25 @@ class LoopExecutor:
         self.due = batches.clock() + self._reading()
 
 
-class ThreadExecutor:
-    """Runs batches in a separate thread, for devices other than the CPU."""
+@cache
+def cpu_thread(_process: int) -> ThreadPoolExecutor:
+    """The thread in which all slow models of a process run their batches on the CPU, in turn.
 
-    def __init__(self) -> None:
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="addnorm-run")
+    A thread for each would leave the event loop, which shares the CPU with them, the less time the more there are.
+    """
+    return ThreadPoolExecutor(1, thread_name_prefix="addnorm-cpu")
+
+
+class ThreadExecutor:
+    """Runs batches in a thread: for devices other than the CPU, and for models that would hold up the event loop.
+
+    Args:
+        shared: the thread, where it is not one of its own.
+    """
+
+    def __init__(self, shared: ThreadPoolExecutor | None = None) -> None:
+        self.shared = shared is not None
+        self.thread = shared or ThreadPoolExecutor(1, thread_name_prefix="addnorm-run")
         self.task: asyncio.Task[None] | None = None
 
     def run_overdue(self, batches: Batches) -> None:
@@ -175,7 +190,8 @@ class ThreadExecutor:
     async def close(self) -> None:
         if self.task is not None:
             await asyncio.shield(self.task)
-        self.thread.shutdown()
+        if not self.shared:
+            self.thread.shutdown()
 
     async def _drain(self, batches: Batches) -> None:
         loop = asyncio.get_running_loop()

@@ -72,12 +72,16 @@ class Request:
 class RequestQueue:
     """Requests that have rows to run.
 
+    Args:
+        token_seconds: about how long a token runs; 0 where that is not known.
+
     Attributes:
         tokens: tokens of all rows that wait.
         requests: requests with a row that waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, token_seconds: float = 0.0) -> None:
+        self.token_seconds = token_seconds
         self.tokens = self.requests = 0
         self._ring: deque[Request] = deque()  # round robin: the first gives the next row
         self._split: deque[Request] = deque()  # those that gave a row and have more, oldest first
@@ -111,11 +115,13 @@ class RequestQueue:
         """The requests of the next batch, whose rows [start, stop) are in it; empty when nothing waits.
 
         Args:
-            max_tokens: most tokens of the batch; a longer row gets a batch of its own.
+            max_tokens: most tokens of the batch, of which there are fewer where a deadline is near; a longer row gets a
+                batch of its own.
             now: requests that were cancelled or have expired by then are dropped instead.
         """
         batch: list[Request] = []
-        left = max_tokens - self._take_aged(batch, max_tokens // 2, now)
+        used = self._take_aged(batch, max_tokens // 2, now)
+        most: float = min([max_tokens, *(self._in_time(request, now) for request in batch)])
         ring = self._ring
         while ring:
             request = ring[0]
@@ -123,10 +129,12 @@ class RequestQueue:
                 ring.popleft()
                 continue
             length = len(request.sequences[request.stop])
-            if length > left and batch:
+            if used + length > most and batch:
                 break
             self._take(request, length, batch)
-            left -= length
+            used += length
+            if (tokens := self._in_time(request, now)) >= used:
+                most = min(most, tokens)
             ring.popleft()
             if request.waits:
                 ring.append(request)
@@ -157,9 +165,14 @@ class RequestQueue:
         if not request.waits:
             self.requests -= 1
 
+    def _in_time(self, request: Request, now: float) -> float:
+        """Tokens that run until a request's deadline."""
+        return (request.deadline - now) / self.token_seconds if self.token_seconds else math.inf
+
     def _is_over(self, request: Request, now: float) -> bool:
-        """Whether nothing of it is left to run; what nobody waits for any more is dropped."""
-        if request.deadline <= now:
+        """Whether nothing of it is left to run; what nobody waits for any more, or runs too long, is dropped."""
+        tokens = len(request.sequences[request.stop]) if request.waits else 0
+        if request.deadline <= now + tokens * self.token_seconds:
             self.expire(request)
         if request.answer.done():
             self.drop(request)

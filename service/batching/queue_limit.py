@@ -26,17 +26,23 @@ class QueueLimit:
         most_tokens: that may ever wait, however fast they run.
         batch_tokens: that run together; so many may always wait.
         clock: seconds.
+        token_seconds: how long a token runs, as measured before the first batch; 0 where that is not known.
 
     Attributes:
         tokens: most that may wait now.
     """
 
-    def __init__(self, most_tokens: int, batch_tokens: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, most_tokens: int, batch_tokens: int, clock: Callable[[], float], token_seconds: float = 0.0
+    ) -> None:
         self.most_tokens, self.batch_tokens, self.clock = most_tokens, batch_tokens, clock
         self.tokens: float = most_tokens
-        self._tokens = self._seconds = 0.0  # recent batches: tokens, seconds in all
+        # recent batches: tokens, seconds in all; the first is a guess
+        self._tokens = RECENT * batch_tokens if token_seconds else 0.0
+        self._seconds = self._tokens * token_seconds
         self._rejected = False  # whether a request was refused since the last batch
         self._calm = -math.inf  # when none will have been refused for long enough
+        self._settle()
 
     def admits(self, tokens: int, waiting: int) -> bool:
         """Whether a request of so many tokens may join those that wait.

@@ -1,5 +1,6 @@
 """The engine: one loaded artifact that answers requests and records what its norms see."""
 
+import os
 import time
 from collections.abc import Sequence
 from math import isnan
@@ -18,6 +19,7 @@ from runtime.manifest import Task
 from runtime.options import Device
 from runtime.statistics.deep import DeepSampler
 from service.batching.batcher import Batcher
+from service.batching.executors import Executor, LoopExecutor, ThreadExecutor, cpu_thread
 from service.batching.queue import Receiver, Request
 from service.cpus import share_cpus
 from service.norm_stats.collector import Collector
@@ -26,6 +28,8 @@ from service.settings import Settings
 from service.telemetry.inference_counts import InferenceCounts
 
 SLOW = 0.06  # seconds of a full batch from which it runs in a thread: the event loop answers others meanwhile
+BATCH_SECONDS = 0.1  # of a batch on the CPU, about; a slow model's holds fewer tokens
+FEWEST_TOKENS, MOST_TOKENS, GPU_TOKENS = 64, 512, 1024  # of a batch; on a CPU, more run no faster
 ANSWERS: dict[Task, str] = {
     "classification": "labels and embeddings: ask POST /predict or POST /embed",
     "embedding": "embeddings: ask POST /embed, POST /similarity or POST /v1/embeddings",
@@ -65,13 +69,15 @@ class Engine:
         self.timeout = settings.timeout
         self.counts = InferenceCounts()
         runner = ModelRunner(self.encoder, self.collector, self.sampler, self.counts)
-        most = settings.max_batch_tokens or batch_tokens(self.placement.device)
+        token_seconds = self.encoder.token_seconds()
+        most = settings.max_batch_tokens or batch_tokens(self.placement.device, token_seconds)
         self.batcher = Batcher(
             runner.run,
             after=runner.look_deeper,
             max_batch_tokens=most,
             max_queue_tokens=settings.max_queue_tokens,
-            offload=self.placement.device != "cpu" or most * self.encoder.token_seconds() > SLOW,
+            executor=choose_executor(self.placement.device, most * token_seconds),
+            token_seconds=token_seconds,
         )
 
     def start(self) -> None:
@@ -146,9 +152,18 @@ class Engine:
             raise InvalidInput("too_many_rows", f"inputs has {rows} rows, expected at most {self.max_rows}.")
 
 
-def batch_tokens(device: Device) -> int:
-    """How many tokens run together where the settings leave it open; a CPU is no faster with more."""
-    return 512 if device == "cpu" else 1024
+def batch_tokens(device: Device, token_seconds: float) -> int:
+    """How many tokens run together where the settings leave it open."""
+    if device != "cpu":
+        return GPU_TOKENS
+    return max(FEWEST_TOKENS, min(MOST_TOKENS, int(BATCH_SECONDS / token_seconds)))
+
+
+def choose_executor(device: Device, batch_seconds: float) -> Executor:
+    """Where batches run that take so long."""
+    if device != "cpu":
+        return ThreadExecutor()
+    return ThreadExecutor(cpu_thread(os.getpid())) if batch_seconds > SLOW else LoopExecutor()
 
 
 def make_sampler(artifact: Artifact, encoder: Encoder, settings: Settings) -> DeepSampler | None:

@@ -12,6 +12,7 @@ import uvloop
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import Tokens
 from service.batching.batcher import Batcher
+from service.batching.executors import LoopExecutor, ThreadExecutor
 from service.batching.queue import Answer
 
 POISON = -1
@@ -74,7 +75,8 @@ Scenario = Callable[[Batcher, Any], Awaitable[None]]
 
 
 def make(run: FakeRun, offload: bool = False, tokens: int = 100, queue: int = 10_000, **more: Any) -> Batcher:
-    return Batcher(run, max_batch_tokens=tokens, max_queue_tokens=queue, offload=offload, **more)
+    executor = ThreadExecutor() if offload else LoopExecutor()
+    return Batcher(run, max_batch_tokens=tokens, max_queue_tokens=queue, executor=executor, **more)
 
 
 def play(scenario: Scenario, run: FakeRun | None = None, **options: Any) -> Batcher:

@@ -213,4 +213,4 @@ def test_every_request_gets_exactly_its_own_rows_whatever_the_others_do(
         for batch in run.batches:
             assert sum(map(len, batch)) <= tokens or len(batch) == 1
 
-    play(scenario, tokens=tokens, offload=offload)
+    play(scenario, tokens=tokens, offload=offload, clock=Clock())

@@ -27,6 +27,12 @@ def test_drain_rate_follows_the_newest_batches(queue_limit: QueueLimit):
     assert queue_limit.drain_rate == pytest.approx(5000, rel=0.01)
 
 
+def test_before_the_first_batch_a_measured_time_tells_how_much_may_wait(clock: Clock):
+    assert QueueLimit(16_384, 64, clock, token_seconds=0.002).tokens == pytest.approx(LONG / 0.002)
+    assert QueueLimit(16_384, 64, clock, token_seconds=0.1).tokens == 64
+    assert QueueLimit(16_384, 64, clock, token_seconds=1e-6).tokens == QueueLimit(16_384, 64, clock).tokens == 16_384
+
+
 def test_everything_that_is_allowed_may_wait_while_nobody_is_refused(queue_limit: QueueLimit):
     assert queue_limit.tokens == 1000
     assert queue_limit.admits(1, 999)

@@ -9,7 +9,8 @@ from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, DeadlineExceeded, InvalidInput, Overloaded
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.packing import Tokens
-from service.inference.engine import Engine
+from runtime.options import Device
+from service.inference.engine import Engine, batch_tokens
 from service.inference.registry import ModelRegistry
 from service.inference.request import Prediction, ServingContext, run
 from service.settings import Settings
@@ -102,6 +103,14 @@ def test_a_batch_on_the_cpu_takes_512_tokens_unless_told_otherwise(
 ):
     engine = Engine(Settings(model=text_artifact.path, device="cpu", max_batch_tokens=asked))
     assert engine.batcher.max_batch_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("device", "token_seconds", "tokens"),
+    [("cpu", 1e-5, 512), ("cpu", 2.5e-4, 400), ("cpu", 1e-3, 100), ("cpu", 5e-3, 64), ("cuda", 1e-3, 1024)],
+)
+def test_a_batch_of_a_slow_model_takes_about_a_tenth_of_a_second(device: Device, token_seconds: float, tokens: int):
+    assert batch_tokens(device, token_seconds) == tokens
 
 
 def test_a_batch_takes_no_more_tokens_than_the_settings_say(text_artifact: Artifact):

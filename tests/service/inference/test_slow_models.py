@@ -4,6 +4,8 @@ import asyncio
 import time
 from unittest.mock import patch
 
+import pytest
+
 from runtime.artifact import Artifact
 from runtime.graph.encoder import PROBE, Encoder
 from runtime.graph.texts import make_input_encoder
@@ -22,6 +24,24 @@ def test_only_slow_models_run_in_a_thread(text_artifact: Artifact):
     for seconds, kind in (0.9 * SLOW / 512, LoopExecutor), (1.1 * SLOW / 512, ThreadExecutor):
         with patch.object(Encoder, "token_seconds", return_value=seconds):
             assert isinstance(Engine(settings).batcher.executor, kind)
+
+
+def test_slow_models_of_a_process_share_a_thread(text_artifact: Artifact, embedding_artifact: Artifact):
+    with patch.object(Encoder, "token_seconds", return_value=SLOW):
+        one, other = (
+            Engine(settings_for(artifact)).batcher.executor for artifact in (text_artifact, embedding_artifact)
+        )
+    assert isinstance(one, ThreadExecutor) and isinstance(other, ThreadExecutor)
+    assert one.thread is other.thread
+    asyncio.run(one.close())
+    assert other.thread.submit(int).result() == 0
+
+
+def test_a_slow_model_lets_no_more_wait_than_runs_within_a_second(text_artifact: Artifact):
+    with patch.object(Encoder, "token_seconds", return_value=0.002):
+        batcher = Engine(settings_for(text_artifact)).batcher
+    assert batcher.queue_limit.tokens == pytest.approx(500)  # before anything has run
+    assert batcher.queue.token_seconds == 0.002
 
 
 def test_the_event_loop_goes_on_while_a_slow_model_runs(text_artifact: Artifact):
