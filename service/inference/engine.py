@@ -46,6 +46,7 @@ class Engine:
     Args:
         collector: where it hands in what its norms see; one of its own where it is not given.
         artifact: the artifact, where it was read already.
+        encoder: its graph in a session, where there is one already.
 
     Raises:
         ArtifactError: the artifact is missing, half-written or altered.
@@ -53,14 +54,18 @@ class Engine:
     """
 
     def __init__(
-        self, settings: Settings, collector: Statistics | None = None, artifact: Artifact | None = None
+        self,
+        settings: Settings,
+        collector: Statistics | None = None,
+        artifact: Artifact | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         settings, artifact = share_cpus(settings), artifact or read_artifact(settings.model)
         self.manifest = artifact.manifest
         self.identity = {"model": self.manifest.name, "version": self.manifest.version}
         self.max_rows = settings.max_rows
         self.inputs = make_input_encoder(artifact)
-        self.encoder = Encoder(artifact, settings.device, settings.threads)
+        self.encoder = encoder or Encoder(artifact, settings.device, settings.threads)
         self.placement = self.encoder.placement
         self.collector: Statistics = collector or Collector(artifact, settings)
         self.sampler = make_sampler(artifact, self.encoder, settings)

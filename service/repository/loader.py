@@ -8,6 +8,9 @@ from typing import Protocol, TypeVar
 
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError, Unavailable
+from runtime.graph.encoder import Encoder
+from runtime.graph.session import may_use_gpu
+from runtime.manifest import DEEP, MODEL
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.norm_stats.pool import CollectorPool
@@ -33,6 +36,24 @@ def open_all(settings: Settings) -> tuple[Catalog, CollectorPool]:
     while failures := collectors.open_all(catalog.artifacts()):
         replan(catalog, catalog.artifacts(), failures)
     return catalog, collectors
+
+
+def open_encoders(settings: Settings, artifacts: Iterable[Artifact]) -> dict[str, Encoder]:
+    """By digest the graphs, in sessions that processes forked from here on can run: their weights are in memory once.
+
+    A session that has threads, or is on a GPU, does not survive a fork: each process opens its own.
+    """
+    encoders: dict[str, Encoder] = {}
+    if settings.threads != 1 or may_use_gpu(settings.device):
+        return encoders
+    for artifact in artifacts:
+        try:
+            encoders[artifact.manifest.digest] = Encoder(artifact, settings.device, settings.threads)
+        except AddNormError:  # the worker that opens it says so
+            continue
+        if DEEP not in artifact.files:  # which takes the weights from there
+            artifact.files.pop(MODEL)
+    return encoders
 
 
 def replan(catalog: Catalog, artifacts: Iterable[Artifact], failures: Failures) -> None:

@@ -1,9 +1,11 @@
 """A worker's part in loading and unloading: orders come from its parent, which decides for all workers."""
 
 import asyncio
+from collections.abc import Mapping
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError
+from runtime.graph.encoder import Encoder
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.repository.control import Control
@@ -53,9 +55,16 @@ class WorkerParticipant(Control):
         read = read_artifact(artifact.path)
         if read.manifest.digest != artifact.manifest.digest:
             raise ArtifactError(f"{artifact.path} changed while it was loaded: load it again.")
-        return make_engine(self.settings, self.worker_end, read)
+        return make_engine(self.settings, self.worker_end, {}, read)
 
 
-def make_engine(settings: Settings, worker_end: WorkerEnd, artifact: Artifact) -> Engine:
-    """An engine whose collector is the parent's."""
-    return Engine(settings, RemoteCollector(worker_end, artifact.manifest.digest), artifact)
+def make_engine(
+    settings: Settings, worker_end: WorkerEnd, encoders: Mapping[str, Encoder], artifact: Artifact
+) -> Engine:
+    """An engine whose collector is the parent's.
+
+    Args:
+        encoders: by digest; one that is not there is opened.
+    """
+    digest = artifact.manifest.digest
+    return Engine(settings, RemoteCollector(worker_end, digest), artifact, encoders.get(digest))

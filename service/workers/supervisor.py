@@ -1,7 +1,7 @@
 """Several worker processes on one port, and the parent that starts them, counts for all of them and looks after them.
 
-The parent runs no graph and has no threads, so that it can fork at any time. It owns the Collectors,
-decides what is served, and keeps the listening sockets open: what connects while a worker starts again waits for it.
+The parent has no threads, so that it can fork at any time. It owns the Collectors, decides what is served, and keeps
+the listening sockets open: what connects while a worker starts again waits for it.
 """
 
 import logging
@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from runtime.errors import AddNormError, Unavailable
+from runtime.graph.encoder import Encoder
 from runtime.store.sqlite import INTERVAL
 from service.norm_stats.pool import CollectorPool
 from service.process import GRACE
@@ -40,6 +41,7 @@ class Supervisor:
     Args:
         catalog: what they are to serve.
         announce: called once, when all are ready, with where the models run.
+        encoders: of artifacts, by digest, for the workers to run; they are not run here.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class Supervisor:
         collectors: CollectorPool,
         listeners: list[socket.socket],
         announce: Callable[[Placements], None],
+        encoders: dict[str, Encoder],
     ) -> None:
-        self.settings, self.catalog, self.collectors = settings, catalog, collectors
+        self.settings, self.catalog, self.collectors, self.encoders = settings, catalog, collectors, encoders
         self.listeners, self.announce, self.aggregator = listeners, announce, Aggregator()
         self.selector = Selector()
         self.reader = Reader(self.selector, self._inherited, READING)
@@ -59,10 +62,9 @@ class Supervisor:
         self.workers: list[Worker] = []
         self.announced = self.stopping = False
         self.failure: AddNormError | None = None
-        self.restarts = Restarts()
+        self.restarts, self.watchdog = Restarts(), Watchdog()
         self.rolling: list[int] = []  # slots that are to get a new worker
         self.leave_at = self.deadline = float("inf")
-        self.watchdog = Watchdog()
         self.next_save = time.monotonic() + INTERVAL
         self.lifeline, self._lifeline_end = os.pipe()  # the workers read the first; the parent's death closes the other
 
@@ -109,8 +111,7 @@ class Supervisor:
 
     def _start(self, slot: int) -> None:
         channel = SupervisorEnd(len(self.listeners), self.aggregator)
-        share = Assignment(self.catalog.artifacts(), self.catalog.default_name, whole=self.announced)
-        heartbeat = Heartbeat()
+        share, heartbeat = Assignment.of(self.catalog, self.encoders, whole=self.announced), Heartbeat()
         body = partial(work, self.settings, share, channel.worker_end, self.listeners[slot], self.lifeline, heartbeat)
         process = fork(body, [channel.close, *self._inherited(slot), self.catalog.release_contents])
         worker = Worker(slot, process, channel, heartbeat, time.monotonic())

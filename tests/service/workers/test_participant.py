@@ -33,7 +33,7 @@ def channel() -> Iterator[SupervisorEnd]:
 def participant(channel: SupervisorEnd, text_artifact: Artifact) -> WorkerParticipant:
     settings = Settings(device="cpu")
     return WorkerParticipant(
-        settings, channel.worker_end, ModelRegistry(make_engine(settings, channel.worker_end, text_artifact))
+        settings, channel.worker_end, ModelRegistry(make_engine(settings, channel.worker_end, {}, text_artifact))
     )
 
 
@@ -138,7 +138,7 @@ def test_who_asked_is_told_while_an_engine_is_built(
 
 def test_who_asked_learns_that_the_parent_is_gone(text_artifact: Artifact):
     settings, channel = Settings(device="cpu"), SupervisorEnd(2)
-    models = ModelRegistry(make_engine(settings, channel.worker_end, text_artifact))
+    models = ModelRegistry(make_engine(settings, channel.worker_end, {}, text_artifact))
     participant = WorkerParticipant(settings, channel.worker_end, models)
     error = ask_and(participant, channel, lambda _: channel.close())
     assert isinstance(error, Unavailable) and "is gone" in str(error)
