@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from runtime.artifact import read_regular
 from runtime.errors import ExportError
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ def read_json(file: Path, kind: type[T]) -> T:
         ExportError: it cannot be read, is no JSON, or not a `kind`.
     """
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_regular(file))
     except OSError as error:
         raise ExportError(f"{file} cannot be read ({error.strerror}): copy the whole directory of the model.") from None
     except (ValueError, RecursionError):

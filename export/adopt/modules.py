@@ -82,6 +82,14 @@ def read_modules(path: Path) -> Modules:
     return Modules(modules[0][1], pooling, dense, "Normalize" in kinds)
 
 
+def normalizes(path: Path) -> bool:
+    """Whether modules.json ends in a normalization; true where there is none, as most embeddings are compared so."""
+    file = path / "modules.json"
+    return not file.exists() or any(
+        kind == "Normalize" for kind, _ in (read_entry(file, e) for e in read_json(file, list))
+    )
+
+
 def read_entry(file: Path, entry: Any) -> tuple[str, Path]:
     """The class of a module without the path of its package, which differs between versions, and its folder."""
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("type", "path")):

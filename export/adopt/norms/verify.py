@@ -127,7 +127,8 @@ def check_tokens(statistics: NDArray[np.float32], feeds: Feeds, norms: Sequence[
 def check_norm(norm: Norm, found: NDArray[np.float32], x: NDArray[Any], tolerance: float) -> float:
     """How far a norm's statistics are from those of x in float64."""
     wide = x.astype(np.float64)
-    inv_std = 1 / np.sqrt(wide.var(-1) + norm.eps)
+    with np.errstate(invalid="ignore", over="ignore"):
+        inv_std = 1 / np.sqrt(wide.var(-1) + norm.eps)
     mean_error = np.abs(found[..., 0] - wide.mean(-1)) * inv_std
     error = float(max(mean_error.max(), np.abs(found[..., 1] / inv_std - 1).max()))
     if not error <= tolerance:

@@ -33,6 +33,7 @@ from export.adopt.writing import (
 )
 from export.timing import with_plan
 from runtime.artifact import Artifact
+from runtime.errors import ArtifactError, ExportError
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens, like_lengths, pad
 from runtime.manifest import CANARY, MODEL, NormLayer, Precision, Unobserved, sha256
@@ -75,10 +76,10 @@ def adopt_file(
         opset=source.file.opset,
         precision=None if precision == "fp32" else Precision(kind=precision),
         training={
-            "adopted_from": path.resolve().name,
+            "adopted_from": path.name,
             "architecture": source.config.get("model_type", "unknown"),
             "parameters": source.file.parameters,
-            "source_sha256": {path.name: sha256(path.read_bytes())},
+            "source_sha256": {file.name: sha256(file.read_bytes()) for file in (path, *source.file.weights)},
         },
     )
     sequences = encode(artifact, texts)
@@ -117,5 +118,11 @@ def make_graph(
     reference = FileReference(model, source, tokens)
     artifact.files[CANARY] = make_canary(canary, reference.run(canary))
     artifact.files[MODEL] = to_served(model, source, tokens)
-    artifact = with_plan(artifact, probes)
+    try:
+        artifact = with_plan(artifact, probes)
+    except ArtifactError as error:  # it runs the canary, in one batch
+        raise ExportError(
+            f"{source.file.path} answers texts that run together in another way than each alone: export it again, with "
+            "an attention mask that keeps padding out."
+        ) from error
     return artifact, verify(Encoder(artifact), reference, probes, artifact.manifest.precision_kind)

@@ -47,6 +47,7 @@ class GraphFile:
 
     Attributes:
         content: the file, with all weights inside.
+        weights: the files beside it that it took weights from.
         inputs: by what they hold, a key of NAMES.
         shapes: of the outputs of floats, [R, D] or [R, S, D], for R, S = 2, 3.
 
@@ -56,7 +57,7 @@ class GraphFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.content = read_content(path)
+        self.content, self.weights = read_content(path)
         self.session = open_file(path, self.content)
         self.inputs = read_inputs(path, self.session)
         found, shorter = self.run(pad(EXAMPLE)), self.run(pad(EXAMPLE[:1]))
@@ -138,9 +139,11 @@ class GraphFile:
         return True
 
 
-def read_content(path: Path) -> bytes:
+def read_content(path: Path) -> tuple[bytes, list[Path]]:
     try:
         proto = onnx.load_model_from_string(read_regular(path))
+        places = {item.value for tensor in proto.graph.initializer for item in tensor.external_data}
+        weights = [path.parent / place for place in sorted(places) if (path.parent / place).is_file()]
         onnx.load_external_data_for_model(proto, str(path.parent))
         content: bytes = proto.SerializeToString()
     except OSError as error:
@@ -150,7 +153,7 @@ def read_content(path: Path) -> bytes:
             f"{path} cannot be read ({first_line(error)[:300]}): give an ONNX file of up to 2 GB, with the "
             "files of its weights beside it."
         ) from None
-    return content
+    return content, weights
 
 
 def open_file(path: Path, content: bytes) -> ort.InferenceSession:
@@ -171,6 +174,8 @@ def read_inputs(path: Path, session: ort.InferenceSession) -> dict[str, Input]:
                 f"{path} takes {given.name} ({given.type}), and only files that take {', '.join(NAMES)} "
                 "can be adopted: export the encoder alone."
             )
+        if role in found:
+            raise ExportError(f"{path} takes both {found[role].name} and {given.name}, which are the same: rename one.")
         if fixed := [size for size in given.shape if isinstance(size, int)]:
             raise ExportError(
                 f"{path} takes {given.name} of a fixed size ({fixed[0]}): export it with dynamic axes for batch and "

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.adopt.files import Settings
-from export.adopt.modules import Modules, read_modules
+from export.adopt.modules import Modules, normalizes, read_modules
 from export.adopt.norms.tracing import origin
 from export.adopt.onnx_file.graph import GraphFile
 from export.adopt.text_model import (
@@ -18,13 +18,14 @@ from export.adopt.text_model import (
     read_tokenizer,
     token_limits,
 )
+from runtime.artifact import read_regular
 from runtime.errors import ExportError
 from runtime.manifest import PoolingKind, Task
 
 KNOWN_OUTPUTS = ("logits", "sentence_embedding", "last_hidden_state", "token_embeddings")  # the first that is there
 ENDS: dict[str, Activation] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 MOST_TOKENS = 512  # of a text where nothing says how many
-PROBED = 1024  # longer texts are not tried: attention would take gigabytes
+PROBED = 4096  # longer texts are not tried: attention would take gigabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def read_source(path: Path, hints: Hints) -> Source:
     task = choose_task(file, config, output, width, per_token, hints)
     labels = [] if task == "embedding" else choose_labels(config, hints.labels, width)
     output, ended = before_activation(file, output) if task != "embedding" else (output, None)
-    modules = read_modules(folder) if task == "embedding" and per_token else Modules(folder, None, [], True)
+    modules = read_modules(folder) if task == "embedding" and per_token else Modules(folder, None, [], False)
     sentence = read_sentence_settings(folder)
     known = file.vocabulary or config.get("vocab_size", 0)
     tokenizer = read_tokenizer(place, known or NO_LIMIT, sentence.get("do_lower_case", False))
@@ -91,7 +92,7 @@ def read_source(path: Path, hints: Hints) -> Source:
         activation=choose_activation(config, task, hints.activation or ended),
         pooling=choose_pooling(path, task, per_token, modules, hints.pooling),
         strip=task == "rerank" or said,
-        normalize=(modules.normalize or not said) if hints.normalize is None else hints.normalize,
+        normalize=normalizes(folder) if hints.normalize is None else hints.normalize,
         prompts=prompts,
         default_prompt=default_prompt,
         max_tokens=choose_max_tokens(file, config, token_limits(folder, sentence), hints.max_tokens),
@@ -151,7 +152,8 @@ def choose_labels(config: Settings, file: Path | None, count: int) -> list[str]:
     if file is None:
         return read_labels(config, count)
     try:
-        labels = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = read_regular(file).decode("utf-8-sig").splitlines()
+        labels = [line.strip() for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"{file} cannot be read ({error}): expected a label in a line, in UTF-8.") from None
     if len(labels) != count or len(set(labels)) != count:

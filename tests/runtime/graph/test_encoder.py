@@ -1,5 +1,6 @@
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError, DeviceError
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.encoder import INT8_CPU_ONLY, Encoder
-from runtime.graph.packing import pack
-from runtime.manifest import CANARY, MODEL, Precision
-from tests.helpers import random_sequences, rewrite
+from runtime.graph.packing import like_lengths, pack
+from runtime.manifest import CANARY, MODEL, PoolingKind, Precision
+from tests.helpers import Export, random_sequences, rewrite
 
 ANSWERS = ("logits", "embedding", "norm_statistics")
 
@@ -121,6 +122,66 @@ def assert_model_refused(path: Path) -> None:
         Encoder(read_artifact(path))
     assert str(path / MODEL) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def padded(text_artifact: Artifact) -> Encoder:
+    """The text artifact, as if its graph took one text in a pack alone."""
+    return Encoder(replace(text_artifact, manifest=text_artifact.manifest.model_copy(update={"graph": "padded"})))
+
+
+@pytest.fixture
+def texts(text_export: Export) -> list[np.ndarray]:
+    """Enough of them that their padding is worth several runs."""
+    return random_sequences(text_export[1], 80)
+
+
+def test_a_padded_graph_gives_what_a_packed_one_gives(padded: Encoder, text_encoder: Encoder, texts: list[np.ndarray]):
+    found, expected = padded.run(texts), text_encoder.run(texts)
+    assert_same_answers(found, expected)
+    np.testing.assert_array_equal(found.lengths, expected.lengths)
+    np.testing.assert_array_equal(found.token_lengths, expected.token_lengths)
+    assert found.classes == expected.classes
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+    np.testing.assert_allclose(found.evidence, expected.evidence, rtol=1e-5)
+    assert found.feature_moments.shape == expected.feature_moments.shape
+
+
+def test_a_padded_text_gives_what_it_gives_alone(padded: Encoder, texts: list[np.ndarray]):
+    for row, text in zip(padded.run(texts).split([1] * len(texts)), texts, strict=True):
+        assert_same_answers(row, padded.run([text]))
+
+
+def test_padded_answers_follow_the_order_of_the_rows(padded: Encoder, texts: list[np.ndarray]):
+    found, backwards = padded.run(texts), padded.run(texts[::-1])
+    assert backwards.lengths.tolist() == found.lengths[::-1].tolist()
+    assert backwards.classes == found.classes[::-1]
+    np.testing.assert_allclose(backwards.logits[::-1], found.logits, rtol=1e-5, atol=1e-5)
+    tokens = backwards.split([1] * len(texts))[::-1]
+    np.testing.assert_allclose(
+        np.concatenate([row.norm_statistics for row in tokens]), found.norm_statistics, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_padded_run_counts_what_it_computes(padded: Encoder, texts: list[np.ndarray]):
+    """Padding among them; and each group of rows tells the tokens of all."""
+    lengths = [len(text) for text in texts]
+    groups = like_lengths(lengths)
+    computed = sum(len(group) * max(lengths[row] for row in group) for group in groups)
+    found = padded.run(texts)
+    assert len(groups) > 1 and found.computed_tokens == computed > sum(lengths)
+    assert [part.computed_tokens for part in found.split([30, 50])] == [computed] * 2
+    assert padded.run(texts[:1]).computed_tokens == lengths[0]
+    assert padded.pack_seconds > 0
+
+
+@pytest.mark.parametrize("pooling", ["cls", "last", "weighted"])
+def test_padded_texts_are_pooled_as_the_manifest_says(
+    pooling: PoolingKind, padded: Encoder, text_encoder: Encoder, texts: list[np.ndarray]
+):
+    padded.pooling = pooling
+    expected = text_encoder.run_packed(pack(texts, pooling=pooling)).embedding
+    np.testing.assert_allclose(padded.run(texts).embedding, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_encoder_says_where_it_runs(encoder: Encoder):

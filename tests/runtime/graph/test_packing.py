@@ -1,4 +1,6 @@
 from dataclasses import fields
+from itertools import pairwise
+from random import Random
 from typing import get_args
 
 import numpy as np
@@ -6,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.graph.packing import PACK_TOKENS, PackedBatch, first_fit, pack, pack_one
+from runtime.graph.packing import (
+    PACK_TOKENS,
+    RUN_TOKENS,
+    PackedBatch,
+    first_fit,
+    lay_out,
+    like_lengths,
+    pack,
+    pack_one,
+    pad,
+)
 from runtime.manifest import PoolingKind
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -174,3 +186,65 @@ def test_token_types_travel_with_their_tokens():
     batch = pack([first, second], width=3)
     np.testing.assert_array_equal(batch.values, [[[5, 0], [6, 1], [7, 1]]])
     np.testing.assert_array_equal(pack_one(first).values, [first])
+
+
+@every_pooling
+@given(lengths)
+def test_pad_has_one_row_for_each_sequence(pooling: PoolingKind, lengths: list[int]):
+    batch, longest = pad(token_ids(lengths), pooling), max(lengths)
+    assert (batch.rows, batch.tokens, batch.lengths.tolist()) == (len(lengths), sum(lengths), lengths)
+    np.testing.assert_array_equal(batch.token_index, np.flatnonzero(batch.segment_ids))
+    for row, sequence in enumerate(token_ids(lengths)):
+        alone, rest = pack_one(sequence, pooling), (0, longest - len(sequence))
+        weights = np.zeros((len(lengths), longest))
+        weights[row, : len(sequence)] = alone.pooling[0]
+        np.testing.assert_array_equal(batch.values[row], np.pad(sequence, rest))
+        np.testing.assert_array_equal(batch.position_ids[row], np.pad(alone.position_ids[0], rest))
+        np.testing.assert_array_equal(batch.segment_ids[row], np.pad((row + 1) * alone.segment_ids[0], rest))
+        np.testing.assert_array_equal(batch.pooling[row], weights.ravel())
+
+
+@every_pooling
+def test_pad_of_one_is_the_sequence(pooling: PoolingKind):
+    sequence = np.array([7, 8, 9])
+    for field in fields(PackedBatch):
+        found, expected = (getattr(b, field.name) for b in (pad([sequence], pooling), pack_one(sequence, pooling)))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_pad_fills_types_and_features_with_zeros():
+    batch = pad([np.array([[5, 1]]), np.array([[6, 0], [7, 1]])])
+    np.testing.assert_array_equal(batch.values, [[[5, 1], [0, 0]], [[6, 0], [7, 1]]])
+    features = pad([np.ones((1, 3), dtype=np.float32), np.ones((2, 3), dtype=np.float32)]).values
+    assert features.dtype == np.float32 and features.shape == (2, 2, 3) and features[0, 1].tolist() == [0, 0, 0]
+
+
+@given(lengths, widths, st.randoms(use_true_random=False))
+def test_sequences_lie_where_they_are_put(lengths: list[int], gap: int, random: Random):
+    packs = random.sample(range(len(lengths) + 3), len(lengths))
+    offsets = [random.randrange(gap) for _ in lengths]
+    batch = lay_out(token_ids(lengths), packs, offsets, len(lengths) + 3, "mean")
+    assert batch.values.shape == (len(lengths) + 3, max(map(sum, zip(offsets, lengths, strict=True))))
+    for row, sequence in enumerate(token_ids(lengths)):
+        here = slice(offsets[row], offsets[row] + len(sequence))
+        np.testing.assert_array_equal(batch.values[packs[row], here], sequence)
+        np.testing.assert_array_equal(np.argwhere(batch.segment_ids == row + 1)[:, 1], range(here.start, here.stop))
+    assert np.count_nonzero(batch.values) == sum(lengths)
+
+
+@given(st.lists(st.integers(1, 300), max_size=120))
+def test_rows_of_like_lengths_share_a_run_as_long_as_padding_is_cheap(lengths: list[int]):
+    groups = like_lengths(lengths)
+    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
+    assert [lengths[row] for group in groups for row in group] == sorted(lengths, reverse=True)
+    padding = [sum(lengths[group[0]] - lengths[row] for row in group) for group in groups]
+    assert all(tokens <= RUN_TOKENS for tokens in padding)
+    for (group, following), tokens in zip(pairwise(groups), padding, strict=False):
+        assert tokens + lengths[group[0]] - lengths[following[0]] > RUN_TOKENS
+
+
+def test_rows_are_grouped_as_their_padding_costs():
+    assert like_lengths([]) == [] and like_lengths([5]) == [[0]]
+    assert like_lengths([100, 36, 100]) == [[0, 2, 1]]
+    assert like_lengths([35, 100]) == [[1], [0]]
+    assert like_lengths([10, 74, 42, 42]) == [[1, 2, 3], [0]]
