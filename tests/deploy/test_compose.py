@@ -26,6 +26,7 @@ def test_without_a_profile_the_service_runs_alone() -> None:
         "addnorm": None,
         "addnorm-gpu": ["gpu"],
         "train": ["train"],
+        "adopt": ["adopt"],
         "prometheus": ["observe"],
         "grafana": ["observe"],
     }
@@ -59,8 +60,8 @@ def test_image_has_an_exact_version(name: str) -> None:
 @each_service
 def test_what_is_mounted_exists(name: str) -> None:
     for mount in SERVICES[name]["volumes"]:
-        source, rest = re.fullmatch(r"(\$\{\w+:-\w+\}|[^:]+):(.+)", mount).groups()  # type: ignore[union-attr]
-        source = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", source)
+        source, rest = re.fullmatch(r"(\$\{\w+:-[\w.]+\}|[^:]+):(.+)", mount).groups()  # type: ignore[union-attr]
+        source = re.sub(r"\$\{\w+:-([\w.]+)\}", r"\1", source)
         if source.startswith("."):
             assert (ROOT / source).is_dir() and rest.endswith(":ro")
         else:

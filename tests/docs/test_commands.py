@@ -14,6 +14,7 @@ import yaml
 from addnorm.cli import load
 from tests.adopted import EMBEDDING, make_texts, source_of
 from tests.docs.terminal import Command, Terminal, commands
+from tests.export.adopt.onnx_file.files import save, tiny
 from tests.serving import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -78,6 +79,7 @@ def test_commands_do_what_the_document_says(document: Path, tmp_path: Path, shar
     write_data(tmp_path)
     if document.name == "adopt.md":  # an encoder as small as can be in the place of the real one
         (tmp_path / "all-MiniLM-L6-v2").symlink_to(source_of(EMBEDDING, shared_path))
+        save(tmp_path / "onnx", tiny())
         (tmp_path / "texts.txt").write_text("\n".join(make_texts()) + "\n")
     chosen = [command for command in commands(document) if is_run(command)]
     with Terminal(tmp_path) as terminal:
