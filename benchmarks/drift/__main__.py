@@ -55,6 +55,8 @@ def parse() -> argparse.Namespace:
 
 
 def title(world: World) -> str:
+    if "adopted_from" in world.manifest.training:
+        return str(world.manifest.training["adopted_from"])
     layer = world.manifest.layers[0]
     return f"{NAMES[layer.kind]}, {layer.placement}"
 

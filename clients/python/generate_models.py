@@ -21,6 +21,7 @@ PREFIX = "#/components/schemas/"
 # module -> the answers in it; what they are made of is in the first that needs it
 MODULES = {
     "inference": ["PredictResponse", "EmbedResponse"],
+    "ranking": ["RerankResponse", "SimilarityResponse", "TokenizeResponse"],
     "repository": ["ModelResponse", "Ready", "IndexEntry"],
     "deep": ["DeepStatistics"],
     "layers": ["LayerStatistics"],

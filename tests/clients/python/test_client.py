@@ -67,6 +67,31 @@ def test_embed_gives_vectors(ask: Ask, live: Live):
     np.testing.assert_allclose(vectors[1] / np.linalg.norm(vectors[1]), vectors[0], atol=1e-5)
 
 
+def test_adopted_models_are_asked_what_they_answer(
+    ask: Ask, embedding_artifact: Artifact, rerank_artifact: Artifact, text_artifact: Artifact
+):
+    settings = settings_for(text_artifact)
+    engines = [
+        Engine(settings.model_copy(update={"model": each.path})) for each in (embedding_artifact, rerank_artifact)
+    ]
+    with listening(settings, ModelRegistry(*engines)) as live:
+        similar = ask(
+            live.url, lambda client: client.similarity("a b", ["a b", "m n"], prompt_name="query", timeout=30)
+        )
+        assert similar.similarities[0] == pytest.approx(1, abs=1e-5) and similar.similarities[1] < 0.9999
+        ranked = ask(live.url, lambda client: client.rerank("a", ["b", "a", "c"], top_n=2, model="order", timeout=30))
+        assert [0 <= each.relevance_score <= 1 for each in ranked.results] == [True, True]
+        raw = ask(live.url, lambda client: client.rerank("a", ["b", "a", "c"], raw_scores=True, model="order"))
+        assert [each.index for each in raw.results][:2] == [each.index for each in ranked.results]
+        (tokens,) = ask(live.url, lambda client: client.tokenize("a b", prompt_name="query")).tokens
+        assert [token.text for token in tokens if not token.special] == ["a", "b", "a", "b"]
+        plain, prompted = (
+            ask(live.url, lambda client, name=name: client.embed("a", prompt_name=name)).embeddings[0].tokens
+            for name in (None, "query")
+        )
+        assert (plain, prompted) == (3, 5)
+
+
 def test_statistics_of_a_window_and_of_a_layer(ask: Ask, live: Live):
     ask(live.url, lambda client: client.predict("hi"))
     everything = ask(live.url, lambda client: client.norm_stats())

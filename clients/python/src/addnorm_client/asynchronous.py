@@ -1,6 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,9 @@ from addnorm_client.models import (
     NormStatsResponse,
     PredictResponse,
     Ready,
+    RerankResponse,
+    SimilarityResponse,
+    TokenizeResponse,
     TrafficResponse,
 )
 from addnorm_client.retries import Attempts, Retries
@@ -68,13 +72,50 @@ class AsyncClient:
         self,
         inputs: Inputs,
         *,
-        normalize: bool = True,
+        normalize: bool | None = None,
+        prompt_name: str | None = None,
         timeout: float | None = None,
         model: str | None = None,
         version: str | None = None,
     ) -> EmbedResponse:
         """As `Client.embed`."""
-        return await self._ask(calls.embed(inputs, normalize, timeout, model, version))
+        named = {"normalize": normalize, "prompt_name": prompt_name, "model": model, "version": version}
+        return await self._ask(calls.embed(inputs, timeout, **named))
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        raw_scores: bool = False,
+        timeout: float | None = None,
+        model: str | None = None,
+        version: str | None = None,
+    ) -> RerankResponse:
+        """As `Client.rerank`."""
+        named = {"top_n": top_n, "raw_scores": raw_scores, "model": model, "version": version}
+        return await self._ask(calls.rerank(query, documents, timeout, **named))
+
+    async def similarity(
+        self,
+        source_sentence: str,
+        sentences: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        timeout: float | None = None,
+        model: str | None = None,
+        version: str | None = None,
+    ) -> SimilarityResponse:
+        """As `Client.similarity`."""
+        named = {"prompt_name": prompt_name, "model": model, "version": version}
+        return await self._ask(calls.similarity(source_sentence, sentences, timeout, **named))
+
+    async def tokenize(
+        self, inputs: Inputs, *, prompt_name: str | None = None, model: str | None = None, version: str | None = None
+    ) -> TokenizeResponse:
+        """As `Client.tokenize`."""
+        return await self._ask(calls.tokenize(inputs, prompt_name=prompt_name, model=model, version=version))
 
     async def norm_stats(
         self,

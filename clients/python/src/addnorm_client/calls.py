@@ -15,14 +15,17 @@ from addnorm_client.models import (
     NormStatsResponse,
     PredictResponse,
     Ready,
+    RerankResponse,
+    SimilarityResponse,
+    TokenizeResponse,
     TrafficResponse,
 )
 
 LOADING = 300.0  # seconds in which a model is verified and answers
 
 Answer = TypeVar("Answer")
-Inputs: TypeAlias = str | Sequence[str] | Sequence[Sequence[Sequence[float]]]
-"""A text, several of them, or float sequences [tokens][features]."""
+Inputs: TypeAlias = str | Sequence[str] | Sequence[Sequence[str]] | Sequence[Sequence[Sequence[float]]]
+"""A text, several of them, pairs of texts, or float sequences [tokens][features]."""
 Time: TypeAlias = datetime | float | str
 """A moment, Unix seconds or ISO 8601."""
 
@@ -57,11 +60,25 @@ def predict(
     return Call("POST", "/predict", bodies.one(PredictResponse), body=body, timeout=timeout)
 
 
-def embed(
-    inputs: Inputs, normalize: bool, timeout: float | None, model: str | None, version: str | None
-) -> Call[EmbedResponse]:
-    body = {"inputs": inputs, "normalize": normalize} | given(model=model, version=version)
+def embed(inputs: Inputs, timeout: float | None, **options: Any) -> Call[EmbedResponse]:
+    body = {"inputs": inputs} | given(**options)
     return Call("POST", "/embed", bodies.one(EmbedResponse), body=body, timeout=timeout)
+
+
+def rerank(query: str, documents: Sequence[str], timeout: float | None, **options: Any) -> Call[RerankResponse]:
+    body = {"query": query, "documents": documents} | given(**options)
+    return Call("POST", "/rerank", bodies.one(RerankResponse), body=body, timeout=timeout)
+
+
+def similarity(
+    source: str, sentences: Sequence[str], timeout: float | None, **options: Any
+) -> Call[SimilarityResponse]:
+    body = {"source_sentence": source, "sentences": sentences} | given(**options)
+    return Call("POST", "/similarity", bodies.one(SimilarityResponse), body=body, timeout=timeout)
+
+
+def tokenize(inputs: Inputs, **options: Any) -> Call[TokenizeResponse]:
+    return Call("POST", "/tokenize", bodies.one(TokenizeResponse), body={"inputs": inputs} | given(**options))
 
 
 def norm_stats(query: dict[str, str]) -> Call[NormStatsResponse]:
@@ -119,7 +136,7 @@ def repository(name: str, what: str) -> str:
     return f"/v2/repository/models/{quote(name, safe='')}/{what}"
 
 
-def given(**values: str | None) -> dict[str, str]:
+def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -1,6 +1,7 @@
 """The client for threads."""
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,9 @@ from addnorm_client.models import (
     NormStatsResponse,
     PredictResponse,
     Ready,
+    RerankResponse,
+    SimilarityResponse,
+    TokenizeResponse,
     TrafficResponse,
 )
 from addnorm_client.retries import Attempts, Retries
@@ -86,13 +90,54 @@ class Client:
         self,
         inputs: Inputs,
         *,
-        normalize: bool = True,
+        normalize: bool | None = None,
+        prompt_name: str | None = None,
         timeout: float | None = None,
         model: str | None = None,
         version: str | None = None,
     ) -> EmbedResponse:
-        """The embedding of every input; of length 1 unless `normalize` is False. Else as `predict`."""
-        return self._ask(calls.embed(inputs, normalize, timeout, model, version))
+        """The embedding of every input; of length 1 or not, as `normalize` or else the model says. Else as `predict`.
+
+        Args:
+            prompt_name: name of the text that is put before each input; the model's default where it is missing.
+        """
+        named = {"normalize": normalize, "prompt_name": prompt_name, "model": model, "version": version}
+        return self._ask(calls.embed(inputs, timeout, **named))
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        raw_scores: bool = False,
+        timeout: float | None = None,
+        model: str | None = None,
+        version: str | None = None,
+    ) -> RerankResponse:
+        """How well each document answers the query, best first; of a reranker."""
+        named = {"top_n": top_n, "raw_scores": raw_scores, "model": model, "version": version}
+        return self._ask(calls.rerank(query, documents, timeout, **named))
+
+    def similarity(
+        self,
+        source_sentence: str,
+        sentences: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        timeout: float | None = None,
+        model: str | None = None,
+        version: str | None = None,
+    ) -> SimilarityResponse:
+        """The cosine of each sentence with the source sentence."""
+        named = {"prompt_name": prompt_name, "model": model, "version": version}
+        return self._ask(calls.similarity(source_sentence, sentences, timeout, **named))
+
+    def tokenize(
+        self, inputs: Inputs, *, prompt_name: str | None = None, model: str | None = None, version: str | None = None
+    ) -> TokenizeResponse:
+        """The tokens that the model reads of each input."""
+        return self._ask(calls.tokenize(inputs, prompt_name=prompt_name, model=model, version=version))
 
     def norm_stats(
         self,

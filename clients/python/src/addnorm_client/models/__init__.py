@@ -15,6 +15,7 @@ from .norm_stats import (
     Verdict,
     Window,
 )
+from .ranking import Ranked, RerankResponse, SimilarityResponse, Token, TokenizeResponse
 from .repository import IndexEntry, ModelResponse, Plan, PlanInUse, Ready, Unobserved
 from .traffic import Now, Quantiles, Recent, ServedModel, Total, TrafficResponse
 
@@ -50,11 +51,16 @@ __all__ = [
     "PredictResponse",
     "Prediction",
     "Quantiles",
+    "Ranked",
     "Ready",
     "Recent",
+    "RerankResponse",
     "ServedModel",
+    "SimilarityResponse",
     "Spread",
     "Summary",
+    "Token",
+    "TokenizeResponse",
     "Total",
     "TrafficResponse",
     "Unobserved",
