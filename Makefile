@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= $(or $(ADDNORM_DATA),data)
 PEERS := mlserver litserve bentoml
+TORCH_PEERS := infinity sentence
 
 .DEFAULT_GOAL := help
-.PHONY: help run install check lint test fuzz campaign train export intents bench profile client-models lock clean
+.PHONY: help run install check lint test fuzz campaign train export intents bench bench-adopted profile client-models lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -50,6 +51,9 @@ bench: $(VENV)/test.stamp $(PEERS:%=.bench/%.stamp)  ## measure serving beside o
 	$(BIN)/python -m benchmarks.serving --data $(DATA) $(if $(QUICK),--quick)
 	$(BIN)/python -m benchmarks.cost.inference
 
+bench-adopted: $(VENV)/test.stamp $(TORCH_PEERS:%=.bench/%.stamp)  ## measure an adopted model beside other servers (MODEL= directory, TEXTS= file, QUICK=1)
+	$(BIN)/python -m benchmarks.adopted --model $(MODEL) --texts $(TEXTS) $(if $(QUICK),--quick)
+
 profile: $(VENV)/test.stamp .bench/pyspy.stamp  ## show where the service's time goes under load, as .bench/profile.svg (needs wrk)
 	sh benchmarks/serving/profile_service.sh $(BIN)/python $(DATA)
 
@@ -91,4 +95,5 @@ $(VENV)/test.stamp: requirements/test.txt requirements/torch.txt $(VENV)/serve.s
 	@echo "Installing $* into .bench/$* ..."
 	$(PYTHON) -m venv .bench/$*
 	.bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	$(if $(filter $*,$(TORCH_PEERS)),.bench/$*/bin/python -m pip install --quiet --no-deps -r requirements/torch.txt)
 	@touch $@

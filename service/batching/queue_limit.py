@@ -1,4 +1,4 @@
-"""How much may wait to run: what runs within a second, and little once some are refused in any case.
+"""How much may wait to run: what runs within five seconds, and little once some are refused in any case.
 
 The bound is one in time, for tokens say little: a slow model, or a small share of a core, took ten seconds for what a
 fast one ran in a third of a second, and refused nobody meanwhile. A long queue is good for a burst, which it answers
@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 
 RECENT = 0.1  # weight of the newest batch in the drain rate
-LONG = 1.0  # seconds that a queue takes to drain, at most
+LONG = 5.0  # seconds that a queue takes to drain, at most: 32 clients with long texts for a slow model need four
 STANDING = 0.01  # seconds that a queue takes to drain while requests are refused
 CALM = 1.0  # seconds in which none is refused, after which a long queue is allowed again
 

@@ -1,0 +1,1 @@
+"""Servers as people write them themselves, one worker and one thread each."""
