@@ -92,8 +92,7 @@ def evidently_python() -> Path:
     if not stamp.exists() or stamp.read_text() != PINS.read_text():
         print(f"installing Evidently into {FOLDER}, about a gigabyte")
         venv.create(FOLDER, clear=True, with_pip=True)
-        subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(PINS)], check=True
-        )
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, "--require-hashes", "--no-deps", "-r", str(PINS)], check=True)
         stamp.write_text(PINS.read_text())
     return python

@@ -61,7 +61,7 @@ class World:
 
     @property
     def name(self) -> str:
-        """The encoder's kind of norm and placement, or an adopted one's own name, as the document's blocks are named."""
+        """Kind of norm and placement, or an adopted encoder's own name: so the document's blocks are named."""
         if "adopted_from" in self.manifest.training:
             return self.manifest.name
         layer = self.manifest.layers[0]
