@@ -62,10 +62,14 @@ def update_measures(x_PSD: Tensor, update_PSD: Tensor) -> Tensor:
 
 def deep_graph(both: onnx.ModelProto, served: bytes) -> bytes:
     """The deep graph of `both`, its larger weights replaced by where they lie in `served`, the served graph's file."""
-    deep = only(OUTPUTS, both)
+    deep, last = only(OUTPUTS, both), 0
     for tensor in deep.graph.initializer:
-        offset = served.find(tensor.raw_data) if len(tensor.raw_data) >= SHARED_BYTES else -1
+        if len(tensor.raw_data) < SHARED_BYTES:
+            continue
+        offset = served.find(tensor.raw_data, last)  # both files have them in about the same order
+        offset = offset if offset >= 0 else served.find(tensor.raw_data)
         if offset >= 0:  # a graph of other precision has other weights: then the deep graph keeps its own
+            last = offset
             point_into_file(tensor, offset)
     content: bytes = deep.SerializeToString()
     return content

@@ -46,9 +46,7 @@ def graph_speeds(encoders: Mapping[Name, Encoder], sequences: Sequence[Tokens]) 
     for title, (rows, number) in BATCHES.items():
         endless = cycle([sequence[:LONGEST] for sequence in sequences])
         groups = [list(islice(endless, rows)) for _ in range(number)]
-        runners: dict[str, Callable[[], object]] = {
-            name: runner(encoder, groups) for name, encoder in encoders.items()
-        }
+        runners: dict[str, Callable[[], object]] = {name: runner(encoder, groups) for name, encoder in encoders.items()}
         timings = compare(runners, rounds_for(runners.values()))
         for name in encoders:
             speed[name][title] = round(1 / timings[name].ratio, 3)

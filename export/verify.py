@@ -9,38 +9,15 @@ from numpy.typing import NDArray
 
 from export.deep import OUTPUTS, DeepEncoder
 from export.graph import ServedEncoder, as_tensors
+from export.precision.tolerances import TOLERANCES
 from model.network.config import EncoderConfig
 from runtime.errors import ExportError
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import PackedBatch, Tokens, pack
-from runtime.manifest import PrecisionKind
 
 WIDTHS = (1, 40, 130)  # pack widths: as short as can be, the served one, long
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How far a graph may be from PyTorch, on random inputs.
-
-    Attributes:
-        logits: absolute.
-        statistics: of one token; of its sigma for a mean, relative for 1/sigma.
-        alone: absolute, a logit packed with others against alone.
-    """
-
-    logits: float
-    statistics: float
-    alone: float
-
-
-# Below float32, three times and more what trained encoders showed; accuracy is compared too (export/precision).
-TOLERANCES: dict[PrecisionKind, Tolerance] = {
-    "fp32": Tolerance(1e-4, 1e-4, 1e-4),
-    "fp16": Tolerance(0.1, 1e-2, 1e-2),
-    "int8": Tolerance(1.0, 0.2, 0.5),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,15 +88,20 @@ class Precision(_Model):
 
     kind: Literal["int8", "fp16"]
     accuracy: dict[PrecisionKind, float] = {}
-    """On the validation data, of both."""
+    """On the validation data, or on an adopted classifier's labelled texts, of both."""
     agreement: float | None = None
-    """Share of the validation data that both give the same label."""
+    """Share of the validation data, or of an adopted classifier's texts, that both give the same label."""
+    mean_cosine: float | None = None
+    """Of an adopted encoder: cosine between both's vectors of a text, on average over the texts."""
+    worst_cosine: float | None = None
+    """The least of these cosines."""
     mean_deviation: float | None = None
-    """How far a layer's mean moved at most, over the validation data; in standard deviations of its tokens' means."""
+    """How far a layer's mean moved at most, over the same data; in standard deviations of its tokens' means."""
     variance_deviation: float | None = None
     """How far a layer's variance moved at most, likewise; relative."""
     packed_against_alone: float | None = None
-    """Largest difference of a logit between validation inputs packed with others and alone."""
+    """Largest difference of a logit between inputs packed with others and alone; where there are none, of a number of
+    their vectors at length 1."""
     speed: dict[str, float] = {}
     """Rows per second over those of float32, by batch size."""
     size: dict[PrecisionKind, int] = {}

@@ -14,7 +14,7 @@ from service.cpus import share_cpus
 from service.process import Process
 from service.repository.catalog import Catalog
 from service.repository.control import load_all
-from service.repository.loader import open_all, open_encoders
+from service.repository.loader import open_all, open_all_graphs
 from service.settings import Settings
 from service.sockets import check_tls, listen, listen_shared
 from service.telemetry.logging import configure_logging
@@ -75,10 +75,10 @@ def serve_together(settings: Settings) -> None:
                 log_start(name, version, placements[name, version])
         greet(listeners[0], catalog, settings)
 
-    encoders = open_encoders(settings, catalog.artifacts())
+    graphs = open_all_graphs(settings, catalog.artifacts())
     gc.freeze()  # what was loaded by now stays shared: the workers' garbage collectors need not touch it
     gc.enable()
-    Supervisor(settings, catalog, collectors, listeners, announce, encoders).run()
+    Supervisor(settings, catalog, collectors, listeners, announce, graphs).run()
 
 
 def log_start(name: str, version: str, placement: Placement) -> None:

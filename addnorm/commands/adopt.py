@@ -10,9 +10,9 @@ from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from addnorm.commands.export import tell_plan
+from addnorm.commands.export import tell_plan, tell_speed
 from runtime.errors import ExportError
-from runtime.manifest import PoolingKind
+from runtime.manifest import PoolingKind, Precision, PrecisionKind
 from runtime.options import option_config
 
 if TYPE_CHECKING:  # what reads and runs models is loaded only where the command runs
@@ -62,6 +62,8 @@ class Adopt(BaseSettings):
     """Tokens of a text from which on it is cut, for an ONNX file that does not say it."""
     normalize: bool | None = None
     """Whether the embeddings of an ONNX file are divided by their length; true where modules.json does not say it."""
+    precision: PrecisionKind = "fp32"
+    """fp32, int8 (for the CPU) or fp16 (for a GPU), of a directory; refused where answers change too much."""
     overwrite: bool = False
     """Replace an artifact of this name and version."""
 
@@ -88,6 +90,11 @@ class Adopt(BaseSettings):
             from export.adopt.onnx_file.adopter import adopt_file
             from export.adopt.onnx_file.source import Hints
 
+            if self.precision != "fp32":
+                raise ExportError(
+                    f"--precision {self.precision} is for directories, an ONNX file keeps the precision that it has: "
+                    "leave it out."
+                )
             hints = Hints(pooling=self.pooling, **given)
             return adopt_file(self.source, texts, target, hints, self.overwrite, progress)
         if given:
@@ -100,7 +107,7 @@ class Adopt(BaseSettings):
             )
         from export.adopt.directory.adopter import adopt_directory
 
-        return adopt_directory(self.source, texts, target, self.pooling, self.overwrite, progress)
+        return adopt_directory(self.source, texts, target, self.pooling, self.overwrite, progress, self.precision)
 
 
 def tell(adopted: "Adopted", texts: int) -> list[str]:
@@ -113,8 +120,23 @@ def tell(adopted: "Adopted", texts: int) -> list[str]:
         *(f"not observed: {layer.name}: {layer.reason}" for layer in manifest.unobserved),
         *(f"verified: {kind} within {error:.1e} of what was adopted" for kind, error in adopted.errors.items()),
     ]
+    lines += tell_precision(manifest.precision)
     if adopted.accuracy is not None:
         lines.append(f"accuracy on the texts: {adopted.accuracy:.4f}")
     if manifest.task != "classification" and texts < 1500:
         lines.append(ADVICE["none" if texts < 300 else "little"].format(texts=texts))
     return lines
+
+
+def tell_precision(measured: Precision | None) -> list[str]:
+    """What lower precision costs and saves; an ONNX file of lower precision has nothing to be compared with."""
+    if measured is None or measured.mean_cosine is None:
+        return []
+    size = ", ".join(f"{name} {value / 1e6:.2f} MB" for name, value in measured.size.items())
+    same = "" if measured.agreement is None else f"; same label for {measured.agreement:.2%} of the texts"
+    return [
+        f"graph: {size}; {measured.kind} / fp32 speed on this CPU: {tell_speed(measured.speed)}",
+        f"cosine to fp32: {measured.mean_cosine:.5f} on average, {measured.worst_cosine:.5f} at worst{same}",
+        f"statistics: a layer's mean moved by at most {measured.mean_deviation:.4f} of its sigma, its variance by "
+        f"{measured.variance_deviation:.2%}",
+    ]

@@ -14,14 +14,17 @@ from runtime.drift.detector import Reference, request_features
 from runtime.errors import ExportError
 from runtime.graph.batch import EncodedBatch, join, row_means, token_values
 from runtime.graph.clusters import Clusters
+from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
-from runtime.graph.packing import Tokens
+from runtime.graph.packing import Tokens, pack
 from runtime.manifest import CLUSTERS
+from runtime.statistics.deep import DeepState, measure
 from runtime.statistics.moments import Moments
 from runtime.statistics.recorder import NormRecorder
 
 BATCH = 32  # texts in a run
 BATCH_TOKENS = 1024  # in a run: of long texts, attention would take gigabytes
+DEEP_TOKENS = 256  # in a run of the deep graph, which gives every feature of every norm
 
 Progress = Callable[[int, int], None]  # texts done, of how many
 
@@ -37,17 +40,26 @@ def run_all(encoder: Encoder, sequences: Sequence[Tokens], progress: Progress) -
     return [rows[place] for place in range(len(order))]
 
 
-def in_runs(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """The places, in their order, in runs of up to BATCH texts and BATCH_TOKENS tokens; a longer text runs alone."""
+def in_runs(order: Sequence[int], lengths: Sequence[int], most: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """The places, in their order, in runs of up to BATCH texts and `most` tokens; a longer text runs alone."""
     run: list[int] = []
     tokens = 0
     for place in order:
-        if run and (len(run) == BATCH or tokens + lengths[place] > BATCH_TOKENS):
+        if run and (len(run) == BATCH or tokens + lengths[place] > most):
             yield run
             run, tokens = [], 0
         run.append(place)
         tokens += lengths[place]
     yield run
+
+
+def look_deep(deep: DeepGraph, sequences: Sequence[Tokens]) -> DeepState:
+    """What the deep graph sees of the texts."""
+    order = sorted(range(len(sequences)), key=lambda place: len(sequences[place]))
+    looks = DeepState.empty(deep.layers)
+    for places in in_runs(order, [len(sequence) for sequence in sequences], DEEP_TOKENS):
+        looks = looks.merge(measure(deep.run, pack([sequences[place] for place in places])))
+    return looks
 
 
 def fit_baseline(artifact: Artifact, rows: Sequence[EncodedBatch]) -> tuple[Artifact, Baseline]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from export.adopt.baseline import Progress, fit_baseline, run_all
+from export.adopt.baseline import Progress, fit_baseline, look_deep, run_all
 from export.adopt.parity import Expected
 from export.adopt.text_model import TextModel
 from export.adopt.texts import Texts
 from runtime.artifact import Artifact, write_artifact
 from runtime.errors import ArtifactError, DataError, InvalidInput
 from runtime.graph.batch import EncodedBatch
+from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens
 from runtime.graph.texts import make_input_encoder
@@ -122,9 +123,13 @@ def finish(
     overwrite: bool,
     progress: Progress,
 ) -> Adopted:
-    """Measures the baseline with the graph of `artifact`, and writes it all."""
-    rows = run_all(Encoder(artifact), sequences, progress)
+    """Measures the baseline with the graphs of `artifact`, and writes it all."""
+    encoder = Encoder(artifact)
+    rows = run_all(encoder, sequences, progress)
+    deep = DeepGraph.of(artifact, encoder)
     artifact, baseline = fit_baseline(artifact, rows)
+    if deep is not None:
+        baseline = replace(baseline, deep=look_deep(deep, sequences))
     measured = accuracy(artifact.manifest, texts, rows)
     facts = artifact.manifest.training | {"texts": len(sequences), "parity": errors, "accuracy": measured}
     manifest = artifact.manifest.model_copy(update={"training": facts})

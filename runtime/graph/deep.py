@@ -1,6 +1,6 @@
 """Runs an artifact's deep graph (export/deep.py), verified against the served graph before its first use."""
 
-# P packs, S tokens per pack, N valid tokens, L norm layers, D d_model, A Adds
+# N valid tokens, A Adds, F features: the sum of the norms' d_model
 
 from typing import Self
 
@@ -16,6 +16,7 @@ from runtime.manifest import DEEP, MODEL
 
 # Relative, and absolute in sigma: room for a served graph of lower precision. Another network is far off.
 TOLERANCE = 0.05
+OUTPUTS = ["norm_inputs", "norm_outputs", "adds"]  # the last where Adds are known
 
 
 class DeepGraph:
@@ -32,6 +33,9 @@ class DeepGraph:
             self.session, _ = open_session(
                 artifact.files[DEEP], encoder.placement.device, threads, artifact.manifest.plan, weights=weights
             )
+            self.outputs = [output.name for output in self.session.get_outputs()]
+            if self.outputs not in (OUTPUTS, OUTPUTS[:2]):
+                raise ValueError(f"it has the outputs {', '.join(self.outputs)}")
             difference = self.difference(pack(canary_sequences(artifact)))
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise ArtifactError(f"{path} does not run ({first_line(error)}): export the model again.") from error
@@ -44,16 +48,19 @@ class DeepGraph:
         return cls(artifact, encoder, threads) if DEEP in artifact.files else None
 
     def run(self, batch: PackedBatch) -> list[NDArray[np.float32]]:
-        """What entered and left the norms [N, L * D] each, and the Adds' numbers [N, 2A], of the valid tokens."""
-        outputs = self.session.run(["norm_inputs", "norm_outputs", "adds"], self.encoder.feeds(batch))
-        return [output.reshape(batch.segment_ids.size, -1)[batch.token_index] for output in outputs]
+        """What entered and left the norms [N, F] each, and the Adds' numbers [N, 2A], of the valid tokens."""
+        outputs = self.session.run(self.outputs, self.encoder.feeds(batch))
+        found = [output.reshape(batch.segment_ids.size, -1)[batch.token_index] for output in outputs]
+        return found if len(found) == len(OUTPUTS) else [*found, np.zeros((batch.tokens, 0), np.float32)]
 
     def difference(self, batch: PackedBatch) -> float:
         """The largest difference from the served graph's token means (in sigma) and 1/sigma (relative)."""
-        inputs = self.run(batch)[0].astype(np.float64).reshape(batch.tokens, len(self.layers), -1)
+        ends = np.cumsum([layer.d_model for layer in self.layers])[:-1]
+        inputs = np.split(self.run(batch)[0].astype(np.float64), ends, axis=1)  # norms may differ in their width
         expected = self.encoder.run_packed(batch).norm_statistics.astype(np.float64)
         eps = np.array([layer.eps for layer in self.layers])
-        mean, inv_std = inputs.mean(-1), 1 / np.sqrt(inputs.var(-1) + eps)
+        mean, variance = (np.stack([each(values, axis=1) for values in inputs], 1) for each in (np.mean, np.var))
+        inv_std = 1 / np.sqrt(variance + eps)
         return float(
             max(np.abs((mean - expected[:, 0::2]) * inv_std).max(), np.abs(inv_std / expected[:, 1::2] - 1).max())
         )

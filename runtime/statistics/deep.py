@@ -4,7 +4,7 @@ They come from a second graph of the same network (export/deep.py). It shares th
 beside it on a few requests, as often as a budget of time allows.
 """
 
-# N valid tokens, L norm layers, D d_model, A Adds, F = L * D features
+# N valid tokens, A Adds, F features: the sum of the norms' d_model
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from runtime.statistics.moments import Moments
 RunDeep = Callable[[PackedBatch], Sequence[NDArray[np.float32]]]  # what entered and left the norms, the Adds' numbers
 
 ROWS = 4  # requests of one look; short texts fill about a pack
+LOOK_TOKENS = 256  # of one look, but for a single longer request: a large network has 100 kB of features for each
 # What a look costs the service for each second that it takes itself: it is merged, too, and leaves the caches without
 # the served graph's weights. Measured over HTTP, between 1.8 and 3.3 (docs/benchmarks.md).
 TOLL = 3.0
@@ -154,7 +155,10 @@ class DeepSampler:
     def look(self, sequences: Sequence[Tokens]) -> DeepState:
         """Measures a random few of `sequences`."""
         started = self.clock()
-        state = measure(self.run, pack(self.random.sample(sequences, min(ROWS, len(sequences)))))
+        chosen = self.random.sample(sequences, min(ROWS, len(sequences)))
+        while len(chosen) > 1 and sum(map(len, chosen)) > LOOK_TOKENS:
+            chosen.pop()
+        state = measure(self.run, pack(chosen))
         cost = TOLL * (self.clock() - started)
         self.spent += cost
         self.credit -= cost

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from math import isnan
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.drift.baseline import read_baseline
@@ -37,6 +37,18 @@ ANSWERS: dict[Task, str] = {
 }
 
 
+class Graphs(NamedTuple):
+    """An artifact's graphs in sessions; no deep graph where the artifact or the budget allows none."""
+
+    encoder: Encoder
+    deep: DeepGraph | None
+
+
+def open_graphs(artifact: Artifact, settings: Settings) -> Graphs:
+    encoder = Encoder(artifact, settings.device, settings.threads)
+    return Graphs(encoder, DeepGraph.of(artifact, encoder, settings.threads) if settings.deep_budget else None)
+
+
 class Engine:
     """Loads the artifact that the settings name; ready once constructed.
 
@@ -46,7 +58,7 @@ class Engine:
     Args:
         collector: where it hands in what its norms see; one of its own where it is not given.
         artifact: the artifact, where it was read already.
-        encoder: its graph in a session, where there is one already.
+        graphs: its graphs in sessions, where there are some already.
 
     Raises:
         ArtifactError: the artifact is missing, half-written or altered.
@@ -58,17 +70,18 @@ class Engine:
         settings: Settings,
         collector: Statistics | None = None,
         artifact: Artifact | None = None,
-        encoder: Encoder | None = None,
+        graphs: Graphs | None = None,
     ) -> None:
         settings, artifact = share_cpus(settings), artifact or read_artifact(settings.model)
         self.manifest = artifact.manifest
         self.identity = {"model": self.manifest.name, "version": self.manifest.version}
         self.max_rows = settings.max_rows
         self.inputs = make_input_encoder(artifact)
-        self.encoder = encoder or Encoder(artifact, settings.device, settings.threads)
+        graphs = graphs or open_graphs(artifact, settings)
+        self.encoder = graphs.encoder
         self.placement = self.encoder.placement
         self.collector: Statistics = collector or Collector(artifact, settings)
-        self.sampler = make_sampler(artifact, self.encoder, settings)
+        self.sampler = DeepSampler(graphs.deep.run, settings.deep_budget) if graphs.deep else None
         own = self.collector.baselines[0] if isinstance(self.collector, Collector) else None
         self.baseline = own or read_baseline(artifact)
         self.timeout = settings.timeout
@@ -169,13 +182,6 @@ def choose_executor(device: Device, batch_seconds: float) -> Executor:
     if device != "cpu":
         return ThreadExecutor()
     return ThreadExecutor(cpu_thread(os.getpid())) if batch_seconds > SLOW else LoopExecutor()
-
-
-def make_sampler(artifact: Artifact, encoder: Encoder, settings: Settings) -> DeepSampler | None:
-    """What looks deeply at a sample of the traffic; None where the artifact or the budget allows none."""
-    if not settings.deep_budget or (graph := DeepGraph.of(artifact, encoder, settings.threads)) is None:
-        return None
-    return DeepSampler(graph.run, settings.deep_budget)
 
 
 class ModelRunner:

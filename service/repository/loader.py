@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError, Unavailable
-from runtime.graph.encoder import Encoder
 from runtime.graph.session import may_use_gpu
-from runtime.manifest import DEEP, MODEL
-from service.inference.engine import Engine
+from runtime.manifest import MODEL
+from service.inference.engine import Engine, Graphs, open_graphs
 from service.inference.registry import ModelRegistry
 from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
@@ -38,22 +38,19 @@ def open_all(settings: Settings) -> tuple[Catalog, CollectorPool]:
     return catalog, collectors
 
 
-def open_encoders(settings: Settings, artifacts: Iterable[Artifact]) -> dict[str, Encoder]:
+def open_all_graphs(settings: Settings, artifacts: Iterable[Artifact]) -> dict[str, Graphs]:
     """By digest the graphs, in sessions that processes forked from here on can run: their weights are in memory once.
 
     A session that has threads, or is on a GPU, does not survive a fork: each process opens its own.
     """
-    encoders: dict[str, Encoder] = {}
+    graphs: dict[str, Graphs] = {}
     if settings.threads != 1 or may_use_gpu(settings.device):
-        return encoders
+        return graphs
     for artifact in artifacts:
-        try:
-            encoders[artifact.manifest.digest] = Encoder(artifact, settings.device, settings.threads)
-        except AddNormError:  # the worker that opens it says so
-            continue
-        if DEEP not in artifact.files:  # which takes the weights from there
-            artifact.files.pop(MODEL)
-    return encoders
+        with suppress(AddNormError):  # the worker that opens it says so
+            graphs[artifact.manifest.digest] = open_graphs(artifact, settings)
+            artifact.files.pop(MODEL)  # the sessions have what they need of it
+    return graphs
 
 
 def replan(catalog: Catalog, artifacts: Iterable[Artifact], failures: Failures) -> None:

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError
-from runtime.graph.encoder import Encoder
-from service.inference.engine import Engine
+from service.inference.engine import Engine, Graphs
 from service.inference.registry import ModelRegistry
 from service.repository.control import Control
 from service.repository.storage import Repository
@@ -58,13 +57,11 @@ class WorkerParticipant(Control):
         return make_engine(self.settings, self.worker_end, {}, read)
 
 
-def make_engine(
-    settings: Settings, worker_end: WorkerEnd, encoders: Mapping[str, Encoder], artifact: Artifact
-) -> Engine:
+def make_engine(settings: Settings, worker_end: WorkerEnd, graphs: Mapping[str, Graphs], artifact: Artifact) -> Engine:
     """An engine whose collector is the parent's.
 
     Args:
-        encoders: by digest; one that is not there is opened.
+        graphs: by digest; what is not there is opened.
     """
     digest = artifact.manifest.digest
-    return Engine(settings, RemoteCollector(worker_end, digest), artifact, encoders.get(digest))
+    return Engine(settings, RemoteCollector(worker_end, digest), artifact, graphs.get(digest))

@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any
 
 from runtime.errors import AddNormError, Unavailable
-from runtime.graph.encoder import Encoder
 from runtime.store.sqlite import INTERVAL
+from service.inference.engine import Graphs
 from service.norm_stats.pool import CollectorPool
 from service.process import GRACE
 from service.repository.catalog import Catalog
@@ -41,7 +41,7 @@ class Supervisor:
     Args:
         catalog: what they are to serve.
         announce: called once, when all are ready, with where the models run.
-        encoders: of artifacts, by digest, for the workers to run; they are not run here.
+        graphs: of artifacts, by digest, for the workers to run; they are not run here.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Supervisor:
         collectors: CollectorPool,
         listeners: list[socket.socket],
         announce: Callable[[Placements], None],
-        encoders: dict[str, Encoder],
+        graphs: dict[str, Graphs],
     ) -> None:
-        self.settings, self.catalog, self.collectors, self.encoders = settings, catalog, collectors, encoders
+        self.settings, self.catalog, self.collectors, self.graphs = settings, catalog, collectors, graphs
         self.listeners, self.announce, self.aggregator = listeners, announce, Aggregator()
         self.selector = Selector()
         self.reader = Reader(self.selector, self._inherited, READING)
@@ -111,7 +111,7 @@ class Supervisor:
 
     def _start(self, slot: int) -> None:
         channel = SupervisorEnd(len(self.listeners), self.aggregator)
-        share, heartbeat = Assignment.of(self.catalog, self.encoders, whole=self.announced), Heartbeat()
+        share, heartbeat = Assignment.of(self.catalog, self.graphs, whole=self.announced), Heartbeat()
         body = partial(work, self.settings, share, channel.worker_end, self.listeners[slot], self.lifeline, heartbeat)
         process = fork(body, [channel.close, *self._inherited(slot), self.catalog.release_contents])
         worker = Worker(slot, process, channel, heartbeat, time.monotonic())

@@ -15,8 +15,8 @@ from typing import Self
 
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError
-from runtime.graph.encoder import Encoder
 from runtime.graph.session import Placement
+from service.inference.engine import Graphs
 from service.inference.registry import ModelRegistry
 from service.process import Process
 from service.repository.catalog import Catalog
@@ -40,23 +40,23 @@ class Assignment:
     """What a worker starts with.
 
     Attributes:
-        encoders: of some of them, by digest.
+        graphs: of some of them, by digest.
         default_name: the model that answers requests that name none.
         whole: whether it is of no use without one of the artifacts.
     """
 
     artifacts: list[Artifact]
-    encoders: Mapping[str, Encoder]
+    graphs: Mapping[str, Graphs]
     default_name: str
     whole: bool
 
     @classmethod
-    def of(cls, catalog: Catalog, encoders: dict[str, Encoder], whole: bool) -> Self:
-        """What the catalog serves; encoders of what it does not any more are dropped."""
+    def of(cls, catalog: Catalog, graphs: dict[str, Graphs], whole: bool) -> Self:
+        """What the catalog serves; graphs of what it does not any more are dropped."""
         artifacts = catalog.artifacts()
-        for digest in encoders.keys() - {artifact.manifest.digest for artifact in artifacts}:
-            del encoders[digest]
-        return cls(artifacts, encoders, catalog.default_name, whole)
+        for digest in graphs.keys() - {artifact.manifest.digest for artifact in artifacts}:
+            del graphs[digest]
+        return cls(artifacts, graphs, catalog.default_name, whole)
 
 
 def work(
@@ -76,7 +76,7 @@ def work(
     """
     take_over_signals()
     threading.Thread(target=exit_with_parent, args=(lifeline, heartbeat), name="addnorm-lifeline", daemon=True).start()
-    engines, failures = build(makers(share.artifacts, partial(make_engine, settings, worker_end, share.encoders)))
+    engines, failures = build(makers(share.artifacts, partial(make_engine, settings, worker_end, share.graphs)))
     share.artifacts.clear()  # the sessions have what they need of them
     try:
         if failures and (share.whole or not engines):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.adopt.baseline import Progress
+from export.adopt.directory.deep import DeepTransformer, difference, to_both, verify_deep, with_adds
+from export.adopt.directory.lower import lower_adopted, lower_deep
 from export.adopt.directory.packed import PackedTransformer, load
 from export.adopt.directory.reference import NetworkReference
 from export.adopt.directory.source import read_directory
@@ -21,12 +23,15 @@ from export.adopt.writing import (
     make_canary,
     probes_of,
 )
-from export.graph import OPSET, to_onnx
-from export.timing import with_plan
+from export.deep import deep_graph
+from export.graph import OPSET, only
+from export.precision.lower import LowPrecision
+from export.timing import with_manifest, with_plan
 from runtime.artifact import Artifact
+from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens, pack
-from runtime.manifest import CANARY, MODEL, Unobserved
+from runtime.manifest import CANARY, DEEP, MODEL, PrecisionKind, Unobserved
 
 PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "tokenizers")
 
@@ -38,15 +43,18 @@ def adopt_directory(
     pooling: str | None = None,
     overwrite: bool = False,
     progress: Progress = lambda _done, _of: None,
+    precision: PrecisionKind = "fp32",
 ) -> Adopted:
     """Adopts a Hugging Face or sentence-transformers directory as the artifact `target`, MODELS/NAME/VERSION.
 
     Args:
         texts: what normal traffic looks like.
         pooling: of an embedding model whose directory does not say it.
+        precision: of the graph that is served; the float32 graph is verified first.
 
     Raises:
-        ExportError, DataError: the directory or the texts cannot be used, or the graph does not agree with PyTorch.
+        ExportError, DataError: the directory or the texts cannot be used, the graph does not agree with PyTorch, or
+            lower precision changes its answers too much.
         ArtifactError: the artifact exists already or cannot be written.
     """
     check_target(target, overwrite)
@@ -70,7 +78,7 @@ def adopt_directory(
         },
     )
     sequences = encode(artifact, texts)
-    artifact, errors = make_graph(artifact, network, sequences)
+    artifact, errors = make_graphs(artifact, network, texts, sequences, precision, progress)
     return finish(artifact, texts, sequences, errors, overwrite, progress)
 
 
@@ -84,14 +92,50 @@ def digests(directory: Path) -> dict[str, str]:
     return found
 
 
-def make_graph(
+def make_graphs(
+    artifact: Artifact,
+    network: PackedTransformer,
+    texts: Texts,
+    sequences: Sequence[Tokens],
+    precision: PrecisionKind,
+    progress: Progress,
+) -> tuple[Artifact, dict[str, float]]:
+    """`artifact` with the served and the deep graph, canary and plan, verified; the errors that were met."""
+    ordered, module = sorted(sequences, key=len), DeepTransformer(network)
+    both, adds = to_both(module, pack([*ordered[:3], *ordered[-2:]], pooling=network.pooling))
+    artifact.files[MODEL] = only(network.outputs, both).SerializeToString()
+    artifact = with_manifest(artifact, layers=with_adds(artifact.manifest.layers, adds))
+    artifact, errors = complete(artifact, network, sequences)
+    artifact.files[DEEP] = deep_graph(both, artifact.files[MODEL])
+    deep = DeepGraph(artifact, Encoder(artifact))
+    errors["deep"] = verify_deep(deep, module, adds, probes_of(sequences))
+    if precision == "fp32":
+        return artifact, errors
+    both = lower_deep(both, artifact, precision, sequences)
+    artifact, errors = make_lower(artifact, precision, network, texts, sequences, progress)
+    artifact.files[DEEP] = deep_graph(both, artifact.files[MODEL])
+    errors["deep"] = difference(DeepGraph(artifact, Encoder(artifact)), probes_of(sequences))
+    return artifact, errors
+
+
+def complete(
     artifact: Artifact, network: PackedTransformer, sequences: Sequence[Tokens]
 ) -> tuple[Artifact, dict[str, float]]:
-    """`artifact` with its graph, canary and plan, verified against PyTorch in float64."""
-    ordered, probes, canary = sorted(sequences, key=len), probes_of(sequences), canary_probes(sequences)
-    example = pack([*ordered[:3], *ordered[-2:]], pooling=network.pooling)
-    artifact.files[MODEL] = to_onnx(network, example).SerializeToString()
-    reference = NetworkReference(network)
+    """`artifact`, which has a graph, with canary and plan; the graph verified against PyTorch in float64."""
+    probes, canary, reference = probes_of(sequences), canary_probes(sequences), NetworkReference(network)
     artifact.files[CANARY] = make_canary(canary, reference.run(canary))
     artifact = with_plan(artifact, probes)
     return artifact, verify(Encoder(artifact), reference, probes)
+
+
+def make_lower(
+    artifact: Artifact,
+    kind: LowPrecision,
+    network: PackedTransformer,
+    texts: Texts,
+    sequences: Sequence[Tokens],
+    progress: Progress,
+) -> tuple[Artifact, dict[str, float]]:
+    """`artifact`, verified in float32, with a graph, canary and plan of lower precision, verified again."""
+    artifact = lower_adopted(artifact, kind, texts, sequences, progress)
+    return artifact, verify(Encoder(artifact), NetworkReference(network), probes_of(sequences), kind)

@@ -117,7 +117,8 @@ class PackedTransformer(nn.Module):
         inputs = ids_PS, ids_PS, torch.ones_like(ids_PS), None
         runs = norm_runs(self.encoder, lambda: self.eval().encode(*inputs))
         elsewhere = {run.name for run in runs if len(run.shape) != 3 or run.shape[:2] != ids_PS.shape}
-        watch(self.encoder, {run.name for run in runs} - elsewhere, self.record)
+        self.observed = {run.name for run in runs} - elsewhere
+        watch(self.encoder, self.observed, self.record)
         times, before = Counter(run.name for run in runs), Counter[str]()
         for name, norm, shape in runs:
             if name not in elsewhere:
@@ -133,6 +134,10 @@ class PackedTransformer(nn.Module):
             before[name] += 1
         self.unobserved = [(name, "it does not see one vector for each token") for name in sorted(elsewhere)]
         self.unobserved += self.idle_norms(set(times))
+
+    def observed_norms(self) -> list[nn.Module]:
+        """The modules of the norms that are observed; one of them may run several times."""
+        return [module for name, module in self.encoder.named_modules() if name in self.observed]
 
     def idle_norms(self, ran: set[str]) -> list[tuple[str, str]]:
         inside = {module: name for name, module in self.encoder.named_modules()}

@@ -8,7 +8,9 @@ from export.adopt.directory.adopter import Adopted
 from export.adopt.onnx_file import adopter as onnx_adopter
 from export.adopt.onnx_file.source import Hints
 from export.adopt.texts import Texts
+from export.timing import with_manifest
 from runtime.artifact import Artifact
+from runtime.manifest import Precision
 from tests.addnorm.test_cli import assert_complains, run
 from tests.adopted import EMBEDDING, RERANK, make_texts, source_of
 
@@ -32,9 +34,10 @@ def called(embedding_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> Cal
     called = Called()
 
     def adopt(
-        directory: Path, texts: Texts, target: Path, pooling: str | None, overwrite: bool, progress: Any
+        directory: Path, texts: Texts, target: Path, pooling: str | None, overwrite: bool, progress: Any, precision: str
     ) -> Adopted:
         called.update(directory=directory, texts=texts, target=target, pooling=pooling, overwrite=overwrite)
+        called["precision"] = precision
         progress(len(texts.inputs), len(texts.inputs))
         return Adopted(embedding_artifact, ERRORS, called.get("accuracy"))
 
@@ -93,12 +96,19 @@ def test_options_are_handed_on(called: Called, tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "a.csv").write_text("\n".join(["q,a,kind", *["what,that,x"] * 10]))
     columns = ["--text", "q", "--text-pair", "a", "--label", "kind"]
     code, _, _ = run(
-        capsys, *command(tmp_path, tmp_path / "a.csv", *columns, "--pooling", "cls", "--overwrite", version="12")
+        capsys,
+        *command(
+            tmp_path,
+            tmp_path / "a.csv",
+            *columns,
+            *("--pooling", "cls", "--overwrite", "--precision", "int8"),
+            version="12",
+        ),
     )
     assert code == 0
     assert called["target"] == Path("models/mine/12")
     assert called["texts"] == Texts([["what", "that"]] * 10, ["x"] * 10)
-    assert (called["pooling"], called["overwrite"]) == ("cls", True)
+    assert (called["pooling"], called["overwrite"], called["precision"]) == ("cls", True, "int8")
 
 
 def test_options_of_a_file_are_handed_on(
@@ -124,6 +134,39 @@ def test_options_of_a_file_are_not_for_directories(
     option: str, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert_complains(capsys, command(tmp_path, texts, option, "a"), f"{option} is for ONNX files", "leave it out")
+
+
+def test_a_file_keeps_its_precision(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    asked = command(tmp_path / "a.onnx", texts, "--precision", "int8")
+    assert_complains(capsys, asked, "--precision int8 is for directories", "leave it out")
+
+
+def test_lower_precision_is_told(
+    embedding_artifact: Artifact,
+    texts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    measured = Precision(
+        kind="int8",
+        agreement=0.9876,
+        mean_cosine=0.99712,
+        worst_cosine=0.98,
+        mean_deviation=0.0123,
+        variance_deviation=0.02,
+        speed={"batch 1": 1.2},
+        size={"fp32": 4_000_000, "int8": 1_000_000},
+    )
+    lowered = with_manifest(embedding_artifact, precision=measured)
+    monkeypatch.setattr(adopter, "adopt_directory", lambda *_: Adopted(lowered, ERRORS, None))
+    _, out, _ = run(capsys, *command(tmp_path, texts, "--precision", "int8"))
+    for words in (
+        "graph: fp32 4.00 MB, int8 1.00 MB; int8 / fp32 speed on this CPU: batch 1 1.20",
+        "cosine to fp32: 0.99712 on average, 0.98000 at worst; same label for 98.76% of the texts",
+        "a layer's mean moved by at most 0.0123 of its sigma, its variance by 2.00%",
+    ):
+        assert words in flat(out)
 
 
 def test_a_file_that_is_missing_is_told_in_one_line(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,7 +1,10 @@
 """The deep graph against PyTorch in float64, with weights that it shares with the served graph."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +21,7 @@ from runtime.graph.encoder import Encoder
 from runtime.graph.packing import pack
 from runtime.manifest import DEEP, MODEL
 from runtime.statistics.deep import measure
+from service.norm_stats.deep import deep_statistics
 from tests.helpers import Export, random_sequences, rewrite
 
 
@@ -76,6 +80,43 @@ def test_weights_lie_in_the_served_graph_only(text_artifact: Artifact):
 def test_artifact_without_a_deep_graph_is_served_without(text_artifact: Artifact, text_encoder: Encoder):
     files = {name: content for name, content in text_artifact.files.items() if name != DEEP}
     assert DeepGraph.of(Artifact(text_artifact.path, text_artifact.manifest, files), text_encoder) is None
+
+
+def test_a_deep_graph_without_adds_is_run_without(text_artifact: Artifact):
+    deep = onnx.load_from_string(text_artifact.files[DEEP])
+    del deep.graph.output[2]
+    layers = [layer.model_copy(update={"add": False}) for layer in text_artifact.manifest.layers]
+    artifact = replace(text_artifact, files=text_artifact.files | {DEEP: deep.SerializeToString()})
+    artifact = replace(artifact, manifest=artifact.manifest.model_copy(update={"layers": layers}))
+    batch = pack([np.arange(1, 6), np.arange(2, 4)])
+    state = measure(DeepGraph(artifact, Encoder(artifact)).run, batch)
+    assert (state.requests, state.tokens, len(state.adds.count)) == (2, 7, 0)
+    assert state.fits(layers) and not state.fits(text_artifact.manifest.layers)
+    assert deep_statistics(artifact.manifest, state, state, 1, every_feature=False).baseline.update is None
+
+
+def test_a_graph_with_other_outputs_is_refused(text_artifact: Artifact):
+    artifact = replace(text_artifact, files=text_artifact.files | {DEEP: text_artifact.files[MODEL]})
+    with pytest.raises(ArtifactError, match=r"deep\.onnx does not run \(ValueError: it has the outputs logits"):
+        DeepGraph(artifact, Encoder(artifact))
+
+
+def test_norms_of_different_width_are_compared_each():
+    """A graph of two norms, 2 and 3 features wide."""
+    rng, batch = np.random.default_rng(0), pack([np.arange(1, 6), np.arange(2, 4)])
+    inputs = rng.standard_normal((7, 5)).astype(np.float32)
+    seen = [
+        part
+        for values in (inputs[:, :2], inputs[:, 2:])
+        for part in (values.mean(1), 1 / np.sqrt(values.var(1) + 1e-5))
+    ]
+    deep: Any = DeepGraph.__new__(DeepGraph)
+    deep.layers = [SimpleNamespace(d_model=width, eps=1e-5) for width in (2, 3)]
+    deep.run = lambda _: [inputs]
+    deep.encoder = SimpleNamespace(run_packed=lambda _: SimpleNamespace(norm_statistics=np.stack(seen, 1)))
+    assert deep.difference(batch) < 1e-5
+    inputs[3, 4] += 1
+    assert deep.difference(batch) > 0.1
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph"])

@@ -125,3 +125,20 @@ def test_fewer_sequences_than_rows_are_all_looked_at():
     sampler = DeepSampler(machine.run, 1.0, machine.clock)
     sampler.look([np.arange(3)] * 2)
     assert machine.seen == [0, 2]
+
+
+@pytest.mark.parametrize(("length", "rows"), [(64, 4), (65, 3), (128, 2), (200, 1), (5000, 1)])
+def test_a_look_at_long_requests_is_at_fewer_of_them(length: int, rows: int):
+    machine = Machine(0.001)
+    DeepSampler(machine.run, 1.0, machine.clock).look([np.arange(length)] * 8)
+    assert machine.seen == [0, rows]
+
+
+def test_layers_may_differ_in_width_and_have_no_adds():
+    layers = [LAYERS[0].model_copy(update={"d_model": width}) for width in (2, 5)]
+    empty = DeepState.empty(layers)
+    rows = np.random.default_rng(0).normal(size=(9, 7))
+    state = DeepState.of(3, rows, rows, np.zeros((9, 0)), np.arange(9) < 3)
+    assert state.fits(layers) and not state.fits(layers[:1])
+    assert_same_moments(empty.merge(state).outputs, state.outputs, 1e-12)
+    assert len(state.adds.count) == 0

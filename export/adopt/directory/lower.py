@@ -1,0 +1,119 @@
+"""An adopted encoder in lower precision, measured on the user's texts; refused where it answers otherwise."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from export.adopt.baseline import Progress, in_runs, run_all
+from export.adopt.parity import COSINES
+from export.adopt.texts import Texts
+from export.adopt.writing import accuracy, probes_of
+from export.precision.lower import (
+    SAMPLES,
+    LowPrecision,
+    alone,
+    check_loss,
+    convert,
+    lower_graph,
+    measure,
+    with_measured,
+)
+from export.precision.tolerances import TOLERANCES
+from export.timing import graph_speeds, with_plan
+from runtime.artifact import Artifact
+from runtime.errors import ExportError
+from runtime.graph.batch import EncodedBatch, join, unit
+from runtime.graph.encoder import Encoder
+from runtime.graph.packing import Tokens
+
+MOST = 0.999  # of the tokens
+
+
+def lower_adopted(
+    artifact: Artifact, kind: LowPrecision, texts: Texts, sequences: Sequence[Tokens], progress: Progress
+) -> Artifact:
+    """`artifact`, a verified one in float32, in lower precision.
+
+    Args:
+        sequences: the texts, as the graph takes them.
+
+    Raises:
+        ExportError: vectors are turned too far, statistics moved too far, labels are lost, or an answer depends on
+            what it is packed with.
+    """
+    original = Encoder(artifact)
+    lowered = convert(artifact, kind, original, samples(sequences) if kind == "int8" else [], fine=True)
+    lowered = with_plan(lowered, probes_of(sequences))
+    encoder = Encoder(lowered)
+    rows, lowered_rows = (run_all(graph, sequences, progress) for graph in (original, encoder))
+    before, after, apart = join(rows), join(lowered_rows), alone(encoder, sequences)
+    check_alone(after, apart, kind)
+    check_statistics(before, after, kind)
+    measured = measure(lowered, before, after, apart) | cosines(before, after, kind)
+    found = [accuracy(artifact.manifest, texts, answers) for answers in (rows, lowered_rows)]
+    if found[0] is not None and found[1] is not None:
+        check_loss(found[0] - found[1], kind, len(sequences), "accuracy on the texts")
+        measured["accuracy"] = dict(zip(("fp32", kind), found, strict=True))
+    measured["speed"] = graph_speeds({"fp32": original, kind: encoder}, sequences)[kind]
+    return with_measured(lowered, measured)
+
+
+def lower_deep(
+    both: onnx.ModelProto, artifact: Artifact, kind: LowPrecision, sequences: Sequence[Tokens]
+) -> onnx.ModelProto:
+    """`both`, the graph with all outputs, lowered as that of `artifact` was: so the deep graph shares its weights."""
+    return lower_graph(both, kind, Encoder(artifact), samples(sequences) if kind == "int8" else [], fine=True)
+
+
+def samples(sequences: Sequence[Tokens]) -> list[list[Tokens]]:
+    """Runs of every second text at most, so that what is measured tells of texts that were not seen, too."""
+    count = min(SAMPLES, (len(sequences) + 1) // 2)
+    chosen = [sequences[place] for place in np.linspace(0, len(sequences) - 1, count).astype(int)]
+    return [[chosen[place] for place in run] for run in in_runs(range(count), [len(tokens) for tokens in chosen])]
+
+
+def cosines(before: EncodedBatch, after: EncodedBatch, kind: LowPrecision) -> dict[str, float]:
+    """Those between the vectors of float32 and the lowered ones, on average and the worst; refused below the limits."""
+    each = np.vecdot(unit(before.embedding).astype(np.float64), unit(after.embedding))
+    found = {"mean_cosine": float(each.mean()), "worst_cosine": float(each.min())}
+    for (name, value), least in zip(found.items(), COSINES[kind], strict=True):
+        if not value >= least:
+            raise ExportError(
+                f"In {kind} the {name.replace('_', ' ')} between vectors and those of float32 is {value:.5f}, less "
+                f"than {least}: adopt it in another precision. Nothing was written."
+            )
+    return found
+
+
+def check_alone(after: EncodedBatch, apart: EncodedBatch, kind: LowPrecision) -> None:
+    """Refuses a graph whose answer to a text depends on what it is packed with."""
+    least = COSINES[kind][1]
+    packed = after.embedding[: len(apart.lengths)]
+    worst = float(np.vecdot(unit(packed), unit(apart.embedding)).min())
+    logits = np.abs(after.logits[: len(apart.lengths)] - apart.logits).max(initial=0.0)
+    if not (worst >= least and logits <= TOLERANCES[kind].alone):
+        raise ExportError(
+            f"In {kind} a text packed with others differs from the same alone, by up to {logits:.2g} in a logit and "
+            f"with a cosine of {worst:.5f}: adopt it in another precision. Nothing was written."
+        )
+
+
+def check_statistics(before: EncodedBatch, after: EncodedBatch, kind: LowPrecision) -> None:
+    """Refuses statistics of tokens that lie too far from those of float32, at any norm.
+
+    One token in a thousand may: norms with a few huge features magnify what is rounded, and texts have many tokens.
+    """
+    old, new = (batch.norm_statistics.astype(np.float64) for batch in (before, after))
+    inv_std = old[:, 1::2]
+    errors = {
+        "means": np.abs(new[:, 0::2] - old[:, 0::2]) * inv_std,
+        "inverse deviations": np.abs(new[:, 1::2] / inv_std - 1),
+    }
+    for name, values in errors.items():
+        worst = float(np.quantile(values, MOST, axis=0).max(initial=0.0))
+        if not worst <= TOLERANCES[kind].statistics:
+            raise ExportError(
+                f"In {kind} the {name} of tokens differ from those of float32 by {worst:.2e}, more than "
+                f"{TOLERANCES[kind].statistics:g}: adopt it in another precision. Nothing was written."
+            )
