@@ -1,11 +1,7 @@
 """The tables of what was measured, and the file with every number."""
 
 import json
-import os
-import platform
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +11,7 @@ from rich.table import Table
 from benchmarks.adopted.no_server import SINGLE, SORTED
 from benchmarks.adopted.results import Ratio, Results, Sample, cpu_rate, latency, rate
 from benchmarks.adopted.workloads import LONG, MANY, ONE, ROWS, Scenario
+from benchmarks.serving.report import machine
 
 
 def show(results: Results, how: str, console: Console) -> None:
@@ -24,14 +21,6 @@ def show(results: Results, how: str, console: Console) -> None:
     in_cpu = "the same, in texts per second of the core's time that each had"
     console.print(scenario_table(results, (MANY, ROWS, *LONG), cpu_rate, in_cpu))
     console.print(statistics_table(results))
-
-
-def machine(how: str) -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = names[0].partition(":")[2].strip() if names else platform.processor()
-    packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "tokenizers", "fastapi", "uvicorn"))
-    cores = f"{os.cpu_count()} cores ({model})"
-    return f"{cores}, Python {platform.python_version()}, {packages}; {how}, {datetime.now(UTC):%Y-%m-%d}."
 
 
 def server_table(results: Results) -> Table:

@@ -8,7 +8,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from runtime.errors import InvalidInput
 from runtime.graph.batch import unit
 from runtime.graph.encoder import Encoder
 from runtime.graph.texts import make_input_encoder
@@ -174,12 +173,6 @@ def test_what_overflows_the_model_is_named(
     for client in serve(settings, engine):  # texts of 1 to 3 letters, between two special tokens
         response = client.post("/similarity", json={"source_sentence": "a b c", "sentences": ["a", "a b"]})
         assert_error(response, 400, "not_finite", f"{name} overflows")
-
-
-def test_a_model_of_pairs_compares_no_single_texts(rerank_artifact: Artifact, text_engine: Engine):
-    with pytest.raises(InvalidInput, match="order reads pairs of texts, expected a model of single ones"):
-        Engine(settings_for(rerank_artifact)).require_single_texts()
-    text_engine.require_single_texts()
 
 
 def test_a_prompt_goes_before_source_and_sentences(embedding: TestClient):

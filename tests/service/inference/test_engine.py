@@ -118,3 +118,9 @@ def test_a_batch_takes_no_more_tokens_than_the_settings_say(text_artifact: Artif
     predictions = asyncio.run(predict(engine, "hi", "hi hi", "hi"))
     assert len(predictions) == 3
     assert engine.counts.executions == 3
+
+
+def test_a_model_of_pairs_compares_no_single_texts(rerank_artifact: Artifact, text_engine: Engine):
+    with pytest.raises(InvalidInput, match="order reads pairs of texts, expected a model of single ones"):
+        Engine(Settings(model=rerank_artifact.path, device="cpu")).require_single_texts()
+    text_engine.require_single_texts()
