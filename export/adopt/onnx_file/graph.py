@@ -65,18 +65,22 @@ class GraphFile:
         fixed = [name for name in floats if found[name].shape[-1:] == shorter[name].shape[-1:]]  # not [R, S]
         self.shapes = {name: found[name].shape for name in fixed if found[name].shape[:-1] in ((2,), (2, 3))}
 
+    @cached_property
+    def proto(self) -> onnx.ModelProto:
+        """Nobody changes it."""
+        return onnx.load_from_string(self.content)
+
     def parse(self) -> ir.Model:
         """A model that may be changed."""
-        return ir.from_proto(onnx.load_from_string(self.content))
+        return ir.from_proto(self.proto)
 
     @property
     def opset(self) -> int:
-        return self.parse().opset_imports.get("", 0)
+        return next((each.version for each in self.proto.opset_import if not each.domain), 0)
 
-    @cached_property
+    @property
     def parameters(self) -> int:
-        proto = onnx.load_from_string(self.content)
-        return sum(int(np.prod(tensor.dims)) for tensor in proto.graph.initializer)
+        return sum(int(np.prod(tensor.dims)) for tensor in self.proto.graph.initializer)
 
     @cached_property
     def vocabulary(self) -> int | None:
