@@ -17,6 +17,9 @@ from typing import Any
 
 import uvicorn
 
+from service.api.inference import Embedding
+from service.api.openai import OpenAIInference
+from service.api.ranking import Reranking, Similarity
 from service.app import create_app
 from service.fastpath.cycle import Cached429
 from service.fastpath.head_cache import HeadCache
@@ -25,7 +28,7 @@ from service.fastpath.read_scheduler import ReadScheduler
 from service.http.admission import Admission
 from service.http.limits import Deadlines
 from service.inference.registry import ModelRegistry
-from service.inference.request import ServingContext
+from service.inference.request import Prediction, ServingContext, Understand
 from service.page.events import FeedTopic, make_feed
 from service.page.feed import Feed
 from service.repository.control import Control
@@ -43,12 +46,19 @@ REFUSAL_LOG = 10.0  # seconds between two log lines about connections that are r
 GRACE = 30  # seconds that accepted requests have to end in, once a signal stops the process
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
+SHORT_WAYS: dict[bytes, Understand] = {
+    b"/predict": Prediction,
+    b"/embed": Embedding,
+    b"/v1/embeddings": OpenAIInference,
+    b"/rerank": Reranking,
+    b"/similarity": Similarity,
+}
 
 
 def server_config(
     settings: Settings, models: ModelRegistry, control: Control, sink: CountSink, feed: Feed[FeedTopic]
 ) -> uvicorn.Config:
-    """What uvicorn runs: the application, and the short way to predictions.
+    """What uvicorn runs: the application, and the short ways to what runs a model.
 
     Args:
         sink: where this process hands in what it answers.
@@ -64,6 +74,7 @@ def server_config(
     protocol = partial(
         Protocol,
         context,
+        SHORT_WAYS,
         None if admission.is_open else admission,
         HeadCache(),
         Cached429(),

@@ -1,7 +1,6 @@
 """Predictions, and what answers them."""
 
 import time
-from collections.abc import Callable
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -14,8 +13,7 @@ from service.http.bodies import JSONBytes, read_body
 from service.http.errors import result_or_error
 from service.http.openapi import INFERENCE, NOT_LOADED, SERVER_TIMING, UNKNOWN_MODEL, ModelName, ModelVersion, json_body
 from service.inference.engine import Engine
-from service.inference.registry import ModelRegistry
-from service.inference.request import Inference, Prediction, ServingContext, run
+from service.inference.request import Inference, Prediction, ServingContext, Understand, run
 from service.schemas.inference import EmbedRequest, PredictRequest, PredictResponse
 from service.schemas.models import ModelResponse, PlanInUse, Unobserved
 from service.telemetry.counters import PREDICT, Phases, server_timing
@@ -24,7 +22,7 @@ from service.telemetry.request_log import PHASES
 EXAMPLE = {"inputs": ["what is my balance", "will it rain"], "top_k": 2, "norm_stats": True}
 
 
-def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) -> None:
+def add_inference(app: FastAPI, context: ServingContext) -> None:
     @app.post(
         "/predict",
         responses=INFERENCE | UNKNOWN_MODEL | SERVER_TIMING,
@@ -46,7 +44,7 @@ def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) 
     @app.get("/model", responses=UNKNOWN_MODEL | NOT_LOADED)
     async def model(name: ModelName = None, version: ModelVersion = None) -> ModelResponse:
         """What is served, how it was made, and where it runs."""
-        engine = models.find(name, version)
+        engine = context.models.find(name, version)
         manifest, placement = engine.manifest, engine.placement
         return ModelResponse(
             task=manifest.task,
@@ -63,18 +61,15 @@ def add_inference(app: FastAPI, models: ModelRegistry, context: ServingContext) 
         )
 
 
-async def respond(path: str, understand: Callable[[bytes], Inference[bytes]], receive: Receive) -> Response:
+async def respond(path: str, understand: Understand, context: ServingContext, receive: Receive) -> Response:
     """The response to a request to `path` that is answered with JSON.
-
-    Args:
-        understand: makes the request of its body.
 
     Raises:
         ClientDisconnect: the client left before.
     """
 
     async def work() -> bytes:
-        return await run(understand(await read_body(receive)), receive)
+        return await run(understand(context, await read_body(receive)), receive)
 
     answer = await result_or_error(work(), path, path)
     return answer if isinstance(answer, Response) else JSONBytes(answer)
@@ -95,10 +90,10 @@ class Embedding(Inference[bytes]):
 
     __slots__ = ("request",)
 
-    def __init__(self, models: ModelRegistry, body: bytes) -> None:
+    def __init__(self, context: ServingContext, body: bytes) -> None:
         started = time.perf_counter()
         self.request = request = EmbedRequest.model_validate_json(body)
-        engine = models.find(request.model, request.version)
+        engine = context.models.find(request.model, request.version)
         engine.require("classification", "embedding")
         super().__init__(engine, started, request.timeout)
 

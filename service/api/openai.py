@@ -3,7 +3,6 @@
 import time
 from base64 import b64encode
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ from service.http.errors import OpenAIErrorBody
 from service.http.openapi import INFERENCE, UNKNOWN_MODEL, Responses, json_body
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.inference.request import Inference
+from service.inference.request import Inference, ServingContext
 from service.schemas.base import Body
 from service.schemas.inference import EmbedRequest, EmbedResponse
 
@@ -46,7 +45,9 @@ Input = Annotated[
 ]
 
 
-def add_embeddings(app: FastAPI, models: ModelRegistry) -> None:
+def add_embeddings(app: FastAPI, context: ServingContext) -> None:
+    models = context.models
+
     @app.post(
         "/embed",
         responses=INFERENCE | UNKNOWN_MODEL,
@@ -58,7 +59,7 @@ def add_embeddings(app: FastAPI, models: ModelRegistry) -> None:
 
         The body is read as JSON, whatever its Content-Type.
         """
-        return await respond("/embed", partial(Embedding, models), request.receive)
+        return await respond("/embed", Embedding, context, request.receive)
 
     @app.post(
         "/v1/embeddings",
@@ -68,7 +69,7 @@ def add_embeddings(app: FastAPI, models: ModelRegistry) -> None:
     )
     async def v1_embeddings(request: Request) -> Response:
         """Embeddings of length 1, as OpenAI's clients ask for them."""
-        return await respond("/v1/embeddings", partial(OpenAIInference, models), request.receive)
+        return await respond("/v1/embeddings", OpenAIInference, context, request.receive)
 
     @app.get("/v1/models")
     async def v1_models() -> ModelsResponse:
@@ -103,10 +104,10 @@ class OpenAIInference(Inference[bytes]):
 
     __slots__ = ("request",)
 
-    def __init__(self, models: ModelRegistry, body: bytes) -> None:
+    def __init__(self, context: ServingContext, body: bytes) -> None:
         started = time.perf_counter()
         self.request = request = EmbeddingsRequest.model_validate_json(body)
-        engine = find_id(models, request.model)
+        engine = find_id(context.models, request.model)
         width = engine.manifest.d_model
         if request.dimensions not in (None, width):
             raise InvalidInput(

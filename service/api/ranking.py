@@ -1,7 +1,6 @@
 """POST /rerank, /similarity and /tokenize: what adopted text encoders are asked besides labels and embeddings."""
 
 import time
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from service.http.bodies import JSONBytes, read_body
 from service.http.errors import result_or_error
 from service.http.openapi import INFERENCE, INVALID, STOPPING, TOO_LARGE, UNKNOWN_MODEL, json_body
 from service.inference.registry import ModelRegistry
-from service.inference.request import Inference
+from service.inference.request import Inference, ServingContext
 from service.inference.results import sigmoid
 from service.schemas.ranking import (
     RerankRequest,
@@ -34,7 +33,7 @@ DOCUMENTS = {"query": "how do i block my card", "documents": ["Cards can be froz
 SENTENCES = {"source_sentence": "my card is lost", "sentences": ["where is my card", "book a flight"]}
 
 
-def add_ranking(app: FastAPI, models: ModelRegistry) -> None:
+def add_ranking(app: FastAPI, context: ServingContext) -> None:
     @app.post(
         "/rerank",
         responses=INFERENCE | UNKNOWN_MODEL,
@@ -43,7 +42,7 @@ def add_ranking(app: FastAPI, models: ModelRegistry) -> None:
     )
     async def rerank(request: Request) -> Response:
         """Sorts documents by how well they answer a query. For models that rerank (cross-encoders)."""
-        return await respond("/rerank", partial(Reranking, models), request.receive)
+        return await respond("/rerank", Reranking, context, request.receive)
 
     @app.post(
         "/similarity",
@@ -53,7 +52,7 @@ def add_ranking(app: FastAPI, models: ModelRegistry) -> None:
     )
     async def similarity(request: Request) -> Response:
         """How near each sentence is to a source: the cosine of their embeddings."""
-        return await respond("/similarity", partial(Similarity, models), request.receive)
+        return await respond("/similarity", Similarity, context, request.receive)
 
     @app.post(
         "/tokenize",
@@ -65,7 +64,7 @@ def add_ranking(app: FastAPI, models: ModelRegistry) -> None:
         """The tokens that a model reads of each input."""
 
         async def work() -> bytes:
-            return tokenized(models, TokenizeRequest.model_validate_json(await read_body(request.receive)))
+            return tokenized(context.models, TokenizeRequest.model_validate_json(await read_body(request.receive)))
 
         answer = await result_or_error(work(), "/tokenize", "/tokenize")
         return answer if isinstance(answer, Response) else JSONBytes(answer)
@@ -87,10 +86,10 @@ class Reranking(Inference[bytes]):
 
     __slots__ = ("request",)
 
-    def __init__(self, models: ModelRegistry, body: bytes) -> None:
+    def __init__(self, context: ServingContext, body: bytes) -> None:
         started = time.perf_counter()
         self.request = request = RerankRequest.model_validate_json(body)
-        engine = models.find(request.model, request.version)
+        engine = context.models.find(request.model, request.version)
         engine.require("rerank")
         super().__init__(engine, started, request.timeout)
 
@@ -125,10 +124,10 @@ class Similarity(Inference[bytes]):
 
     __slots__ = ("request",)
 
-    def __init__(self, models: ModelRegistry, body: bytes) -> None:
+    def __init__(self, context: ServingContext, body: bytes) -> None:
         started = time.perf_counter()
         self.request = request = SimilarityRequest.model_validate_json(body)
-        engine = models.find(request.model, request.version)
+        engine = context.models.find(request.model, request.version)
         engine.require("classification", "embedding")
         engine.require_single_texts()
         super().__init__(engine, started, request.timeout)

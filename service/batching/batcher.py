@@ -143,6 +143,10 @@ class Batcher:
             return None
         return Batch(requests, [request.sequences[request.start : request.stop] for request in requests], started)
 
+    def seconds(self, batch: Batch) -> float:
+        """About how long a batch runs."""
+        return self.queue.token_seconds * sum(len(sequence) for rows in batch.rows for sequence in rows)
+
     def end(self, batch: Batch, outcomes: list[Outcome], since: float) -> list[Tokens]:
         """Hands out what came of a batch; gives the sequences that were answered.
 

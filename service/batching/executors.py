@@ -23,6 +23,9 @@ READING = 0.002
 # Seconds for which a batch that is overdue, but not full, is filled while more comes. Without that, batches of one or
 # two ran where each round of the loop had much else to do, and little was answered.
 FILLING = 0.02
+# Seconds of a batch that runs in the event loop although its model is slow: handing it over costs some 0.2 ms, and a
+# health check can wait as long.
+BRIEF = 0.01
 # Seconds for which an idle loop looks into its sockets before it sleeps, where the request before came as soon: waking
 # up takes a core some 50 us, in which a client beside it could have had its answer.
 LINGER = 0.0001
@@ -61,6 +64,9 @@ class Batches(Protocol):
 
     def begin(self) -> Batch | None:
         """The batch that runs next; None when nothing waits."""
+
+    def seconds(self, batch: Batch) -> float:
+        """About how long it runs."""
 
     def attempt(self, rows: list[Sequence[Tokens]]) -> list[Outcome]:
         """Runs them; gives what came of each request's."""
@@ -198,7 +204,10 @@ class ThreadExecutor:
         since = batches.clock()
         try:
             while (batch := batches.begin()) is not None:
-                outcomes = await loop.run_in_executor(self.thread, batches.attempt, batch.rows)
+                if self.shared and batches.seconds(batch) <= BRIEF:
+                    outcomes = batches.attempt(batch.rows)
+                else:
+                    outcomes = await loop.run_in_executor(self.thread, batches.attempt, batch.rows)
                 done = batches.end(batch, outcomes, since)
                 since = batches.clock()
                 if batches.after is not None and done:

@@ -1,19 +1,20 @@
-"""A plain prediction between its request and its answer, without the web framework (service/fastpath/protocol.py)."""
+"""A plain request between its body and its answer, without the web framework (service/fastpath/protocol.py)."""
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from runtime.errors import TooLarge
+from runtime.errors import InvalidInput, TooLarge
 from service.batching.batcher import Batcher
 from service.batching.queue import Answer
 from service.http.admission import Admission
 from service.http.errors import response_to
-from service.inference.request import Prediction, ServingContext
-from service.telemetry.counters import CLIENT_CLOSED_REQUEST, PREDICT, Headers, Phases, server_timing
+from service.inference.request import Inference, ServingContext, Understand
+from service.telemetry.counters import CLIENT_CLOSED_REQUEST, Headers, Phases, server_timing
 from service.telemetry.logging import REQUEST_ID
 
 
@@ -21,6 +22,7 @@ class Connection(Protocol):
     """The connection that a request came on."""
 
     context: ServingContext
+    short_ways: Mapping[bytes, Understand]
     admission: Admission | None
     server_state: ServerState
     transport: asyncio.Transport
@@ -30,17 +32,18 @@ class Connection(Protocol):
 
 
 class _NoEvent:
-    """Nobody waits for the messages of a PredictionCycle."""
+    """Nobody waits for the messages of an InferenceCycle."""
 
     def set(self) -> None:
         pass
 
 
-class PredictionCycle:
-    """A plain prediction, in the place of uvicorn's RequestResponseCycle; the batcher's receiver of its answer.
+class InferenceCycle:
+    """A plain request, in the place of uvicorn's RequestResponseCycle; the batcher's receiver of its answer.
 
     Args:
         protocol: its connection.
+        url: a path that the protocol has a short way for.
         keep_alive: whether that stays open after the answer.
     """
 
@@ -48,23 +51,26 @@ class PredictionCycle:
         "chunks",
         "disconnected",
         "headers",
+        "inference",
         "keep_alive",
-        "prediction",
+        "path",
         "protocol",
         "request_id",
         "response_complete",
         "size",
         "started",
+        "understand",
     )
     message_event = _NoEvent()
 
-    def __init__(self, protocol: Connection, headers: Headers, keep_alive: bool) -> None:
+    def __init__(self, protocol: Connection, url: bytes, headers: Headers, keep_alive: bool) -> None:
         self.protocol, self.headers, self.keep_alive = protocol, headers, keep_alive
+        self.path, self.understand = url.decode(), protocol.short_ways[url]
         self.started = time.perf_counter()
         self.disconnected = self.response_complete = False
         self.chunks: list[bytes] = []
         self.size = 0
-        self.prediction: Prediction | None = None
+        self.inference: Inference[bytes] | None = None
         self.request_id = protocol.context.request_log.begin(headers)
 
     def on_body(self, chunk: bytes) -> None:
@@ -86,8 +92,8 @@ class PredictionCycle:
             if (full := context.models.full) is not None:
                 full.batcher.reject()
                 raise full.batcher.overloaded()
-            self.prediction = Prediction(context, b"".join(self.chunks))
-            self.prediction.submit(self)
+            self.inference = self.understand(context, b"".join(self.chunks))
+            self.inference.submit(self)
         except Exception as error:
             self.set_exception(error)
 
@@ -95,28 +101,32 @@ class PredictionCycle:
         """The client is gone: drops what has not run."""
         if not self.response_complete:
             self.disconnected = self.response_complete = True
-            if self.prediction is not None:
-                self.prediction.abandon()
+            if self.inference is not None:
+                self.inference.abandon()
             self._end(CLIENT_CLOSED_REQUEST)
 
     def done(self) -> bool:
         return self.response_complete
 
     def set_result(self, answer: Answer) -> None:
-        assert self.prediction is not None
+        inference = self.inference
+        assert inference is not None
         try:
-            body, phases = self.prediction.finish(answer), self.prediction.phases
+            body = inference.finish(answer)
         except Exception as error:
             self.set_exception(error)
         else:
+            phases = inference.phases if inference.counters is not None else None
             self._send(200, answer_headers(body, phases), body)
             self._end(200, phases)
 
     def set_exception(self, error: Exception) -> None:
         REQUEST_ID.set(self.request_id)  # for the log: others have run meanwhile
-        if self.prediction is not None:
-            self.prediction.fail()
-        response = response_to(error, PREDICT, PREDICT)
+        if self.inference is not None:
+            self.inference.fail()
+            if isinstance(error, InvalidInput):
+                error = error.about(self.inference.inputs_name)
+        response = response_to(error, self.path, self.path)
         self._send(response.status_code, header_lines(response.raw_headers), bytes(response.body))
         self._end(response.status_code)
 
@@ -124,7 +134,7 @@ class PredictionCycle:
         protocol = self.protocol
         close = b"" if self.keep_alive else b"connection: close\r\n"
         self.response_complete = True
-        self.prediction = None  # which refers to this
+        self.inference = None  # which refers to this
         if protocol.transport.is_closing():
             return
         protocol.transport.write(
@@ -137,7 +147,7 @@ class PredictionCycle:
 
     def _end(self, status: int, phases: Phases | None = None) -> None:
         self.protocol.context.request_log.end(
-            self.request_id, "POST", self.headers, PREDICT, status, self.started, phases
+            self.request_id, "POST", self.headers, self.path, status, self.started, phases
         )
 
 
@@ -146,11 +156,9 @@ def response_head(state: ServerState, status: int, headers: bytes) -> bytes:
     return STATUS_LINE[status] + header_lines(state.default_headers) + headers
 
 
-def answer_headers(body: bytes, phases: Phases) -> bytes:
-    return b"content-type: application/json\r\ncontent-length: %d\r\nserver-timing: %s\r\n" % (
-        len(body),
-        server_timing(phases),
-    )
+def answer_headers(body: bytes, phases: Phases | None) -> bytes:
+    timing = b"" if phases is None else b"server-timing: %s\r\n" % server_timing(phases)
+    return b"content-type: application/json\r\ncontent-length: %d\r\n%s" % (len(body), timing)
 
 
 def header_lines(headers: Headers) -> bytes:
@@ -163,19 +171,20 @@ class Cached429:
     def __init__(self) -> None:
         self.status = 0
         self._head = self._body = b""
-        self._written: tuple[Batcher, float] | None = None
+        self._written: tuple[str, Batcher, float] | None = None
 
-    def render(self, request_id: bytes, batcher: Batcher, now: float, state: ServerState) -> bytes:
+    def render(self, request_id: bytes, path: str, batcher: Batcher, now: float, state: ServerState) -> bytes:
         """A whole response, as it is sent.
 
         Args:
+            path: that was asked.
             batcher: whose queue is full.
             now: on the event loop's clock; what was written at the same time is told again.
             state: what every response of the server bears.
         """
-        if self._written != (batcher, now):
-            response = response_to(batcher.overloaded(), PREDICT, PREDICT)
+        if self._written != (path, batcher, now):
+            response = response_to(batcher.overloaded(), path, path)
             self.status, self._body = response.status_code, bytes(response.body)
             self._head = response_head(state, self.status, header_lines(response.raw_headers))
-            self._written = batcher, now
+            self._written = path, batcher, now
         return b"%sx-request-id: %s\r\n\r\n%s" % (self._head, request_id, self._body)

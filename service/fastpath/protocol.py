@@ -1,14 +1,15 @@
-"""A short way from the socket to the batcher, for plain requests to /predict.
+"""A short way from the socket to the batcher, for plain requests to /predict, /embed and others that run a model.
 
 uvicorn's protocol makes a scope, an event and a task of every request, and its answer passes the web framework. A plain
-prediction needs none of them: this subclass hands its body to the batcher where its last byte is read, and the
-batcher's answer to the transport. All else, and whatever is unusual about a prediction, goes uvicorn's way to the
+request needs none of them: this subclass hands its body to the batcher where its last byte is read, and the
+batcher's answer to the transport. All else, and whatever is unusual about a request, goes uvicorn's way to the
 application, which answers alike. docs/benchmarks.md says what that saves.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from service.fastpath.cycle import Cached429, PredictionCycle
+from service.fastpath.cycle import Cached429, InferenceCycle
 from service.fastpath.head_cache import END, Head, HeadCache
 from service.fastpath.read_scheduler import ReadScheduler
 from service.http.admission import Admission
@@ -16,8 +17,7 @@ from service.http.bodies import announces_more
 from service.http.limits import Deadlines
 from service.http.protocol import BoundedProtocol
 from service.inference.engine import Engine
-from service.inference.request import ServingContext
-from service.telemetry.counters import PREDICT
+from service.inference.request import ServingContext, Understand
 
 UNUSUAL = frozenset({b"expect", b"origin", b"sec-fetch-site"})  # headers that the application answers to
 
@@ -27,6 +27,7 @@ class Protocol(BoundedProtocol):
 
     Args:
         context: what answers.
+        short_ways: what makes requests of their bodies, by path.
         admission: checks API keys and the requests in flight; None where neither is limited.
         head_cache: request heads, as they were parsed on any connection.
         cached_429: the response to requests that are refused unread.
@@ -37,6 +38,7 @@ class Protocol(BoundedProtocol):
     def __init__(
         self,
         context: ServingContext,
+        short_ways: Mapping[bytes, Understand],
         admission: Admission | None,
         head_cache: HeadCache,
         cached_429: Cached429,
@@ -45,7 +47,7 @@ class Protocol(BoundedProtocol):
         **uvicorns: Any,
     ) -> None:
         super().__init__(deadlines, context.request_log.counters, **uvicorns)
-        self.context, self.admission = context, admission
+        self.context, self.short_ways, self.admission = context, short_ways, admission
         self.head_cache, self.cached_429, self.scheduler = head_cache, cached_429, scheduler
         self.head = b""  # of the message that may begin with what is being read
 
@@ -72,19 +74,19 @@ class Protocol(BoundedProtocol):
             super().begin_request()
             return
         keep_alive: bool = self.parser.should_keep_alive()
-        self.running = PredictionCycle(self, self.headers, keep_alive)
+        self.running = InferenceCycle(self, self.url, self.headers, keep_alive)
         self.cycle = self.running
         if head and keep_alive:
-            self.head_cache.learn(head, self.headers)
+            self.head_cache.learn(head, self.headers, self.url)
 
     def take_body(self, body: bytes) -> None:
-        if isinstance(self.cycle, PredictionCycle):
+        if isinstance(self.cycle, InferenceCycle):
             self.cycle.on_body(body)
         else:
             super().take_body(body)
 
     def complete_request(self) -> None:
-        if isinstance(self.cycle, PredictionCycle):
+        if isinstance(self.cycle, InferenceCycle):
             self.cycle.on_message_complete()
         else:
             super().complete_request()
@@ -100,29 +102,30 @@ class Protocol(BoundedProtocol):
         super().connection_lost(exc)
 
     def drop(self, cycle: Any) -> None:
-        if isinstance(cycle, PredictionCycle):
+        if isinstance(cycle, InferenceCycle):
             cycle.on_disconnect()
         else:
             super().drop(cycle)
 
     def _begin(self, head: Head, body: bytes) -> None:
-        """A plain prediction has come, whole."""
+        """A plain request has come, whole."""
         self.headers = head.headers
         full = self.context.models.full
         if full is not None and self.admission is None and not self.stopping:
-            self._refuse_unread(full)
+            self._refuse_unread(full, head.url)
             return
-        cycle = PredictionCycle(self, head.headers, keep_alive=not self.stopping)
+        cycle = InferenceCycle(self, head.url, head.headers, keep_alive=not self.stopping)
         self.running = cycle
         self.cycle = self.running
         cycle.on_body(body)
         cycle.on_message_complete()
 
-    def _refuse_unread(self, engine: Engine) -> None:
-        request_log, batcher = self.context.request_log, engine.batcher
+    def _refuse_unread(self, engine: Engine, url: bytes) -> None:
+        request_log, batcher, path = self.context.request_log, engine.batcher, url.decode()
         batcher.reject()
-        self.transport.write(self.cached_429.render(request_log.new_id(), batcher, self.loop.time(), self.server_state))
-        request_log.counters.requests[PREDICT, self.cached_429.status] += 1
+        request_id, now = request_log.new_id(), self.loop.time()
+        self.transport.write(self.cached_429.render(request_id, path, batcher, now, self.server_state))
+        request_log.counters.requests[path, self.cached_429.status] += 1
         self.on_response_complete()
 
     def _is_idle(self) -> bool:
@@ -131,7 +134,7 @@ class Protocol(BoundedProtocol):
 
     def _is_plain(self) -> bool:
         return (
-            self.url == b"/predict"
+            self.url in self.short_ways
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.running is None

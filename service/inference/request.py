@@ -3,6 +3,7 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -114,6 +115,9 @@ class Inference(ABC, Generic[T]):
         """The client left: rows that have not run are dropped."""
         self.fail()
         self.engine.batcher.abandon(self.waiting)
+
+
+Understand = Callable[[ServingContext, bytes], Inference[bytes]]  # makes a request of its body, or raises why not
 
 
 class Prediction(Inference[bytes]):

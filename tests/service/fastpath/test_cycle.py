@@ -42,9 +42,10 @@ def test_cached_429_is_written_once_a_moment_but_for_the_name(text_engine: Engin
     cached_429, state, batcher = Cached429(), ServerState(), text_engine.batcher
     state.default_headers = [(b"server", b"x")]
     batcher.queue.tokens = 10
-    first = cached_429.render(b"one", batcher, 1.0, state)
+    first = cached_429.render(b"one", "/embed", batcher, 1.0, state)
     assert first.startswith(b"HTTP/1.1 429 Too Many Requests\r\nserver: x\r\n")
     assert b"10 tokens wait" in first.partition(b"\r\n\r\n")[2]
     batcher.queue.tokens = 20
-    assert cached_429.render(b"two", batcher, 1.0, state) == first.replace(b"one", b"two")
-    assert b"20 tokens wait" in cached_429.render(b"three", batcher, 1.001, state)
+    assert cached_429.render(b"two", "/embed", batcher, 1.0, state) == first.replace(b"one", b"two")
+    assert b"20 tokens wait" in cached_429.render(b"three", "/embed", batcher, 1.001, state)
+    assert b"rate_limit_error" in cached_429.render(b"four", "/v1/embeddings", batcher, 1.001, state)
