@@ -11,9 +11,10 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from export.graph import PACKED, ServedEncoder, only
+from export.graph import ServedEncoder, only
 from model.network.encoder import Encoder
 from model.network.layers import Add
+from runtime.graph.packing import PACKED
 from runtime.manifest import MODEL
 
 SHARED_BYTES = 1024  # smaller initializers stay in the deep graph

@@ -16,11 +16,9 @@ from onnxscript.rewriter.pattern import RewriteRule
 from torch import Tensor, nn
 
 from model.network.encoder import Encoder
-from runtime.graph.packing import PackedBatch
+from runtime.graph.packing import PACKED, POOLED, ROWS, PackedBatch
 
 OPSET = 23
-# names of the dynamic dimensions that inputs and outputs begin with
-PACKED, POOLED, ROWS = ("packs", "tokens"), ("rows", "packs*tokens"), ("rows",)
 
 HEADS_FIRST = [0, 2, 1, 3]
 

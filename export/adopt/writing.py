@@ -12,8 +12,8 @@ import numpy as np
 
 from export.adopt.baseline import Progress, fit_baseline, look_deep, run_all
 from export.adopt.parity import Expected
-from export.adopt.text_model import TextModel
 from export.adopt.texts import Texts
+from model.pretrained.text_model import TextModel
 from runtime.artifact import Artifact, write_artifact
 from runtime.errors import ArtifactError, DataError, InvalidInput
 from runtime.graph.batch import EncodedBatch
@@ -21,7 +21,7 @@ from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens
 from runtime.graph.texts import make_input_encoder
-from runtime.manifest import BASELINE, TOKENIZER, Manifest, TextInputs
+from runtime.manifest import BASELINE, TOKENIZER, Manifest
 
 PROBES = 64  # texts that parity and speed are measured with
 
@@ -71,17 +71,7 @@ def begin(model: TextModel, texts: Texts, target: Path, packages: Sequence[str],
         labels=model.labels if model.task == "classification" else [],
         activation=model.activation,
         normalize=model.normalize,
-        inputs=TextInputs(
-            max_tokens=model.max_tokens,
-            special_tokens=True,
-            pairs=texts.pairs,
-            type_ids=model.type_ids,
-            vocabulary=model.vocab_size,
-            pooling=model.pooling,
-            strip=model.strip,
-            prompts={} if texts.pairs else model.prompts,
-            default_prompt=None if texts.pairs else model.default_prompt,
-        ),
+        inputs=model.inputs(texts.pairs),
         producer={package: version(package) for package in packages},
         files={},
         **others,

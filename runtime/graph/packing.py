@@ -20,6 +20,9 @@ from runtime.manifest import PoolingKind
 # one sequence: token ids [n], or with their types [n, 2]; or features [n, F]
 Tokens = NDArray[np.int64] | NDArray[np.float32]
 
+# names of the dynamic dimensions that a graph's inputs and outputs begin with
+PACKED, POOLED, ROWS = ("packs", "tokens"), ("rows", "packs*tokens"), ("rows",)
+
 PACK_TOKENS = 32  # wider packs pay for attention between segments, narrower ones for padding
 RUN_TOKENS = 64  # about what starting another run costs, as tokens that it could compute
 

@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper
 
-from export.graph import PACKED
+from runtime.graph.packing import PACKED
 
 Placement = Literal["post", "pre"]
 LAST_AXIS = "adds_last_axis"

@@ -1,15 +1,12 @@
 """`addnorm adopt DIR`: from anybody's encoder to a verified artifact, with a baseline of the user's own texts."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from export.adopt.baseline import Progress
 from export.adopt.directory.deep import DeepTransformer, difference, to_both, verify_deep, with_adds
 from export.adopt.directory.lower import lower_adopted, lower_deep
-from export.adopt.directory.packed import PackedTransformer, load
 from export.adopt.directory.reference import NetworkReference
-from export.adopt.directory.source import read_directory
 from export.adopt.parity import verify
 from export.adopt.texts import Texts
 from export.adopt.writing import (
@@ -27,6 +24,10 @@ from export.deep import deep_graph
 from export.graph import OPSET, only
 from export.precision.lower import LowPrecision
 from export.timing import with_manifest, with_plan
+from model.pretrained.files import digests
+from model.pretrained.load import load
+from model.pretrained.packed import PackedTransformer
+from model.pretrained.source import read_directory
 from runtime.artifact import Artifact
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
@@ -80,16 +81,6 @@ def adopt_directory(
     sequences = encode(artifact, texts)
     artifact, errors = make_graphs(artifact, network, texts, sequences, precision, progress)
     return finish(artifact, texts, sequences, errors, overwrite, progress)
-
-
-def digests(directory: Path) -> dict[str, str]:
-    """SHA-256 of what may have been read, by its path in the directory."""
-    found = {}
-    for path in sorted(directory.rglob("*")):
-        if path.suffix in (".json", ".safetensors") and path.is_file():
-            with path.open("rb") as file:
-                found[str(path.relative_to(directory))] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
 
 
 def make_graphs(

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from export.adopt.baseline import DEEP_TOKENS, in_runs
 from export.adopt.directory.adds import NormAdd, find_adds, measure_adds
-from export.adopt.directory.packed import PackedTransformer
 from export.adopt.parity import relative
-from export.graph import PACKED, as_tensors, to_onnx
+from export.graph import as_tensors, to_onnx
 from export.precision.tolerances import TOLERANCES
+from model.pretrained.packed import PackedTransformer
 from runtime.errors import ExportError
 from runtime.graph.deep import DeepGraph
-from runtime.graph.packing import PackedBatch, Tokens, pack
+from runtime.graph.packing import PACKED, PackedBatch, Tokens, pack
 from runtime.manifest import NormLayer
 
 Floats = NDArray[np.float64]

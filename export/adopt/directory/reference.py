@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.adopt.directory.packed import PackedTransformer
 from export.adopt.parity import Expected
 from export.graph import as_tensors
+from model.pretrained.packed import PackedTransformer
 from runtime.graph.packing import Tokens, pack
 
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.adopt.files import Settings
-from export.adopt.modules import Modules, normalizes, read_modules
 from export.adopt.norms.tracing import origin
 from export.adopt.onnx_file.graph import GraphFile
-from export.adopt.text_model import (
+from model.pretrained.files import Settings
+from model.pretrained.modules import Modules, normalizes, read_modules
+from model.pretrained.text_model import (
     NO_LIMIT,
     Activation,
     TextModel,

@@ -16,7 +16,7 @@ from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens
 from runtime.graph.texts import make_input_encoder
 from tests.adopted import RERANK, make_pairs, source_of
-from tests.export.adopt.directory.networks import adopted
+from tests.model.pretrained.networks import adopted
 
 
 @pytest.fixture

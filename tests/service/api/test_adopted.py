@@ -16,8 +16,8 @@ from runtime.graph.texts import make_input_encoder
 from service.inference.engine import Engine
 from tests.adopted import EMBEDDING, SUBJECTS, make_pairs, make_texts, source_of
 from tests.conftest import serve, settings_for
-from tests.export.adopt.directory.networks import adopted
 from tests.helpers import rewrite
+from tests.model.pretrained.networks import adopted
 from tests.service.api.test_openai import assert_openai_error
 from tests.service.api.v2.asking import ask, outputs, tensor
 from tests.service.http.test_errors import assert_error

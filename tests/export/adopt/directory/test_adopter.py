@@ -38,7 +38,7 @@ from tests.adopted import (
     make_texts,
     source_of,
 )
-from tests.export.adopt.directory.networks import adopted
+from tests.model.pretrained.networks import adopted
 
 RECIPES = {"embedding": EMBEDDING, "rerank": RERANK, "multilabel": MULTILABEL}
 INPUTS: dict[str, dict[str, Any]] = {

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from export.adopt.baseline import look_deep
 from export.adopt.directory.deep import DeepTransformer, expect_adds, to_both, verify_deep, with_adds
-from export.adopt.directory.packed import PackedTransformer
-from export.adopt.directory.watched import is_norm
+from model.pretrained.packed import PackedTransformer
+from model.pretrained.watched import is_norm
 from runtime.artifact import Artifact
 from runtime.drift.baseline import read_baseline
 from runtime.errors import ExportError
@@ -27,8 +27,8 @@ from runtime.graph.texts import make_input_encoder
 from runtime.manifest import DEEP, MODEL
 from runtime.statistics.deep import DeepState
 from tests.adopted import EMBEDDING, make_texts, source_of
-from tests.export.adopt.directory.networks import Texts, pack_for, random_texts, save_network
-from tests.export.adopt.directory.networks import adopted as read
+from tests.model.pretrained.networks import Texts, pack_for, random_texts, save_network
+from tests.model.pretrained.networks import adopted as read
 
 kinds = pytest.mark.parametrize("kind", ["embedding", "rerank", "multilabel"])
 

@@ -29,7 +29,7 @@ from runtime.graph.packing import Tokens, pack
 from runtime.graph.texts import make_input_encoder
 from runtime.manifest import DEEP, MODEL, Precision
 from tests.adopted import EMBEDDING, MULTILABEL, RERANK, SUBJECTS, make_inputs, source_of
-from tests.export.adopt.directory.networks import adopted
+from tests.model.pretrained.networks import adopted
 
 RECIPES = {"embedding": EMBEDDING, "rerank": RERANK, "multilabel": MULTILABEL}
 KINDS: list[LowPrecision] = ["fp16", "int8"]

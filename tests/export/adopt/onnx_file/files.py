@@ -22,8 +22,8 @@ import export.timing
 from export.adopt.onnx_file.graph import GraphFile
 from export.adopt.onnx_file.source import Hints, Source, read_source
 from runtime.errors import ExportError
-from tests.export.adopt.directory.networks import save_tokenizer
 from tests.export.adopt.norms.exports import SIZES, VOCAB
+from tests.model.pretrained.networks import save_tokenizer
 
 FLOAT, D, POSITIONS = onnx.TensorProto.FLOAT, 8, 12
 ROWS, TOKENS = "batch", "tokens"

@@ -27,7 +27,6 @@ from runtime.graph.encoder import Encoder
 from runtime.graph.texts import make_input_encoder
 from runtime.manifest import BASELINE, CANARY, CLUSTERS, MODEL, TOKENIZER, NormLayer, TextInputs
 from tests.adopted import make_texts
-from tests.export.adopt.directory.networks import random_texts, write
 from tests.export.adopt.onnx_file.files import (
     D,
     few_draws,
@@ -41,6 +40,7 @@ from tests.export.adopt.onnx_file.files import (
     with_positions,
     with_vector,
 )
+from tests.model.pretrained.networks import random_texts, write
 
 IDS = [ids[:12] for ids in random_texts(types=False).ids]
 

@@ -22,7 +22,6 @@ from runtime.graph.batch import EncodedBatch
 from runtime.graph.encoder import Encoder
 from runtime.manifest import CANARY, MODEL
 from tests.adopted import make_texts
-from tests.export.adopt.directory.networks import Answer, errors, pool_one, random_texts, reference
 from tests.export.adopt.norms.exports import (
     WIDTH,
     between_integers,
@@ -35,6 +34,7 @@ from tests.export.adopt.norms.exports import (
 )
 from tests.export.adopt.onnx_file.files import ROWS, TOKENS, D, append, few_draws, save, tiny, with_vector
 from tests.helpers import once
+from tests.model.pretrained.networks import Answer, errors, pool_one, random_texts, reference
 
 Change = Callable[[bytes, Path], bytes]
 TEXTS = random_texts(types=False)

@@ -18,8 +18,6 @@ from runtime.graph.encoder import Encoder
 from runtime.graph.texts import make_input_encoder
 from runtime.manifest import CANARY
 from tests.adopted import SUBJECTS, make_pairs, make_texts
-from tests.export.adopt.directory.networks import Texts as Ids
-from tests.export.adopt.directory.networks import random_texts, reference, relative, write
 from tests.export.adopt.norms.exports import exported, in_half, served
 from tests.export.adopt.onnx_file.files import (
     few_draws,
@@ -32,6 +30,8 @@ from tests.export.adopt.onnx_file.files import (
     with_head,
     with_types,
 )
+from tests.model.pretrained.networks import Texts as Ids
+from tests.model.pretrained.networks import random_texts, reference, relative, write
 
 TEXTS, PAIRS = random_texts(types=False), random_texts(types=True)
 LABELS = {"id2label": {str(number): label for number, label in enumerate(SUBJECTS)}}

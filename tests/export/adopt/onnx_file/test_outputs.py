@@ -7,7 +7,6 @@ import onnx
 import pytest
 from onnx.helper import make_node
 
-from tests.export.adopt.directory.networks import save_modules, write
 from tests.export.adopt.onnx_file.files import (
     ROWS,
     TOKENS,
@@ -22,6 +21,7 @@ from tests.export.adopt.onnx_file.files import (
     with_types,
     with_vector,
 )
+from tests.model.pretrained.networks import save_modules, write
 
 CLASSIFIER = {"architectures": ["BertForSequenceClassification"]}
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models
 
-from tests.export.adopt.directory.networks import save_modules, save_tokenizer, write
 from tests.export.adopt.onnx_file.files import POSITIONS, read, refused, replace_weight, save, tiny, weight, with_vector
+from tests.model.pretrained.networks import save_modules, save_tokenizer, write
 
 
 @pytest.fixture

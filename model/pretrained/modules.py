@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from export.adopt.files import Settings, check_weights, read_json
+from model.pretrained.files import Settings, check_weights, read_json
 from runtime.errors import ExportError
 from runtime.manifest import PoolingKind
 
@@ -136,5 +136,5 @@ def read_activation(settings: Settings) -> DenseActivation:
     name = settings.get("activation_function", "Tanh").rpartition(".")[2]
     for activation in get_args(DenseActivation):
         if name.lower() == activation:
-            return activation  # type: ignore[no-any-return]
+            return activation
     raise settings.refusal("activation_function", "only Tanh and Identity can be adopted")

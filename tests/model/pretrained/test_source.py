@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from export.adopt.directory.source import read_directory
-from export.adopt.modules import DenseLayer
+from model.pretrained.modules import DenseLayer
+from model.pretrained.source import read_directory
 from runtime.errors import ExportError
-from tests.export.adopt.directory.networks import SIZES, change, save_modules, save_tokenizer, write
+from tests.model.pretrained.networks import SIZES, change, save_modules, save_tokenizer, write
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Literal, cast, get_args
 
 from tokenizers import Tokenizer, models, normalizers
 
-from export.adopt.files import Settings
+from model.pretrained.files import Settings
 from runtime.errors import ExportError
-from runtime.manifest import PoolingKind, Task
+from runtime.manifest import PoolingKind, Task, TextInputs
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -41,6 +41,24 @@ class TextModel:
     tokenizer: Tokenizer
     type_ids: bool
     vocab_size: int
+
+    def inputs(self, pairs: bool = False) -> TextInputs:
+        """What a manifest says of the inputs.
+
+        Args:
+            pairs: whether an input is a pair of texts.
+        """
+        return TextInputs(
+            max_tokens=self.max_tokens,
+            special_tokens=True,
+            pairs=pairs,
+            type_ids=self.type_ids,
+            vocabulary=self.vocab_size,
+            pooling=self.pooling,
+            strip=self.strip,
+            prompts={} if pairs else self.prompts,
+            default_prompt=None if pairs else self.default_prompt,
+        )
 
 
 def read_pooling_name(name: str) -> PoolingKind:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.adopt.directory import packed
-from export.adopt.directory.packed import load
-from export.adopt.directory.source import read_directory
+from model.pretrained import load as loading
+from model.pretrained.load import load
+from model.pretrained.source import read_directory
 from runtime.errors import ExportError
-from tests.export.adopt.directory.networks import (
+from tests.model.pretrained.networks import (
     adopted,
     change,
     check,
@@ -142,7 +142,7 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(
 
 
 def test_a_network_that_no_file_of_onnx_can_hold_is_refused(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "LARGEST", 10_000)
+    monkeypatch.setattr(loading, "LARGEST", 10_000)
     with pytest.raises(ExportError, match=r"has 0\.0 GB of weights in float32, and up to 2 GB can be adopted\.$"):
         load(read_directory(network, "mean"))
 

@@ -1,5 +1,6 @@
 """The files of a directory that others made: JSON whose values may be of any type, and weights."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,3 +95,13 @@ def shards(index: Path) -> list[str]:
     if not files or any(Path(name).name != name for name in files):
         raise ExportError(f"{index} must map weights to files beside it: download or save the model again.")
     return files
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of what may have been read, by its path in the directory."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        if path.suffix in (".json", ".safetensors") and path.is_file():
+            with path.open("rb") as file:
+                found[str(path.relative_to(directory))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.adopt.directory.families import FAMILIES
-from tests.export.adopt.directory.networks import (
+from model.pretrained.families import FAMILIES
+from tests.model.pretrained.networks import (
     SETTINGS,
     Texts,
     adopted,

@@ -3,16 +3,16 @@
 Whatever cannot be honoured is refused: a setting that is passed over gives other vectors, and nobody notices.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from tokenizers import Tokenizer
 
-from export.adopt.directory.families import Family, family_of
-from export.adopt.files import Settings, check_weights
-from export.adopt.modules import DenseLayer, Modules, read_modules
-from export.adopt.text_model import (
+from model.pretrained.families import Family, family_of
+from model.pretrained.files import Settings, check_weights
+from model.pretrained.modules import DenseLayer, Modules, read_modules
+from model.pretrained.text_model import (
     Activation,
     TextModel,
     read_labels,
@@ -88,6 +88,33 @@ def read_directory(path: Path, pooling: str | None = None) -> Source:
         type_ids=types_matter(config, family, task, tokenizer),
         vocab_size=vocab_size,
         position_offset=family.first_position(config.content),
+    )
+
+
+def read_encoder(path: Path, labels: list[str], pooling: PoolingKind | None = None) -> Source:
+    """A directory's encoder as what a classifier of these labels begins with.
+
+    What makes an embedding of it is left out: linear layers and prompts.
+
+    Args:
+        pooling: where it is not what modules.json says, or the mean where nothing is said.
+
+    Raises:
+        ExportError: something is missing, wrong or not supported.
+    """
+    modules = read_modules(path) if path.is_dir() else Modules(path, None, [], False)
+    if path.is_dir() and read_task(Settings.read(modules.transformer / "config.json"))[0] != "embedding":
+        raise ExportError(f"{path} has a head for another task: give the directory of an encoder without one.")
+    source = read_directory(path, None if modules.pooling else pooling or "mean")
+    return replace(
+        source,
+        task="classification",
+        labels=labels,
+        pooling=pooling or source.pooling,
+        normalize=True,
+        dense=[],
+        prompts={},
+        default_prompt=None,
     )
 
 

@@ -2,34 +2,24 @@
 
 # P packs, S tokens per pack, N = P * S, R rows (sequences), D d_model, C classes, L norms
 
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForSequenceClassification
-from transformers.utils import logging as transformers_logging
 
-from export.adopt.directory.families import Family, Packed, family_of
-from export.adopt.directory.source import Source
-from export.adopt.directory.watched import Record, is_norm, norm_eps, norm_kind, norm_runs, watch
-from export.adopt.modules import DenseLayer
-from export.graph import PACKED, ROWS
-from runtime.errors import ExportError
+from model.pretrained.families import Family, Packed
+from model.pretrained.source import Source
+from model.pretrained.watched import Record, is_norm, norm_eps, norm_kind, norm_runs, watch
+from runtime.graph.packing import PACKED, ROWS
 from runtime.manifest import NormLayer
-
-# rotary positions of these types depend on the longest text of a batch
-UNSTEADY_ROPE = ("dynamic", "longrope")
-# bytes of weights in a file of ONNX, which is one message of protobuf; 32 MB are left for all else
-LARGEST = (2 << 30) - (32 << 20)
 
 
 class PackedTransformer(nn.Module):
     """An encoder of transformers over packed batches, with pooling, and linear layers or a head behind it.
+
+    Args:
+        head: logits [R, C] of pooled rows [R, D], in the place of the family's own head.
 
     Attributes:
         outputs: the dynamic dimensions that each output begins with, by its name.
@@ -38,9 +28,11 @@ class PackedTransformer(nn.Module):
         unobserved: the other norms, and why they are left out.
     """
 
-    def __init__(self, model: Any, dense: nn.Module, family: Family, source: Source) -> None:
+    def __init__(
+        self, model: Any, dense: nn.Module, family: Family, source: Source, head: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.dense, self.family = model, dense, family
+        self.model, self.dense, self.family, self.head = model, dense, family, head
         self.task, self.pooling, self.type_ids = source.task, source.pooling, source.type_ids
         self.position_offset, self.vocab_size = source.position_offset, source.vocab_size
         self.num_heads: int = model.config.num_attention_heads
@@ -84,7 +76,8 @@ class PackedTransformer(nn.Module):
         pooled_RD = self.pool(tokens_PSD.flatten(0, 1), segment_ids_PS, pooling)
         if self.task == "embedding":
             return self.dense(pooled_RD), statistics_PSL2
-        return self.family.head(self.model, pooled_RD), pooled_RD, statistics_PSL2
+        logits_RC = self.family.head(self.model, pooled_RD) if self.head is None else self.head(pooled_RD)
+        return logits_RC, pooled_RD, statistics_PSL2
 
     def encode(self, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, type_ids: Tensor | None) -> Tensor:
         types = torch.zeros_like(input_ids) if type_ids is None else type_ids
@@ -96,11 +89,11 @@ class PackedTransformer(nn.Module):
         types = {} if type_ids_1N is None else {"token_type_ids": type_ids_1N}
         output = self.model(ids_1N, attention_mask=torch.ones_like(ids_1N), **types)
         self.record.take()  # the norms of packed batches are what is told
-        if self.task != "embedding":
+        if self.task != "embedding" and self.head is None:
             answer: Tensor = output.logits
-        else:
-            answer = self.dense(self.pool(output.last_hidden_state[0], torch.ones_like(ids_1N), pooling))
-        return answer
+            return answer
+        behind = self.dense if self.head is None else self.head
+        return behind(self.pool(output.last_hidden_state[0], torch.ones_like(ids_1N), pooling))
 
     def pool(self, tokens_ND: Tensor, segment_ids_PS: Tensor, pooling: Tensor) -> Tensor:
         if self.pooling != "max":
@@ -147,103 +140,3 @@ class PackedTransformer(nn.Module):
             for name, module in norms
             if inside.get(module) not in ran
         ]
-
-
-def load(source: Source) -> PackedTransformer:
-    """The network of a directory, in float32.
-
-    Raises:
-        ExportError: its weights cannot be read, or do not fit its config.json.
-    """
-    family = family_of(source.model_type)
-    model = load_model(source, family)
-    dense, width = nn.Sequential(), model.config.hidden_size
-    for layer in source.dense:
-        if layer.in_features != width:
-            raise ExportError(f"The Dense layer {layer.weights} takes {layer.in_features} numbers of {width}.")
-        dense.extend(load_dense(layer))
-        width = layer.out_features
-    return PackedTransformer(model, dense, family, source).eval()
-
-
-def load_model(source: Source, family: Family) -> Any:
-    auto: Any = AutoModel if source.task == "embedding" else AutoModelForSequenceClassification
-    bare = {"add_pooling_layer": False} if source.task == "embedding" and family.pooler else {}
-    safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-    told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # check_fit refuses what does not fit
-    try:
-        with quiet_transformers():
-            model, found = auto.from_pretrained(
-                source.path, dtype=torch.float32, attn_implementation=family.attention, **safe, **told, **bare
-            )
-    except Exception as error:  # whatever transformers and its libraries raise
-        raise unreadable(source.path, error) from error
-    check_fit(source, model, found)
-    check_rope(source, model)
-    check_size(source, model)
-    return model
-
-
-def check_fit(source: Source, model: Any, found: dict[str, Any]) -> None:
-    """Refuses weights that are missing, of another shape, or of a part of the encoder that config.json leaves out."""
-    parts = {name for name, _ in model.base_model.named_children()} - {"pooler"}
-    prefix = f"{model.base_model_prefix}."
-    surplus = [key for key in found["unexpected_keys"] if key.removeprefix(prefix).split(".")[0] in parts]
-    mismatched = [key for key, *_ in found["mismatched_keys"]]
-    problems = {"missing": found["missing_keys"], "of another shape": mismatched, "too many": surplus}
-    for problem, keys in problems.items():
-        if keys:
-            raise ExportError(
-                f"The weights in {source.path} do not fit its config.json ({len(keys)} are {problem}, for example "
-                f"{min(keys)}): download or save the model again."
-            )
-
-
-def check_size(source: Source, model: Any) -> None:
-    size = 4 * sum(parameter.numel() for parameter in model.parameters())
-    if size > LARGEST:
-        raise ExportError(
-            f"{source.path} has {size / 1e9:.1f} GB of weights in float32, and up to 2 GB can be adopted."
-        )
-
-
-def check_rope(source: Source, model: Any) -> None:
-    rope = str(getattr(model.config, "rope_parameters", None))
-    for kind in UNSTEADY_ROPE:
-        if f"'{kind}'" in rope:  # of one of the types of layers
-            raise ExportError(
-                f"{source.path} has rotary positions of the type {kind}, which depend on the longest text of a batch: "
-                "they cannot be packed, export it to ONNX and adopt that file instead."
-            )
-
-
-def load_dense(layer: DenseLayer) -> list[nn.Module]:
-    linear = nn.Linear(layer.in_features, layer.out_features, layer.bias)
-    try:
-        weights = load_file(layer.weights)
-        linear.load_state_dict({name.removeprefix("linear."): weight.float() for name, weight in weights.items()})
-    except Exception as error:  # of safetensors, of torch, or of the file system
-        raise unreadable(layer.weights, error) from error
-    return [linear, nn.Tanh() if layer.activation == "tanh" else nn.Identity()]
-
-
-def unreadable(path: Any, error: Exception) -> ExportError:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return ExportError(f"{path} cannot be loaded ({reason}): download or save the model again.")
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keeps progress bars, reports and notes to developers from the user; what matters is checked here."""
-    logging: Any = transformers_logging  # it has no types
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

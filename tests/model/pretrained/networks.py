@@ -14,10 +14,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-from export.adopt.directory.packed import PackedTransformer, load, quiet_transformers
-from export.adopt.directory.source import Source, read_directory
-from export.adopt.directory.watched import is_norm, norm_eps
 from export.graph import as_tensors, to_onnx
+from model.pretrained.load import load, quiet_transformers
+from model.pretrained.packed import PackedTransformer
+from model.pretrained.source import Source, read_directory
+from model.pretrained.watched import is_norm, norm_eps
 from runtime.graph.packing import PackedBatch, pack
 
 torch.set_num_threads(1)  # the networks are so small that handing work to a second thread takes ten times as long
