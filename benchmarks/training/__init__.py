@@ -1,0 +1,1 @@
+"""How well small files and pretrained encoders train."""
