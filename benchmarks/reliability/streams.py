@@ -1,7 +1,7 @@
 """Mutated streams of bytes against a service: is every answer the answer to its own request, and is nothing left?
 
 A stream holds one to six requests, each with an id that its answer must bear, and a number of inputs that it must have
-as many predictions as. Bytes of it are changed, taken out, put in and doubled; it is cut into pieces; its end is a
+as many predictions or embeddings as. Bytes of it are changed, taken out, put in and doubled; it is cut into pieces; its end is a
 close, a reset or silence.
 """
 
@@ -43,9 +43,9 @@ class Answers:
 
 
 def request(rng: random.Random, name: str, rows: int) -> bytes:
-    """One of several kinds, that gives its id and asks for `rows` predictions."""
+    """One of several kinds, that gives its id and asks for `rows` predictions or embeddings."""
     body = json.dumps({"inputs": ["hi"] * rows}).encode()
-    path = rng.choice([b"/predict", b"/predict", b"/predict?way=long"])
+    path = rng.choice([b"/predict", b"/embed", b"/predict?way=long", b"/embed?way=long"])
     head = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Request-ID: %s\r\n" % (path, name.encode())
     kind = rng.randrange(8)
     if kind == 0:
@@ -126,8 +126,9 @@ def check(came: bytes, asked: dict[str, int], mutated: bool, found: Counter[str]
     if known != sorted(set(known), key=names.index):
         found["wrong pairings"] += 1
     for name, status, body in zip(answers.ids, answers.statuses, answers.bodies, strict=False):
-        if not mutated and status == 200 and b"predictions" in body:
-            found["wrong pairings"] += len(json.loads(body)["predictions"]) != asked.get(name, -1)
+        if not mutated and status == 200 and (b"predictions" in body or b"embeddings" in body):
+            (rows,) = (value for value in json.loads(body).values() if isinstance(value, list))
+            found["wrong pairings"] += len(rows) != asked.get(name, -1)
     if not mutated and [status for status in answers.statuses if status != 200]:
         found["whole streams refused"] += 1
     foreign = [name for name in answers.ids if name and name not in asked and name.startswith("stream-")]
