@@ -4,22 +4,35 @@ An encoder that learned softened answers is right far more often than its probab
 one temperature, fitted on the validation split, mends that and changes no answer.
 """
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
 
 from model.data import Split
-from model.network.encoder import Encoder
+from model.network.encoder import EncoderOutput
 from model.training.batches import evaluation_batches
 from runtime.graph.inputs import InputEncoder
+from runtime.manifest import PoolingKind
 
 RANGE = (0.02, 50.0)
 
 
-def calibrate(model: Encoder, validation: Split, inputs: InputEncoder) -> float:
+class Classifier(Protocol):
+    """An encoder whose head is linear."""
+
+    @property
+    def head(self) -> nn.Module: ...
+
+    def __call__(self, *inputs: Tensor) -> EncoderOutput: ...
+
+
+def calibrate(model: Classifier, validation: Split, inputs: InputEncoder, pooling: PoolingKind = "mean") -> float:
     """Divides the head's weights by the temperature that fits `validation` best, and returns that temperature."""
-    temperature = fit_temperature(*validation_logits(model, validation, inputs))
+    temperature = fit_temperature(*validation_logits(model, validation, inputs, pooling))
     with torch.no_grad():
         for parameter in model.head.parameters():
             parameter.div_(temperature)
@@ -43,8 +56,10 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
 
 @torch.inference_mode()
 def validation_logits(
-    model: Encoder, validation: Split, inputs: InputEncoder
+    model: Classifier, validation: Split, inputs: InputEncoder, pooling: PoolingKind
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    batches = [(model(*batch.inputs).logits, batch.targets) for batch in evaluation_batches(validation, inputs)]
+    batches = [
+        (model(*batch.inputs).logits, batch.targets) for batch in evaluation_batches(validation, inputs, pooling)
+    ]
     logits, labels = (torch.cat(part).numpy() for part in zip(*batches, strict=True))
     return logits.astype(np.float64), labels

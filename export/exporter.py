@@ -19,7 +19,7 @@ from export.verify import expect, spread, verify, verify_deep
 from model.data import Dataset, Split, load_dataset
 from model.network.encoder import count_parameters
 from model.network.norms import BatchNorm, norm_kind
-from model.training.checkpoint import Run, load_run
+from model.training.checkpoint import DataInfo, Run, is_fine_tuned, load_run
 from model.training.run import make_encoder
 from runtime.artifact import Artifact, write_artifact
 from runtime.drift.baseline import Baseline
@@ -76,10 +76,14 @@ def export_run(
     target = models / name / model_version
     if target.exists() and not overwrite:
         raise ArtifactError(f"{target} exists already: choose another version, or pass --overwrite.")
+    if is_fine_tuned(directory):
+        from export.fine_tuned import export_fine_tuned  # transformers takes seconds to import
+        from model.finetuning.checkpoint import load_fine_tuned
+
+        tuned = load_fine_tuned(directory)
+        return export_fine_tuned(tuned, data_of(tuned.info, directory, data), target, overwrite, precision)
     run = load_run(directory)
-    dataset = load_dataset(run.info.dataset, data, run.info.text_column, run.info.label_column)
-    if dataset.sha256 != run.info.data_sha256:
-        raise DataError(f"{run.info.dataset} is not what it was when {directory} was trained: train it again.")
+    dataset = data_of(run.info, directory, data)
     inputs = make_encoder(dataset, run.tokenizer, run.info.encoder.max_tokens)
     temperature = calibrate(run.model, dataset.validation, inputs)
     described = Artifact(target, describe_run(run, name, model_version), {})
@@ -92,6 +96,14 @@ def export_run(
     facts = training_facts(run, dataset, encoder, inputs) | {"temperature": temperature}
     manifest = artifact.manifest.model_copy(update={"training": facts})
     return write_artifact(target, manifest, artifact.files | {BASELINE: baseline.to_json()}, overwrite), errors
+
+
+def data_of(info: DataInfo, directory: Path, data: Path) -> Dataset:
+    """What a run learned from, read again."""
+    dataset = load_dataset(info.dataset, data, info.text_column, info.label_column)
+    if dataset.sha256 != info.data_sha256:
+        raise DataError(f"{info.dataset} is not what it was when {directory} was trained: train it again.")
+    return dataset
 
 
 def make_graphs(

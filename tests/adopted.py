@@ -62,7 +62,7 @@ def source_of(recipe: Recipe, shared_path: Path) -> Path:
 def save_source(recipe: Recipe, path: Path) -> None:
     import torch
 
-    from tests.export.adopt.directory.networks import change, save_modules, save_network, write
+    from tests.model.pretrained.networks import change, save_modules, save_network, write
 
     path.mkdir()
     with torch.random.fork_rng():

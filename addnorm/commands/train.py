@@ -2,23 +2,33 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 
-from model.training.recipe import Recipe
+from model.training.recipe import FineTuning, Recipe
+from runtime.errors import DataError
 from runtime.options import option_config
 
+if TYPE_CHECKING:  # what reads data and trains is loaded only where the command runs
+    from model.data import Dataset
 
-class Train(Recipe, BaseSettings):
+OWN = ("dataset", "out", "pretrained", "data", "text", "label", "threads")  # options of both kinds of training
+
+
+class Train(Recipe, FineTuning, BaseSettings):
     """Trains an encoder on clinc150, digits, or a CSV or JSONL file; repeated, it resumes what was stopped."""
 
-    model_config = option_config("addnorm train")
+    model_config = option_config("addnorm train") | {"cli_shortcuts": {"pretrained": "from"}}
 
     dataset: CliPositionalArg[str]
     """clinc150, digits, or the path of a CSV or JSONL file."""
     out: Path
     """Run directory to write, for example runs/intents."""
+    pretrained: Path | None = None
+    """Directory of a pretrained encoder that goes on learning, with a new head: Hugging Face's or
+    sentence-transformers', as `addnorm adopt` takes it. The defaults are others then (docs/training.md)."""
     data: Path = Path("data")
     """Folder of downloaded data sets."""
     text: str = "text"
@@ -34,14 +44,40 @@ class Train(Recipe, BaseSettings):
         import torch
 
         from model.data import load_dataset
-        from model.training.run import train
         from model.training.trainer import Interrupted
 
         torch.set_num_threads(self.threads or os.cpu_count() or 1)
+        chosen = self.choices()
         dataset = load_dataset(self.dataset, self.data, self.text, self.label)
-        recipe = Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
         try:
-            train(dataset, recipe, self.out, teachers=self.teachers, columns=(self.text, self.label))
+            self.train(dataset, chosen)
         except Interrupted:
             print(f"Stopped and saved: the same command goes on with {self.out}.")
             raise KeyboardInterrupt from None
+
+    def choices(self) -> Recipe | FineTuning:
+        """The recipe of what was asked for, with the defaults of its kind.
+
+        Raises:
+            DataError: an option of the other kind was given.
+        """
+        kind = Recipe if self.pretrained is None else FineTuning
+        given = {name: getattr(self, name) for name in self.model_fields_set if name not in OWN}
+        for name in given:
+            option = "--" + name.replace("_", "-")
+            if name not in kind.model_fields and self.pretrained is not None:
+                raise DataError(f"{option} is for encoders that are trained from scratch: leave it out with --from.")
+            if name not in kind.model_fields and name != "teachers":
+                raise DataError(f"{option} is for pretrained encoders: name one with --from, or leave it out.")
+        return kind(**{name: value for name, value in given.items() if name != "teachers"})
+
+    def train(self, dataset: "Dataset", chosen: Recipe | FineTuning) -> None:
+        columns = (self.text, self.label)
+        if isinstance(chosen, Recipe):
+            from model.training.run import train
+
+            train(dataset, chosen, self.out, teachers=self.teachers, columns=columns)
+        elif self.pretrained is not None:
+            from model.finetuning.run import fine_tune
+
+            fine_tune(dataset, chosen, self.pretrained, self.out, columns=columns)

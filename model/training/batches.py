@@ -12,6 +12,7 @@ from torch import Tensor
 from model.data.dataset import Split
 from runtime.graph.inputs import InputEncoder
 from runtime.graph.packing import Tokens, pack
+from runtime.manifest import PoolingKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,16 @@ class Examples(Protocol):
         ...
 
 
-def training_batches(examples: Examples, size: int, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
+def training_batches(
+    examples: Examples, size: int, batch_size: int, seed: int, epoch: int, pooling: PoolingKind = "mean"
+) -> Iterator[Batch]:
     """One epoch over `size` examples in shuffled batches; the last one may be of another size."""
     rng = random.Random(f"{seed}/{epoch}")
     order = np.random.default_rng((seed, epoch)).permutation(size).tolist()
     batches = count_batches(size, batch_size)
     for number in range(batches):
         stop = size if number == batches - 1 else (number + 1) * batch_size
-        yield to_batch(*examples.draw(order[number * batch_size : stop], rng))
+        yield to_batch(*examples.draw(order[number * batch_size : stop], rng), pooling)
 
 
 def count_batches(size: int, batch_size: int) -> int:
@@ -53,17 +56,19 @@ def count_batches(size: int, batch_size: int) -> int:
     return max(whole + (left_over > 1), 1)
 
 
-def evaluation_batches(split: Split, encoder: InputEncoder, batch_size: int = 256) -> Iterator[Batch]:
+def evaluation_batches(
+    split: Split, encoder: InputEncoder, pooling: PoolingKind = "mean", batch_size: int = 256
+) -> Iterator[Batch]:
     """The split as it is, sorted by length so that packs fill well."""
     sequences = [item.tokens for item in encoder.encode(split.inputs)]
     order = sorted(range(len(sequences)), key=lambda row: len(sequences[row]))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        yield to_batch([sequences[row] for row in rows], torch.from_numpy(split.labels[rows]))
+        yield to_batch([sequences[row] for row in rows], torch.from_numpy(split.labels[rows]), pooling)
 
 
-def to_batch(sequences: list[Tokens], targets: Tensor) -> Batch:
-    packed = pack(sequences)
+def to_batch(sequences: list[Tokens], targets: Tensor, pooling: PoolingKind = "mean") -> Batch:
+    packed = pack(sequences, pooling=pooling)
     arrays = (packed.values, packed.position_ids, packed.segment_ids, packed.pooling)
-    values, position_ids, segment_ids, pooling = (torch.from_numpy(array) for array in arrays)
-    return Batch((values, position_ids, segment_ids, pooling), targets, packed.tokens)
+    values, position_ids, segment_ids, weights = (torch.from_numpy(array) for array in arrays)
+    return Batch((values, position_ids, segment_ids, weights), targets, packed.tokens)

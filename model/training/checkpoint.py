@@ -10,7 +10,7 @@ metrics.jsonl       one line an epoch;  curves.png draws it
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -32,10 +32,11 @@ RECIPE, TOKENIZER, MODEL, STATE, METRICS, CURVES = (
     "metrics.jsonl",
     "curves.png",
 )
+InfoT = TypeVar("InfoT", bound="DataInfo")
 
 
-class RunInfo(BaseModel):
-    """What a run is: enough to build its model, load its data again and know that a resumed run is the same one."""
+class DataInfo(BaseModel):
+    """What a run learned from: enough to load its data again and know that a resumed run is the same one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,6 +47,11 @@ class RunInfo(BaseModel):
     labels: list[str]
     text_column: str = "text"
     label_column: str = "label"
+
+
+class RunInfo(DataInfo):
+    """What a run is, its recipe and its encoder."""
+
     recipe: Recipe
     encoder: EncoderConfig
     teachers: list[str] = []
@@ -72,7 +78,7 @@ def load_run(directory: Path) -> Run:
     Raises:
         DataError: it is missing or unreadable; names the file.
     """
-    info = load_info(directory)
+    info = load_info(directory, RunInfo)
     model = Encoder(info.encoder).eval()
     tensors, facts = load_tensors(directory / MODEL)
     try:
@@ -82,14 +88,23 @@ def load_run(directory: Path) -> Run:
     return Run(info, model, load_tokenizer(directory) if info.encoder.vocab_size else None, facts)
 
 
-def load_info(directory: Path) -> RunInfo:
+def load_info(directory: Path, kind: type[InfoT]) -> InfoT:
+    """What a run of this kind is."""
     path = directory / RECIPE
     try:
-        return RunInfo.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): train a run with `addnorm train`.") from error
     except ValidationError as error:
         raise DataError(f"{path} is not a run of this version ({error.errors()[0]['msg']}): train it again.") from error
+
+
+def is_fine_tuned(directory: Path) -> bool:
+    """Whether a directory holds the run of a pretrained encoder."""
+    try:
+        return '"pretrained"' in (directory / RECIPE).read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:

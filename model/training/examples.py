@@ -15,7 +15,7 @@ from model.data.dataset import Split
 from model.data.tokenizer import BpeDropout
 from model.training.augment import TextAugmenter
 from model.training.batches import Examples
-from model.training.recipe import Recipe
+from model.training.recipe import Recipe, Schedule
 from model.training.teachers import Teacher, teach
 from runtime.graph.inputs import InputEncoder
 from runtime.graph.packing import Tokens
@@ -24,10 +24,10 @@ from runtime.graph.texts import TextEncoder
 TEACH_BATCH = 250
 
 
-class FeatureExamples:
-    """Float sequences as they are, with smoothed labels."""
+class EncodedExamples:
+    """Sequences as they are, of floats or of a pretrained encoder's tokens, with smoothed labels."""
 
-    def __init__(self, split: Split, recipe: Recipe, encoder: InputEncoder, classes: int) -> None:
+    def __init__(self, split: Split, recipe: Schedule, encoder: InputEncoder, classes: int) -> None:
         self.sequences = [item.tokens for item in encoder.encode(split.inputs)]
         self.targets = smoothed(split.labels, classes, recipe.label_smoothing)
 
@@ -104,7 +104,7 @@ def make_examples(
 ) -> Examples:
     """The examples that fit the data and the teachers."""
     if not isinstance(encoder, TextEncoder):
-        return FeatureExamples(split, recipe, encoder, classes)
+        return EncodedExamples(split, recipe, encoder, classes)
     if teachers:
         return TaughtExamples(split, recipe, encoder, classes, teachers)
     return TextExamples(split, recipe, encoder, classes)

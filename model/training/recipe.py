@@ -1,17 +1,25 @@
 """How an encoder is trained: every choice of a run, in one frozen model that serializes to JSON."""
 
-from pydantic import Field
+import math
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.network.config import Architecture
+from runtime.manifest import PoolingKind
 
 
-class Recipe(Architecture):
-    """An architecture and how its weights are found. The defaults are those of clinc150 (docs/training.md)."""
+class Schedule(BaseModel):
+    """How weights are found, whatever the encoder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     seed: int = Field(0, ge=0)
     """Every random choice follows from it."""
     epochs: int = Field(20, ge=1)
     """Passes over the training data."""
+    least_steps: int = Field(3000, ge=0)
+    """Steps at least: a small file has more epochs; 0 where a number of epochs is asked for."""
     batch_size: int = Field(64, ge=2)
     """Sequences per step."""
     learning_rate: float = Field(1.5e-3, gt=0)
@@ -26,9 +34,25 @@ class Recipe(Architecture):
     """Decay of the exponential moving average of the weights, which is what is kept; 0 keeps the last weights."""
     clip_norm: float = Field(1.0, gt=0)
     """Largest norm of a gradient step."""
-
     max_tokens: int = Field(48, ge=1, le=512)
     """Longest sequence; longer ones are truncated."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_that_are_asked_for_are_kept(cls, given: Any) -> Any:
+        """So are those of runs from before there were least steps."""
+        if isinstance(given, dict) and "epochs" in given and "least_steps" not in given:
+            return given | {"least_steps": 0}
+        return given
+
+    def with_enough_epochs(self, epoch_steps: int) -> Self:
+        """This schedule, with as many epochs of so many steps as `least_steps` takes."""
+        return self.model_copy(update={"epochs": max(self.epochs, math.ceil(self.least_steps / epoch_steps))})
+
+
+class Recipe(Schedule, Architecture):
+    """An architecture and how its weights are found. The defaults are those of clinc150 (docs/training.md)."""
+
     vocab_size: int = Field(4000, ge=300)
     """Text: entries of the byte-pair vocabulary."""
     merge_dropout: float = Field(0.1, ge=0, lt=1)
@@ -52,3 +76,33 @@ class Recipe(Architecture):
     """Taught text: weight of the teachers' answer where the label is known too."""
     temperature: float = Field(2.0, gt=0)
     """Taught text: divides the teachers' log-probabilities."""
+
+
+class FineTuning(Schedule):
+    """How a pretrained encoder with a new head goes on learning."""
+
+    epochs: int = Field(6, ge=1)
+    """Passes over the training data."""
+    least_steps: int = Field(300, ge=0)
+    """Steps at least: a small file has more epochs; 0 where a number of epochs is asked for."""
+    batch_size: int = Field(32, ge=2)
+    """Sequences per step."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Peak of the schedule, of the last layer: linear warm-up, then a cosine down to zero."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW, on matrices only."""
+    average_decay: float = Field(0.99, ge=0, lt=1)
+    """Decay of the exponential moving average of the weights, which is what is kept; 0 keeps the last weights."""
+    max_tokens: int = Field(128, ge=1)
+    """Longest sequence, special tokens included; longer ones are truncated."""
+
+    pooling: PoolingKind | None = None
+    """How token vectors become one; None: as the directory says, or the mean where it says nothing."""
+    layer_decay: float = Field(0.9, gt=0, le=1)
+    """What the learning rate is multiplied with from each layer to the one below (Howard & Ruder 2018)."""
+    head_rate: float = Field(5.0, gt=0)
+    """The head's learning rate, as a multiple of the last layer's."""
+    frozen_layers: int = Field(0, ge=0)
+    """Layers that keep their weights, from the lowest on; the embeddings do too where it is not 0."""
+    head_only: bool = False
+    """Fit the head on the frozen encoder, and be done: a minute."""

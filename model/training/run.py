@@ -9,11 +9,11 @@ import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from model.data import Dataset
+from model.data import Dataset, Split
 from model.data.tokenizer import train_tokenizer
 from model.network.config import Architecture, EncoderConfig
 from model.network.encoder import Encoder, count_parameters
-from model.training.checkpoint import RECIPE, TOKENIZER, Run, RunInfo, load_info, load_run, load_tokenizer
+from model.training.checkpoint import RECIPE, TOKENIZER, DataInfo, Run, RunInfo, load_info, load_run, load_tokenizer
 from model.training.examples import make_examples
 from model.training.recipe import Recipe
 from model.training.report import Report
@@ -22,6 +22,8 @@ from model.training.trainer import Trainer, evaluate
 from runtime.errors import DataError
 from runtime.graph.inputs import FeatureEncoder, InputEncoder
 from runtime.graph.texts import TextEncoder
+
+FAR_BELOW = 0.01  # accuracy
 
 
 def train(
@@ -60,19 +62,35 @@ def train(
     )
     open_directory(directory, info, tokenizer)
     torch.manual_seed(recipe.seed)
-    model = Encoder(info.encoder)
-    examples = make_examples(
-        dataset.train, recipe, encoder, len(dataset.labels), make_teachers(dataset, recipe, teachers)
-    )
+    model, taught_by = Encoder(info.encoder), make_teachers(dataset, recipe, teachers)
+    examples = make_examples(dataset.train, recipe, encoder, len(dataset.labels), taught_by)
     say = partial(console.print, highlight=False, soft_wrap=True)
     say(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
     with Report(directory, directory.name, console) as report:
         Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory).run(report)
     run = load_run(directory)
-    if len(dataset.test):
-        _, accuracy = evaluate(run.model, dataset.test, encoder)
-        say(f"{directory}: best validation accuracy {run.facts['validation_accuracy']:.4f}, test {accuracy:.4f}")
+    split, name = (dataset.test, "test") if len(dataset.test) else (dataset.validation, "validation")
+    _, accuracy = evaluate(run.model, split, encoder)
+    say(f"{directory}: best validation accuracy {run.facts['validation_accuracy']:.4f}, {name} {accuracy:.4f}")
+    for line in beside_teacher(accuracy, taught_by, split):
+        say(f"{directory}: {line}")
     return run
+
+
+def beside_teacher(accuracy: float, teachers: Sequence[Teacher], split: Split) -> list[str]:
+    """What the linear teacher reaches on the same data, and what helps where the encoder is far below it."""
+    linear = next((teacher for teacher in teachers if isinstance(teacher, LinearTeacher)), None)
+    if linear is None:
+        return []
+    answers = linear.scores([str(text).lower() for text in split.inputs]).argmax(1)
+    taught = float((answers == split.labels).mean())
+    lines = [f"its linear teacher: {taught:.4f}"]
+    if accuracy < taught - FAR_BELOW:
+        lines.append(
+            f"the encoder is {100 * (taught - accuracy):.1f} points below its teacher: more rows help, or an encoder "
+            "that is trained already (--from DIRECTORY)"
+        )
+    return lines
 
 
 def prepare_tokenizer(dataset: Dataset, recipe: Recipe, directory: Path) -> Tokenizer | None:
@@ -113,10 +131,10 @@ def encoder_config(recipe: Recipe, dataset: Dataset, tokenizer: Tokenizer | None
     )
 
 
-def open_directory(directory: Path, info: RunInfo, tokenizer: Tokenizer | None) -> None:
+def open_directory(directory: Path, info: DataInfo, tokenizer: Tokenizer | None) -> None:
     """Makes the run directory, or checks that the one there is of the same run."""
     if (directory / RECIPE).exists():
-        if load_info(directory) != info:
+        if not is_run_of(directory, info):
             raise DataError(f"{directory} holds a run with other choices or data: give another --out, or remove it.")
         return
     try:
@@ -128,3 +146,11 @@ def open_directory(directory: Path, info: RunInfo, tokenizer: Tokenizer | None) 
         (directory / RECIPE).write_text(info.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise DataError(f"{directory} cannot be written ({error.strerror}).") from error
+
+
+def is_run_of(directory: Path, info: DataInfo) -> bool:
+    """Whether the run in a directory is this one; one of another kind is not."""
+    try:
+        return load_info(directory, type(info)) == info
+    except DataError:
+        return False

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +14,13 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from model.data.dataset import Split
-from model.network.encoder import Encoder
 from model.training.batches import Batch, Examples, count_batches, evaluation_batches, training_batches
 from model.training.checkpoint import MODEL, STATE, load_tensors, save_tensors
-from model.training.recipe import Recipe
+from model.training.optimizer import averaging, make_optimizer
+from model.training.recipe import Schedule
 from model.training.report import Report, Sums
 from runtime.graph.inputs import InputEncoder
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
-AverageFunction = Callable[[Tensors, Tensors, Tensor | int], None]
+from runtime.manifest import PoolingKind
 
 
 class Interrupted(Exception):
@@ -34,23 +31,27 @@ class Trainer:
     """Trains one encoder into one run directory.
 
     Args:
+        model: gives an `EncoderOutput`, or whatever has `logits` [R, C], of the inputs of a batch.
         directory: where the state and the best weights are kept; a state found there is resumed.
         examples: draws what an epoch over `size` training examples sees.
+        pooling: how the vectors of a sequence's tokens become one.
     """
 
     def __init__(
         self,
-        model: Encoder,
-        recipe: Recipe,
+        model: nn.Module,
+        recipe: Schedule,
         examples: Examples,
         size: int,
         validation: Split,
         encoder: InputEncoder,
         directory: Path,
+        pooling: PoolingKind = "mean",
     ) -> None:
-        self.model, self.recipe, self.examples, self.size = model, recipe, examples, size
+        self.model, self.examples, self.size, self.pooling = model, examples, size, pooling
         self.validation, self.encoder, self.directory = validation, encoder, directory
         self.epoch_steps = count_batches(size, recipe.batch_size)
+        self.recipe = recipe = recipe.with_enough_epochs(self.epoch_steps)
         self.total_steps = recipe.epochs * self.epoch_steps
         self.optimizer = make_optimizer(model, recipe)
         self.average = AveragedModel(model, multi_avg_fn=averaging(recipe.average_decay), use_buffers=True)
@@ -68,7 +69,7 @@ class Trainer:
         with stop_on_sigint() as stop_asked:
             for epoch in range(self.step // self.epoch_steps, self.recipe.epochs):
                 self.train_epoch(epoch, report, stop_asked)
-                loss, accuracy = evaluate(self.average.module, self.validation, self.encoder)
+                loss, accuracy = evaluate(self.average.module, self.validation, self.encoder, self.pooling)
                 self.keep_best(epoch, loss, accuracy)
                 report.end_epoch(epoch, self.step, loss, accuracy, self.learning_rate())
                 self.save(Sums())
@@ -78,7 +79,7 @@ class Trainer:
     def train_epoch(self, epoch: int, report: Report, stop_asked: Callable[[], bool]) -> None:
         self.model.train()
         recipe, done = self.recipe, self.step - epoch * self.epoch_steps
-        batches = training_batches(self.examples, self.size, recipe.batch_size, recipe.seed, epoch)
+        batches = training_batches(self.examples, self.size, recipe.batch_size, recipe.seed, epoch, self.pooling)
         for batch in islice(batches, done, None):
             loss, correct = self.train_step(batch)
             report.step(loss, correct, len(batch.targets), batch.tokens)
@@ -90,7 +91,7 @@ class Trainer:
         """One step of AdamW; returns the loss and how many answers were right."""
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # so that dropout is the same after a resume
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = group["scale"] * self.learning_rate()
         logits = self.model(*batch.inputs).logits
         loss = F.cross_entropy(logits, batch.targets)
         self.optimizer.zero_grad()
@@ -136,34 +137,14 @@ class Trainer:
         return Sums(**facts["sums"])
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; norms and biases do not decay."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
-
-
-def averaging(decay: float) -> AverageFunction:
-    """Exponential moving average; its decay grows from 0.1 to `decay`, so that the first weights are soon forgotten."""
-
-    @torch.no_grad()
-    def update(averages: Tensors, weights: Tensors, updates: Tensor | int) -> None:
-        count = float(updates)
-        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + count) / (10 + count)))
-
-    return update
-
-
 @torch.inference_mode()
-def evaluate(model: nn.Module, split: Split, encoder: InputEncoder) -> tuple[float, float]:
+def evaluate(
+    model: nn.Module, split: Split, encoder: InputEncoder, pooling: PoolingKind = "mean"
+) -> tuple[float, float]:
     """Mean cross-entropy (nats) and accuracy (0 to 1) of a split."""
     model.eval()
     loss, correct = 0.0, 0
-    for batch in evaluation_batches(split, encoder):
+    for batch in evaluation_batches(split, encoder, pooling):
         logits = model(*batch.inputs).logits
         loss += F.cross_entropy(logits, batch.targets, reduction="sum").item()
         correct += int((logits.argmax(1) == batch.targets).sum())

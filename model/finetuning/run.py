@@ -1,0 +1,132 @@
+"""`addnorm train --from`: from a pretrained encoder and a data set to a run directory."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from model.data import Dataset
+from model.finetuning.checkpoint import (
+    FineTunedEncoder,
+    FineTunedInfo,
+    FineTunedRun,
+    PretrainedConfig,
+    input_encoder,
+    load_fine_tuned,
+)
+from model.finetuning.head import embed, fit_head
+from model.finetuning.movement import PICTURE, SMALLEST, Movement, measure, write
+from model.network.encoder import count_parameters
+from model.pretrained.load import load_with_new_head
+from model.pretrained.source import Source, read_encoder
+from model.training.examples import EncodedExamples
+from model.training.recipe import FineTuning
+from model.training.report import Report
+from model.training.run import open_directory
+from model.training.trainer import Trainer, evaluate
+from runtime.errors import DataError
+from runtime.graph.inputs import InputEncoder
+
+BEFORE = -1  # the epoch after which nothing but the head is fitted
+
+
+def fine_tune(
+    dataset: Dataset,
+    recipe: FineTuning,
+    pretrained: Path,
+    directory: Path,
+    *,
+    columns: tuple[str, str] = ("text", "label"),
+    console: Console | None = None,
+) -> FineTunedRun:
+    """Fits a new head on a pretrained encoder, trains both, and returns the best weights by validation.
+
+    Args:
+        pretrained: the encoder's directory, of any family that can be adopted.
+        directory: the run's; a finished or half-finished run of the same recipe there is continued.
+        columns: names of the text and label columns, kept so that export can read the data again.
+
+    Raises:
+        DataError: the data are no texts, or the directory holds another run.
+        ExportError: the encoder's directory cannot be used.
+        Interrupted: SIGINT arrived; the state is saved.
+    """
+    if not dataset.is_text:
+        raise DataError(f"{dataset.name} has no texts, which a pretrained encoder reads: leave --from out.")
+    console = console or Console()
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    source = shortened(read_encoder(pretrained, dataset.labels, recipe.pooling), recipe.max_tokens)
+    info = FineTunedInfo(
+        dataset=dataset.name,
+        data_sha256=dataset.sha256,
+        source=dataset.source,
+        labels=dataset.labels,
+        text_column=columns[0],
+        label_column=columns[1],
+        recipe=recipe,
+        pretrained=PretrainedConfig.of(pretrained, source),
+    )
+    model, encoder = FineTunedEncoder(load_with_new_head(source)), input_encoder(source)
+    open_directory(directory, info, source.tokenizer)
+    say(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
+    before = measure(model, dataset.validation, encoder)
+    accuracy = train_model(model, dataset, recipe, encoder, directory, console)
+    run = load_fine_tuned(directory)
+    tell(run, dataset, accuracy, directory, say)
+    names = [layer.name for layer in model.network.norms]
+    moved = write(directory, names, before, measure(run.model, dataset.validation, encoder))
+    say(f"{directory}: {describe(moved)}; {directory / PICTURE} shows all")
+    return run
+
+
+def shortened(source: Source, max_tokens: int) -> Source:
+    return replace(source, max_tokens=min(source.max_tokens, max_tokens))
+
+
+def train_model(
+    model: FineTunedEncoder,
+    dataset: Dataset,
+    recipe: FineTuning,
+    encoder: InputEncoder,
+    directory: Path,
+    console: Console,
+) -> float:
+    """Leaves the best weights in `directory`; gives the validation accuracy of the head on the frozen encoder."""
+    pooling, examples = model.network.pooling, EncodedExamples(dataset.train, recipe, encoder, len(dataset.labels))
+    fit_head(
+        embed(model, dataset.train, encoder, "embedding the training texts"),
+        dataset.train.labels,
+        embed(model, dataset.validation, encoder, "embedding the validation texts"),
+        dataset.validation.labels,
+        model.head,
+    )
+    loss, accuracy = evaluate(model, dataset.validation, encoder, pooling)
+    trainer = Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory, pooling)
+    if not trainer.state_path.exists():
+        trainer.keep_best(BEFORE, loss, accuracy)
+    if not recipe.head_only:
+        with Report(directory, directory.name, console) as report:
+            trainer.run(report)
+    return accuracy
+
+
+def tell(run: FineTunedRun, dataset: Dataset, head_alone: float, directory: Path, say: Callable[[str], None]) -> None:
+    """What came of it, beside what a linear head on the frozen encoder reaches."""
+    best = f"best validation accuracy {run.facts['validation_accuracy']:.4f} (the head alone: {head_alone:.4f})"
+    if len(dataset.test):
+        _, accuracy = evaluate(run.model, dataset.test, input_encoder(run.source), run.source.pooling)
+        best += f", test {accuracy:.4f}"
+    say(f"{directory}: {best}")
+
+
+def describe(movements: list[Movement]) -> str:
+    """The norm in front of which most has changed, in words."""
+    farthest = max(movements, key=lambda movement: abs(movement.mean))
+    widest = max(movements, key=lambda movement: abs(math.log(max(movement.variance, SMALLEST))))
+    return (
+        f"in front of {farthest.name} the token mean moved most ({farthest.mean:+.2f} standard deviations), "
+        f"in front of {widest.name} the token variance (x {widest.variance:.2f})"
+    )

@@ -1,0 +1,135 @@
+"""A pretrained encoder goes on learning: from its own features, never below them, and again to the same weights."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.data import Dataset, load_dataset
+from model.finetuning.checkpoint import input_encoder, load_fine_tuned
+from model.finetuning.movement import NORMS, PICTURE
+from model.finetuning.run import fine_tune
+from model.training.batches import evaluation_batches
+from model.training.checkpoint import METRICS, MODEL, STATE, is_fine_tuned, load_run, load_tensors
+from model.training.recipe import FineTuning
+from model.training.report import Report
+from model.training.trainer import Interrupted, evaluate
+from runtime.errors import DataError, ExportError
+from tests.model.pretrained.networks import change, save_network
+
+Brief = Callable[..., FineTuning]
+
+
+def test_a_run_is_complete_without_the_directory_that_it_began_with(
+    letters: Dataset, encoder_directory: Path, brief: Brief, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it begins with a random head, so that there is much to learn."""
+    monkeypatch.setattr("model.finetuning.run.fit_head", lambda *_: None)
+    directory = tmp_path / "run"
+    done = fine_tune(letters, brief(epochs=6, average_decay=0.5), encoder_directory, directory)
+    assert done.facts["epoch"] > 0
+    shutil.rmtree(encoder_directory)
+    run = load_fine_tuned(directory)
+    assert is_fine_tuned(directory)
+    (batch,) = evaluation_batches(letters.validation, input_encoder(run.source), run.source.pooling)
+    with torch.inference_mode():
+        assert torch.equal(run.model(*batch.inputs).logits, done.model(*batch.inputs).logits)
+    assert evaluate(run.model, letters.test, input_encoder(run.source))[1] > 0.9
+    assert len((directory / METRICS).read_text().splitlines()) == 6
+    assert (directory / PICTURE).read_bytes().startswith(b"\x89PNG")
+    norms = json.loads((directory / NORMS).read_text())
+    assert len(norms["norms"]) == 5 and norms["pretrained"] != norms["fine_tuned"]
+
+
+def test_a_run_that_spoils_the_encoder_keeps_the_head_alone(
+    letters: Dataset, encoder_directory: Path, brief: Brief, tmp_path: Path
+) -> None:
+    alone = fine_tune(letters, brief(head_only=True), encoder_directory, tmp_path / "alone")
+    assert alone.facts["epoch"] == 0 and not (tmp_path / "alone" / STATE).exists()
+    spoilt = fine_tune(letters, brief(learning_rate=10.0, average_decay=0.0), encoder_directory, tmp_path / "spoilt")
+    assert spoilt.facts["validation_accuracy"] >= alone.facts["validation_accuracy"]
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    letters: Dataset, encoder_directory: Path, brief: Brief, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine_tune(letters, brief(), encoder_directory, tmp_path / "straight")
+    step, steps = Report.step, 0
+
+    def interrupt(self: Report, *args: float) -> None:
+        nonlocal steps
+        step(self, *args)
+        steps += 1
+        if steps == 8:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "step", interrupt)
+        with pytest.raises(Interrupted):
+            fine_tune(letters, brief(), encoder_directory, tmp_path / "halted")
+    fine_tune(letters, brief(), encoder_directory, tmp_path / "halted")
+    for name in (MODEL, STATE):
+        left, right = (load_tensors(tmp_path / run / name)[0] for run in ("straight", "halted"))
+        assert left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_few_rows_have_more_epochs(letters: Dataset, encoder_directory: Path, brief: Brief, tmp_path: Path) -> None:
+    fine_tune(letters, brief(epochs=1, least_steps=13), encoder_directory, tmp_path / "run")
+    assert len((tmp_path / "run" / METRICS).read_text().splitlines()) == 3  # of 6 steps
+
+
+@pytest.mark.parametrize("model_type", ["roberta", "distilbert", "modernbert", "albert"])
+def test_any_family_learns(letters: Dataset, brief: Brief, tmp_path: Path, model_type: str) -> None:
+    save_network(tmp_path / "pretrained", model_type)
+    run = fine_tune(letters, brief(epochs=1, pooling="cls"), tmp_path / "pretrained", tmp_path / "run")
+    assert run.source.pooling == "cls"
+    assert run.facts["validation_accuracy"] > 0.5
+
+
+def test_another_recipe_or_encoder_is_another_run(
+    letters: Dataset, encoder_directory: Path, brief: Brief, tmp_path: Path
+) -> None:
+    fine_tune(letters, brief(head_only=True), encoder_directory, tmp_path / "run")
+    with pytest.raises(DataError, match="holds a run with other choices"):
+        fine_tune(letters, brief(), encoder_directory, tmp_path / "run")
+    with pytest.raises(DataError, match="train it again"):
+        load_run(tmp_path / "run")
+    change(encoder_directory, layer_norm_eps=1e-3)
+    with pytest.raises(DataError, match="holds a run with other choices"):
+        fine_tune(letters, brief(head_only=True), encoder_directory, tmp_path / "run")
+
+
+def break_tokenizer(directory: Path) -> None:
+    (directory / "tokenizer.json").unlink()
+
+
+def break_weights(directory: Path) -> None:
+    change(directory, hidden_size=16)
+
+
+def make_classifier(directory: Path) -> None:
+    shutil.rmtree(directory)
+    save_network(directory, "bert", classes=3)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(break_tokenizer, "has no tokenizer.json"), (break_weights, "do not fit"), (make_classifier, "another task")],
+)
+def test_a_directory_that_cannot_be_used_is_refused_and_nothing_written(
+    letters: Dataset, encoder_directory: Path, brief: Brief, tmp_path: Path, spoil: Callable[[Path], Any], message: str
+) -> None:
+    spoil(encoder_directory)
+    with pytest.raises(ExportError, match=message):
+        fine_tune(letters, brief(), encoder_directory, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_floats_are_refused(encoder_directory: Path, brief: Brief, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leave --from out"):
+        fine_tune(load_dataset("digits", tmp_path), brief(), encoder_directory, tmp_path / "run")
