@@ -28,7 +28,7 @@ from service.settings import Settings
 from service.telemetry.inference_counts import InferenceCounts
 
 SLOW = 0.06  # seconds of a full batch from which it runs in a thread: the event loop answers others meanwhile
-BATCH_SECONDS = 0.1  # of a batch on the CPU, about; a slow model's holds fewer tokens
+BATCH_SECONDS = 0.2  # of a batch on the CPU, about; a slow model's holds fewer tokens
 FEWEST_TOKENS, MOST_TOKENS, GPU_TOKENS = 32, 512, 1024  # of a batch; on a CPU, more run no faster
 ANSWERS: dict[Task, str] = {
     "classification": "labels and embeddings: ask POST /predict or POST /embed",
