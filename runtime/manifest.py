@@ -20,6 +20,7 @@ MODEL, DEEP, TOKENIZER, BASELINE, CANARY, CLUSTERS, MANIFEST = (
 LayerKind = Literal["layer_norm", "rms_norm", "batch_norm", "none"]
 PrecisionKind = Literal["fp32", "int8", "fp16"]
 Task = Literal["classification", "embedding", "rerank"]
+Activation = Literal["softmax", "sigmoid", "identity"]
 PoolingKind = Literal["mean", "cls", "last", "weighted", "max"]
 PlanName = Literal["default", "unfused"]
 
@@ -142,8 +143,8 @@ class Manifest(_Model):
     """rerank: the graph's only logit says how well a pair's second text answers the first."""
     labels: list[str]
     """Classes, in the order of the logits; none but for classification."""
-    activation: Literal["softmax", "sigmoid"] = "softmax"
-    """What makes scores of logits; sigmoid: a text may have several labels."""
+    activation: Activation = "softmax"
+    """What makes scores of logits; sigmoid: a text may have several labels; identity: scores are logits."""
     normalize: bool = True
     """Whether embeddings have length 1 unless a request wants them as the graph gives them."""
     inputs: Annotated[TextInputs | FeatureInputs, Field(discriminator="kind")]
@@ -176,6 +177,8 @@ class Manifest(_Model):
             raise ValueError("a classifier has labels, nothing else has")
         if self.task == "classification" and self.activation == "softmax" and len(self.labels) < 2:
             raise ValueError("a classifier has two labels or more")
+        if self.task != "rerank" and self.activation == "identity":
+            raise ValueError("scores that are logits are a reranker's")
         return self
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from addnorm.commands.export import tell_plan, tell_speed
 from runtime.errors import ExportError
-from runtime.manifest import PoolingKind, Precision, PrecisionKind
+from runtime.manifest import Activation, PoolingKind, Precision, PrecisionKind
 from runtime.options import option_config
 
 if TYPE_CHECKING:  # what reads and runs models is loaded only where the command runs
@@ -56,8 +56,9 @@ class Adopt(BaseSettings):
     """A file with the name of a class in a line, for an ONNX file that classifies."""
     output: str | None = None
     """Which output of an ONNX file is served, where its name does not tell."""
-    activation: Literal["softmax", "sigmoid"] | None = None
-    """softmax or sigmoid: of an ONNX file that classifies; sigmoid if a text may have several labels."""
+    activation: Activation | None = None
+    """softmax or sigmoid: of an ONNX file that classifies; sigmoid if a text may have several labels. Of one that
+    reranks, sigmoid or identity: the score is the logit."""
     max_tokens: int | None = Field(None, ge=2)
     """Tokens of a text from which on it is cut, for an ONNX file that does not say it."""
     normalize: bool | None = None

@@ -13,17 +13,17 @@ from model.pretrained.families import Family, family_of
 from model.pretrained.files import Settings, check_weights
 from model.pretrained.modules import DenseLayer, Modules, read_modules
 from model.pretrained.text_model import (
-    Activation,
     TextModel,
     read_labels,
     read_pooling_name,
     read_prompts,
+    read_relevance,
     read_sentence_settings,
     read_tokenizer,
     token_limits,
 )
 from runtime.errors import ExportError
-from runtime.manifest import PoolingKind, Task
+from runtime.manifest import Activation, PoolingKind, Task
 
 NOT_SERVED = ("ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
 CLASSIFIER_POOLINGS: dict[str, PoolingKind] = {"cls": "cls", "bos": "cls", "mean": "mean"}
@@ -143,7 +143,7 @@ def read_task(config: Settings) -> tuple[Task, list[str], Activation]:
     labels = read_labels(config, count)
     problem = config.get("problem_type", "")
     if count == 1:
-        return "rerank", labels, "sigmoid"
+        return "rerank", labels, read_relevance(config)
     if problem == "regression":
         raise config.refusal("problem_type", "a regression with several outputs cannot be adopted")
     return "classification", labels, "sigmoid" if problem == "multi_label_classification" else "softmax"

@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from tokenizers import Tokenizer, models, normalizers
 
 from model.pretrained.files import Settings
 from runtime.errors import ExportError
-from runtime.manifest import PoolingKind, Task, TextInputs
-
-Activation = Literal["softmax", "sigmoid"]
+from runtime.manifest import Activation, PoolingKind, Task, TextInputs
 
 NO_LIMIT = 10**9  # tokenizers without a limit say 1e30
+RELEVANCE: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity"}  # what makes a reranker's score
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class TextModel:
 
     Attributes:
         labels: one for a reranker, none for an embedding.
-        activation: turns logits into probabilities.
+        activation: turns logits into scores.
         normalize: whether vectors are divided by their length.
         strip: whether space around a text is left out.
         prompts: what precedes a text, by name.
@@ -76,6 +75,21 @@ def read_labels(config: Settings, count: int) -> list[str]:
     if not all(names):
         raise config.refusal("id2label", f"it must name the labels from 0 to {count - 1}")
     return names
+
+
+def read_relevance(config: Settings) -> Activation:
+    """What makes a reranker's score of its logit, where versions of sentence-transformers, newest first, write it."""
+    beside = Settings.read(config.file.parent / "config_sentence_transformers.json", optional=True)
+    places = (
+        (beside, "activation_fn"),
+        (Settings(config.file, config.get("sentence_transformers", {})), "activation_fn"),
+        (config, "sbert_ce_default_activation_function"),
+    )
+    settings, key = next((place for place in places if place[0].content.get(place[1]) is not None), places[0])
+    name = settings.get(key, "Sigmoid").rpartition(".")[2]
+    if name not in RELEVANCE:
+        raise settings.refusal(key, f"only {' and '.join(RELEVANCE)} can be adopted")
+    return RELEVANCE[name]
 
 
 def token_limits(folder: Path, sentence: Settings) -> list[int]:

@@ -19,7 +19,7 @@ from service.http.errors import result_or_error
 from service.http.openapi import INFERENCE, INVALID, STOPPING, TOO_LARGE, UNKNOWN_MODEL, json_body
 from service.inference.registry import ModelRegistry
 from service.inference.request import Inference, ServingContext
-from service.inference.results import sigmoid
+from service.inference.results import relevance
 from service.schemas.ranking import (
     RerankRequest,
     RerankResponse,
@@ -104,7 +104,7 @@ class Reranking(Inference[bytes]):
 
     def write(self, batch: EncodedBatch) -> bytes:
         request, logits = self.request, batch.logits[:, 0]
-        scores = logits if request.raw_scores else sigmoid(logits)
+        scores = logits if request.raw_scores else relevance(self.engine.manifest, batch)
         order = np.argsort(-logits, kind="stable")[: request.top_n].tolist()
         results: list[dict[str, Any]] = [{"index": i, "relevance_score": float(scores[i])} for i in order]
         if request.return_documents:

@@ -41,6 +41,12 @@ def probabilities(manifest: Manifest, batch: EncodedBatch) -> NDArray[np.float64
     return softmax(batch.logits) if manifest.activation == "softmax" else sigmoid(batch.logits)
 
 
+def relevance(manifest: Manifest, batch: EncodedBatch) -> NDArray[np.float64]:
+    """A reranker's score of every pair [R]."""
+    logits = batch.logits[:, 0]
+    return logits.astype(np.float64) if manifest.activation == "identity" else sigmoid(logits)
+
+
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     scores: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))  # overflows nowhere
     return scores

@@ -35,7 +35,7 @@ class ModelResponse(Body):
     labels: list[str]
     """Classes; none of an embedding model or a reranker."""
     activation: str
-    """softmax, or sigmoid where a text may have several labels."""
+    """softmax; sigmoid of a reranker, or where a text may have several labels; identity where scores are logits."""
     normalize: bool
     """Whether embeddings have length 1 unless a request wants them otherwise."""
     inputs: dict[str, Any]

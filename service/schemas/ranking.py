@@ -16,7 +16,7 @@ class RerankRequest(Body):
     return_documents: bool = Field(False, strict=True)
     """Whether every result has its document."""
     raw_scores: bool = Field(False, strict=True)
-    """Whether scores are the model's logits, in the place of numbers from 0 to 1."""
+    """Whether scores are the model's logits, in the place of what its activation makes of them."""
     model: str | None = None
     """Its name; the default model where it is missing."""
     version: str | None = None

@@ -74,7 +74,14 @@ def test_digest_survives_floats_that_are_not_round(manifest: Manifest):
 
 
 @pytest.mark.parametrize(
-    "change", [{"labels": ["one"]}, {"inputs": {"kind": "audio"}}, {"inputs": {"kind": "text"}}, {"typo": 1}]
+    "change",
+    [
+        {"labels": ["one"]},
+        {"activation": "identity"},
+        {"inputs": {"kind": "audio"}},
+        {"inputs": {"kind": "text"}},
+        {"typo": 1},
+    ],
 )
 def test_manifest_refuses_what_cannot_be_served(manifest: Manifest, change: dict[str, object]):
     with pytest.raises(ValidationError):

@@ -9,18 +9,19 @@ from model.pretrained.files import Settings
 from model.pretrained.modules import Modules, normalizes, read_modules
 from model.pretrained.text_model import (
     NO_LIMIT,
-    Activation,
+    RELEVANCE,
     TextModel,
     read_labels,
     read_pooling_name,
     read_prompts,
+    read_relevance,
     read_sentence_settings,
     read_tokenizer,
     token_limits,
 )
 from runtime.artifact import read_regular
 from runtime.errors import ExportError
-from runtime.manifest import PoolingKind, Task
+from runtime.manifest import Activation, PoolingKind, Task
 
 KNOWN_OUTPUTS = ("logits", "sentence_embedding", "last_hidden_state", "token_embeddings")  # the first that is there
 ENDS: dict[str, Activation] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
@@ -173,8 +174,11 @@ def before_activation(file: GraphFile, output: str) -> tuple[str, Activation | N
 
 
 def choose_activation(config: Settings, task: Task, said: Activation | None) -> Activation:
+    """What the user or the end of the file says, else config.json."""
     if task == "rerank":
-        return "sigmoid"
+        return said if said in RELEVANCE.values() else read_relevance(config)
+    if said == "identity":
+        raise ExportError("The activation identity is for a reranker, the model has no single logit: leave it out.")
     several = config.get("problem_type", "") == "multi_label_classification"
     return said or ("sigmoid" if several and task == "classification" else "softmax")
 

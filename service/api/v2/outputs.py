@@ -14,7 +14,7 @@ from runtime.manifest import Manifest, Task
 from service.api.v2.schemas import Datatype, InferRequest, TensorMetadata
 from service.api.v2.tensors import Values, to_bytes, to_list
 from service.inference.engine import Engine
-from service.inference.results import norm_means, probabilities, sigmoid
+from service.inference.results import norm_means, probabilities, relevance
 
 CLASSIFIED = ("logits", "probabilities")
 
@@ -49,7 +49,7 @@ CLASSES: dict[str, Output] = {
 }
 RELEVANCE: dict[str, Output] = {
     "logits": Output("FP32", lambda _: [1], lambda _, batch: batch.logits),
-    "score": Output("FP32", lambda _: [], lambda _, batch: sigmoid(batch.logits)[:, 0].astype(np.float32)),
+    "score": Output("FP32", lambda _: [], lambda engine, batch: relevance(engine.manifest, batch).astype(np.float32)),
 }
 SHARED: dict[str, Output] = {
     "embedding": Output("FP32", lambda manifest: [manifest.d_model], lambda _, batch: batch.embedding),

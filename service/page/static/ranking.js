@@ -8,8 +8,11 @@ const WORDS = {
   similarity: { title: "Nearest to the first text", score: "cosine", scale: "The cosine of each text's vector and the first text's, at most 1. The nearest text comes first; a bar is empty at 0 and below." },
   rerank: { title: "Best answers to the query", score: "score", scale: "Score of each document, from 0 to 1: how well it answers the query." },
 };
+const LOGITS = "Score of each document, a logit: how well it answers the query. A bar is half full at 0.";
+const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
 
-export function rankingCard() {
+export function rankingCard({ activation }) {
+  const plain = activation === "identity"; // scores are logits
   const vector = new Chart("The numbers of its vector, in their order", 150, describeVector);
   const said = h("div", { class: "answer", "aria-live": "polite" });
   const first = h("div", { class: "card" }, h("h2", {}, "Answer"), h("p", { class: "empty" }, "Ask something, or choose an example."));
@@ -24,10 +27,10 @@ export function rankingCard() {
         vector.draw(answer.embeddings[0].embedding);
         return;
       }
-      const { title, scale } = WORDS[path];
+      const { title, score, scale } = WORDS[path];
       const ranked = path === "rerank" ? documents(asked, answer) : neighbours(asked, answer);
-      fill(said, h("p", { class: "source" }, asked[0]), h("p", { class: "soft small", id: "scale" }, scale));
-      fill(first, h("h2", {}, title), said, list(ranked, WORDS[path].score), took);
+      fill(said, h("p", { class: "source" }, asked[0]), h("p", { class: "soft small", id: "scale" }, plain ? LOGITS : scale));
+      fill(first, h("h2", {}, title), said, list(ranked, score, plain ? sigmoid : Number), took);
     },
     redraw: () => vector.redraw(),
   };
@@ -42,10 +45,10 @@ function documents([, ...texts], { results, truncated = [] }) {
   return results.map((each) => ({ text: texts[each.index], score: each.relevance_score, cut: truncated.includes(each.index) }));
 }
 
-function list(ranked, name) {
+function list(ranked, name, shareOf) {
   return h("ol", { class: "ranked", "aria-describedby": "scale" }, ranked.map(({ text, score, cut }) => {
     const bar = h("span", { class: "bar", "aria-hidden": "true" });
-    bar.style.setProperty("--share", Math.min(Math.max(score, 0), 1));
+    bar.style.setProperty("--share", Math.min(Math.max(shareOf(score), 0), 1));
     return h("li", {},
       h("span", { class: "given" }, text, cut ? h("small", { class: "soft" }, " (the rest was cut off)") : null),
       h("span", { class: "score" }, h("span", { class: "hidden" }, `${name} `), num(score)), bar);

@@ -21,7 +21,7 @@ function build(model) {
   built = shapeOf(model);
   trouble = h("p", { class: "error", role: "alert", hidden: true });
   button = h("button", { type: "submit" }, "Ask");
-  answer = RANKS.includes(kind) ? rankingCard() : answerCard(model);
+  answer = RANKS.includes(kind) ? rankingCard(model) : answerCard(model);
   box = h("textarea", { id: "ask-text", rows: kind === "texts" ? 2 : 5, spellcheck: "false", autocomplete: "off", "aria-describedby": "ask-help", onkeydown: onKey });
   form = h("form", { class: "ask", onsubmit: submit }, ...(model.inputs.kind === "text" ? textFields(model) : featureFields(model)));
   fill($("view-try"), h("div", { class: "trial" },

@@ -1,6 +1,7 @@
 """POST /rerank, /similarity and /tokenize."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from runtime.graph.texts import make_input_encoder
 from service.inference.engine import Engine
 from tests.adopted import MAX_TOKENS, make_texts
 from tests.conftest import serve, settings_for
+from tests.helpers import rewrite
+from tests.service.api.v2.asking import ask, outputs, tensor
 from tests.service.http.test_errors import assert_error
 
 QUERY, DOCUMENTS = "a b c", ["d e f", "a b", "m n o p", "i j i j k", "a b c d", "p", "g h e"]
@@ -73,6 +76,17 @@ def test_raw_scores_are_logits_in_the_same_order(ranking: TestClient, rerank_art
     assert [result["index"] for result in raw] == [result["index"] for result in rerank(ranking, DOCUMENTS)["results"]]
     found = scores(ranking, DOCUMENTS, raw_scores=True)
     np.testing.assert_allclose(found, expected_logits(rerank_artifact, DOCUMENTS), rtol=1e-5, atol=1e-5)
+
+
+def test_scores_of_a_model_with_identity_are_logits(rerank_artifact: Artifact, tmp_path: Path):
+    settings = settings_for(rerank_artifact).model_copy(
+        update={"model": rewrite(tmp_path / "order" / "1", rerank_artifact, activation="identity")}
+    )
+    logits = expected_logits(rerank_artifact, DOCUMENTS)
+    for client in serve(settings, Engine(settings)):
+        np.testing.assert_allclose(scores(client, DOCUMENTS), logits, rtol=1e-5, atol=1e-5)
+        sent = tensor("text", [1, 2], "BYTES", data=[QUERY, DOCUMENTS[0]])
+        assert outputs(ask(client, "/v2/models/order/infer", sent))["score"] == pytest.approx(logits[:1], rel=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 3, 7, 100])

@@ -180,3 +180,17 @@ def test_scores_are_what_the_user_or_the_file_or_config_says(
 def test_one_logit_is_a_score_of_a_pair(tmp_path: Path):
     source = read(save(tmp_path, with_head(tiny(), 1)[0]))
     assert (source.task, source.activation, source.labels) == ("rerank", "sigmoid", ["LABEL_0"])
+
+
+@pytest.mark.parametrize(
+    ("end", "said", "expected"),
+    [("", None, "identity"), ("", "sigmoid", "sigmoid"), ("Sigmoid", None, "sigmoid"), ("", "identity", "identity")],
+)
+def test_a_score_is_what_the_user_or_the_file_or_config_says(end: str, said: Any, expected: str, tmp_path: Path):
+    path = save(tmp_path, with_head(tiny(), 1, end)[0])
+    write(tmp_path / "config.json", {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}})
+    assert read(path, activation=said).activation == expected
+
+
+def test_scores_that_are_logits_are_for_rerankers(logits: Path):
+    refused(logits, "identity is for a reranker", activation="identity")

@@ -67,7 +67,7 @@ class ModelResponse(Body):
     """One model that is served, and where it really runs."""
 
     activation: str
-    """softmax, or sigmoid where a text may have several labels."""
+    """softmax; sigmoid of a reranker, or where a text may have several labels; identity where scores are logits."""
     device: str
     fallback_reason: str
     """Why `auto` fell back to the CPU; empty where it did not."""
