@@ -176,7 +176,7 @@ def before_activation(file: GraphFile, output: str) -> tuple[str, Activation | N
 def choose_activation(config: Settings, task: Task, said: Activation | None) -> Activation:
     """What the user or the end of the file says, else config.json."""
     if task == "rerank":
-        return said if said in RELEVANCE.values() else read_relevance(config)
+        return said if said and said in RELEVANCE.values() else read_relevance(config)
     if said == "identity":
         raise ExportError("The activation identity is for a reranker, the model has no single logit: leave it out.")
     several = config.get("problem_type", "") == "multi_label_classification"
