@@ -1,8 +1,8 @@
 """Mutated streams of bytes against a service: is every answer the answer to its own request, and is nothing left?
 
 A stream holds one to six requests, each with an id that its answer must bear, and a number of inputs that it must have
-as many predictions or embeddings as. Bytes of it are changed, taken out, put in and doubled; it is cut into pieces; its end is a
-close, a reset or silence.
+as many predictions or embeddings as. Bytes of it are changed, taken out, put in and doubled; it is cut into pieces; its
+end is a close, a reset or silence.
 """
 
 import asyncio

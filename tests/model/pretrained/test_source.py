@@ -7,25 +7,7 @@ import pytest
 from model.pretrained.modules import DenseLayer
 from model.pretrained.source import read_directory
 from runtime.errors import ExportError
-from tests.model.pretrained.networks import SIZES, change, save_modules, save_tokenizer, write
-
-IDENTITY = "torch.nn.modules.linear.Identity"
-RELEVANCE = [
-    ({}, "sigmoid"),
-    ({"sentence_transformers": {"activation_fn": IDENTITY, "version": "4.1.0"}}, "identity"),
-    ({"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}, "sigmoid"),
-    ({"sbert_ce_default_activation_function": IDENTITY}, "identity"),
-    ({"sentence_transformers": {"version": "4.1.0"}, "sbert_ce_default_activation_function": None}, "sigmoid"),
-]
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """An encoder's directory; its weights are not looked at."""
-    save_tokenizer(tmp_path)
-    write(tmp_path / "config.json", SIZES | {"model_type": "bert", "architectures": ["BertModel"]})
-    (tmp_path / "model.safetensors").touch()
-    return tmp_path
+from tests.model.pretrained.networks import change, save_modules, write
 
 
 def sharded(directory: Path) -> None:
@@ -121,32 +103,6 @@ def test_the_architecture_says_the_task(settings: dict[str, Any], expected: Any,
     source = read_directory(directory)
     assert (source.task, source.labels, source.activation, source.type_ids) == expected
     assert source.pooling == "cls"
-
-
-@pytest.mark.parametrize(("settings", "expected"), RELEVANCE)
-def test_the_score_of_a_reranker_is_that_of_sentence_transformers(
-    settings: dict[str, Any], expected: str, directory: Path
-) -> None:
-    change(directory, architectures=["BertForSequenceClassification"], num_labels=1, **settings)
-    assert read_directory(directory).activation == expected
-    write(directory / "config_sentence_transformers.json", {"activation_fn": IDENTITY})
-    assert read_directory(directory).activation == "identity"
-    change(directory, num_labels=3)
-    assert read_directory(directory).activation == "softmax"
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Tanh"}}, "activation_fn in .*Tanh"),
-        ({"sbert_ce_default_activation_function": "mine.Softplus"}, "sbert_ce_.*config.json is .*Softplus"),
-        ({"sentence_transformers": {"activation_fn": ""}}, "activation_fn"),
-    ],
-)
-def test_another_score_of_a_reranker_is_refused(settings: dict[str, Any], said: str, directory: Path) -> None:
-    change(directory, architectures=["BertForSequenceClassification"], num_labels=1, **settings)
-    with pytest.raises(ExportError, match=rf"{said}.*: only Sigmoid and Identity can be adopted\.$"):
-        read_directory(directory)
 
 
 @pytest.mark.parametrize(
