@@ -5,7 +5,7 @@ each number and how to read it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -114,6 +114,10 @@ class NormState:
             self.traffic.merge(other.traffic),
         )
 
+    def without_histograms(self) -> Self:
+        """The same with histograms of no buckets: those of many layers take megabytes, which moments need not."""
+        return replace(self, histograms=self.histograms[:, :0])
+
     def residual_norm(self, layer: int, d_model: int) -> float | None:
         """Root mean square length of the vectors that entered a layer: |s|^2 = d_model * (variance + mean^2)."""
         mean, variance = 2 * layer, 2 * layer + 1
@@ -173,13 +177,15 @@ class SparseState:
         return NormState(self.requests, self.tokens, self.moments, histograms, self.features, self.traffic)
 
 
-def merge_sparse(parts: Sequence[SparseState], layers: list[NormLayer]) -> NormState:
-    """All parts together."""
+def merge_sparse(parts: Sequence[SparseState], layers: list[NormLayer], histograms: bool = True) -> NormState:
+    """All parts together, with or without their histograms."""
     empty = NormState.empty(layers)
+    empty = empty if histograms else empty.without_histograms()
     if not parts:
         return empty
-    for part in parts:
-        empty.histograms.ravel()[part.places] += part.counts
+    if histograms:
+        for part in parts:
+            empty.histograms.ravel()[part.places] += part.counts
     features = {
         index: Moments.merge_all([moments, *(part.features[index] for part in parts if index in part.features)])
         for index, moments in empty.features.items()

@@ -176,14 +176,20 @@ class Windows:
             buckets.append((ring.filling[0], ring.filling[1].traffic))
         return ring.seconds, [(number, traffic) for number, traffic in buckets if first <= number < last]
 
-    def window(self, span: Span, now: float) -> tuple[Span, NormState]:
-        """The traffic of `span`, from the finest ring that still knows its beginning, else from the coarsest."""
+    def window(self, span: Span, now: float, histograms: bool = True) -> tuple[Span, NormState]:
+        """The traffic of `span`, from the finest ring that still knows its beginning, else from the coarsest.
+
+        Args:
+            histograms: whether the state has any; without them it takes half the time.
+        """
         ring = finest(self.rings, span.start, now)
         if span.end <= ring.oldest(now):
             return span, NormState.empty(self.layers)
         covered, closed, filling = ring.window(Span(max(span.start, ring.oldest(now)), span.end))
-        state = merge_sparse(closed, self.layers)
-        return covered, state.merge(filling) if filling is not None else state
+        state = merge_sparse(closed, self.layers, histograms)
+        if filling is None:
+            return covered, state
+        return covered, state.merge(filling if histograms else filling.without_histograms())
 
     def deep_window(self, span: Span, now: float) -> DeepState:
         """What was looked at deeply in `span`, in whole buckets."""

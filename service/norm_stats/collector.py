@@ -115,8 +115,9 @@ class Collector:
 
     def snapshot(self) -> Snapshot:
         """The few numbers of the last hour that are worth watching all the time."""
-        state = self.recorder.window(self._span(WindowQuery(WINDOW))).state
-        return snapshot(self.manifest, self.baseline, state, self.status())
+        span = self._span(WindowQuery(WINDOW))
+        assert span is not None
+        return snapshot(self.manifest, self.baseline, self.recorder.figures(span), self.status())
 
     def status(self) -> Status:
         """Where the statistics are kept, and what they cost since this process started."""

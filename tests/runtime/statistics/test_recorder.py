@@ -135,6 +135,19 @@ def test_clock_goes_on_evenly_when_the_system_clock_is_set_back(monkeypatch: pyt
     assert before <= clock() < before + 60
 
 
+def test_figures_are_those_of_the_window_without_histograms(encoder: Encoder, batches: list[EncodedBatch]):
+    """Of buckets that are closed, and of the one that is filling."""
+    now = 1_000_000.0
+    seen = NormRecorder(encoder.manifest.layers, clock=lambda: now)
+    for batch in batches:
+        seen.observe(batch)
+        now += 7.0
+    span = Span(now - 60, now + 1)
+    found, expected = seen.figures(span), seen.window(span).state
+    assert 0 < found.requests < sum(range(1, 13))
+    assert_same_state(found, expected.without_histograms())
+
+
 def test_window_and_everything_are_read_together(encoder: Encoder, batches: list[EncodedBatch]):
     seen = NormRecorder(encoder.manifest.layers)
     stop = threading.Event()
