@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from export.adopt.norms.norm import DECOMPOSED, NAMED, OTHERS, SCALE, Kind, Match
 from export.adopt.norms.tracing import QUANTIZING, SPREAD, between, constant, made_by, number, origin, width
 
+UNBIASED = "it divides by the unbiased deviation, which no operator gives out"
 LAST = ([-1], [2])  # the features of [batch, tokens, features]
 
 
@@ -40,7 +41,7 @@ def decomposed(root: ir.Node) -> Match | str | None:
     exponent = root_exponent(root)
     moment, eps = moment_and_eps(root.inputs[0]) if exponent else (None, None)
     if moment is None:
-        return "its parts are 8-bit operators" if exponent and made_by(root.inputs[0], "QLinearAdd") else None
+        return unknown_moment(root.inputs[0]) if exponent else None
     if eps is None:
         return "nothing is added to its variance" if moment.kind == "layer_norm" else None
     if eps.size != 1 or not eps.item() > 0:
@@ -49,6 +50,25 @@ def decomposed(root: ir.Node) -> Match | str | None:
         return f"it normalizes over axes {moment.axes}, not over the features of one token"
     match = Match(moment.kind, DECOMPOSED, root, moment.x, moment.axes[0], shortest(eps.item()))
     return replaceable(match, moment, exponent == -0.5) if moment.kind == "layer_norm" else match
+
+
+def unknown_moment(value: ir.Value | None) -> str | None:
+    """Why what is under a root cannot be observed, if it is of a norm at all."""
+    if made_by(value, "QLinearAdd"):
+        return "its parts are 8-bit operators"
+    summed = made_by(value, "Add", SPREAD)
+    terms = [term for added in (summed.inputs if summed else [value]) for term in factors(added)]
+    moments = [moment for term in terms if (moment := variance(term)) is not None]
+    return UNBIASED if moments and moments[0].kind == "layer_norm" else None
+
+
+def factors(value: ir.Value | None) -> list[ir.Value | None]:
+    """What a value is the product or the quotient of, and what that is."""
+    found = [value]
+    for _ in range(2):  # times N, over N - 1
+        nodes = [made_by(term, op_type, SPREAD) for term in found for op_type in ("Mul", "Div")]
+        found = [term for node in nodes if node is not None for term in node.inputs] or found
+    return found
 
 
 def shortest(eps: float) -> float:

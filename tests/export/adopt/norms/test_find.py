@@ -43,6 +43,17 @@ CASES = {
         "its eps is not one positive number",
     ),
     "no eps": (ROOT.replace("eps", "zero") + "y = Div(d, r)", f"batch, tokens, {D}", "not one positive number"),
+    "an unbiased deviation": (
+        ROOT.replace("e = Add(v, eps) r = Sqrt(e)", "n = Mul(v, eps) u = Div(n, eps) q = Sqrt(u) r = Add(q, eps)")
+        + "y = Div(d, r)",
+        f"batch, tokens, {D}",
+        "it divides by the unbiased deviation",
+    ),
+    "an unbiased variance": (
+        ROOT.replace("e = Add(v, eps)", "n = Mul(v, eps) u = Div(n, eps) e = Add(u, eps)") + "y = Div(d, r)",
+        f"batch, tokens, {D}",
+        "it divides by the unbiased deviation",
+    ),
     "no sum": (
         ROOT.replace("e = Add(v, eps) r = Sqrt(e)", "r = Sqrt(v)") + "y = Div(d, r)",
         f"batch, tokens, {D}",
