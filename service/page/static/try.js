@@ -11,14 +11,16 @@ const MOST_DRAWN = 16; // rows and columns that are worth drawing on
 const IMAGES = { digits: 8 }; // rows of a picture
 const RANKS = ["embedding", "rerank"]; // kinds that have no classes
 
-let form, box, button, trouble, answer, kind, built;
+let form, box, button, trouble, answer, kind, built, prompt;
 
 // what the form and the answer depend on
-const shapeOf = (model) => `${kindOf(model)} ${model.activation}`;
+const shapeOf = (model) => `${kindOf(model)} ${model.activation} ${promptsOf(model)}`;
+const promptsOf = ({ task, inputs }) => task === "embedding" ? Object.keys(inputs.prompts ?? {}) : [];
 
 function build(model) {
   kind = kindOf(model);
   built = shapeOf(model);
+  prompt = undefined;
   trouble = h("p", { class: "error", role: "alert", hidden: true });
   button = h("button", { type: "submit" }, "Ask");
   answer = RANKS.includes(kind) ? rankingCard(model) : answerCard(model);
@@ -34,10 +36,21 @@ function textFields(model) {
   const chips = examples(model).map((text) =>
     h("button", { type: "button", class: "quiet", title: text, onclick: () => { box.value = text; form.requestSubmit(); } }, nameOf(text)));
   return [
-    h("label", { for: "ask-text" }, label), box, asking(),
+    ...promptFields(model), h("label", { for: "ask-text" }, label), box, asking(),
     h("p", { id: "ask-help", class: "soft small" }, help(model)),
     h("div", { class: "chips", role: "group", "aria-label": "Examples" }, chips),
   ];
+}
+
+// which text is put before each input, where the model knows some by name
+function promptFields(model) {
+  const { prompts, default_prompt: usual } = model.inputs;
+  const names = promptsOf(model);
+  const options = names.map((name) => h("option", { value: name, title: prompts[name], selected: name === usual }, name));
+  if (!usual) options.unshift(h("option", { value: "" }, "none"));
+  if (!names.length) return [];
+  prompt = h("select", { id: "ask-prompt" }, ...options);
+  return [h("label", { for: "ask-prompt" }, "Prompt"), prompt];
 }
 
 function nameOf(example) {
@@ -80,7 +93,8 @@ async function submit(event) {
   try {
     const asked = inputs();
     const { path, body } = asksOf(kind).request(asked);
-    answer.show(asked, await post(path, body), path);
+    const named = prompt?.value ? { prompt_name: prompt.value } : {};
+    answer.show(asked, await post(path, { ...body, ...named }), path);
     trouble.hidden = true;
     if (innerWidth < 700) $("answers").scrollIntoView({ block: "start" });
   } catch (error) {

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from benchmarks.pictures.page import serving
 from runtime.artifact import Artifact
+from tests.adopted import PROMPTS
 from tests.service.page.browser.browsing import Watched, ask, needs_chromium
 
 pytestmark = needs_chromium
@@ -56,6 +57,26 @@ def test_other_texts_are_ranked_by_their_cosine_with_the_first(embedding: str, w
     expect(nearest).to_contain_text(f"cosine {max(cosines.values()):.2f}"[:-1])
     expect(page.get_by_text("The cosine of each text's vector")).to_be_visible()
     expect(page.get_by_role("heading", name="Through the network")).to_have_count(0)
+
+
+def test_a_prompt_is_chosen_by_its_name(embedding: str, watched: Watched):
+    page = watched.page
+    page.goto(f"{embedding}/#try")
+    choice = page.get_by_label("Prompt")
+    expect(choice.locator("option")).to_have_text(["none", *PROMPTS])
+    body = {"source_sentence": LINES[0], "sentences": LINES[1:]}
+    for name in ("", *PROMPTS):
+        choice.select_option(name)
+        ask(page, "\n".join(LINES))
+        answer = post(f"{embedding}/similarity", body | ({"prompt_name": name} if name else {}))
+        best = f"cosine {max(answer['similarities']):.2f}"[:-1]
+        expect(page.locator(".ranked li").first.locator(".score")).to_contain_text(best)
+
+
+def test_models_without_prompts_have_no_choice(reranker: str, watched: Watched):
+    watched.page.goto(f"{reranker}/#try")
+    expect(watched.page.get_by_role("button", name="Ask")).to_be_visible()
+    expect(watched.page.get_by_label("Prompt")).to_have_count(0)
 
 
 def test_one_text_shows_its_vector(embedding: str, watched: Watched):
