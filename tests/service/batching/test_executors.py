@@ -1,11 +1,13 @@
 """When batches run: at once when idle, after what lies in the sockets, and in time under an overload."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from service.batching.batcher import SPARE, Batcher
-from service.batching.executors import FILLING, LINGER, READING, STILL_ROUNDS, LoopExecutor
+from service.batching.executors import BRIEF, FILLING, LINGER, READING, STILL_ROUNDS, LoopExecutor, ThreadExecutor
 from tests.service.batching.scenarios import Clock, FakeRun, both, play, rows, submit, submit_all
 
 
@@ -104,6 +106,26 @@ def test_the_loop_polls_before_it_sleeps_where_the_next_request_came_as_soon(pau
         assert not executor.polling, "for that long only"
 
     play(scenario, clock=clock)
+
+
+def test_a_brief_batch_of_a_slow_model_runs_in_the_event_loop():
+    """Handing it over would cost more than others wait for."""
+    threads: list[threading.Thread] = []
+    run = FakeRun(during=lambda: threads.append(threading.current_thread()))
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as shared:
+            executor = ThreadExecutor(shared)
+            batcher = Batcher(
+                run, max_batch_tokens=100, max_queue_tokens=1000, executor=executor, token_seconds=BRIEF / 10
+            )
+            for tokens in (5, 20, 5):
+                await submit(batcher, rows([1] * tokens))
+            await batcher.close()
+
+    asyncio.run(main())
+    own = threading.current_thread()
+    assert [thread is own for thread in threads] == [True, False, True]
 
 
 @both

@@ -107,9 +107,9 @@ def test_a_batch_on_the_cpu_takes_512_tokens_unless_told_otherwise(
 
 @pytest.mark.parametrize(
     ("device", "token_seconds", "tokens"),
-    [("cpu", 1e-5, 512), ("cpu", 2.5e-4, 400), ("cpu", 1e-3, 100), ("cpu", 5e-3, 32), ("cuda", 1e-3, 1024)],
+    [("cpu", 1e-5, 512), ("cpu", 5e-4, 400), ("cpu", 2e-3, 100), ("cpu", 1e-2, 32), ("cuda", 1e-3, 1024)],
 )
-def test_a_batch_of_a_slow_model_takes_about_a_tenth_of_a_second(device: Device, token_seconds: float, tokens: int):
+def test_a_batch_of_a_slow_model_takes_about_a_fifth_of_a_second(device: Device, token_seconds: float, tokens: int):
     assert batch_tokens(device, token_seconds) == tokens
 
 
