@@ -39,7 +39,6 @@ from service.telemetry.request_log import RequestLog
 from service.telemetry.tracing import make_tracing
 
 logger = logging.getLogger("addnorm.service")
-
 YOUNG_OBJECTS = 20_000  # that start a garbage collection: one looks through all connections
 SETUPS = 8  # connections that are set up in a round of the event loop; one takes as long as a refusal
 REFUSAL_LOG = 10.0  # seconds between two log lines about connections that are refused

@@ -26,27 +26,6 @@ BODIES = [
 ]
 
 
-OTHERS = {
-    b"/embed": [
-        TEXT,
-        b'{"inputs": ["hi", "rain"], "normalize": false}',
-        b'{"inputs": ["hi", ""]}',
-        b'{"inputs": "hi", "x": 1}',
-    ],
-    b"/v1/embeddings": [
-        b'{"model": "text", "input": "hi"}',
-        b'{"model": "text", "input": ["hi", ""]}',
-        b'{"model": "other", "input": "hi"}',
-        b"{",
-    ],
-    b"/similarity": [
-        b'{"source_sentence": "hi", "sentences": ["rain", "hi"]}',
-        b'{"source_sentence": "hi", "sentences": [""]}',
-    ],
-    b"/rerank": [b'{"query": "hi", "documents": ["rain"]}'],
-}
-
-
 @pytest.fixture
 def settings(text_artifact: Any) -> Settings:
     return settings_for(text_artifact)
@@ -61,23 +40,6 @@ def test_both_ways_give_the_same_answer(settings: Settings, text_engine: Engine)
                 for short in [await client.ask(request(body, *headers)) for _ in range(2)]:
                     assert unmeasured(short) == unmeasured(long), body
                     assert ("server-timing" in short[1]) == (short[0] == 200)
-
-    play(settings, text_engine, scenario)
-
-
-@pytest.mark.parametrize("target", OTHERS)
-def test_both_ways_give_the_same_answer_of_any_model(settings: Settings, text_engine: Engine, target: bytes):
-    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
-        client, found = await connect(), []
-        for body in OTHERS[target]:
-            long = await client.ask(request(body, target=target + b"?long=way"))
-            for short in [await client.ask(request(body, target=target)) for _ in range(2)]:
-                assert unmeasured(short) == unmeasured(long), body
-                assert "server-timing" not in short[1]
-            found.append(long[0])
-        _, _, traffic = await client.ask(b"GET /traffic HTTP/1.1\r\nHost: x\r\n\r\n")
-        counted = {str(status): 3 * found.count(status) for status in found}
-        assert traffic["total"]["requests"] == {target.decode(): counted}
 
     play(settings, text_engine, scenario)
 
