@@ -4,17 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from export.adopt.baseline import Progress
-from export.adopt.directory.adopter import PACKAGES, make_graphs
+from export.adopt.directory.adopter import PACKAGES, make_graphs, network_facts
 from export.adopt.texts import Texts
 from export.adopt.writing import begin, encode, finish
 from export.calibrate import calibrate
-from export.graph import OPSET
 from model.data import Dataset
 from model.finetuning.checkpoint import FineTunedRun, input_encoder
 from model.network.encoder import count_parameters
 from model.training.trainer import evaluate
 from runtime.artifact import Artifact
-from runtime.manifest import PrecisionKind, Unobserved
+from runtime.manifest import PrecisionKind
 
 
 def export_fine_tuned(
@@ -41,10 +40,7 @@ def export_fine_tuned(
         texts,
         target,
         PACKAGES,
-        d_model=network.d_model,
-        layers=network.norms,
-        unobserved=[Unobserved(name=name, reason=reason) for name, reason in network.unobserved],
-        opset=OPSET,
+        **network_facts(network),
         training=training_facts(run, dataset) | {"temperature": temperature},
     )
     sequences = encode(artifact, texts)

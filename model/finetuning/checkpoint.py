@@ -14,9 +14,8 @@ from model.pretrained.files import digests
 from model.pretrained.load import make_with_head
 from model.pretrained.packed import PackedTransformer
 from model.pretrained.source import Source
-from model.training.checkpoint import MODEL, RECIPE, DataInfo, load_info, load_tensors, load_tokenizer
+from model.training.checkpoint import DataInfo, load_info, load_tokenizer, load_weights
 from model.training.recipe import FineTuning
-from runtime.errors import DataError
 from runtime.graph.texts import SpecialTokensEncoder
 from runtime.manifest import PoolingKind
 
@@ -122,11 +121,7 @@ def load_fine_tuned(directory: Path) -> FineTunedRun:
     info = load_info(directory, FineTunedInfo)
     source = info.pretrained.source(directory, info.labels, load_tokenizer(directory))
     model = FineTunedEncoder(make_with_head(source)).eval()
-    tensors, facts = load_tensors(directory / MODEL)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise DataError(f"{directory / MODEL} does not fit {directory / RECIPE}: train the run again.") from error
+    facts = load_weights(model, directory)
     return FineTunedRun(info, source, model, facts)
 
 

@@ -25,7 +25,7 @@ from model.pretrained.source import Source, read_encoder
 from model.training.examples import EncodedExamples
 from model.training.recipe import FineTuning
 from model.training.report import Report
-from model.training.run import open_directory
+from model.training.run import data_facts, open_directory
 from model.training.trainer import Trainer, evaluate
 from runtime.errors import DataError
 from runtime.graph.inputs import InputEncoder
@@ -60,12 +60,7 @@ def fine_tune(
     say = partial(console.print, highlight=False, soft_wrap=True)
     source = shortened(read_encoder(pretrained, dataset.labels, recipe.pooling), recipe.max_tokens)
     info = FineTunedInfo(
-        dataset=dataset.name,
-        data_sha256=dataset.sha256,
-        source=dataset.source,
-        labels=dataset.labels,
-        text_column=columns[0],
-        label_column=columns[1],
+        **data_facts(dataset, columns),
         recipe=recipe,
         pretrained=PretrainedConfig.of(pretrained, source),
     )

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.network.config import EncoderConfig
 from model.network.encoder import Encoder
@@ -80,12 +80,18 @@ def load_run(directory: Path) -> Run:
     """
     info = load_info(directory, RunInfo)
     model = Encoder(info.encoder).eval()
+    facts = load_weights(model, directory)
+    return Run(info, model, load_tokenizer(directory) if info.encoder.vocab_size else None, facts)
+
+
+def load_weights(model: nn.Module, directory: Path) -> dict[str, Any]:
+    """Gives a model the best weights of the run in a directory; returns the facts beside them."""
     tensors, facts = load_tensors(directory / MODEL)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise DataError(f"{directory / MODEL} does not fit {directory / RECIPE}: train the run again.") from error
-    return Run(info, model, load_tokenizer(directory) if info.encoder.vocab_size else None, facts)
+    return facts
 
 
 def load_info(directory: Path, kind: type[InfoT]) -> InfoT:

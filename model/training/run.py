@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,12 +51,7 @@ def train(
     tokenizer = prepare_tokenizer(dataset, recipe, directory)
     encoder = make_encoder(dataset, tokenizer, recipe.max_tokens)
     info = RunInfo(
-        dataset=dataset.name,
-        data_sha256=dataset.sha256,
-        source=dataset.source,
-        labels=dataset.labels,
-        text_column=columns[0],
-        label_column=columns[1],
+        **data_facts(dataset, columns),
         recipe=recipe,
         encoder=encoder_config(recipe, dataset, tokenizer),
         teachers=[str(teacher) for teacher in teachers],
@@ -91,6 +87,18 @@ def beside_teacher(accuracy: float, teachers: Sequence[Teacher], split: Split) -
             "that is trained already (--from DIRECTORY)"
         )
     return lines
+
+
+def data_facts(dataset: Dataset, columns: tuple[str, str]) -> dict[str, Any]:
+    """What a run notes of its data, by the fields of `DataInfo`."""
+    return {
+        "dataset": dataset.name,
+        "data_sha256": dataset.sha256,
+        "source": dataset.source,
+        "labels": dataset.labels,
+        "text_column": columns[0],
+        "label_column": columns[1],
+    }
 
 
 def prepare_tokenizer(dataset: Dataset, recipe: Recipe, directory: Path) -> Tokenizer | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from export.adopt.baseline import Progress
 from export.adopt.directory.deep import DeepTransformer, difference, to_both, verify_deep, with_adds
@@ -67,10 +68,7 @@ def adopt_directory(
         texts,
         target,
         PACKAGES,
-        d_model=network.d_model,
-        layers=network.norms,
-        unobserved=[Unobserved(name=name, reason=reason) for name, reason in network.unobserved],
-        opset=OPSET,
+        **network_facts(network),
         training={
             "adopted_from": directory.resolve().name,
             "architecture": source.model_type,
@@ -81,6 +79,16 @@ def adopt_directory(
     sequences = encode(artifact, texts)
     artifact, errors = make_graphs(artifact, network, texts, sequences, precision, progress)
     return finish(artifact, texts, sequences, errors, overwrite, progress)
+
+
+def network_facts(network: PackedTransformer) -> dict[str, Any]:
+    """What a manifest says of a network."""
+    return {
+        "d_model": network.d_model,
+        "layers": network.norms,
+        "unobserved": [Unobserved(name=name, reason=reason) for name, reason in network.unobserved],
+        "opset": OPSET,
+    }
 
 
 def make_graphs(
