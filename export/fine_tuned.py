@@ -45,7 +45,7 @@ def export_fine_tuned(
     )
     sequences = encode(artifact, texts)
     artifact, errors = make_graphs(artifact, network, texts, sequences, precision, progress)
-    adopted = finish(artifact, texts, sequences, errors, overwrite, progress)
+    adopted = finish(artifact, texts.labels, sequences, errors, overwrite, progress)
     return adopted.artifact, adopted.errors
 
 

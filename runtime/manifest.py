@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT = 2
+FORMAT = 3
 MODEL, DEEP, TOKENIZER, BASELINE, CANARY, CLUSTERS, MANIFEST = (
     "model.onnx",
     "deep.onnx",
@@ -23,6 +23,9 @@ Task = Literal["classification", "embedding", "rerank"]
 Activation = Literal["softmax", "sigmoid", "identity"]
 PoolingKind = Literal["mean", "cls", "last", "weighted", "max"]
 PlanName = Literal["default", "unfused"]
+
+Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
+Unit = Literal["token", "pixel", "sample"]
 
 PlanSource = Literal["measured", "rule"]
 
@@ -49,6 +52,22 @@ class NormLayer(_Model):
     """BatchNorm: the mean of every feature in training [d_model]."""
     running_variance: list[float] | None = None
     """BatchNorm: the unbiased variance of every feature in training [d_model]."""
+    unit: Unit = "token"
+    """What has a mean and a variance of its own."""
+    units: int | None = None
+    """Of a row that is not text: how many there are; None where that depends on the row."""
+    sampled: int | None = None
+    """How many of them are looked at, evenly over the row; more than once where there are fewer. None: all."""
+    standardized: bool = False
+    """Whether mean and variance are of (x - running_mean) / sqrt(running_variance + eps), of which 0 and 1 are usual:
+    an adopted network's BatchNorm has features of unlike sizes. One that was folded away has no running moments: there
+    those of a few of the baseline's rows are taken."""
+
+    def seen(self, samples: int) -> int:
+        """How many different units so many samples are of."""
+        if self.sampled is None or self.units is None:
+            return samples
+        return samples * min(self.units, self.sampled) // self.sampled
 
 
 class TextInputs(_Model):
@@ -82,6 +101,31 @@ class FeatureInputs(_Model):
     max_tokens: int = Field(ge=1)
     """Longer sequences are truncated."""
     num_features: int = Field(ge=1)
+
+
+class TensorSpec(_Model):
+    """A tensor that the graph takes or gives."""
+
+    name: str
+    dtype: Dtype
+    shape: list[int | None]
+    """Of one row; None is any size."""
+
+
+class TensorInputs(_Model):
+    """The model reads tensors: images, rows of a table, time series."""
+
+    kind: Literal["tensors"] = "tensors"
+    tensors: list[TensorSpec] = Field(min_length=1)
+    outputs: list[TensorSpec] = []
+    """What the graph gives under its own names, as it was before it was adopted."""
+    together: bool = True
+    """Whether rows run together; a graph whose axis of rows is fixed runs one at a time."""
+
+    @property
+    def max_tokens(self) -> int:
+        """A row counts as one token, whatever its size."""
+        return 1
 
 
 class Precision(_Model):
@@ -131,8 +175,9 @@ class Unobserved(_Model):
 class Manifest(_Model):
     """Everything a reader needs to serve the graph and to explain its answers."""
 
-    format: Literal[1, 2] = 2
-    """2: what adopted encoders need; a manifest of format 1 is read as if it had the defaults."""
+    format: Literal[1, 2, 3] = 2
+    """2: what adopted encoders need; a manifest of format 1 is read as if it had the defaults. 3: networks that read
+    tensors."""
     name: str
     version: str
     created: str
@@ -147,7 +192,7 @@ class Manifest(_Model):
     """What makes scores of logits; sigmoid: a text may have several labels; identity: scores are logits."""
     normalize: bool = True
     """Whether embeddings have length 1 unless a request wants them as the graph gives them."""
-    inputs: Annotated[TextInputs | FeatureInputs, Field(discriminator="kind")]
+    inputs: Annotated[TextInputs | FeatureInputs | TensorInputs, Field(discriminator="kind")]
     d_model: int = Field(ge=1)
     """Width of the pooled embedding."""
     clusters: int | None = None

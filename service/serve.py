@@ -1,15 +1,17 @@
 """`addnorm serve`: one process or several that answer, with a word on how to use them."""
 
 import gc
+import json
 import logging
 import os
 import socket
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 from runtime.graph.session import Placement
 from runtime.graph.session import logger as session_logger
-from runtime.manifest import Manifest, version_order
+from runtime.manifest import Manifest, TensorInputs, version_order
 from service.cpus import share_cpus
 from service.process import Process
 from service.repository.catalog import Catalog
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from service.workers.worker import Placements
 
 logger = logging.getLogger("addnorm.service")
+
+FEW = 64  # numbers that an example may have
 
 
 def serve(settings: Settings) -> None:
@@ -112,9 +116,22 @@ def example(manifest: Manifest) -> tuple[str, str]:
         return "/rerank", '{"query": "how do i see my balance", "documents": ["Balances are in the app."]}'
     if manifest.inputs.kind == "features":
         return path, '{"inputs": [[[' + ", ".join(["0"] * manifest.inputs.num_features) + "]]]}"
+    if isinstance(manifest.inputs, TensorInputs):
+        return tensor_example(manifest.name, path, manifest.inputs)
     if manifest.inputs.pairs:
         return path, '{"inputs": [["how do i see my balance", "Balances are in the app."]]}'
     return path, '{"inputs": "what is my account balance"}'
+
+
+def tensor_example(name: str, path: str, inputs: TensorInputs) -> tuple[str, str]:
+    """Zeros, where they fit on a line."""
+    sizes = [1 if size is None else size for size in inputs.tensors[0].shape]
+    if len(inputs.tensors) > 1 or prod(sizes) > FEW:
+        return f"/v2/models/{name}/infer", "@request.json"
+    row: Any = 0
+    for size in reversed(sizes):
+        row = [row] * size
+    return path, json.dumps({"inputs": [row]})
 
 
 def browsable(host: str, port: int, scheme: str = "http") -> str:

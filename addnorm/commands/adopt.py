@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
@@ -19,15 +19,16 @@ if TYPE_CHECKING:  # what reads and runs models is loaded only where the command
     from export.adopt.texts import Texts
     from export.adopt.writing import Adopted
 
+TEXT_OPTIONS, TENSOR_OPTIONS = ("text", "text_pair", "pooling"), ("labels", "output", "activation")
 FILE_OPTIONS = ("tokenizer", "labels", "output", "activation", "max_tokens", "normalize")
 ADVICE = {
-    "none": "{texts} texts are too few for a verdict on drift: adopt with 300 or more; 1,500 show new topics too",
-    "little": "{texts} texts are enough to notice broken text; 1,500 or more show new topics too",
+    "none": "{count} {kind} are too few for a verdict on drift: adopt with 300 or more; 1,500 show new topics too",
+    "little": "{count} {kind} are enough to notice broken text; 1,500 or more show new topics too",
 }
 
 
 class Adopt(BaseSettings):
-    """Adopts anybody's text encoder, a directory or an ONNX file, as a verified artifact: MODELS/NAME/VERSION."""
+    """Adopts anybody's text encoder, or a network that reads tensors, as a verified artifact: MODELS/NAME/VERSION."""
 
     model_config = option_config("addnorm adopt")
 
@@ -35,19 +36,23 @@ class Adopt(BaseSettings):
     """Hugging Face or sentence-transformers directory, with config.json, safetensors and tokenizer.json; or an ONNX
     file, for which torch is not needed."""
     baseline: Path
-    """Texts like those that will be asked: a .txt file with one in a line, or .csv, .jsonl, .parquet."""
+    """Texts like those that will be asked: a .txt file with one in a line, or .csv, .jsonl, .parquet. For
+    --inputs float rows: an .npz file with an array for each input, or a table of numbers."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the model; letters, digits, dots, dashes and underscores."""
     version: int = Field(ge=1)
     """Version of the model."""
     models: Path = Path("models")
     """Model repository to write to."""
+    inputs: Literal["text", "float"] | None = None
+    """What an ONNX file reads: texts as token ids, or tensors of numbers (images, tables, time series). float where the
+    baseline is an .npz file."""
     text: str | None = None
     """Column of the text, in a file with columns; `text` where it is not given."""
     text_pair: str | None = None
     """Column of the second text, for a model that reads pairs of texts."""
     label: str | None = None
-    """Column of the label, for a classifier: its accuracy is measured."""
+    """Column, or array of an .npz file, of the label, for a classifier: its accuracy is measured."""
     pooling: PoolingKind | None = None
     """mean, cls, last, weighted or max: of an embedding model that does not say it itself."""
     tokenizer: Path | None = None
@@ -63,43 +68,53 @@ class Adopt(BaseSettings):
     """Tokens of a text from which on it is cut, for an ONNX file that does not say it."""
     normalize: bool | None = None
     """Whether the embeddings of an ONNX file are divided by their length; true where modules.json does not say it."""
+    folded: bool = False
+    """Observe what Conv and Gemm give, where a BatchNorm was folded into them; for --inputs float."""
     precision: PrecisionKind = "fp32"
     """fp32, int8 (for the CPU) or fp16 (for a GPU), of a directory; refused where answers change too much."""
     overwrite: bool = False
     """Replace an artifact of this name and version."""
 
     def cli_cmd(self) -> None:
-        from export.adopt.texts import read_texts
-
         console = Console()
-        texts = read_texts(self.baseline, self.text, self.text_pair, self.label)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(f"adopting {self.source}", total=len(texts.inputs))
+            task = bar.add_task(f"adopting {self.source}", total=None)
 
             def progress(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total, description="measuring the baseline")
 
-            adopted = self.adopt(texts, progress)
-        for line in (*tell(adopted, len(texts.inputs)), *tell_plan(adopted.artifact.manifest.plan)):
+            adopted, count = self.adopt(progress)
+        for line in (*tell(adopted, count), *tell_plan(adopted.artifact.manifest.plan)):
             console.print(line, highlight=False)
 
-    def adopt(self, texts: "Texts", progress: Callable[[int, int], None]) -> "Adopted":
+    def adopt(self, progress: Callable[[int, int], None]) -> tuple["Adopted", int]:
+        """What was adopted, and how many texts or rows the baseline has."""
         target = self.models / self.name / str(self.version)
         given = {name: value for name in FILE_OPTIONS if (value := getattr(self, name)) is not None}
+        if self.inputs == "float" or (self.inputs is None and self.baseline.suffix == ".npz"):
+            found = self.adopt_tensors(target, given, progress)
+            return found, found.artifact.manifest.training["texts"]
+        if self.folded:
+            raise ExportError("--folded is for networks that read tensors: leave it out, or pass --inputs float.")
+        from export.adopt.texts import read_texts
+
+        texts = read_texts(self.baseline, self.text, self.text_pair, self.label)
+        return self.adopt_texts(texts, target, given, progress), len(texts.inputs)
+
+    def adopt_texts(
+        self, texts: "Texts", target: Path, given: dict[str, Any], progress: Callable[[int, int], None]
+    ) -> "Adopted":
         if self.source.suffix == ".onnx":
             from export.adopt.onnx_file.adopter import adopt_file
             from export.adopt.onnx_file.source import Hints
 
-            if self.precision != "fp32":
-                raise ExportError(
-                    f"--precision {self.precision} is for directories, an ONNX file keeps the precision that it has: "
-                    "leave it out."
-                )
-            hints = Hints(pooling=self.pooling, **given)
-            return adopt_file(self.source, texts, target, hints, self.overwrite, progress)
-        if given:
-            option = next(iter(given)).replace("_", "-")
+            self.refuse_precision()
+            return adopt_file(
+                self.source, texts, target, Hints(pooling=self.pooling, **given), self.overwrite, progress
+            )
+        if given or self.inputs:
+            option = "inputs" if self.inputs else next(iter(given)).replace("_", "-")
             raise ExportError(f"--{option} is for ONNX files, a directory says it itself: leave it out.")
         if find_spec("transformers") is None:
             raise ExportError(
@@ -110,10 +125,31 @@ class Adopt(BaseSettings):
 
         return adopt_directory(self.source, texts, target, self.pooling, self.overwrite, progress, self.precision)
 
+    def adopt_tensors(self, target: Path, given: dict[str, Any], progress: Callable[[int, int], None]) -> "Adopted":
+        from export.adopt.tensors.adopter import adopt_tensors
+        from export.adopt.tensors.answer import TensorHints
 
-def tell(adopted: "Adopted", texts: int) -> list[str]:
+        if self.source.suffix != ".onnx":
+            raise ExportError(f"{self.source} is no ONNX file, and only such a file can read tensors: export one.")
+        named = {name: getattr(self, name) for name in TEXT_OPTIONS} | given
+        if odd := [name for name, value in named.items() if value is not None and name not in TENSOR_OPTIONS]:
+            raise ExportError(f"--{odd[0].replace('_', '-')} is for texts, this network reads tensors: leave it out.")
+        self.refuse_precision()
+        hints = TensorHints(label=self.label, folded=self.folded, **given)
+        return adopt_tensors(self.source, self.baseline, target, hints, self.overwrite, progress)
+
+    def refuse_precision(self) -> None:
+        if self.precision != "fp32":
+            raise ExportError(
+                f"--precision {self.precision} is for directories, an ONNX file keeps the precision that it has: "
+                "leave it out."
+            )
+
+
+def tell(adopted: "Adopted", count: int) -> list[str]:
     """What came of it, for a person."""
     manifest = adopted.artifact.manifest
+    kind = "rows" if manifest.inputs.kind == "tensors" else "texts"
     size = sum(len(content) for content in adopted.artifact.files.values()) / 1e6
     lines = [
         f"{adopted.artifact.path}: {manifest.task}, {size:.2f} MB, {manifest.training['parameters']:,} parameters, "
@@ -123,9 +159,9 @@ def tell(adopted: "Adopted", texts: int) -> list[str]:
     ]
     lines += tell_precision(manifest.precision)
     if adopted.accuracy is not None:
-        lines.append(f"accuracy on the texts: {adopted.accuracy:.4f}")
-    if manifest.task != "classification" and texts < 1500:
-        lines.append(ADVICE["none" if texts < 300 else "little"].format(texts=texts))
+        lines.append(f"accuracy on the {kind}: {adopted.accuracy:.4f}")
+    if manifest.task != "classification" and count < 1500:
+        lines.append(ADVICE["none" if count < 300 else "little"].format(count=count, kind=kind))
     return lines
 
 

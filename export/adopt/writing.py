@@ -18,8 +18,8 @@ from runtime.artifact import Artifact, write_artifact
 from runtime.errors import ArtifactError, DataError, InvalidInput
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.deep import DeepGraph
-from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens
+from runtime.graph.tensor_graph import open_encoder
 from runtime.graph.texts import make_input_encoder
 from runtime.manifest import BASELINE, TOKENIZER, Manifest
 
@@ -107,32 +107,36 @@ def make_canary(sequences: Sequence[Tokens], expected: Expected) -> bytes:
 
 def finish(
     artifact: Artifact,
-    texts: Texts,
+    labels: list[str] | None,
     sequences: Sequence[Tokens],
     errors: dict[str, float],
     overwrite: bool,
     progress: Progress,
 ) -> Adopted:
-    """Measures the baseline with the graphs of `artifact`, and writes it all."""
-    encoder = Encoder(artifact)
+    """Measures the baseline with the graphs of `artifact`, and writes it all.
+
+    Args:
+        labels: the class of each sequence, where the user's file has them.
+    """
+    encoder = open_encoder(artifact)
     rows = run_all(encoder, sequences, progress)
     deep = DeepGraph.of(artifact, encoder)
     artifact, baseline = fit_baseline(artifact, rows)
     if deep is not None:
         baseline = replace(baseline, deep=look_deep(deep, sequences))
-    measured = accuracy(artifact.manifest, texts, rows)
+    measured = accuracy(artifact.manifest, labels, rows)
     facts = artifact.manifest.training | {"texts": len(sequences), "parity": errors, "accuracy": measured}
     manifest = artifact.manifest.model_copy(update={"training": facts})
     files = artifact.files | {BASELINE: baseline.to_json()}
     return Adopted(write_artifact(artifact.path, manifest, files, overwrite), errors, measured)
 
 
-def accuracy(manifest: Manifest, texts: Texts, rows: Sequence[EncodedBatch]) -> float | None:
+def accuracy(manifest: Manifest, labels: list[str] | None, rows: Sequence[EncodedBatch]) -> float | None:
     """Share of the texts that the model labels as the file does."""
-    if texts.labels is None or manifest.task != "classification":
+    if labels is None or manifest.task != "classification":
         return None
-    if unknown := sorted(set(texts.labels) - set(manifest.labels)):
+    if unknown := sorted(set(labels) - set(manifest.labels)):
         some = ", ".join(manifest.labels[:5]) + (", ..." if len(manifest.labels) > 5 else "")
         raise DataError(f"The model has no label {unknown[0]!r}, it has {some}: mend the texts, or leave --label out.")
     found = [manifest.labels[row.classes[0]] for row in rows]
-    return float(np.mean([label == expected for label, expected in zip(found, texts.labels, strict=True)]))
+    return float(np.mean([label == expected for label, expected in zip(found, labels, strict=True)]))

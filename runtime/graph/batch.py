@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from runtime.manifest import NormLayer
 
+FeatureMoments = NDArray[np.float32] | list[NDArray[np.float32]]
+
 
 @dataclass(slots=True)  # not frozen: that would cost each request a microsecond or two
 class EncodedBatch:
@@ -18,7 +20,7 @@ class EncodedBatch:
         logits: [R, C]; C is 0 for a model that gives embeddings alone.
         embedding: [R, D].
         norm_statistics: mean and 1/sigma of every valid token at every norm [N, 2L], row after row.
-        feature_moments: mean and variance of every feature in this batch, one entry per BatchNorm [layers, 2, D].
+        feature_moments: mean and variance of every feature in this batch, one entry [2, D] per BatchNorm.
         lengths: tokens per row [R].
         token_lengths: characters of every valid token's piece of text [N]; 0 for float inputs.
         classes: the most probable class of every row [R], or the cluster that its embedding falls into.
@@ -26,12 +28,13 @@ class EncodedBatch:
         evidence: log-sum-exp of the logits [R]; of an embedding, how near its cluster is (runtime/graph/clusters.py).
         computed_tokens: tokens that the run computed, padding among them; of a group of rows, those of the whole batch.
         stats_seconds: how long it took to hand in what the norms saw.
+        outputs: of a network that reads tensors, what it gives under its own names [R, ...].
     """
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
     norm_statistics: NDArray[np.float32]
-    feature_moments: NDArray[np.float32]
+    feature_moments: FeatureMoments
     lengths: NDArray[np.int64]
     token_lengths: NDArray[np.float32]
     classes: list[int]
@@ -39,6 +42,7 @@ class EncodedBatch:
     evidence: list[float]
     computed_tokens: int = 0
     stats_seconds: float = 0.0
+    outputs: dict[str, NDArray[Any]] | None = None
 
     def split(self, counts: Sequence[int]) -> list["EncodedBatch"]:
         """The answers of consecutive groups of `counts` rows; each keeps the feature moments of the whole batch."""
@@ -63,6 +67,7 @@ class EncodedBatch:
                     self.evidence[start:stop],
                     self.computed_tokens,
                     self.stats_seconds,
+                    self.outputs and {name: values[start:stop] for name, values in self.outputs.items()},
                 )
             )
             start, first = stop, last
@@ -83,7 +88,18 @@ def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
         [value for batch in batches for value in batch.evidence],
         sum(batch.computed_tokens for batch in batches),
         sum(batch.stats_seconds for batch in batches),
+        batches[0].outputs and {name: joined(batches, name) for name in batches[0].outputs},
     )
+
+
+def joined(batches: Sequence[EncodedBatch], name: str) -> NDArray[Any]:
+    """An output of several batches; of unlike shapes an array of objects, one for each row."""
+    parts = [batch.outputs[name] for batch in batches if batch.outputs is not None]
+    if len({part.shape[1:] for part in parts}) == 1:
+        return np.concatenate(parts)
+    rows = np.empty(sum(map(len, parts)), dtype=object)
+    rows[:] = [row for part in parts for row in part]
+    return rows
 
 
 def token_values(raw: NDArray[np.float32], layers: list[NormLayer]) -> NDArray[np.float64]:

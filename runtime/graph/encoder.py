@@ -71,6 +71,10 @@ class Encoder:
         self.no_feature_moments = np.empty((0, 2, self.manifest.d_model), dtype=np.float32)
         verify_canary(self, artifact)
 
+    def read_canary(self, artifact: Artifact) -> list[Tokens]:
+        """The inputs that export stored, as the graph takes them."""
+        return canary_sequences(artifact)
+
     def run(self, sequences: Sequence[Tokens]) -> EncodedBatch:
         """Packs and runs R >= 1 sequences, each token ids [n], with their types [n, 2], or features [n, F]."""
         started = time.perf_counter()
@@ -146,7 +150,7 @@ def verify_canary(encoder: Encoder, artifact: Artifact) -> None:
     """
     try:
         canary = json.loads(artifact.files[CANARY])
-        sequences = canary_sequences(artifact)
+        sequences = encoder.read_canary(artifact)
         answer = "embedding" if artifact.manifest.task == "embedding" else "logits"
         expected = {name: np.array(canary[name], dtype=np.float64) for name in (answer, "norm_statistics")}
         batch = encoder.run(sequences)

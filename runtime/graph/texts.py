@@ -11,7 +11,8 @@ from tokenizers import Encoding, Tokenizer
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, InvalidInput
 from runtime.graph.inputs import EncodedInput, FeatureEncoder, InputEncoder, describe
-from runtime.manifest import TOKENIZER, FeatureInputs, TextInputs
+from runtime.graph.tensors import TensorEncoder
+from runtime.manifest import TOKENIZER, FeatureInputs, TensorInputs, TextInputs
 
 # No token of a vocabulary that we train is longer; text beyond max_tokens of them is left out, and called truncated.
 CHARACTERS_PER_TOKEN = 64
@@ -192,6 +193,8 @@ def make_input_encoder(artifact: Artifact) -> InputEncoder:
     inputs = artifact.manifest.inputs
     if isinstance(inputs, FeatureInputs):
         return FeatureEncoder(inputs.num_features, inputs.max_tokens)
+    if isinstance(inputs, TensorInputs):
+        return TensorEncoder(inputs)
     try:
         tokenizer = Tokenizer.from_buffer(artifact.files[TOKENIZER])
     except Exception as error:  # the library raises a bare Exception

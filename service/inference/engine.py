@@ -12,8 +12,9 @@ from runtime.errors import InvalidInput
 from runtime.graph.batch import EncodedBatch, join
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
-from runtime.graph.inputs import EncodedInput, FeatureEncoder, describe
+from runtime.graph.inputs import EncodedInput, describe
 from runtime.graph.packing import Tokens
+from runtime.graph.tensor_graph import open_encoder
 from runtime.graph.texts import TextEncoder, make_input_encoder
 from runtime.manifest import Task
 from runtime.options import Device
@@ -45,7 +46,7 @@ class Graphs(NamedTuple):
 
 
 def open_graphs(artifact: Artifact, settings: Settings) -> Graphs:
-    encoder = Encoder(artifact, settings.device, settings.threads)
+    encoder = open_encoder(artifact, settings.device, settings.threads)
     return Graphs(encoder, DeepGraph.of(artifact, encoder, settings.threads) if settings.deep_budget else None)
 
 
@@ -88,7 +89,8 @@ class Engine:
         self.counts = InferenceCounts()
         runner = ModelRunner(self.encoder, self.collector, self.sampler, self.counts)
         token_seconds = self.encoder.token_seconds()
-        most = settings.max_batch_tokens or batch_tokens(self.placement.device, token_seconds)
+        fewest = 1 if self.manifest.inputs.kind == "tensors" else FEWEST_TOKENS  # such a row may take long
+        most = settings.max_batch_tokens or batch_tokens(self.placement.device, token_seconds, fewest)
         self.batcher = Batcher(
             runner.run,
             after=runner.look_deeper,
@@ -124,9 +126,9 @@ class Engine:
     @property
     def texts(self) -> TextEncoder:
         """What encodes texts; raises InvalidInput where the model reads float sequences."""
-        if isinstance(self.inputs, FeatureEncoder):
-            raise InvalidInput("wrong_task", f"{self.manifest.name} reads float sequences, no texts.")
-        assert isinstance(self.inputs, TextEncoder)
+        if not isinstance(self.inputs, TextEncoder):
+            reads = "float sequences" if self.manifest.inputs.kind == "features" else "tensors"
+            raise InvalidInput("wrong_task", f"{self.manifest.name} reads {reads}, no texts.")
         return self.inputs
 
     def encode(self, inputs: Any, prompt: str | None = None) -> list[EncodedInput]:
@@ -157,7 +159,12 @@ class Engine:
         """What a client sent as a list of 1 to max_rows inputs, or raises InvalidInput."""
         rows = [inputs] if isinstance(inputs, str) else inputs
         if not isinstance(rows, list):
-            kind = "a text or a list of texts" if self.manifest.inputs.kind == "text" else "a list of sequences"
+            kinds = {
+                "text": "a text or a list of texts",
+                "features": "a list of sequences",
+                "tensors": "a list of rows",
+            }
+            kind = kinds[self.manifest.inputs.kind]
             raise InvalidInput("invalid_inputs", f"inputs is {describe(inputs)}, expected {kind}.")
         self.check_rows(len(rows))
         return rows
@@ -170,11 +177,11 @@ class Engine:
             raise InvalidInput("too_many_rows", f"inputs has {rows} rows, expected at most {self.max_rows}.")
 
 
-def batch_tokens(device: Device, token_seconds: float) -> int:
+def batch_tokens(device: Device, token_seconds: float, fewest: int = FEWEST_TOKENS) -> int:
     """How many tokens run together where the settings leave it open."""
     if device != "cpu":
         return GPU_TOKENS
-    return max(FEWEST_TOKENS, min(MOST_TOKENS, int(BATCH_SECONDS / token_seconds)))
+    return max(fewest, min(MOST_TOKENS, int(BATCH_SECONDS / token_seconds)))
 
 
 def choose_executor(device: Device, batch_seconds: float) -> Executor:

@@ -67,6 +67,7 @@ def layer_statistics(
         name=layer.name,
         kind=layer.kind,
         placement=layer.placement,
+        unit=layer.unit,
         d_model=layer.d_model,
         eps=layer.eps,
         live=layer_state(manifest, state, index),
@@ -79,12 +80,12 @@ def layer_statistics(
 def layer_state(manifest: Manifest, state: NormState, index: int) -> LayerState:
     description = manifest.layers[index]
     layer = LayerState(
-        tokens=state.tokens,
+        tokens=description.seen(state.tokens),
         mean=summary(state, 2 * index),
         variance=summary(state, 2 * index + 1),
         residual_norm=state.residual_norm(index, description.d_model),
         saturated=state.saturated(index, description.eps),
-        not_finite=state.not_finite(index),
+        not_finite=description.seen(state.not_finite(index)),
     )
     moments = state.features.get(index)
     if moments is None or state.requests < MIN_REQUESTS:

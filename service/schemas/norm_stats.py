@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from runtime.manifest import LayerKind
+from runtime.manifest import LayerKind, Unit
 from service.schemas.base import Body
 from service.schemas.deep import DeepStatistics, FeatureMoments, FeatureShift
 
@@ -88,6 +88,8 @@ class LayerStatistics(Body):
     name: str
     kind: LayerKind
     placement: Literal["post", "pre"]
+    unit: Unit
+    """What has a mean and a variance of its own; `tokens` counts those that were looked at."""
     d_model: int
     eps: float
     live: LayerState

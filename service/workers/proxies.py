@@ -35,12 +35,14 @@ class RemoteCollector:
         """Nothing waits here: every observation was handed over at once."""
 
     def observe(self, batch: EncodedBatch, seconds: float) -> None:
-        """Hands in a batch that took `seconds` to run, without logits and embeddings, of which no statistics are kept.
+        """Hands in a batch that took `seconds` to run, without its answers, of which no statistics are kept.
 
         Raises:
             Unavailable: the collector is gone; an answer that cannot be counted is not given.
         """
-        self._hand_in("observe", replace(batch, logits=batch.logits[:0], embedding=batch.embedding[:0]), seconds)
+        self._hand_in(
+            "observe", replace(batch, logits=batch.logits[:0], embedding=batch.embedding[:0], outputs=None), seconds
+        )
 
     def observe_deep(self, state: DeepState, seconds: float) -> None:
         """Hands in a deep look that took `seconds`."""

@@ -78,7 +78,7 @@ def adopt_directory(
     )
     sequences = encode(artifact, texts)
     artifact, errors = make_graphs(artifact, network, texts, sequences, precision, progress)
-    return finish(artifact, texts, sequences, errors, overwrite, progress)
+    return finish(artifact, texts.labels, sequences, errors, overwrite, progress)
 
 
 def network_facts(network: PackedTransformer) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def lower_adopted(
     check_alone(after, apart, kind)
     check_statistics(before, after, kind)
     measured = measure(lowered, before, after, apart) | cosines(before, after, kind)
-    found = [accuracy(artifact.manifest, texts, answers) for answers in (rows, lowered_rows)]
+    found = [accuracy(artifact.manifest, texts.labels, answers) for answers in (rows, lowered_rows)]
     if found[0] is not None and found[1] is not None:
         check_loss(found[0] - found[1], kind, len(sequences), "accuracy on the texts")
         measured["accuracy"] = dict(zip(("fp32", kind), found, strict=True))

@@ -1,7 +1,7 @@
 """Reads a graph backwards: what a value is, whatever casts and quantization it came through."""
 
 from collections.abc import Iterator, Set
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -66,3 +66,12 @@ def between(y: ir.Value, x: ir.Value) -> Iterator[ir.Node]:
         ahead = [value for value in node.inputs if value is not None and value not in seen]
         seen.update(ahead)
         waiting += ahead
+
+
+def placement_of(x: ir.Value | None) -> Literal["post", "pre"]:
+    """Where a norm is: pre where what it normalizes is added to something beside it, the residual stream."""
+    same = [value for value in [origin(x)] if value is not None]
+    for value in same:  # and after casts and quantization
+        same += [output for user in value.consumers() if user.op_type in SAME for output in user.outputs]
+    goes_on = any(user.op_type.endswith("Add") for value in same for user in value.consumers())
+    return "pre" if goes_on else "post"

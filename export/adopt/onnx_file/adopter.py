@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import onnx_ir as ir
 
@@ -11,7 +10,7 @@ from export.adopt.norms.expose import expose, exposed_norms
 from export.adopt.norms.find import find_norms
 from export.adopt.norms.norm import Norm
 from export.adopt.norms.norm import Unobserved as UnobservedNorm
-from export.adopt.norms.tracing import SAME, origin
+from export.adopt.norms.tracing import placement_of
 from export.adopt.norms.verify import precision_of
 from export.adopt.norms.verify import verify as verify_norms
 from export.adopt.onnx_file.graph import EXAMPLE, GraphFile
@@ -89,7 +88,7 @@ def adopt_file(
     agreement = verify_norms(source.file.content, ir.to_proto(model).SerializeToString(), norms, batches)
     artifact, errors = make_graph(artifact, source, model, sequences)
     errors["norm_statistics"] = max(agreement.statistics.values())
-    return finish(artifact, texts, sequences, errors, overwrite, progress)
+    return finish(artifact, texts.labels, sequences, errors, overwrite, progress)
 
 
 def observed(file: GraphFile) -> tuple[ir.Model, list[Norm], list[UnobservedNorm]]:
@@ -100,12 +99,8 @@ def observed(file: GraphFile) -> tuple[ir.Model, list[Norm], list[UnobservedNorm
 
 
 def to_layer(norm: Norm, node: ir.Node) -> NormLayer:
-    """A norm as the manifest lists it; pre where what it sees is added to something beside it: the residual stream."""
-    same = [value for value in [origin(node.inputs[0])] if value is not None]
-    for value in same:  # and after casts and quantization
-        same += [output for user in value.consumers() if user.op_type in SAME for output in user.outputs]
-    goes_on = any(user.op_type.endswith("Add") for value in same for user in value.consumers())
-    placement: Literal["post", "pre"] = "pre" if goes_on else "post"
+    """A norm as the manifest lists it."""
+    placement = placement_of(node.inputs[0])
     return NormLayer(name=norm.name, kind=norm.kind, placement=placement, d_model=norm.d_model, eps=norm.eps)
 
 

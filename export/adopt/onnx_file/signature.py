@@ -6,14 +6,13 @@ gives vectors of tokens, pooling is done in the graph.
 
 # P packs = R rows, S tokens, D features
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from export.adopt.norms.building import Builder
 from export.adopt.norms.expose import OUTPUT, exposed_norms
 from export.adopt.onnx_file.source import Source
 from runtime.errors import ExportError
@@ -27,7 +26,6 @@ DTYPES = {
     "bool": ir.DataType.BOOL,
 }
 LOWEST = float(np.finfo(np.float32).min)
-AXES_ARE_INPUTS = 18  # of ReduceMax, from this opset on
 
 
 def last_norm_output(model: ir.Model) -> ir.Value:
@@ -79,11 +77,9 @@ def free_names(graph: ir.Graph) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Surgery:
+class Surgery(Builder):
     """Changes one graph."""
 
-    graph: ir.Graph
-    opset: int
     given: dict[str, ir.Value] = field(default_factory=dict)  # the served graph's inputs
 
     def replace_inputs(self, source: Source) -> None:
@@ -110,27 +106,4 @@ class Surgery:
         mask = self.add("Reshape", [mask, self.constant("max.shape", [0, 0, 1])], "max.mask.tokens")
         lowest = self.constant("max.lowest", np.float32(LOWEST))
         valid = self.add("Where", [mask, tokens, lowest], "max.valid")
-        if self.opset < AXES_ARE_INPUTS:
-            return self.add("ReduceMax", [valid], "max", axes=[1], keepdims=0)
-        return self.add("ReduceMax", [valid, self.constant("max.axes", [1])], "max", keepdims=0)
-
-    def output(self, name: str, value: ir.Value, shape: Sequence[str]) -> ir.Value:
-        """`value` in float32, under a name of the served graph's outputs."""
-        out = ir.val(name, ir.DataType.FLOAT, shape)
-        self.graph.append(ir.node("Cast", [value], {"to": ir.DataType.FLOAT}, outputs=[out], name=name))
-        return out
-
-    def cast(self, value: ir.Value, dtype: ir.DataType, name: str) -> ir.Value:
-        return value if value.dtype == dtype else self.add("Cast", [value], name, to=dtype)
-
-    def add(self, op_type: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
-        """The output of a new node."""
-        node = ir.node(op_type, inputs, attributes, outputs=[ir.val(f"addnorm.{name}")], name=f"addnorm.{name}")
-        self.graph.append(node)
-        return node.outputs[0]
-
-    def constant(self, name: str, content: object) -> ir.Value:
-        tensor = ir.tensor(np.array(content), name=f"addnorm.{name}")
-        value = ir.val(f"addnorm.{name}", const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
+        return self.reduce("ReduceMax", valid, 1, "max")

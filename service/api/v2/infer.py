@@ -101,7 +101,7 @@ class OIPInference(Inference[Reply]):
         started = time.perf_counter()
         self.headers = headers
         self.call = read_call(engine, body, headers, max_bytes)
-        self.outputs = wanted(self.call.request, engine.manifest.task)
+        self.outputs = wanted(self.call.request, engine.manifest)
         super().__init__(engine, started, self.call.timeout)
 
     @property

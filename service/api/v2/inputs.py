@@ -2,7 +2,7 @@
 
 # R rows, T tokens, F features
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from runtime.errors import InvalidInput
 from runtime.graph.inputs import EncodedInput, FeatureEncoder
+from runtime.graph.tensors import TensorEncoder
 from runtime.graph.texts import SpecialTokensEncoder, TextEncoder
+from runtime.manifest import TensorInputs, TensorSpec
 from service.api.v2.schemas import InputTensor, TensorMetadata
-from service.api.v2.tensors import Tensor, read_tensors
+from service.api.v2.tensors import DATATYPES, Tensor, read_tensors
 from service.inference.engine import Engine
 
 WHOLE = ("INT64", "INT32")
@@ -24,15 +26,28 @@ PADDED = "lengths INT64 [rows] beside features that are padded"
 
 
 def main_input(engine: Engine) -> str:
-    return "text" if engine.manifest.inputs.kind == "text" else "features"
+    inputs = engine.manifest.inputs
+    return inputs.tensors[0].name if isinstance(inputs, TensorInputs) else expected(engine)[0].name
 
 
-def described(engine: Engine) -> TensorMetadata:
-    """The input that a client must send; what it may send instead or besides is in the model's configuration."""
-    inputs, name = engine.manifest.inputs, main_input(engine)
+def expected(engine: Engine) -> list[TensorMetadata]:
+    """The inputs that a client must send; what it may send instead or besides is in the model's configuration."""
+    inputs = engine.manifest.inputs
+    if isinstance(inputs, TensorInputs):
+        return described(inputs.tensors)
     if inputs.kind == "text":
-        return TensorMetadata(name=name, datatype="BYTES", shape=[-1, 2] if inputs.pairs else [-1])
-    return TensorMetadata(name=name, datatype="FP32", shape=[-1, -1, inputs.num_features])
+        return [TensorMetadata(name="text", datatype="BYTES", shape=[-1, 2] if inputs.pairs else [-1])]
+    return [TensorMetadata(name="features", datatype="FP32", shape=[-1, -1, inputs.num_features])]
+
+
+def described(tensors: Sequence[TensorSpec]) -> list[TensorMetadata]:
+    """A network's own tensors; -1 is any size."""
+    return [
+        TensorMetadata(
+            name=spec.name, datatype=DATATYPES[spec.dtype], shape=[-1, *(-1 if n is None else n for n in spec.shape)]
+        )
+        for spec in tensors
+    ]
 
 
 def further(engine: Engine) -> str:
@@ -40,7 +55,7 @@ def further(engine: Engine) -> str:
     inputs = engine.manifest.inputs
     if inputs.kind == "text":
         return PAIRS if inputs.pairs else TOKENIZED
-    return PADDED
+    return PADDED if inputs.kind == "features" else "none"
 
 
 def encode(engine: Engine, inputs: list[InputTensor], binary: memoryview) -> list[EncodedInput]:
@@ -49,12 +64,16 @@ def encode(engine: Engine, inputs: list[InputTensor], binary: memoryview) -> lis
     Raises:
         InvalidInput, Unsupported: they cannot be answered; says which tensor is wrong.
     """
-    is_text = engine.manifest.inputs.kind == "text"
+    reads = engine.manifest.inputs
     for item in inputs:  # before anything is made of them
         if item.shape:
             in_words_of(item.name, engine.check_rows, item.shape[0])
-    tensors = read_tensors(inputs, binary, TEXT if is_text else FEATURES)
-    if not is_text:
+    if isinstance(reads, TensorInputs):
+        allowed = {spec.name: (DATATYPES[spec.dtype],) for spec in reads.tensors}
+        arrays = {name: tensor.values for name, tensor in read_tensors(inputs, binary, allowed).items()}
+        return cast(TensorEncoder, engine.inputs).encode_arrays(arrays)
+    tensors = read_tensors(inputs, binary, TEXT if reads.kind == "text" else FEATURES)
+    if reads.kind == "features":
         return encode_features(cast(FeatureEncoder, engine.inputs), tensors)
     encoder = cast(TextEncoder, engine.inputs)
     if "text" in tensors:

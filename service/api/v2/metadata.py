@@ -19,7 +19,6 @@ from service.telemetry.inference_counts import BatchCounts, InferenceCounts, Inf
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "normalization_statistics", "statistics"]
 PLATFORM = "onnx_onnxv1"
-TRITON_TYPES = {"BYTES": "TYPE_STRING", "FP32": "TYPE_FP32", "INT64": "TYPE_INT64"}
 
 NOTHING = Duration(count=0, ns=0)  # there is no cache of answers
 
@@ -34,7 +33,7 @@ def model_metadata(models: ModelRegistry, engine: Engine) -> ModelMetadata:
         name=manifest.name,
         versions=models.versions(manifest.name),
         platform=PLATFORM,
-        inputs=[inputs.described(engine)],
+        inputs=inputs.expected(engine),
         outputs=outputs.described(manifest),
     )
 
@@ -47,7 +46,7 @@ def model_config(engine: Engine) -> ModelConfig:
         platform="onnxruntime_onnx",
         backend="onnxruntime",
         max_batch_size=engine.max_rows,
-        input=[configured(inputs.described(engine))],
+        input=[configured(tensor) for tensor in inputs.expected(engine)],
         output=[configured(output) for output in outputs.described(manifest)],
         dynamic_batching={},
         parameters={
@@ -58,7 +57,11 @@ def model_config(engine: Engine) -> ModelConfig:
 
 
 def configured(tensor: TensorMetadata) -> TensorConfig:
-    return TensorConfig(name=tensor.name, data_type=TRITON_TYPES[tensor.datatype], dims=tensor.shape[1:])
+    return TensorConfig(
+        name=tensor.name,
+        data_type="TYPE_STRING" if tensor.datatype == "BYTES" else f"TYPE_{tensor.datatype}",
+        dims=tensor.shape[1:],
+    )
 
 
 def model_statistics(engine: Engine, inferences: Inferences) -> ModelStatistics:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from runtime.errors import InvalidInput, Unsupported
 from runtime.graph.batch import EncodedBatch
-from runtime.manifest import Manifest, Task
+from runtime.manifest import Manifest, Task, TensorInputs, TensorSpec
 from service.api.v2.schemas import Datatype, InferRequest, TensorMetadata
-from service.api.v2.tensors import Values, to_bytes, to_list
+from service.api.v2.tensors import DATATYPES, Values, to_bytes, to_list
 from service.inference.engine import Engine
 from service.inference.results import norm_means, probabilities, relevance
 
@@ -77,14 +77,35 @@ OUTPUTS: dict[Task, dict[str, Output]] = {
 }
 
 
+def outputs_of(manifest: Manifest) -> dict[str, Output]:
+    """What a model can be asked for: a network that reads tensors for its own outputs, too, which come first."""
+    outputs = OUTPUTS[manifest.task]
+    if not isinstance(manifest.inputs, TensorInputs):
+        return outputs
+    own = {spec.name: own_output(spec) for spec in manifest.inputs.outputs}
+    asked = {name: output._replace(unasked=name in ("label", "score")) for name, output in outputs.items()}
+    return own | {name: output for name, output in asked.items() if name not in own}
+
+
+def own_output(spec: TensorSpec) -> Output:
+    """What the network gives under its own name; its sizes are known once it has run."""
+
+    def values(_: Engine, batch: EncodedBatch) -> NDArray[Any]:
+        assert batch.outputs is not None
+        found = batch.outputs[spec.name]
+        return np.stack(found.tolist()) if found.dtype == object else found
+
+    return Output(DATATYPES[spec.dtype], lambda _: [-1 if size is None else size for size in spec.shape], values)
+
+
 def described(manifest: Manifest) -> list[TensorMetadata]:
     return [
         TensorMetadata(name=name, datatype=output.datatype, shape=[-1, *output.dims(manifest)])
-        for name, output in OUTPUTS[manifest.task].items()
+        for name, output in outputs_of(manifest).items()
     ]
 
 
-def wanted(request: InferRequest, task: Task) -> list[Wanted]:
+def wanted(request: InferRequest, manifest: Manifest) -> list[Wanted]:
     """The outputs that a request asks for, in its order.
 
     Raises:
@@ -92,7 +113,7 @@ def wanted(request: InferRequest, task: Task) -> list[Wanted]:
         Unsupported: it is to go to shared memory.
     """
     binary = request.parameters.binary_data_output if request.parameters else False
-    outputs = OUTPUTS[task]
+    outputs, task = outputs_of(manifest), manifest.task
     if not request.outputs:
         return [Wanted(name, binary) for name, output in outputs.items() if output.unasked]
     found: list[Wanted] = []
@@ -120,9 +141,12 @@ def written(engine: Engine, batch: EncodedBatch, outputs: list[Wanted]) -> tuple
     """The `outputs` of an answer, and the binary tensors that follow it."""
     tensors: list[dict[str, Any]] = []
     behind: list[bytes] = []
+    known = outputs_of(engine.manifest)
     for want in outputs:
-        output = OUTPUTS[engine.manifest.task][want.name]
+        output = known[want.name]
         datatype, dims, values = output.datatype, output.dims(engine.manifest), output.values(engine, batch)
+        if -1 in dims:
+            dims = list(np.shape(values))[1:]
         if want.classes:
             datatype, dims = "BYTES", [min(want.classes, dims[0])]
             values = best(np.asarray(values), engine.manifest.labels, dims[0])

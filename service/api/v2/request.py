@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from runtime.errors import InvalidInput, TooLarge, Unsupported
+from runtime.manifest import TensorInputs
 from service.api.v2.schemas import InferRequest, InputParameters, InputTensor, RequestParameters
-from service.api.v2.tensors import LENGTH
+from service.api.v2.tensors import DATATYPES, LENGTH
 from service.inference.engine import Engine
 
 HEADER = b"inference-header-content-length"
@@ -73,12 +74,26 @@ def raw_call(engine: Engine, body: bytes) -> Call:
     inputs = engine.manifest.inputs
     if inputs.kind == "text":
         name, datatype, shape, body = "text", "BYTES", [1], len(body).to_bytes(LENGTH, "little") + body
+    elif isinstance(inputs, TensorInputs):
+        name, datatype, shape = whole_row(inputs)
     else:
         name, datatype, shape = "features", "FP32", [1, len(body) // (4 * inputs.num_features), inputs.num_features]
     sent = InputTensor(
         name=name, datatype=datatype, shape=shape, parameters=InputParameters(binary_data_size=len(body))
     )
     return Call(InferRequest(inputs=[sent], parameters=RequestParameters(binary_data_output=True)), memoryview(body))
+
+
+def whole_row(inputs: TensorInputs) -> tuple[str, str, list[int]]:
+    """Name, datatype and shape of the only input, or raises InvalidInput."""
+    first, *others = inputs.tensors
+    sizes = [size for size in first.shape if size is not None]
+    if others or len(sizes) < len(first.shape):
+        raise InvalidInput(
+            "invalid_binary",
+            "A body of one tensor alone is for models with one input of a fixed size: send JSON with binary_data_size.",
+        )
+    return first.name, DATATYPES[first.dtype], [1, *sizes]
 
 
 def refuse_unsupported(parameters: RequestParameters) -> None:

@@ -8,7 +8,7 @@ from service.schemas.base import Body
 
 Size = Annotated[int, Field(ge=0, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-Datatype = Literal["BYTES", "FP32", "INT64"]
+Datatype = Literal["BYTES", "BOOL", "FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8"]
 
 
 class Open(BaseModel):

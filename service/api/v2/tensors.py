@@ -10,10 +10,23 @@ from numpy.typing import NDArray
 
 from runtime.errors import InvalidInput, Unsupported
 from runtime.graph.inputs import describe
-from service.api.v2.schemas import InputTensor
+from runtime.manifest import Dtype
+from service.api.v2.schemas import Datatype, InputTensor
 
-DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8")}
-KINDS: dict[str, set[type]] = {"FP32": {int, float}, "INT32": {int}, "INT64": {int}, "BYTES": {str}}
+DATATYPES: dict[Dtype, Datatype] = {
+    "float32": "FP32",
+    "float16": "FP16",
+    "float64": "FP64",
+    "int64": "INT64",
+    "int32": "INT32",
+    "int16": "INT16",
+    "int8": "INT8",
+    "uint8": "UINT8",
+    "bool": "BOOL",
+}
+DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in DATATYPES.items()}
+OF_KIND: dict[str, set[type]] = {"f": {int, float}, "b": {bool}, "i": {int}, "u": {int}}
+KINDS = {name: OF_KIND[dtype.kind] for name, dtype in DTYPES.items()} | {"BYTES": {str}}
 LENGTH = 4  # bytes of the length before an element of BYTES, little-endian
 
 Values = NDArray[Any] | list[str]

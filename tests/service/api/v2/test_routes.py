@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from service import VERSION
-from service.api.v2.metadata import EXTENSIONS, TRITON_TYPES
+from service.api.v2.metadata import EXTENSIONS
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from tests.apps import make_app
@@ -17,6 +17,8 @@ from tests.service.http.test_errors import assert_error
 
 MODEL = "/v2/models/texts"
 ZERO = {"count": 0, "ns": 0}
+
+TRITON_TYPES = {"BYTES": "TYPE_STRING", "FP32": "TYPE_FP32", "INT64": "TYPE_INT64"}
 
 
 def test_server_says_what_it_is_and_has(client: TestClient):

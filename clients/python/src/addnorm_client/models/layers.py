@@ -99,3 +99,5 @@ class LayerStatistics(Body):
     placement: Literal["post", "pre"]
     running: FeatureMoments | None = None
     """BatchNorm only: the moments it normalizes with."""
+    unit: Literal["token", "pixel", "sample"]
+    """What has a mean and a variance of its own; `tokens` counts those that were looked at."""

@@ -1,0 +1,169 @@
+"""Finds the norms of a network that reads tensors: LayerNorm and RMSNorm over the last axis, and BatchNorm."""
+
+# R rows, C channels
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import InlinePass
+
+from export.adopt.norms.names import name_norms
+from export.adopt.norms.norm import Match, Unobserved
+from export.adopt.norms.patterns import recognize, shortest
+from export.adopt.norms.probing import Feeds, load, run, with_outputs
+from export.adopt.norms.tracing import constant
+from runtime.manifest import LayerKind, Unit
+
+BATCH_NORM, FOLDED = "BatchNormalization", ("Conv", "Gemm")
+UNITS: dict[int, Unit] = {2: "sample", 4: "pixel"}  # by the axes of what is normalized; else a token
+SMALLEST_SCALE = 1e-3  # of a BatchNorm's largest scale and of the feature's bias: less would magnify rounding
+FLOATS = {np.dtype("float32"): ir.DataType.FLOAT, np.dtype("float16"): ir.DataType.FLOAT16}
+FLOATS |= {np.dtype("float64"): ir.DataType.DOUBLE}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorNorm:
+    """A norm whose statistics can be sampled.
+
+    Attributes:
+        x: what it normalizes: [R, ..., features], or [R, channels, ...] of a BatchNorm.
+        dtype: of x.
+        shape: of x without rows, where the graph ran; `channels_first` tells where its features are.
+        running_mean, running_variance: BatchNorm: what it normalizes with [C]; None where it is folded into weights.
+        affine: BatchNorm: scale and bias [C] of what it gives, `y`.
+        usual: of one that is folded: mean and variance of the features [C] in some rows of the baseline.
+    """
+
+    name: str
+    kind: LayerKind
+    x: ir.Value
+    eps: float
+    dtype: ir.DataType
+    shape: tuple[int, ...]
+    channels_first: bool = False
+    running_mean: NDArray[np.float64] | None = None
+    running_variance: NDArray[np.float64] | None = None
+    affine: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    y: ir.Value | None = None
+    usual: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    @property
+    def standard(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """BatchNorm: mean and standard deviation [C] that its features are standardized by."""
+        if self.running_mean is not None and self.running_variance is not None:
+            return self.running_mean, np.sqrt(self.running_variance + self.eps)
+        assert self.usual is not None
+        return self.usual[0], np.sqrt(self.usual[1] + self.eps)
+
+    @property
+    def behind(self) -> bool:
+        """Whether what went into a BatchNorm can be told from what it gives: no feature's scale is nearly 0."""
+        if self.affine is None or self.y is None:
+            return False
+        scale, bias = np.abs(self.affine)
+        return bool((scale > SMALLEST_SCALE * np.maximum(bias, scale.max())).all())
+
+    @property
+    def seen(self) -> ir.Value:
+        """What is sampled: x, or what the BatchNorm makes of it."""
+        return self.y if self.behind and self.y is not None else self.x
+
+    @property
+    def to_standard(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """BatchNorm: z = scale * seen + shift, each [C]."""
+        if self.behind and self.affine is not None:
+            scale, bias = self.affine
+            return 1 / scale, -bias / scale
+        mean, deviation = self.standard
+        return 1 / deviation, -mean / deviation
+
+    @property
+    def features(self) -> int:
+        return self.shape[0 if self.channels_first else -1]
+
+    @property
+    def units(self) -> int:
+        """Of a row: tokens or pixels; 1 where the whole row is normalized."""
+        return prod(self.shape) // self.features
+
+    @property
+    def unit(self) -> Unit:
+        return UNITS.get(len(self.shape) + 1, "token")
+
+
+def find_tensor_norms(model: ir.Model, batch: Feeds, folded: bool = False) -> tuple[list[TensorNorm], list[Unobserved]]:
+    """The norms that can be sampled, in network order, and all others with the reason.
+
+    Args:
+        model: its local functions are inlined.
+        batch: inputs by name, of one row or more.
+        folded: whether what Conv and Gemm give is taken for what a BatchNorm that was folded into them gave.
+
+    Raises:
+        ExportError: ONNX Runtime cannot load the graph, or not run it on the batch.
+    """
+    InlinePass()(model)
+    model.graph.sort()
+    found = [(node, match) for node in model.graph.all_nodes() if (match := candidate(node, folded)) is not None]
+    values = {
+        match.x.name: match.x
+        for node, match in found
+        if isinstance(match, Match) and node.graph is model.graph and match.x.name
+    }
+    session = load(with_outputs(ir.to_proto(model), [str(name) for name in values]).SerializeToString())
+    seen = run(session, batch)
+    rows = len(next(iter(batch.values())))
+    norms: list[TensorNorm] = []
+    unobserved: list[Unobserved] = []
+    for name, (node, match) in zip(name_norms(found), found, strict=True):
+        judged: TensorNorm | str = match if isinstance(match, str) else "it is inside a branch, a loop or a scan"
+        if isinstance(match, Match) and node.graph is model.graph:
+            judged = judge(name, node, match, seen[str(match.x.name)], rows)
+        if isinstance(judged, TensorNorm):
+            norms.append(judged)
+        else:
+            unobserved.append(Unobserved(name, f"{name} is not observed: {judged}."))
+    return norms, unobserved
+
+
+def candidate(node: ir.Node, folded: bool) -> Match | str | None:
+    """The norm that this node tells of; why it cannot be observed; or nothing."""
+    if node.op_type == BATCH_NORM and node.inputs[0] is not None:
+        if node.attributes.get_int("training_mode", 0):
+            return "it normalizes by the batch, as in training: export the network in evaluation mode"
+        eps = shortest(node.attributes.get_float("epsilon", 1e-5))
+        return Match("layer_norm", BATCH_NORM, node, node.inputs[0], 1, eps, node.inputs[1], node.inputs[2])
+    inner = node.op_type in FOLDED and not any(value.is_graph_output() for value in node.outputs)
+    if folded and inner and len(node.inputs) == 3 and node.inputs[2] is not None:
+        return Match("layer_norm", node.op_type, node, node.outputs[0], 1, 1e-5, node.inputs[1], node.inputs[2])
+    return recognize(node)
+
+
+def judge(name: str, node: ir.Node, match: Match, x: NDArray[Any], rows: int) -> TensorNorm | str:
+    """The norm, or why its statistics cannot be those of a row's own units."""
+    if x.ndim < 2 or x.dtype not in FLOATS:
+        return f"its input is {x.dtype} with {x.ndim} axes, expected floats with rows first"
+    if x.shape[0] % rows or not x.size:
+        return f"the first axis of its input, {x.shape[0]}, is not that of the rows"
+    shape = (x.size // rows // prod(x.shape[1:]), *x.shape[1:]) if x.shape[0] != rows else x.shape[1:]
+    if match.written == BATCH_NORM or match.written in FOLDED:
+        if x.shape[0] != rows:
+            return f"the first axis of its input, {x.shape[0]}, is not that of the rows"
+        if match.written in FOLDED:
+            units = np.moveaxis(x, 1, -1).reshape(-1, shape[0]).astype(np.float64)
+            moments = units.mean(0), units.var(0)
+            return TensorNorm(name, "batch_norm", match.x, match.eps, FLOATS[x.dtype], shape, True, usual=moments)
+        known = [constant(value) for value in node.inputs[1:5]]
+        if any(values is None for values in known):
+            return "its weights and running moments are no constants"
+        scale, bias, mean, variance = (values.astype(np.float64) for values in known if values is not None)
+        running, affine = (mean, variance), (scale, bias)
+        dtype = FLOATS[x.dtype]
+        return TensorNorm(name, "batch_norm", match.x, match.eps, dtype, shape, True, *running, affine, node.outputs[0])
+    if match.axis not in (-1, x.ndim - 1):
+        return f"it normalizes over axis {match.axis} and what follows, not over the last axis alone"
+    return TensorNorm(name, match.kind, match.x, match.eps, FLOATS[x.dtype], shape)
