@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.drift.detector import MIN_REQUESTS
+from runtime.drift.detector import MIN_REQUESTS, Floats
 from runtime.manifest import Manifest
 from runtime.statistics.deep import DeepState
+from runtime.statistics.state import NormState
 from service.schemas.deep import (
     Activation,
     DeepLayer,
@@ -112,8 +113,20 @@ def feature_shifts(manifest: Manifest, live: DeepState, baseline: DeepState, ind
     if live.requests < MIN_REQUESTS or baseline.requests < MIN_REQUESTS:
         return []
     mine, theirs = (LayerFeatures.of(state, manifest, index) for state in (live, baseline))
-    shift = (mine.mean - theirs.mean) / np.maximum(theirs.std, 1e-12)
+    return furthest(mine.mean, theirs.mean, theirs.std)
+
+
+def batch_norm_shifts(live: NormState, baseline: NormState, index: int) -> list[FeatureShift]:
+    """The features of what enters a BatchNorm that moved most; none of another norm, or of too few requests."""
+    mine, theirs = live.features.get(index), baseline.features.get(index)
+    if mine is None or theirs is None or live.requests < MIN_REQUESTS:
+        return []
+    return furthest(mine.mean, theirs.mean, theirs.std)
+
+
+def furthest(live: Floats, baseline: Floats, std: Floats) -> list[FeatureShift]:
+    shift = (live - baseline) / np.maximum(std, 1e-12)
     return [
-        FeatureShift(feature=i, live=mine.mean[i], baseline=theirs.mean[i], shift=shift[i])
+        FeatureShift(feature=i, live=live[i], baseline=baseline[i], shift=shift[i])
         for i in np.argsort(-np.abs(shift), kind="stable")[:TOP].tolist()
     ]

@@ -11,7 +11,7 @@ from runtime.manifest import Manifest
 from runtime.statistics.histogram import bucket_values, quantile
 from runtime.statistics.recorder import Recorded
 from runtime.statistics.state import NormState
-from service.norm_stats.deep import deep_statistics
+from service.norm_stats.deep import batch_norm_shifts, deep_statistics
 from service.norm_stats.verdict import layer_drift
 from service.schemas.deep import FeatureMoments
 from service.schemas.norm_stats import Distribution, Distributions, LayerState, LayerStatistics, Summary
@@ -56,6 +56,8 @@ def layer_statistics(
     more: dict[str, Any] = {}
     if layer.running_mean is not None and layer.running_variance is not None:
         more["running"] = FeatureMoments(mean=layer.running_mean, variance=layer.running_variance)
+    if layer.kind == "batch_norm":
+        more["shifted"] = batch_norm_shifts(state, baseline.state, index)
     if every_feature:
         more["distributions"] = Distributions(
             mean=distribution(state, baseline.state, 2 * index),

@@ -16,7 +16,7 @@ from runtime.statistics.moments import Moments
 from runtime.statistics.recorder import Recorded
 from runtime.statistics.state import NormState
 from runtime.store.document import StateDocument
-from service.norm_stats.deep import feature_shifts
+from service.norm_stats.deep import batch_norm_shifts, feature_shifts
 from service.norm_stats.interface import LayerSnapshot, Snapshot, Status
 from service.norm_stats.layer import layer_statistics
 from service.norm_stats.verdict import (
@@ -169,8 +169,10 @@ def _standing_since(traffic: Observed, judgement: Judgement | None) -> str | Non
 def _moved(model: Model, traffic: Observed, position: int | None) -> list[FeatureShift]:
     """The features that moved most at the score of number `position`, where that is a norm's."""
     index = -1 if position is None else position - 1
-    if model.baseline.deep is None or not 0 <= index < len(model.manifest.layers):
+    if not 0 <= index < len(model.manifest.layers):
         return []
+    if model.baseline.deep is None:
+        return batch_norm_shifts(traffic.recorded.state, model.baseline.state, index)
     return feature_shifts(model.manifest, traffic.recorded.deep, model.baseline.deep, index)
 
 

@@ -97,6 +97,8 @@ class LayerStatistics(Body):
     drift: LayerDrift
     running: FeatureMoments | None = None
     """BatchNorm only: the moments it normalizes with."""
+    shifted: list[FeatureShift] | None = None
+    """BatchNorm only: the features of its input that moved most, furthest first; none below 30 requests."""
     deep: DeepStatistics | None = None
     """None where the artifact has no deep graph."""
     distributions: Distributions | None = None

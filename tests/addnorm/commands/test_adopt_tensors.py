@@ -39,7 +39,7 @@ def test_an_npz_file_says_that_the_network_reads_tensors(
         (["--tokenizer", "a"], "--tokenizer is for texts"),
         (["--precision", "int8"], "keeps the precision"),
         (["--inputs", "text"], "is no file of texts"),
-        (["--inputs", "text", "--folded", "true"], "--folded is for networks that read tensors"),
+        (["--inputs", "text", "--folded"], "--folded is for networks that read tensors"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(

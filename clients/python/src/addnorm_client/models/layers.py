@@ -4,7 +4,7 @@ from typing import Literal
 
 from addnorm_client.bodies import Body
 
-from .deep import DeepStatistics, FeatureMoments
+from .deep import DeepStatistics, FeatureMoments, FeatureShift
 
 
 class Summary(Body):
@@ -99,5 +99,7 @@ class LayerStatistics(Body):
     placement: Literal["post", "pre"]
     running: FeatureMoments | None = None
     """BatchNorm only: the moments it normalizes with."""
+    shifted: list[FeatureShift] | None = None
+    """BatchNorm only: the features of its input that moved most, furthest first; none below 30 requests."""
     unit: Literal["token", "pixel", "sample"]
     """What has a mean and a variance of its own; `tokens` counts those that were looked at."""
