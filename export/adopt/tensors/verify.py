@@ -64,8 +64,7 @@ def norm_error(norms: Sequence[TensorNorm], seen: Feeds, place: int, x: NDArray[
     if norm.kind == "batch_norm":
         mean, variance = seen[MOMENTS][:, place_of(norms, place)]
         wide = x.reshape(-1, norm.features)
-        sigma = np.sqrt(wide.var(0) + norm.eps)
-        size = np.maximum(sigma, 1e-3 * np.abs(wide).max())  # a feature that hardly varies has hardly a deviation
+        size = np.maximum(wide.std(0), norm.standard[1])  # a single row has no deviation
         error = float(max((np.abs(mean - wide.mean(0)) / size).max(), (np.abs(variance - wide.var(0)) / size**2).max()))
         center, deviation = norm.standard
         x = (x - center) / deviation

@@ -51,7 +51,8 @@ def served(manifest: Manifest, graph: TensorGraph, rows: dict[str, NDArray[Any]]
 
 
 @pytest.mark.parametrize(
-    ("name", "opset"), [*((name, 17) for name in CASES), ("image", 11), ("patches", 13), ("series", 18)]
+    ("name", "opset"),
+    [*((name, 17) for name in CASES), ("image", 11), ("image", 23), ("patches", 13), ("patches", 22), ("series", 18)],
 )
 def test_answers_and_statistics_are_those_of_float64(name: str, opset: int, tmp_path: Path):
     adopted = adopt(tmp_path, name, exported(name, opset)).artifact
