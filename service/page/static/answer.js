@@ -1,7 +1,7 @@
 // One answer: its top classes, where its time went, and how far it lay from the usual at every layer.
 import { Chart, axisStyle, colour, tooltip } from "./charts.js";
 import { fill, h } from "./dom.js";
-import { milliseconds, num, percent, shortName } from "./words.js";
+import { milliseconds, num, percent, read, shortName } from "./words.js";
 
 const ODD = 3; // standard deviations of validation requests
 const ROW = 20; // pixels of a layer, where there are many
@@ -24,7 +24,7 @@ export function answerCard({ activation }) {
   function choose(asked, answer, index) {
     const prediction = answer.predictions[index];
     fill(said, h("p", { class: "label", "data-answer": prediction.label }, prediction.label.replaceAll("_", " ")),
-      h("p", { class: "soft" }, `${alone ? `score ${num(prediction.score)}` : `${percent(prediction.score)} sure`}, ${prediction.tokens} tokens read${prediction.truncated ? "; the rest was cut off" : ""}`));
+      h("p", { class: "soft" }, `${alone ? `score ${num(prediction.score)}` : `${percent(prediction.score)} sure`}, ${read(prediction.tokens)}${prediction.truncated ? "; the rest was cut off" : ""}`));
     fill(list, asked.length < 2 ? null : answer.predictions.map((each, i) =>
       h("button", { type: "button", "aria-pressed": String(i === index), onclick: () => choose(asked, answer, i) },
         h("span", { class: "given" }, givenOf(asked[i], i)), h("span", {}, each.label))));
@@ -60,7 +60,7 @@ function oddity(layers) {
   const first = layers.find((layer) => largest(layer) > ODD);
   if (!first) return `As usual: at no layer further than ${ODD} σ from the average validation request.`;
   const which = Math.abs(first.mean_z) > Math.abs(first.variance_z) ? "mean" : "variance";
-  return [h("strong", {}, `Looks odd, first at ${first.name}`), `: the ${which} of its tokens lies ${num(largest(first), 2)}\u00a0σ from the average.`];
+  return [h("strong", {}, `Looks odd, first at ${first.name}`), `: its ${which} lies ${num(largest(first), 2)}\u00a0σ from the average.`];
 }
 
 const describeTops = (top, width) => describeTop(top, width, "probability", percent);

@@ -81,9 +81,12 @@ const ASKS = {
 };
 
 export function kindOf({ task, inputs }) {
+  if (inputs.kind === "tensors") return task === "classification" ? "tensors" : "vectors";
   if (task in ASKS) return task;
   if (inputs.kind !== "text") return inputs.kind;
   return inputs.pairs ? "pairs" : "texts";
 }
+
+ASKS.vectors = { request: (asked) => ({ path: "embed", body: { inputs: asked } }) }; // of a row of numbers
 
 export const asksOf = (kind) => ASKS[kind] ?? { request: classified };

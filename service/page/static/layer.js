@@ -7,8 +7,8 @@ const KINDS = { layer_norm: "LayerNorm", rms_norm: "RMSNorm", batch_norm: "Batch
 
 export function layerCard() {
   const charts = {
-    variance: new Chart("Variance of the tokens that enter", 190, describeDistribution),
-    mean: new Chart("Mean of the tokens that enter", 190, describeDistribution),
+    variance: new Chart("Variance of what enters", 190, describeDistribution),
+    mean: new Chart("Mean of what enters", 190, describeDistribution),
     history: new Chart("This layer's score over time, in units of its limit", 190, describeHistory),
     outliers: new Chart("The largest features of its output, beside the median feature", 190, describeOutliers),
   };
@@ -44,21 +44,25 @@ export function layerCard() {
 function title(layer) {
   return h("div", {},
     h("h2", {}, breakable(layer.name)),
-    h("p", { class: "soft small" }, `${KINDS[layer.kind] ?? layer.kind} of ${layer.d_model} features, ${layer.placement} placement. `, stateOf(layer.drift.state)));
+    h("p", { class: "soft small" }, `${KINDS[layer.kind] ?? layer.kind} of ${layer.d_model} features of each ${layer.unit}${layer.unit === "token" ? `, ${layer.placement} placement` : ""}. `, stateOf(layer.drift.state)));
 }
 
 const pair = (live, usual, show) => [live === null || live === undefined ? "–" : show(live), usual === null || usual === undefined ? "–" : show(usual)];
 const spread = (each) => `${num(each.mean)} ± ${num(each.std, 2)}`;
 
-function factsTable({ live, baseline, drift, deep }) {
+function factsTable({ live, baseline, drift, deep, unit, shifted }) {
   const row = (name, why, [now, usual]) => [[name, h("small", {}, why)], now, usual];
   const rows = [
-    row("Variance of a token", "how strong the signal is; the norm divides by its root", pair(live.variance, baseline.variance, spread)),
-    row("Mean of a token", "where the residual stream sits", pair(live.mean, baseline.mean, spread)),
+    row(`Variance of a ${unit}`, "how strong the signal is; the norm divides by its root", pair(live.variance, baseline.variance, spread)),
+    row(`Mean of a ${unit}`, "where the residual stream sits", pair(live.mean, baseline.mean, spread)),
     row("Length of a vector", "root mean square; growth over depth is normal, over time it is not", pair(live.residual_norm, baseline.residual_norm, num)),
-    row("Saturated tokens", "their variance is at most eps: constant or dead inputs", pair(live.saturated, baseline.saturated, (x) => percent(x, 2))),
+    row(`Saturated ${unit}s`, "their variance is at most eps: constant or dead inputs", pair(live.saturated, baseline.saturated, (x) => percent(x, 2))),
     row("Not finite", "NaN or infinite; anything but 0 is an alarm", pair(live.not_finite, baseline.not_finite, count)),
   ];
+  if (shifted?.length) {
+    const [{ feature, live: now, baseline: usual, shift }] = shifted;
+    rows.push([[`Feature ${feature}`, h("small", {}, `its mean moved most, by ${num(shift)} of its deviations`)], num(now), num(usual)]);
+  }
   if (deep) {
     const [now, usual] = [deep.live, deep.baseline];
     rows.push(
@@ -70,7 +74,7 @@ function factsTable({ live, baseline, drift, deep }) {
     );
   }
   const effect = drift.psi === undefined ? [] : [
-    row("Population stability", "of the live tokens; above 0.1 worth a look, above 0.25 large", [num(drift.psi), ""]),
+    row("Population stability", "of the live distribution; above 0.1 worth a look, above 0.25 large", [num(drift.psi), ""]),
     row("Wasserstein distance", "in baseline σ", [num(drift.wasserstein), ""]),
   ];
   return table(["quantity", "live", "baseline"], [...rows, ...effect], { class: "facts" });
@@ -84,7 +88,7 @@ function describeDistribution({ edges, live, baseline }, width) {
   const option = {
     grid: { left: 8, right: 12, top: 30, bottom: 24, outerBoundsMode: "none" },
     legend: { top: 0, left: 0, itemGap: 14, itemWidth: 16, itemHeight: 3, icon: "rect", textStyle: { color: colour("ink"), fontSize: 11.5 }, selectedMode: false },
-    tooltip: tooltip({ trigger: "axis", formatter: (points) => [num(points[0].value[0]), ...points.map((point) => `${point.seriesName}: ${percent(point.value[1])} of tokens`)].join("\n") }),
+    tooltip: tooltip({ trigger: "axis", formatter: (points) => [num(points[0].value[0]), ...points.map((point) => `${point.seriesName}: ${percent(point.value[1])} of them`)].join("\n") }),
     xAxis: { type: "value", min: edges[0], max: edges.at(-1), splitNumber: width < 360 ? 3 : 5, ...axisStyle({ axisLabel: { formatter: (x) => num(x, 2), showMinLabel: false, showMaxLabel: false } }), splitLine: { show: false } },
     yAxis: { type: "value", show: false },
     series,

@@ -1,7 +1,7 @@
 // The answer of a model without classes: texts ranked by their scores, or one text's vector.
 import { Chart, axisStyle, colour, tooltip } from "./charts.js";
 import { fill, h } from "./dom.js";
-import { count, milliseconds, num } from "./words.js";
+import { count, milliseconds, num, read } from "./words.js";
 
 const FIRST = 6; // numbers of a vector that are written out
 const WORDS = {
@@ -59,7 +59,7 @@ function aboutVector({ embedding, tokens, truncated }) {
   const length = Math.hypot(...embedding);
   return [
     h("p", { class: "label", "data-answer": "vector" }, `${count(embedding.length)} numbers`),
-    h("p", { class: "soft" }, `${count(tokens)} tokens read${truncated ? "; the rest was cut off" : ""}. The vector's length is ${num(length)}.`),
+    h("p", { class: "soft" }, `${read(tokens)}${truncated ? "; the rest was cut off" : ""}. The vector's length is ${num(length)}.`),
     h("p", { class: "small" }, "It begins with ", h("code", {}, embedding.slice(0, FIRST).map((x) => num(x)).join(", ")), "."),
   ];
 }

@@ -9,7 +9,8 @@ import { store } from "./store.js";
 
 const MOST_DRAWN = 16; // rows and columns that are worth drawing on
 const IMAGES = { digits: 8 }; // rows of a picture
-const RANKS = ["embedding", "rerank"]; // kinds that have no classes
+const RANKS = ["embedding", "rerank", "vectors"]; // kinds that have no classes
+const MOST_TYPED = 4096; // numbers of a row that fit into a field
 
 let form, box, button, trouble, answer, kind, built, prompt;
 
@@ -25,7 +26,7 @@ function build(model) {
   button = h("button", { type: "submit" }, "Ask");
   answer = RANKS.includes(kind) ? rankingCard(model) : answerCard(model);
   box = h("textarea", { id: "ask-text", rows: kind === "texts" ? 2 : 5, spellcheck: "false", autocomplete: "off", "aria-describedby": "ask-help", onkeydown: onKey });
-  form = h("form", { class: "ask", onsubmit: submit }, ...(model.inputs.kind === "text" ? textFields(model) : featureFields(model)));
+  form = h("form", { class: "ask", onsubmit: submit }, ...fieldsOf[model.inputs.kind](model));
   fill($("view-try"), h("div", { class: "trial" },
     h("div", { class: "grid" }, h("div", { class: "card" }, h("h2", { class: "hidden" }, "Ask"), form), answer.third),
     h("div", { class: "grid", id: "answers" }, answer.first, answer.second)));
@@ -68,6 +69,20 @@ function featureFields(model) {
   return [drawing(rows, features, box, () => form.requestSubmit()), label, box, asking(), help];
 }
 
+// a row of a network: nested lists of numbers, as its shape says
+function tensorFields({ inputs: { tensors }, model }) {
+  const [{ shape }] = tensors;
+  const sizes = shape.map((size) => size ?? 1);
+  if (tensors.length > 1 || sizes.reduce((all, size) => all * size, 1) > MOST_TYPED) {
+    return [h("p", { class: "empty" }, `Too much to type: ask POST /v2/models/${model}/infer, with `, tensors.map(({ name, dtype, shape }) => `${name} (${[dtype, ...shape.map((size) => size ?? "any")].join(" ")})`).join(", "), ".")];
+  }
+  box.value = JSON.stringify(sizes.reduceRight((inner, size) => Array(size).fill(inner), 0));
+  const help = `A row of ${shape.map((size) => size ?? "any").join(" x ") || "one"} numbers, or a list of such rows. It counts as traffic, and is kept nowhere.`;
+  return [h("label", { for: "ask-text" }, "A row, as JSON"), box, asking(), h("p", { id: "ask-help", class: "soft small" }, help)];
+}
+
+const fieldsOf = { text: textFields, features: featureFields, tensors: tensorFields };
+
 const asking = () => [h("div", { class: "row" }, button, h("span", { class: "soft small" }, "or Ctrl + Enter")), trouble];
 
 function onKey(event) {
@@ -84,8 +99,12 @@ function inputs() {
     return read(lines.length ? lines : [""]);
   }
   const value = JSON.parse(box.value);
+  const { inputs: reads } = store.get("model");
+  if (reads.kind === "tensors") return depthOf(value) > reads.tensors[0].shape.length ? value : [value];
   return Array.isArray(value?.[0]?.[0]) ? value : [value];
 }
+
+const depthOf = (value) => Array.isArray(value) ? 1 + depthOf(value[0]) : 0;
 
 async function submit(event) {
   event.preventDefault();

@@ -99,3 +99,5 @@ export function overflow(summary) {
   const hit = summary.layers.find((layer) => layer.not_finite > 0);
   return hit ? `Overflow: ${count(hit.not_finite)} tokens were NaN or infinite where they entered ${hit.name}.` : "";
 }
+
+export const read = (tokens) => tokens === 1 ? "one row or token read" : `${count(tokens)} tokens read`;

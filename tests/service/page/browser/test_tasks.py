@@ -1,6 +1,7 @@
 """Models without classes, or with several for a text, under Try it; and the drawing of other people's encoders."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from playwright.sync_api import Page, expect
 from benchmarks.pictures.page import serving
 from runtime.artifact import Artifact
 from tests.adopted import PROMPTS
+from tests.export.adopt.tensors.networks import adopt
 from tests.service.page.browser.browsing import Watched, ask, needs_chromium
 
 pytestmark = needs_chromium
@@ -157,3 +159,21 @@ def test_encoder_is_drawn_block_by_block_from_any_names(embedding: str, watched:
         page.goto(f"{embedding}/#{view}")
         expect(page.locator(f"#view-{view.split('/')[0]}")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, view
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[str]:
+    """A service of a network that reads images."""
+    (tmp_path / "labels.txt").write_text("a\nb\nc")
+    with serving(model=adopt(tmp_path, "image", rows=40, labels=tmp_path / "labels.txt").artifact.path) as url:
+        yield url
+
+
+def test_a_row_of_numbers_is_asked_and_each_norm_says_its_unit(network: str, watched: Watched):
+    page = watched.page
+    page.goto(f"{network}/#try")
+    expect(page.locator("#ask-help")).to_contain_text("A row of 1 x 8 x 8 numbers")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator("#answers")).to_contain_text("one row or token read")
+    page.goto(f"{network}/#layers/bn1")
+    expect(page.locator("#view-layers")).to_contain_text("BatchNorm of 6 features of each pixel")
