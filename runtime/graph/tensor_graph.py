@@ -18,6 +18,7 @@ from runtime.graph.tensors import TensorRow, decode
 from runtime.manifest import CANARY, TensorInputs
 from runtime.options import Device
 
+MOST_ROWS, NEARLY = 256, 0.97  # rows that run together, and the share of the best speed that is as good
 OWN = "addnorm."  # begins the names of what adoption adds to a graph's outputs
 STATISTICS, EMBEDDING, LOGITS, MOMENTS = (
     f"{OWN}{name}" for name in ("norm_statistics", "embedding", "logits", "feature_moments")
@@ -84,12 +85,25 @@ class TensorGraph(Encoder):
 
     def token_seconds(self) -> float:
         """About how long a row takes to run, in seconds: the fastest of three runs of one of the canary's."""
-        seconds = []
-        for _ in range(3):
-            started = time.perf_counter()
-            self.run_rows([self.example])
-            seconds.append(time.perf_counter() - started)
-        return min(seconds)
+        return min(self.seconds(1) for _ in range(3))
+
+    def seconds(self, rows: int) -> float:
+        started = time.perf_counter()
+        self.run_rows([self.example] * rows)
+        return time.perf_counter() - started
+
+    def fastest_rows(self, limit: float) -> int:
+        """How many rows to run together: the most that are about as fast as any number that runs in `limit` seconds.
+
+        Of large rows few are the fastest: what they need stays in the processor's cache.
+        """
+        assert isinstance(self.manifest.inputs, TensorInputs)
+        rate: dict[int, float] = {}
+        rows = 1
+        while rows <= MOST_ROWS and (rows == 1 or rows / rate[rows // 2] <= limit):
+            rate[rows] = rows / min(self.seconds(rows) for _ in range(2))
+            rows *= 2 if self.manifest.inputs.together else MOST_ROWS + 1
+        return max(rows for rows, each in rate.items() if each >= NEARLY * max(rate.values()))
 
 
 def tensor_feeds(inputs: Any, rows: Sequence[TensorRow]) -> dict[str, NDArray[Any]]:

@@ -14,7 +14,7 @@ from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.inputs import EncodedInput, describe
 from runtime.graph.packing import Tokens
-from runtime.graph.tensor_graph import open_encoder
+from runtime.graph.tensor_graph import TensorGraph, open_encoder
 from runtime.graph.texts import TextEncoder, make_input_encoder
 from runtime.manifest import Task
 from runtime.options import Device
@@ -89,8 +89,7 @@ class Engine:
         self.counts = InferenceCounts()
         runner = ModelRunner(self.encoder, self.collector, self.sampler, self.counts)
         token_seconds = self.encoder.token_seconds()
-        fewest = 1 if self.manifest.inputs.kind == "tensors" else FEWEST_TOKENS  # such a row may take long
-        most = settings.max_batch_tokens or batch_tokens(self.placement.device, token_seconds, fewest)
+        most = settings.max_batch_tokens or batch_size(self.encoder, token_seconds)
         self.batcher = Batcher(
             runner.run,
             after=runner.look_deeper,
@@ -177,11 +176,19 @@ class Engine:
             raise InvalidInput("too_many_rows", f"inputs has {rows} rows, expected at most {self.max_rows}.")
 
 
-def batch_tokens(device: Device, token_seconds: float, fewest: int = FEWEST_TOKENS) -> int:
+def batch_size(encoder: Encoder, token_seconds: float) -> int:
+    """How many tokens, or rows of tensors, run together where the settings leave it open."""
+    device = encoder.placement.device
+    if device == "cpu" and isinstance(encoder, TensorGraph):
+        return encoder.fastest_rows(BATCH_SECONDS)
+    return batch_tokens(device, token_seconds)
+
+
+def batch_tokens(device: Device, token_seconds: float) -> int:
     """How many tokens run together where the settings leave it open."""
     if device != "cpu":
         return GPU_TOKENS
-    return max(fewest, min(MOST_TOKENS, int(BATCH_SECONDS / token_seconds)))
+    return max(FEWEST_TOKENS, min(MOST_TOKENS, int(BATCH_SECONDS / token_seconds)))
 
 
 def choose_executor(device: Device, batch_seconds: float) -> Executor:

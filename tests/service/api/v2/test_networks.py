@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact, read_artifact
+from runtime.graph.tensor_graph import TensorGraph
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.serve import example
@@ -173,3 +174,16 @@ def test_the_example_is_one_that_the_model_answers(networks: list[Artifact], ask
     path, body = example(networks[0].manifest)
     assert (path, asked.post(path, content=body).status_code) == ("/predict", 200)
     assert example(networks[1].manifest) == ("/v2/models/pair/infer", "@request.json")
+
+
+@pytest.mark.parametrize(
+    ("row_seconds", "slower", "rows"),
+    [(0.01, 0.0, 16), (0.01, 0.005, 1), (0.5, 0.0, 1), (0.0001, 0.0, 256)],
+)
+def test_the_largest_batch_that_is_as_fast_as_any_is_taken(
+    row_seconds: float, slower: float, rows: int, networks: list[Artifact], monkeypatch: pytest.MonkeyPatch
+):
+    graph = TensorGraph(networks[0])
+    monkeypatch.setattr(TensorGraph, "seconds", lambda _, rows: rows * (row_seconds + slower * (rows > 1)))
+    assert graph.fastest_rows(0.2) == rows
+    assert TensorGraph(networks[2]).fastest_rows(0.2) == 1  # whose rows run alone
