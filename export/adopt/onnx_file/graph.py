@@ -42,28 +42,22 @@ class Input:
     dtype: str
 
 
-class GraphFile:
-    """A file that takes texts as token ids.
+class OnnxFile:
+    """A file that others exported.
 
     Attributes:
         content: the file, with all weights inside.
         weights: the files beside it that it took weights from.
-        inputs: by what they hold, a key of NAMES.
-        shapes: of the outputs of floats, [R, D] or [R, S, D], for R, S = 2, 3.
+        session: of the file as it is.
 
     Raises:
-        ExportError: it cannot be read or run, or takes something else.
+        ExportError: it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.content, self.weights = read_content(path)
         self.session = open_file(path, self.content)
-        self.inputs = read_inputs(path, self.session)
-        found, shorter = self.run(pad(EXAMPLE)), self.run(pad(EXAMPLE[:1]))
-        floats = [output.name for output in self.session.get_outputs() if output.type in FLOATS]
-        fixed = [name for name in floats if found[name].shape[-1:] == shorter[name].shape[-1:]]  # not [R, S]
-        self.shapes = {name: found[name].shape for name in fixed if found[name].shape[:-1] in ((2,), (2, 3))}
 
     @cached_property
     def proto(self) -> onnx.ModelProto:
@@ -81,6 +75,26 @@ class GraphFile:
     @property
     def parameters(self) -> int:
         return sum(int(np.prod(tensor.dims)) for tensor in self.proto.graph.initializer)
+
+
+class GraphFile(OnnxFile):
+    """A file that takes texts as token ids.
+
+    Attributes:
+        inputs: by what they hold, a key of NAMES.
+        shapes: of the outputs of floats, [R, D] or [R, S, D], for R, S = 2, 3.
+
+    Raises:
+        ExportError: it cannot be read or run, or takes something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.inputs = read_inputs(path, self.session)
+        found, shorter = self.run(pad(EXAMPLE)), self.run(pad(EXAMPLE[:1]))
+        floats = [output.name for output in self.session.get_outputs() if output.type in FLOATS]
+        fixed = [name for name in floats if found[name].shape[-1:] == shorter[name].shape[-1:]]  # not [R, S]
+        self.shapes = {name: found[name].shape for name in fixed if found[name].shape[:-1] in ((2,), (2, 3))}
 
     @cached_property
     def vocabulary(self) -> int | None:

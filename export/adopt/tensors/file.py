@@ -2,18 +2,14 @@
 
 # R rows
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-import onnx
-import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from export.adopt.norms.probing import Feeds
-from export.adopt.onnx_file.graph import open_file, read_content
+from export.adopt.onnx_file.graph import OnnxFile
 from runtime.errors import ExportError
 from runtime.graph.encoder import first_line
 from runtime.manifest import Dtype, TensorSpec
@@ -23,12 +19,10 @@ TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"} | {
 }
 
 
-class TensorFile:
+class TensorFile(OnnxFile):
     """A file whose inputs have their rows on the first axis.
 
     Attributes:
-        content: the file, with all weights inside.
-        weights: the files beside it that it took weights from.
         inputs: what it takes.
         together: whether the axis of rows is free; else it is 1.
 
@@ -37,9 +31,7 @@ class TensorFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.content, self.weights = read_content(path)
-        self.session = open_file(path, self.content)
+        super().__init__(path)
         given = self.session.get_inputs()
         if not given:
             raise ExportError(f"{path} takes no input: nothing to adopt.")
@@ -51,23 +43,6 @@ class TensorFile:
                 f"{path} takes a fixed number of rows ({sizes}): export it with a dynamic first axis, or one of 1."
             )
         self.together = rows == {None}
-
-    @cached_property
-    def proto(self) -> onnx.ModelProto:
-        """Nobody changes it."""
-        return onnx.load_from_string(self.content)
-
-    def parse(self) -> ir.Model:
-        """A model that may be changed."""
-        return ir.from_proto(self.proto)
-
-    @property
-    def opset(self) -> int:
-        return next((each.version for each in self.proto.opset_import if not each.domain), 0)
-
-    @property
-    def parameters(self) -> int:
-        return sum(int(np.prod(tensor.dims)) for tensor in self.proto.graph.initializer)
 
     @property
     def fixed(self) -> bool:
