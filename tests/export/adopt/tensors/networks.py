@@ -105,6 +105,18 @@ class Pair(nn.Module):
         return self.head(x), (x * x).sum(-1, keepdim=True)
 
 
+class Half(nn.Module):
+    """Half precision goes in and comes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm, self.head = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)
+
+    def forward(self, columns: Tensor) -> Tensor:
+        wide = columns if columns.dtype == torch.float64 else columns.float()
+        return self.head(self.norm(self.linear(wide))).half()
+
+
 @dataclass(frozen=True)
 class Case:
     """A network, its inputs by name, and the axes of a row that are free."""
@@ -114,6 +126,7 @@ class Case:
     free: tuple[int, ...] = ()
     outputs: tuple[str, ...] = ("scores",)
     whole: tuple[str, ...] = ()
+    dtype: str = "float32"
 
 
 CASES = {
@@ -122,6 +135,7 @@ CASES = {
     "series": Case(Series, {"series": (7, 2)}, free=(0,)),
     "table": Case(Table, {"columns": (4,)}),
     "pair": Case(Pair, {"columns": (3,), "kind": ()}, outputs=("scores", "energy"), whole=("kind",)),
+    "half": Case(Half, {"columns": (3,)}, dtype="float16"),
 }
 
 
@@ -142,7 +156,9 @@ def make(name: str) -> nn.Module:
 def rows_of(name: str, rows: int = ROWS, seed: int = 0) -> dict[str, NDArray[Any]]:
     rng, case = np.random.default_rng(seed), CASES[name]
     return {
-        key: rng.integers(0, 5, (rows, *shape)) if key in case.whole else rng.normal(size=(rows, *shape)).astype("f4")
+        key: rng.integers(0, 5, (rows, *shape))
+        if key in case.whole
+        else rng.normal(size=(rows, *shape)).astype(case.dtype)
         for key, shape in case.inputs.items()
     }
 

@@ -5,7 +5,14 @@ from pathlib import Path
 
 from tests.export.adopt.tensors.networks import CASES, adopt, exported
 
-OPSETS = {"image": (11, 17, 23), "patches": (13, 17), "series": (17, 18), "table": (11, 17), "pair": (17,)}
+OPSETS = {
+    "image": (11, 17, 23),
+    "patches": (13, 17),
+    "series": (17, 18),
+    "table": (11, 17),
+    "pair": (17,),
+    "half": (17,),
+}
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def test_answers_and_statistics_are_those_of_float64(name: str, opset: int, tmp_
     found = served(manifest, TensorGraph(adopted), rows)
     answers, seen = in_float64(name, rows)
     for output, expected in zip(CASES[name].outputs, answers, strict=True):
-        np.testing.assert_allclose(found.outputs[output], expected, atol=1e-5)
+        np.testing.assert_allclose(found.outputs[output], expected, atol=2e-3 if name == "half" else 1e-5)
     assert [layer.name for layer in manifest.layers] == list(seen)
     samples = manifest.layers[0].sampled
     assert samples is not None

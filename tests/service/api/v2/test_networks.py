@@ -30,10 +30,11 @@ def networks(shared_path: Path) -> list[Artifact]:
         (folder / "labels.txt").write_text("\n".join(LABELS))
         adopt(folder, "image", labels=folder / "labels.txt", rows=40)
         adopt(folder, "pair")
+        adopt(folder, "half")
         adopt(folder, "patches", exported("patches", rows=1))
 
     folder = once(shared_path / "networks", build)
-    return [read_artifact(folder / "models" / name / "1") for name in ("image", "pair", "patches")]
+    return [read_artifact(folder / "models" / name / "1") for name in ("image", "pair", "patches", "half")]
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,15 @@ def test_several_inputs_and_outputs(asked: TestClient):
     ]
     found = ask(asked, PAIR, *sent, outputs=[{"name": "energy"}, {"name": "norm_statistics"}]).json()["outputs"]
     assert [(item["name"], item["shape"]) for item in found] == [("energy", [4, 1]), ("norm_statistics", [4, 1, 2])]
+
+
+def test_half_precision_goes_in_and_comes_out(asked: TestClient):
+    rows = rows_of("half", 2, seed=6)["columns"]
+    sent = binary("columns", [2, 3], "FP16", rows.nbytes)
+    (scores, *_) = ask_binary(asked, "/v2/models/half/infer", rows.tobytes(), sent).json()["outputs"]
+    assert (scores["name"], scores["datatype"], scores["shape"]) == ("scores", "FP16", [2, 2])
+    typed = tensor("columns", [2, 3], "FP16", data=rows.ravel().tolist())
+    assert outputs(ask(asked, "/v2/models/half/infer", typed))["scores"] == scores["data"]
 
 
 def test_a_file_of_one_row_answers_many(asked: TestClient):
