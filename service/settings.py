@@ -44,8 +44,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1 << 20, ge=1)
     """Maximum size of a request body, in bytes."""
     max_batch_tokens: int | None = Field(None, ge=1)
-    """Maximum number of tokens in a batch; None is 1024 on a GPU, and on a CPU what runs in 0.1 s, 32 to 512: more
-    run no faster, take more memory and make others wait."""
+    """Maximum number of tokens in a batch; None is 1024 on a GPU, and on a CPU what runs in 0.2 s, 32 to 512: more
+    run no faster, take more memory and make others wait. A row of tensors counts as one token."""
     max_queue_tokens: int = Field(16384, ge=1)
     """Maximum number of tokens in the queue; further requests are refused with 429."""
     head_timeout: float = Field(10.0, gt=0, le=3600)
