@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import model.finetuning.run as run_module
 from model.data import Dataset, load_dataset
 from model.finetuning.checkpoint import input_encoder, load_fine_tuned
 from model.finetuning.movement import NORMS, PICTURE
@@ -18,7 +19,7 @@ from model.training.batches import evaluation_batches
 from model.training.checkpoint import METRICS, MODEL, STATE, is_fine_tuned, load_run, load_tensors
 from model.training.recipe import FineTuning
 from model.training.report import Report
-from model.training.trainer import Interrupted, evaluate
+from model.training.trainer import Interrupted, Trainer, evaluate
 from runtime.errors import DataError, ExportError
 from tests.model.pretrained.networks import change, save_network
 
@@ -133,3 +134,29 @@ def test_a_directory_that_cannot_be_used_is_refused_and_nothing_written(
 def test_floats_are_refused(encoder_directory: Path, brief: Brief, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leave --from out"):
         fine_tune(load_dataset("digits", tmp_path), brief(), encoder_directory, tmp_path / "run")
+
+
+@pytest.mark.parametrize("worse", [False, True])
+def test_weights_halfway_are_kept_where_rows_are_few_unless_they_are_worse(
+    worse: bool,
+    letters: Dataset,
+    encoder_directory: Path,
+    brief: Brief,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def watch(trainer: Trainer, before: dict[str, torch.Tensor]) -> None:
+        after = {name: value.clone() for name, value in trainer.average.module.state_dict().items()}
+        seen.update(before=before, after=after)
+        trainer.best = (1.0 if worse else 0.0, 0.0)
+        monkeypatch.setattr("model.finetuning.run.evaluate", lambda *_: (1.0, 0.5))
+        halfway(trainer, before)
+
+    halfway = run_module.keep_halfway
+    monkeypatch.setattr(run_module, "keep_halfway", watch)
+    done = fine_tune(letters, brief(), encoder_directory, tmp_path / "run").model.state_dict()
+    name = "network.head.weight"
+    middle = (seen["before"][name] + seen["after"][name]) / 2
+    assert torch.equal(done[name], middle) is not worse
