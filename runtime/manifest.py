@@ -26,7 +26,6 @@ PlanName = Literal["default", "unfused"]
 
 Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Unit = Literal["token", "pixel", "sample"]
-
 PlanSource = Literal["measured", "rule"]
 
 
@@ -59,15 +58,13 @@ class NormLayer(_Model):
     sampled: int | None = None
     """How many of them are looked at, evenly over the row; more than once where there are fewer. None: all."""
     standardized: bool = False
-    """Whether mean and variance are of (x - running_mean) / sqrt(running_variance + eps), of which 0 and 1 are usual:
-    an adopted network's BatchNorm has features of unlike sizes. One that was folded away has no running moments: there
-    those of a few of the baseline's rows are taken."""
+    """Whether mean and variance are of (x - running_mean) / sqrt(running_variance + eps), of which 0 and 1 are usual;
+    where the norm was folded away, by the moments of a few of the baseline's rows."""
 
     def seen(self, samples: int) -> int:
         """How many different units so many samples are of."""
-        if self.sampled is None or self.units is None:
-            return samples
-        return samples * min(self.units, self.sampled) // self.sampled
+        sampled = self.sampled
+        return samples * min(self.units, sampled) // sampled if sampled and self.units else samples
 
 
 class TextInputs(_Model):

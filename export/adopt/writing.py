@@ -64,19 +64,26 @@ def begin(model: TextModel, texts: Texts, target: Path, packages: Sequence[str],
         others: fields of the manifest that `model` and `texts` do not know.
     """
     manifest = Manifest(
-        name=target.parent.name,
-        version=target.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        **made(target, packages),
         task=model.task,
         labels=model.labels if model.task == "classification" else [],
         activation=model.activation,
         normalize=model.normalize,
         inputs=model.inputs(texts.pairs),
-        producer={package: version(package) for package in packages},
-        files={},
         **others,
     )
     return Artifact(target, manifest, {TOKENIZER: model.tokenizer.to_str().encode()})
+
+
+def made(target: Path, packages: Sequence[str]) -> dict[str, Any]:
+    """What a manifest says of how its artifact came to be: its name, when, and by which packages."""
+    return {
+        "name": target.parent.name,
+        "version": target.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "producer": {package: version(package) for package in packages},
+        "files": {},
+    }
 
 
 def encode(artifact: Artifact, texts: Texts) -> list[Tokens]:

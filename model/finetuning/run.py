@@ -101,14 +101,15 @@ def train_model(
         model.head,
     )
     loss, accuracy = evaluate(model, dataset.validation, encoder, pooling)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    few = len(dataset.validation) < FEW and not recipe.head_only
+    before = {name: value.clone() for name, value in model.state_dict().items()} if few else {}
     trainer = Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory, pooling)
     if not trainer.state_path.exists():
         trainer.keep_best(BEFORE, loss, accuracy)
     if not recipe.head_only:
         with Report(directory, directory.name, console) as report:
             trainer.run(report)
-        if len(dataset.validation) < FEW:
+        if few:
             keep_halfway(trainer, before)
     return accuracy
 
@@ -132,7 +133,7 @@ def keep_halfway(trainer: Trainer, before: dict[str, Tensor]) -> None:
 
 def tell(run: FineTunedRun, dataset: Dataset, head_alone: float, directory: Path, say: Callable[[str], None]) -> None:
     """What came of it, beside what a linear head on the frozen encoder reaches."""
-    best = f"best validation accuracy {run.facts['validation_accuracy']:.4f} (the head alone: {head_alone:.4f})"
+    best = f"validation accuracy {run.facts['validation_accuracy']:.4f} (the head alone: {head_alone:.4f})"
     if len(dataset.test):
         _, accuracy = evaluate(run.model, dataset.test, input_encoder(run.source), run.source.pooling)
         best += f", test {accuracy:.4f}"

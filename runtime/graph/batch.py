@@ -98,7 +98,8 @@ def joined(batches: Sequence[EncodedBatch], name: str) -> NDArray[Any]:
     if len({part.shape[1:] for part in parts}) == 1:
         return np.concatenate(parts)
     rows = np.empty(sum(map(len, parts)), dtype=object)
-    rows[:] = [row for part in parts for row in part]
+    for place, row in enumerate(row for part in parts for row in part):  # numpy would try to make one array of all
+        rows[place] = row
     return rows
 
 

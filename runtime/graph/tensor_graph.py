@@ -5,6 +5,7 @@
 import json
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -31,9 +32,14 @@ class TensorGraph(Encoder):
     example: TensorRow
     """A row that it answers."""
 
-    def read_canary(self, artifact: Artifact) -> list[Tokens]:
+    @cached_property
+    def feature_ends(self) -> NDArray[np.int64]:
+        """Where the features of each BatchNorm but the last end among those of all."""
         sizes = [layer.d_model for layer in self.manifest.layers if layer.kind == "batch_norm"]
-        self.feature_ends = np.cumsum(sizes)[:-1]
+        ends: NDArray[np.int64] = np.cumsum(sizes, dtype=np.int64)[:-1]
+        return ends
+
+    def read_canary(self, artifact: Artifact) -> list[Tokens]:
         rows = canary_rows(artifact)
         self.example = cast(TensorRow, rows[0])
         return rows

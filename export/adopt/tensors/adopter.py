@@ -3,8 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +20,7 @@ from export.adopt.tensors.norms import TensorNorm, find_tensor_norms
 from export.adopt.tensors.rows import read_tensor_rows
 from export.adopt.tensors.sampling import expose_sampled, samples_of
 from export.adopt.tensors.verify import mixed_norms, statistics_errors
-from export.adopt.writing import PROBES, Adopted, check_target, finish
+from export.adopt.writing import PROBES, Adopted, check_target, finish, made
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, ExportError
 from runtime.graph.packing import Tokens
@@ -64,12 +62,24 @@ def adopt_tensors(
     answer = choose_answer(file, inputs, hints)
     model, norms, unobserved = sampled(file, answer, few, alone, hints.folded)
     moved, errors = statistics_errors(model, file.content, norms, [few, *alone], file.fixed)
+    manifest = describe(file, inputs, answer, norms, target).model_copy(
+        update={"unobserved": [Unobserved(name=norm.name, reason=norm.reason) for norm in unobserved]}
+    )
+    manifest.training["outputs_left_out"] = left
+    artifact = with_graph(Artifact(target, manifest, {}), model, rows.inputs[:FEW])
+    together = check_together(artifact, file, rows.inputs[:PROBES])
+    measured = {"norm_statistics": max(errors.values()), "outputs": moved, "together": together}
+    return finish(artifact, class_names(rows.labels, answer.labels), rows.inputs, measured, overwrite, progress)
+
+
+def describe(
+    file: TensorFile, inputs: TensorInputs, answer: Answer, norms: Sequence[TensorNorm], target: Path
+) -> Manifest:
+    """The manifest, without what is measured later."""
     precision = precision_of(file.content)
-    manifest = Manifest(
+    return Manifest(
+        **made(target, PACKAGES),
         format=3,
-        name=target.parent.name,
-        version=target.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
         graph="padded",
         task="classification" if answer.labels else "embedding",
         labels=answer.labels,
@@ -78,23 +88,15 @@ def adopt_tensors(
         inputs=inputs,
         d_model=norms[-1].features if answer.labels or answer.width is None else answer.width,
         layers=[to_layer(norm, samples_of(norms), file.fixed) for norm in norms],
-        unobserved=[Unobserved(name=norm.name, reason=norm.reason) for norm in unobserved],
         opset=file.opset,
-        producer={package: version(package) for package in PACKAGES},
         precision=None if precision == "fp32" else Precision(kind=precision),
         training={
-            "adopted_from": path.name,
+            "adopted_from": file.path.name,
             "architecture": "tensors",
             "parameters": file.parameters,
-            "source_sha256": {each.name: sha256(each.read_bytes()) for each in (path, *file.weights)},
-            "outputs_left_out": left,
+            "source_sha256": {each.name: sha256(each.read_bytes()) for each in (file.path, *file.weights)},
         },
-        files={},
     )
-    artifact = with_graph(Artifact(target, manifest, {}), model, rows.inputs[:FEW])
-    together = check_together(artifact, file, rows.inputs[:PROBES])
-    measured = {"norm_statistics": max(errors.values()), "outputs": moved, "together": together}
-    return finish(artifact, class_names(rows.labels, answer.labels), rows.inputs, measured, overwrite, progress)
 
 
 def feeds_of(inputs: Any, rows: Sequence[Any]) -> list[Feeds]:

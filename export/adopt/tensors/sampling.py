@@ -1,6 +1,6 @@
 """Adds statistics to a graph: of a few tokens or pixels of each row, beside the network, which stays as it was.
 
-All units would cost 7 to 11 % of a convolutional network's time; a few of them, evenly over the row, cost 2 % or less.
+What a few of them, evenly over the row, cost is measured in docs/adopt.md.
 A channels-first tensor is thinned out by a MaxPool of one pixel, which ONNX Runtime computes in its own blocked layout:
 a Gather would have it turn the whole tensor around. A BatchNorm is looked at behind it, where it stays fused with its
 convolution: what went in follows from what comes out. All BatchNorms are computed in one go.
@@ -60,7 +60,7 @@ def expose_sampled(
     if any(str(value.name).startswith(OWN) for value in (*graph.inputs, *graph.outputs)):
         raise ExportError(f"The graph has an input or output that begins with {OWN}: rename it.")
     builder = Builder(graph, model.opset_imports.get("", 17))
-    values = {value.name: value for node in graph for value in node.outputs}
+    values = {value.name: value for node in graph for value in node.outputs} | {v.name: v for v in graph.inputs}
     sampler = Sampler(builder, norms, graph.inputs[0], samples_of(norms), fixed)
     added = [sampler.statistics(), *sampler.moments()]
     vector = values[embedding] if embedding else sampler.vector()

@@ -62,7 +62,7 @@ def norm_error(norms: Sequence[TensorNorm], seen: Feeds, place: int, x: NDArray[
     norm = norms[place]
     found, error = seen[STATISTICS][..., 2 * place : 2 * place + 2], 0.0
     if norm.kind == "batch_norm":
-        mean, variance = seen[MOMENTS][:, place_of(norms, place)]
+        mean, variance = seen[MOMENTS][:, features_of(norms, place)]
         wide = x.reshape(-1, norm.features)
         size = np.maximum(wide.std(0), norm.standard[1])  # a single row has no deviation
         error = float(max((np.abs(mean - wide.mean(0)) / size).max(), (np.abs(variance - wide.var(0)) / size**2).max()))
@@ -73,7 +73,7 @@ def norm_error(norms: Sequence[TensorNorm], seen: Feeds, place: int, x: NDArray[
     return float(max(error, mean_error.max(), np.abs(found[..., 1] / inv_std - 1).max()))
 
 
-def place_of(norms: Sequence[TensorNorm], place: int) -> slice:
+def features_of(norms: Sequence[TensorNorm], place: int) -> slice:
     """Where the features of a BatchNorm are among those of all."""
     start = sum(norm.features for norm in norms[:place] if norm.channels_first)
     return slice(start, start + norms[place].features)

@@ -1,5 +1,6 @@
 """Adopted networks answer as they did, and their statistics are those of PyTorch in float64."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from runtime.graph.batch import join
 from runtime.graph.tensor_graph import TensorGraph
 from runtime.graph.tensors import TensorEncoder
 from runtime.manifest import Manifest, TensorInputs
@@ -119,3 +121,12 @@ def test_a_norm_that_was_folded_away_is_observed_behind_its_convolution(tmp_path
 def test_norms_over_positions_are_told(tmp_path: Path):
     unobserved = adopt(tmp_path, "series").artifact.manifest.unobserved
     assert {layer.name: "over positions" in layer.reason for layer in unobserved} == {"group": True, "instance": True}
+
+
+def test_outputs_of_unlike_shapes_are_joined_row_by_row(tmp_path: Path):
+    graph = TensorGraph(adopt(tmp_path, "table").artifact)
+    assert isinstance(graph.manifest.inputs, TensorInputs)
+    batch = graph.run([item.tokens for item in TensorEncoder(graph.manifest.inputs).encode_arrays(rows_of("table", 2))])
+    parts = [replace(batch, outputs={"y": np.full((2, 2, size), float(size))}) for size in (3, 4)]
+    found = join(parts).outputs
+    assert found is not None and [row.shape for row in found["y"]] == [(2, 3), (2, 3), (2, 4), (2, 4)]
