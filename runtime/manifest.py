@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,10 +22,9 @@ PrecisionKind = Literal["fp32", "int8", "fp16"]
 Task = Literal["classification", "embedding", "rerank"]
 Activation = Literal["softmax", "sigmoid", "identity"]
 PoolingKind = Literal["mean", "cls", "last", "weighted", "max"]
-PlanName = Literal["default", "unfused"]
-
 Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Unit = Literal["token", "pixel", "sample"]
+PlanName = Literal["default", "unfused"]
 PlanSource = Literal["measured", "rule"]
 
 
@@ -54,17 +53,15 @@ class NormLayer(_Model):
     unit: Unit = "token"
     """What has a mean and a variance of its own."""
     units: int | None = None
-    """Of a row that is not text: how many there are; None where that depends on the row."""
+    """Of a row of tensors; None where that depends on the row."""
     sampled: int | None = None
-    """How many of them are looked at, evenly over the row; more than once where there are fewer. None: all."""
+    """How many are looked at, evenly over the row, some twice where there are fewer; None: all."""
     standardized: bool = False
-    """Whether mean and variance are of (x - running_mean) / sqrt(running_variance + eps), of which 0 and 1 are usual;
-    where the norm was folded away, by the moments of a few of the baseline's rows."""
+    """Whether both are of features standardized by running moments; of a folded norm, by those of some usual rows."""
 
     def seen(self, samples: int) -> int:
         """How many different units so many samples are of."""
-        sampled = self.sampled
-        return samples * min(self.units, sampled) // sampled if sampled and self.units else samples
+        return samples * min(self.units, self.sampled) // self.sampled if self.sampled and self.units else samples
 
 
 class TextInputs(_Model):
@@ -118,11 +115,7 @@ class TensorInputs(_Model):
     """What the graph gives under its own names, as it was before it was adopted."""
     together: bool = True
     """Whether rows run together; a graph whose axis of rows is fixed runs one at a time."""
-
-    @property
-    def max_tokens(self) -> int:
-        """A row counts as one token, whatever its size."""
-        return 1
+    max_tokens: ClassVar[int] = 1  # a row counts as one token, whatever its size
 
 
 class Precision(_Model):
@@ -142,8 +135,7 @@ class Precision(_Model):
     variance_deviation: float | None = None
     """How far a layer's variance moved at most, likewise; relative."""
     packed_against_alone: float | None = None
-    """Largest difference of a logit between inputs packed with others and alone; where there are none, of a number of
-    their vectors at length 1."""
+    """Largest difference between inputs packed with others and alone: of a logit, else of a vector at length 1."""
     speed: dict[str, float] = {}
     """Rows per second over those of float32, by batch size."""
     size: dict[PrecisionKind, int] = {}
@@ -173,8 +165,7 @@ class Manifest(_Model):
     """Everything a reader needs to serve the graph and to explain its answers."""
 
     format: Literal[1, 2, 3] = 2
-    """2: what adopted encoders need; a manifest of format 1 is read as if it had the defaults. 3: networks that read
-    tensors."""
+    """1 is read as if it had the defaults; 2: what adopted encoders need; 3: networks that read tensors."""
     name: str
     version: str
     created: str

@@ -144,6 +144,6 @@ def accuracy(manifest: Manifest, labels: list[str] | None, rows: Sequence[Encode
         return None
     if unknown := sorted(set(labels) - set(manifest.labels)):
         some = ", ".join(manifest.labels[:5]) + (", ..." if len(manifest.labels) > 5 else "")
-        raise DataError(f"The model has no label {unknown[0]!r}, it has {some}: mend the texts, or leave --label out.")
+        raise DataError(f"The model has no label {unknown[0]!r}, it has {some}: mend the file, or leave --label out.")
     found = [manifest.labels[row.classes[0]] for row in rows]
     return float(np.mean([label == expected for label, expected in zip(found, labels, strict=True)]))
