@@ -23,7 +23,7 @@ from model.training.checkpoint import DataInfo, Run, is_fine_tuned, load_run
 from model.training.run import make_encoder
 from runtime.artifact import Artifact, write_artifact
 from runtime.drift.baseline import Baseline
-from runtime.drift.detector import request_features
+from runtime.drift.numbers import request_features
 from runtime.errors import ArtifactError, DataError, ExportError
 from runtime.graph.batch import row_means, token_values
 from runtime.graph.deep import DeepGraph
@@ -61,7 +61,7 @@ def export_run(
     """Exports the best weights of a run as the artifact `models`/`name`/`model_version`.
 
     Args:
-        data: folder of the data sets; the baseline is the run's own validation split.
+        data: folder of the data sets; the baseline is what the run held out.
         overwrite: replace an artifact of that name.
         precision: of the graph that is served; the float32 graph is verified first.
 
@@ -90,7 +90,7 @@ def export_run(
     artifact, encoder, errors = make_graphs(run, described, precision, dataset, inputs)
     deep = DeepGraph(artifact, encoder)
     errors["deep"] = verify_deep(deep, DeepEncoder(run.model))
-    baseline = measure_baseline(encoder, deep, dataset.validation, inputs)
+    baseline = measure_baseline(encoder, deep, dataset.held_out, inputs)
     if (baseline.state.moments.count != baseline.state.tokens).any():
         raise ExportError("The validation data give NaN or infinite norm statistics: nothing was written.")
     facts = training_facts(run, dataset, encoder, inputs) | {"temperature": temperature}
@@ -179,12 +179,12 @@ def make_canary(served: ServedEncoder, validation: Split, inputs: InputEncoder) 
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def measure_baseline(encoder: Encoder, deep: DeepGraph, validation: Split, inputs: InputEncoder) -> Baseline:
-    """The validation split through the graphs that will be served."""
+def measure_baseline(encoder: Encoder, deep: DeepGraph, held_out: Split, inputs: InputEncoder) -> Baseline:
+    """The examples that were not learned from through the graphs that will be served."""
     layers = encoder.manifest.layers
     recorder, rows = NormRecorder(layers), Moments.empty(2 * len(layers))
     requests, looks = [], DeepState.empty(layers)
-    for sequences in split_batches(validation, inputs):
+    for sequences in split_batches(held_out, inputs):
         batch = encoder.run(sequences)
         recorder.observe(batch)
         means = row_means(token_values(batch.norm_statistics, layers), batch.lengths)
@@ -192,7 +192,8 @@ def measure_baseline(encoder: Encoder, deep: DeepGraph, validation: Split, input
         requests.append(request_features(batch))
         looks = looks.merge(measure(deep.run, pack(sequences)))
     features, classes = (np.concatenate(part) for part in zip(*requests, strict=True))
-    return Baseline(recorder.state(), rows, fit_reference(features, classes, len(encoder.manifest.labels)), looks)
+    reference = fit_reference(features, classes, len(encoder.manifest.labels), classes == held_out.labels)
+    return Baseline(recorder.state(), rows, reference, looks)
 
 
 def training_facts(run: Run, dataset: Dataset, encoder: Encoder, inputs: InputEncoder) -> dict[str, Any]:

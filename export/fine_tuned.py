@@ -24,7 +24,7 @@ def export_fine_tuned(
     precision: PrecisionKind,
     progress: Progress = lambda _done, _of: None,
 ) -> tuple[Artifact, dict[str, float]]:
-    """Exports the best weights of a run as the artifact `target`; the baseline is the run's own validation split.
+    """Exports the best weights of a run as the artifact `target`; the baseline is what the run held out.
 
     Returns:
         The artifact, and the largest error of each kind between graph and PyTorch.
@@ -33,7 +33,7 @@ def export_fine_tuned(
         DataError, ExportError: the graph does not agree with PyTorch, or lower precision changes its answers too much.
         ArtifactError: the artifact cannot be written.
     """
-    network, texts = run.model.network, validation_texts(dataset)
+    network, texts = run.model.network, baseline_texts(dataset)
     temperature = calibrate(run.model, dataset.validation, input_encoder(run.source), run.source.pooling)
     artifact = begin(
         run.source,
@@ -49,8 +49,8 @@ def export_fine_tuned(
     return adopted.artifact, adopted.errors
 
 
-def validation_texts(dataset: Dataset) -> Texts:
-    split = dataset.validation
+def baseline_texts(dataset: Dataset) -> Texts:
+    split = dataset.held_out
     return Texts([str(text) for text in split.inputs], [dataset.labels[label] for label in split.labels])
 
 

@@ -3,29 +3,54 @@
 # R requests, C classes, K columns, G scores
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
-from runtime.drift.detector import FALSE_ALARMS, WINDOW_SIZES, Floats, Reference, calibrate_mix, window_scores
+from runtime.drift.detector import (
+    FALSE_ALARMS,
+    WINDOW_SIZES,
+    Reference,
+    calibrate_mix,
+    window_scores,
+    with_unlikeness,
+)
+from runtime.drift.numbers import UNSURE, Floats, Unlikeness
 
 MIN_REQUESTS, PER_CLASS = 100, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated
 RIDGE = 0.02  # towards the identity, in the correlation of two columns
+COMMON = 0.0004  # what all classes' common place may differ by, in the same measure
 CLIP = 6.0  # sigma of all validation requests
 CONSTANT = 1e-12  # a variance below which a column says nothing, such as the length of inputs that are all as long
 INSTABILITY = (
     0.05  # what of a class's mean may differ between validation and live, as a share of single requests' variance
 )
 # how the false alarms are shared out; calibration scales them together
-INPUT, LAYERS, OUTPUT, CONSENSUS = 0.15, 0.15, 0.25, 0.45
+INPUT, LAYERS, OUTPUT, UNLIKENESS = 0.2, 0.15, 0.15, 0.5
+NULL_ALARMS = 0.7 * FALSE_ALARMS  # of windows drawn from the baseline itself: fresh ones alarm a little more often
+KNOTS = 200  # of the unlikeness: every one of the rarest requests, and fewer the commoner they are
 DRAWS = 10_000  # null windows per size
 
 
-def fit_reference(features: Floats, classes: np.ndarray, num_classes: int, seed: int = 0) -> Reference | None:
-    """The reference for requests with these numbers [R, K] and predicted classes [R]; None where they are too few."""
+def fit_reference(
+    features: Floats, classes: np.ndarray, num_classes: int, right: np.ndarray | None = None, seed: int = 0
+) -> Reference | None:
+    """The reference for requests of which the graph says `features` [R, 2L + 5], and their predicted classes [R].
+
+    Args:
+        right: whether each class is the right one [R], where that is known.
+
+    Returns:
+        None where they are too few.
+    """
     if len(features) < max(MIN_REQUESTS, PER_CLASS * len(np.unique(classes))):
         return None
-    bounds = features.mean(0) + CLIP * np.outer([-1, 1], features.std(0))
-    x = np.clip(features, *bounds)
+    unlikeness = fit_unlikeness(features, right)
+    x = with_unlikeness(features, unlikeness)
+    bounds = x.mean(0) + CLIP * np.outer([-1, 1], x.std(0))
+    bounds[:, -1] = 0.0, unlikeness.values.max()  # it has an end of its own
+    x = np.clip(x, *bounds)
     counts = np.bincount(classes, minlength=num_classes).astype(float)
     sums = np.zeros((num_classes, x.shape[1]))
     np.add.at(sums, classes, x)
@@ -45,7 +70,7 @@ def fit_reference(features: Floats, classes: np.ndarray, num_classes: int, seed:
     unit = unseen / np.sqrt(np.square(unseen).mean(0) + CONSTANT)
     correlation = unit.T @ unit / len(unit)
     np.fill_diagonal(correlation, 1.0)
-    precision, direction = pair_precision(correlation), unsure_direction(correlation)
+    precision, direction = pair_precision(correlation), np.eye(len(correlation))[-1]
     rng = np.random.default_rng(seed)
     return Reference(
         bounds=bounds,
@@ -59,8 +84,30 @@ def fit_reference(features: Floats, classes: np.ndarray, num_classes: int, seed:
             [calibrate(null_scores(unit, size, precision, direction, rng)) for size in WINDOW_SIZES], axis=1
         ),
         mix_thresholds=calibrate_mix(counts),
-        center_variance=np.zeros(x.shape[1]),
+        center_variance=COMMON * within,
+        unlikeness=unlikeness,
     )
+
+
+def fit_unlikeness(features: Floats, right: np.ndarray | None) -> Unlikeness:
+    """Ranks the baseline's requests by how unsure the model is of them; arguments as `fit_reference`."""
+    unsure = features[:, -1:-3:-1] * (1, -1)
+    scale = np.maximum(unsure.std(0), np.sqrt(CONSTANT))
+    empty = Unlikeness(unsure.mean(0), scale, np.zeros(1), np.zeros(1), fit_platt(features, right))
+    ranked, count = np.sort(empty.sums(features))[::-1], len(features)
+    places = np.unique(np.round(np.geomspace(1, count, KNOTS)).astype(int)) - 1
+    knots, last = np.unique(ranked[places][::-1], return_index=True)
+    p = (places[::-1][last] + 0.5) / count
+    return replace(empty, knots=knots, values=np.square(np.log(p)))
+
+
+def fit_platt(features: Floats, right: np.ndarray | None) -> Floats:
+    """Slope and intercept from the logit of the top probability to that of being right; 1 and 0 where it is unknown."""
+    if right is None or len(np.unique(right)) < 2:
+        return np.array([1.0, 0.0])
+    top = np.clip(np.exp(-features[:, -3]), UNSURE, 1 - UNSURE)
+    fitted = LogisticRegression(C=1e3).fit(np.log(top / (1 - top))[:, None], right)
+    return np.array([fitted.coef_[0, 0], fitted.intercept_[0]])
 
 
 def variance_components(x: Floats, classes: np.ndarray, counts: Floats, sums: Floats) -> tuple[Floats, Floats]:
@@ -76,19 +123,10 @@ def variance_components(x: Floats, classes: np.ndarray, counts: Floats, sums: Fl
 def pair_precision(correlation: Floats) -> Floats:
     """[K, K]: the inverse correlation of the two columns of input, layers and output, shrunk by RIDGE."""
     precision = np.zeros_like(correlation)
-    for first in range(0, len(correlation), 2):
+    for first in range(0, len(correlation) - 1, 2):
         pair = slice(first, first + 2)
         precision[pair, pair] = np.linalg.inv((1 - RIDGE) * correlation[pair, pair] + RIDGE * np.eye(2))
     return precision
-
-
-def unsure_direction(correlation: Floats) -> Floats:
-    """[K]: each layer's 1/variance, with the sign that goes with a low top probability; unit variance."""
-    direction = np.zeros(len(correlation))
-    signs = np.sign(correlation[3:-2:2, -2])  # 0 where there is one cluster: its probability is always 1
-    direction[3:-2:2] = np.where(signs, signs, -np.sign(correlation[3:-2:2, -1]))
-    size = np.sqrt(direction @ correlation @ direction)
-    return direction / size if size > 0 else direction
 
 
 def null_scores(unit: Floats, size: int, precision: Floats, direction: Floats, rng: np.random.Generator) -> Floats:
@@ -100,9 +138,9 @@ def null_scores(unit: Floats, size: int, precision: Floats, direction: Floats, r
 
 
 def calibrate(scores: Floats) -> Floats:
-    """Thresholds [G] whose union fires on FALSE_ALARMS of null windows, shared out over all scores."""
+    """Thresholds [G] whose union fires on NULL_ALARMS of null windows, shared out over all scores."""
     layers = scores.shape[1] - 3
-    share = np.array([INPUT, *[LAYERS / layers] * layers, OUTPUT, CONSENSUS])
+    share = np.array([INPUT, *[LAYERS / layers] * layers, OUTPUT, UNLIKENESS])
     ranked = np.sort(scores, axis=0)[::-1]
 
     def at(level: float) -> Floats:
@@ -110,13 +148,13 @@ def calibrate(scores: Floats) -> Floats:
         thresholds: Floats = np.take_along_axis(ranked, rank[None], axis=0)[0]
         return thresholds
 
-    level = bisect(lambda level: float((scores > at(level)).any(1).mean()), FALSE_ALARMS, 8 * FALSE_ALARMS)
+    level = bisect(lambda level: float((scores > at(level)).any(1).mean()), NULL_ALARMS, 8 * NULL_ALARMS)
     return at(level)
 
 
 def bisect(rate: Callable[[float], float], low: float, high: float) -> float:
-    """The largest level whose rate stays below FALSE_ALARMS."""
+    """The largest level whose rate stays below NULL_ALARMS."""
     for _ in range(25):
         middle = (low + high) / 2
-        low, high = (middle, high) if rate(middle) < FALSE_ALARMS else (low, middle)
+        low, high = (middle, high) if rate(middle) < NULL_ALARMS else (low, middle)
     return low

@@ -15,7 +15,7 @@ from benchmarks.document import markdown, write_tables
 from benchmarks.drift.curves import draw_out_of_scope, draw_typing_errors
 from benchmarks.drift.judges import Judge, evidently_judges, outside_judges
 from benchmarks.drift.traffic import Requests, Row, World, draw_windows, load, state_shares, table_rows
-from runtime.drift.detector import Floats
+from runtime.drift.numbers import Floats
 from service.settings import Settings
 
 WINDOWS, EVIDENTLY_WINDOWS = 1000, 200  # a row; Evidently takes 50 ms a window

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
-from runtime.drift.detector import Floats
+from runtime.drift.numbers import Floats
 
 LEVEL = 0.01  # false alarms that a judge may raise, over all its columns together
 ROOT = Path(__file__).parents[2]
@@ -29,8 +29,8 @@ Judge = Callable[[Sequence[Floats], Floats], NDArray[np.bool_]]  # windows [n, K
 
 
 def column_groups(layers: int, columns: int) -> dict[str, slice]:
-    """Which of a request's K numbers come from the norms and which from the output (runtime/drift/detector.py)."""
-    assert columns == 2 * layers + 4, f"{columns} columns of {layers} layers: request_features has changed"
+    """Which of a request's numbers come from the norms and which from the output (runtime/drift/numbers.py)."""
+    assert columns == 2 * layers + 5, f"{columns} columns of {layers} layers: request_features has changed"
     return {"input": slice(0, 2), "norms": slice(2, 2 * layers + 2), "output": slice(2 * layers + 2, columns)}
 
 

@@ -26,12 +26,12 @@ from export.adopt.tensors.adopter import adopt_tensors
 from export.adopt.tensors.answer import TensorHints
 from runtime.artifact import Artifact
 from runtime.drift.baseline import read_baseline
-from runtime.drift.detector import Reference, request_features
+from runtime.drift.detector import Reference
+from runtime.drift.numbers import request_features
 from runtime.graph.tensor_graph import TensorGraph
 from runtime.graph.tensors import TensorEncoder
 from runtime.manifest import TensorInputs
 from runtime.options import option_config
-from runtime.statistics.state import Traffic
 
 Rows = NDArray[np.float32]
 Labelled = tuple[Rows, NDArray[np.int64]]
@@ -188,7 +188,6 @@ def shares(artifact: Artifact, rows: Rows) -> list[str]:
     assert reference is not None and isinstance(artifact.manifest.inputs, TensorInputs)
     sequences = [item.tokens for item in TensorEncoder(artifact.manifest.inputs).encode_arrays({"x": rows})]
     features, classes = request_features(TensorGraph(artifact).run(sequences))
-    features = np.clip(features, *reference.bounds)
 
     def states(size: int, rng: np.random.Generator) -> list[str]:
         found = []
@@ -202,7 +201,7 @@ def shares(artifact: Artifact, rows: Rows) -> list[str]:
 
 
 def state_of(reference: Reference, features: NDArray[np.float64], classes: NDArray[np.int64]) -> str:
-    return reference.judge(Traffic.of(features, classes, len(reference.counts))).state
+    return reference.judge(reference.sums(features, classes)).state
 
 
 if __name__ == "__main__":

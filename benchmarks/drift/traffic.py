@@ -15,18 +15,18 @@ import numpy as np
 
 from runtime.artifact import read_artifact
 from runtime.drift.baseline import read_baseline
-from runtime.drift.detector import Floats, Reference, request_features
+from runtime.drift.detector import Reference
+from runtime.drift.numbers import Floats, request_features
 from runtime.graph.encoder import Encoder
 from runtime.graph.texts import make_input_encoder
 from runtime.manifest import Manifest
-from runtime.statistics.state import Traffic
 
 SEED, TYPOS = 5, 0.06  # share of letters dropped
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Requests as the service sees them: clipped numbers [R, K], predicted classes [R]."""
+    """What the graph says of requests [R, 2L + 5], and their predicted classes [R]."""
 
     features: Floats
     classes: np.ndarray
@@ -92,7 +92,7 @@ def load(path: Path, data: Path) -> World:
         sequences = [item.tokens for item in inputs.encode([line if line.strip() else "?" for line in lines])]
         parts = [request_features(encoder.run(sequences[i : i + 128])) for i in range(0, len(sequences), 128)]
         features, classes = (np.concatenate(part) for part in zip(*parts, strict=True))
-        requests[kind] = Requests(np.clip(features, *reference.bounds), classes)
+        requests[kind] = Requests(features, classes)
     domains = json.loads((data / "clinc150" / "domains.json").read_text())
     domain_of = {intent: number for number, intents in enumerate(domains.values()) for intent in intents}
     return World(artifact.manifest, reference, requests, np.array([domain_of[intent] for _, intent in clinc["test"]]))
@@ -151,6 +151,6 @@ def draw_windows(draws: list[Draw], count: int) -> list[Requests]:
 
 def state_shares(reference: Reference, windows: Sequence[Requests]) -> dict[str, float]:
     """Share of windows that the service gives each state; 0 for a state that it gives none."""
-    traffics = (Traffic.of(window.features, window.classes, len(reference.counts)) for window in windows)
+    traffics = (reference.sums(window.features, window.classes) for window in windows)
     states = Counter(reference.judge(traffic).state for traffic in traffics)
     return {state: states[state] / len(windows) for state in ("ok", "mix_shift", "drift", "insufficient_data")}

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.adopt.clusters import FEWEST, fit_clusters, split, to_bytes
 from export.reference import fit_reference
 from export.timing import with_manifest
 from runtime.artifact import Artifact
 from runtime.drift.baseline import Baseline
-from runtime.drift.detector import Reference, request_features
+from runtime.drift.detector import Reference
+from runtime.drift.numbers import request_features
 from runtime.errors import ExportError
 from runtime.graph.batch import EncodedBatch, join, row_means, token_values
 from runtime.graph.clusters import Clusters
@@ -62,8 +64,13 @@ def look_deep(deep: DeepGraph, sequences: Sequence[Tokens]) -> DeepState:
     return looks
 
 
-def fit_baseline(artifact: Artifact, rows: Sequence[EncodedBatch]) -> tuple[Artifact, Baseline]:
+def fit_baseline(
+    artifact: Artifact, rows: Sequence[EncodedBatch], right: NDArray[np.bool_] | None = None
+) -> tuple[Artifact, Baseline]:
     """The baseline, and the artifact with what drift is conditioned on where the model has no classes.
+
+    Args:
+        right: whether the model's class of each row is the right one, where that is known.
 
     Raises:
         ExportError: a text overflows the model.
@@ -77,20 +84,22 @@ def fit_baseline(artifact: Artifact, rows: Sequence[EncodedBatch]) -> tuple[Arti
     state = recorder.state()
     if (state.moments.count != state.tokens).any():
         raise ExportError("The texts give NaN or infinite norm statistics: nothing was written.")
-    artifact, reference = fit_drift(artifact, join(rows))
+    artifact, reference = fit_drift(artifact, join(rows), right)
     return artifact, Baseline(state, means, reference)
 
 
-def fit_drift(artifact: Artifact, texts: EncodedBatch) -> tuple[Artifact, Reference | None]:
+def fit_drift(
+    artifact: Artifact, texts: EncodedBatch, right: NDArray[np.bool_] | None
+) -> tuple[Artifact, Reference | None]:
     """What drift is judged by; None where the texts are too few."""
     if artifact.manifest.task == "classification":
-        return artifact, fit_reference(*request_features(texts), artifact.manifest.num_classes)
+        return artifact, fit_reference(*request_features(texts), artifact.manifest.num_classes, right)
     if len(texts.lengths) < FEWEST:
         return artifact, None
     first, second = split(len(texts.lengths))
     centroids = fit_clusters(texts.embedding[first], texts.embedding[second])
-    classes, scores, evidence = Clusters(centroids).assign(texts.embedding)
-    features, clusters = request_features(replace(texts, classes=classes, scores=scores, evidence=evidence))
+    found = Clusters(centroids).assign(texts.embedding)
+    features, clusters = request_features(replace(texts, **found._asdict()))
     files = artifact.files | {CLUSTERS: to_bytes(centroids)}
     artifact = with_manifest(replace(artifact, files=files), clusters=len(centroids))
     return artifact, fit_reference(features[second], clusters[second], len(centroids))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.adopt.baseline import Progress, fit_baseline, look_deep, run_all
 from export.adopt.parity import Expected
@@ -128,7 +129,8 @@ def finish(
     encoder = open_encoder(artifact)
     rows = run_all(encoder, sequences, progress)
     deep = DeepGraph.of(artifact, encoder)
-    artifact, baseline = fit_baseline(artifact, rows)
+    right = rightness(artifact.manifest, labels, rows)
+    artifact, baseline = fit_baseline(artifact, rows, right)
     if deep is not None:
         baseline = replace(baseline, deep=look_deep(deep, sequences))
     measured = accuracy(artifact.manifest, labels, rows)
@@ -138,12 +140,17 @@ def finish(
     return Adopted(write_artifact(artifact.path, manifest, files, overwrite), errors, measured)
 
 
-def accuracy(manifest: Manifest, labels: list[str] | None, rows: Sequence[EncodedBatch]) -> float | None:
-    """Share of the texts that the model labels as the file does."""
+def rightness(manifest: Manifest, labels: list[str] | None, rows: Sequence[EncodedBatch]) -> NDArray[np.bool_] | None:
+    """Which of the texts the model labels as the file does; None where the file does not say."""
     if labels is None or manifest.task != "classification":
         return None
     if unknown := sorted(set(labels) - set(manifest.labels)):
         some = ", ".join(manifest.labels[:5]) + (", ..." if len(manifest.labels) > 5 else "")
         raise DataError(f"The model has no label {unknown[0]!r}, it has {some}: mend the file, or leave --label out.")
-    found = [manifest.labels[row.classes[0]] for row in rows]
-    return float(np.mean([label == expected for label, expected in zip(found, labels, strict=True)]))
+    return np.array([manifest.labels[row.classes[0]] == label for row, label in zip(rows, labels, strict=True)])
+
+
+def accuracy(manifest: Manifest, labels: list[str] | None, rows: Sequence[EncodedBatch]) -> float | None:
+    """Share of the texts that the model labels as the file does; None where the file does not say."""
+    right = rightness(manifest, labels, rows)
+    return None if right is None else float(right.mean())

@@ -31,7 +31,8 @@ def load_clinc150(data: Path) -> Dataset:
     def split(key: str) -> Split:
         return Split([text for text, _ in raw[key]], np.array([index[label] for _, label in raw[key]], dtype=np.int64))
 
-    return Dataset("clinc150", CLINC150_SOURCE, names, split("train"), split("val"), split("test"))
+    train, validation, test = (split(key) for key in ("train", "val", "test"))
+    return Dataset("clinc150", CLINC150_SOURCE, names, train, validation, test, official_test=True)
 
 
 def load_digits() -> Dataset:

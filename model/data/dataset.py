@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ class Dataset:
     Attributes:
         labels: class names, in the order of the indices.
         source: where the data come from and under which licence, for the artifact's manifest.
+        official_test: whether the test examples are those by which others are compared: they stay out of baselines.
     """
 
     name: str
@@ -44,6 +46,15 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    official_test: bool = False
+
+    @property
+    def held_out(self) -> Split:
+        """What is not learned from, and tells what ordinary requests look like: twice the validation examples' say."""
+        if self.official_test or not len(self.test):
+            return self.validation
+        inputs: Any = [*self.validation.inputs, *self.test.inputs]
+        return Split(inputs, np.concatenate([self.validation.labels, self.test.labels]))
 
     @property
     def sha256(self) -> str:

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.manifest import NormLayer
+
+HASHED, SAMPLED = 65_536, 2048  # bytes of an array that are all hashed; numbers of a larger one
 
 FeatureMoments = NDArray[np.float32] | list[NDArray[np.float32]]
 
@@ -26,9 +29,11 @@ class EncodedBatch:
         classes: the most probable class of every row [R], or the cluster that its embedding falls into.
         scores: its probability [R]; NaN where the row overflows the model.
         evidence: log-sum-exp of the logits [R]; of an embedding, how near its cluster is (runtime/graph/clusters.py).
+        entropies: of the probabilities of all classes or clusters [R], in nats.
         computed_tokens: tokens that the run computed, padding among them; of a group of rows, those of the whole batch.
         stats_seconds: how long it took to hand in what the norms saw.
         outputs: of a network that reads tensors, what it gives under its own names [R, ...].
+        identities: of the inputs [R]; equal inputs have the same.
     """
 
     logits: NDArray[np.float32]
@@ -40,9 +45,11 @@ class EncodedBatch:
     classes: list[int]
     scores: list[float]
     evidence: list[float]
+    entropies: list[float]
     computed_tokens: int = 0
     stats_seconds: float = 0.0
     outputs: dict[str, NDArray[Any]] | None = None
+    identities: Sequence[int] = ()
 
     def split(self, counts: Sequence[int]) -> list["EncodedBatch"]:
         """The answers of consecutive groups of `counts` rows; each keeps the feature moments of the whole batch."""
@@ -65,9 +72,11 @@ class EncodedBatch:
                     self.classes[start:stop],
                     self.scores[start:stop],
                     self.evidence[start:stop],
+                    self.entropies[start:stop],
                     self.computed_tokens,
                     self.stats_seconds,
                     self.outputs and {name: values[start:stop] for name, values in self.outputs.items()},
+                    self.identities[start:stop],
                 )
             )
             start, first = stop, last
@@ -86,9 +95,11 @@ def join(batches: Sequence[EncodedBatch]) -> EncodedBatch:
         [best for batch in batches for best in batch.classes],
         [score for batch in batches for score in batch.scores],
         [value for batch in batches for value in batch.evidence],
+        [value for batch in batches for value in batch.entropies],
         sum(batch.computed_tokens for batch in batches),
         sum(batch.stats_seconds for batch in batches),
         batches[0].outputs and {name: joined(batches, name) for name in batches[0].outputs},
+        [identity for batch in batches for identity in batch.identities],
     )
 
 
@@ -127,15 +138,40 @@ def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return exponents
 
 
-def best_classes(logits: NDArray[np.float32]) -> tuple[list[int], list[float], list[float]]:
-    """The most probable class of every row of `logits` [R, C], its probability, and the row's log-sum-exp.
+class Best(NamedTuple):
+    """What is noted of every row's probabilities [R]; its fields are those of `EncodedBatch`."""
+
+    classes: list[int]
+    scores: list[float]
+    evidence: list[float]
+    entropies: list[float]
+
+
+def best_classes(logits: NDArray[np.float32]) -> Best:
+    """The most probable class of every row of `logits` [R, C], its probability, the row's log-sum-exp and entropy.
 
     A row that overflows has a probability of NaN.
     """
     top = logits.max(1)
     with np.errstate(invalid="ignore"):
-        sums = np.exp(logits.astype(np.float64) - top[:, None]).sum(1)  # the best one's part is 1
-    return logits.argmax(1).tolist(), (1 / sums).tolist(), (top + np.log(sums)).tolist()
+        below = logits.astype(np.float64) - top[:, None]
+        exponents = np.exp(below)
+        sums = exponents.sum(1)  # the best one's part is 1
+        logs = np.log(sums)
+        entropies = logs - np.einsum("rc,rc->r", exponents, below) / sums
+    return Best(logits.argmax(1).tolist(), (1 / sums).tolist(), (top + logs).tolist(), entropies.tolist())
+
+
+def identity(*arrays: NDArray[Any]) -> int:
+    """64 bits of an input, the same in every process: so repeats are counted, while nothing of the input is kept.
+
+    Of large arrays, some of the numbers stand for all: hashing an image would cost a hundredth of running it.
+    """
+    hashed = blake2b(digest_size=8)
+    for array in arrays:
+        large = array.nbytes > HASHED
+        hashed.update((array.reshape(-1)[:: array.size // SAMPLED] if large else array).tobytes())
+    return int.from_bytes(hashed.digest(), "big")
 
 
 def unit(embedding_RD: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError
-from runtime.graph.batch import best_classes, unit
+from runtime.graph.batch import Best, best_classes, unit
 from runtime.manifest import CLUSTERS
 
 SHARPNESS = np.float32(20.0)  # cosines times this are taken for logits
 NEAREST = 1.001  # a little more than the largest cosine, so that the logarithm is finite
-
-Assigned = tuple[list[int], list[float], list[float]]
 
 
 class Clusters:
@@ -28,13 +26,12 @@ class Clusters:
     def __init__(self, centroids: NDArray[np.float32]) -> None:
         self.centroids = centroids
 
-    def assign(self, embedding_RD: NDArray[np.float32]) -> Assigned:
-        """The nearest cluster of every row, its probability, and how near it is: -log(1.001 - cosine)."""
+    def assign(self, embedding_RD: NDArray[np.float32]) -> Best:
+        """The nearest cluster of every row, its probability, how near it is: -log(1.001 - cosine), and the entropy."""
         with np.errstate(invalid="ignore"):
             cosine_RK = unit(embedding_RD) @ self.centroids.T
             nearness = -np.log(NEAREST - cosine_RK.max(1))
-        classes, scores, _ = best_classes(SHARPNESS * cosine_RK)
-        return classes, scores, nearness.tolist()
+        return best_classes(SHARPNESS * cosine_RK)._replace(evidence=nearness.tolist())
 
 
 class OneCluster(Clusters):
@@ -43,9 +40,10 @@ class OneCluster(Clusters):
     def __init__(self) -> None:
         super().__init__(np.empty((1, 0), dtype=np.float32))
 
-    def assign(self, embedding_RD: NDArray[np.float32]) -> Assigned:
+    def assign(self, embedding_RD: NDArray[np.float32]) -> Best:
         scores = np.where(np.isfinite(embedding_RD).all(1), 1.0, np.nan)
-        return [0] * len(embedding_RD), scores.tolist(), [0.0] * len(embedding_RD)
+        zeros = [0.0] * len(embedding_RD)
+        return Best([0] * len(embedding_RD), scores.tolist(), zeros, zeros)
 
 
 def read_clusters(artifact: Artifact) -> Clusters:

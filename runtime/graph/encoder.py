@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, DeviceError
-from runtime.graph.batch import EncodedBatch, best_classes, join
+from runtime.graph.batch import EncodedBatch, best_classes, identity, join
 from runtime.graph.clusters import read_clusters
 from runtime.graph.packing import PackedBatch, Tokens, like_lengths, pack, pad
 from runtime.graph.session import Placement, open_session
@@ -79,10 +79,13 @@ class Encoder:
         """Packs and runs R >= 1 sequences, each token ids [n], with their types [n, 2], or features [n, F]."""
         started = time.perf_counter()
         if self.padded and len(sequences) > 1:
-            return self.run_padded(sequences)
-        batch = pack(sequences, pooling=self.pooling)
-        self.pack_seconds = time.perf_counter() - started
-        return self.run_packed(batch)
+            found = self.run_padded(sequences)
+        else:
+            batch = pack(sequences, pooling=self.pooling)
+            self.pack_seconds = time.perf_counter() - started
+            found = self.run_packed(batch)
+        found.identities = [identity(sequence) for sequence in sequences]
+        return found
 
     def run_padded(self, sequences: Sequence[Tokens]) -> EncodedBatch:
         """Runs sequences of like lengths together, and gives the answers in the order of the sequences."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
-from runtime.graph.batch import EncodedBatch, FeatureMoments, best_classes, join
+from runtime.graph.batch import EncodedBatch, FeatureMoments, best_classes, identity, join
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens
 from runtime.graph.tensors import TensorRow, decode
@@ -87,6 +87,7 @@ class TensorGraph(Encoder):
             *(best_classes(logits) if self.classifies else self.clusters.assign(embedding)),
             len(rows),
             outputs={name: values for name, values in found.items() if not name.startswith(OWN)},
+            identities=[identity(*row.values) for row in rows],
         )
 
     def token_seconds(self) -> float:

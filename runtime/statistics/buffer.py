@@ -41,6 +41,8 @@ class TokenBuffer:
         self._classes: list[int] = []
         self._scores: list[float] = []
         self._evidence: list[float] = []
+        self._entropies: list[float] = []
+        self._identities: list[int] = []
         self._features: dict[int, Moments] = {}
 
     def add(self, batch: EncodedBatch) -> bool:
@@ -54,6 +56,8 @@ class TokenBuffer:
         self._classes += batch.classes
         self._scores += batch.scores
         self._evidence += batch.evidence
+        self._entropies += batch.entropies
+        self._identities += batch.identities
         if self.batch_norms:
             add_features(self._features, batch, self.batch_norms, self.limits)
         self.tokens = end
@@ -75,6 +79,8 @@ class TokenBuffer:
             classes=self._classes,
             scores=self._scores,
             evidence=self._evidence,
+            entropies=self._entropies,
+            identities=self._identities,
         )
         features = self._features
         self._clear()

@@ -13,7 +13,8 @@ from runtime.manifest import NormLayer
 from runtime.statistics.buffer import NO_LIMITS, FeatureLimits, TokenBuffer, add_features
 from runtime.statistics.deep import DeepState
 from runtime.statistics.moments import Moments
-from runtime.statistics.state import NormState, Traffic
+from runtime.statistics.state import NormState
+from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Bucket, Span, Windows
 
 Summarize = Callable[[EncodedBatch], Traffic]

@@ -14,43 +14,7 @@ from numpy.typing import NDArray
 from runtime.manifest import NormLayer
 from runtime.statistics.histogram import BUCKETS, ZERO, bucket_values, count_buckets, quantile
 from runtime.statistics.moments import Moments
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What a window's drift is judged by (runtime/drift/detector.py); merging is addition.
-
-    Attributes:
-        counts: requests per predicted class [C].
-        totals: sum of the requests' numbers [K].
-    """
-
-    counts: NDArray[np.int64]
-    totals: NDArray[np.float64]
-
-    @classmethod
-    def nothing(cls) -> Self:
-        """No traffic of any model: merged with other traffic it is that traffic."""
-        return cls(np.zeros(0, dtype=np.int64), np.zeros(0))
-
-    @classmethod
-    def of(cls, features: NDArray[np.float64], classes: NDArray[np.int64], num_classes: int) -> Self:
-        return cls(np.bincount(classes, minlength=num_classes), features.sum(0))
-
-    def merge(self, other: Self) -> Self:
-        if not len(other.counts):
-            return self
-        if not len(self.counts):
-            return other
-        return type(self)(self.counts + other.counts, self.totals + other.totals)
-
-    @classmethod
-    def merge_all(cls, parts: Sequence[Self]) -> Self:
-        """Many parts together, in one step."""
-        some = [part for part in parts if len(part.counts)]
-        if not some:
-            return cls.nothing()
-        return cls(np.sum([part.counts for part in some], axis=0), np.sum([part.totals for part in some], axis=0))
+from runtime.statistics.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)

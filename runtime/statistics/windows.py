@@ -10,7 +10,8 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from runtime.manifest import NormLayer
 from runtime.statistics.deep import DeepState
-from runtime.statistics.state import NormState, SparseState, Traffic, merge_sparse
+from runtime.statistics.state import NormState, SparseState, merge_sparse
+from runtime.statistics.traffic import Traffic
 
 # seconds and number of the buckets of each ring, finest first
 SHAPES, DEEP_SHAPES = ((10, 361), (300, 289)), ((300, 13), (3600, 25))

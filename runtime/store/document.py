@@ -12,10 +12,11 @@ from runtime.manifest import Manifest
 from runtime.statistics.deep import DeepState
 from runtime.statistics.histogram import BUCKETS
 from runtime.statistics.moments import Moments
-from runtime.statistics.state import NormState, SparseState, Traffic
+from runtime.statistics.state import NormState, SparseState
+from runtime.statistics.traffic import COUNTERS, Traffic
 from runtime.statistics.windows import Span
 
-FORMAT = 2
+FORMAT, READ = 3, (2, 3)  # what is written, and what can be read: 2 has neither repeats nor sums by class
 LARGEST = float(np.finfo(np.float32).max) ** 2  # no mean and no variance of float32 values is larger
 MOST = 10**15  # tokens: a million a second for thirty years
 UNUSABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -51,9 +52,8 @@ class StateDocument:
         if self.digest != manifest.digest:
             mine, theirs = f"{manifest.name} version {manifest.version}", f"{self.model} version {self.version}"
             raise StateError(f"{source} is a state of {theirs}, not of this {mine}: give states of one artifact.")
-        columns, traffic = 2 * len(manifest.layers), self.state.traffic
-        sizes = (len(self.state.histograms), len(traffic.counts), len(traffic.totals))
-        if sizes not in ((columns, 0, 0), (columns, manifest.num_classes, columns + 4)):
+        columns, classes = 2 * len(manifest.layers), manifest.num_classes
+        if len(self.state.histograms) != columns or not fits(self.state.traffic, columns, classes):
             raise StateError(f"{source} does not fit the layers and labels of its model: it was altered.")
         if self.deep is not None and not self.deep.fits(manifest.layers):
             raise StateError(f"{source} does not fit the features of its model: it was altered.")
@@ -84,7 +84,7 @@ class StateDocument:
         """
         try:
             raw = json.loads(content)
-            if raw["format"] != FORMAT:
+            if raw["format"] not in READ:
                 raise ValueError(f"format {raw['format']}")
             covered, state = Span(float(raw["from"]), float(raw["to"])), state_from_dict(raw["state"])
             deep = deep_from_dict(raw["deep"]) if raw["deep"] else None
@@ -114,7 +114,7 @@ def sparse_to_dict(state: SparseState) -> dict[str, Any]:
         "moments": moments_to_dict(state.moments),
         "histograms": {"places": state.places.tolist(), "counts": state.counts.tolist()},
         "features": {str(layer): moments_to_dict(moments) for layer, moments in state.features.items()},
-        "traffic": {"counts": state.traffic.counts.tolist(), "totals": state.traffic.totals.tolist()},
+        "traffic": traffic_to_dict(state.traffic),
     }
 
 
@@ -129,14 +129,38 @@ def sparse_from_dict(raw: dict[str, Any]) -> SparseState:
     places, counts = (np.array(raw["histograms"][name], dtype=np.int64) for name in ("places", "counts"))
     if len(places) != len(counts) or (places < 0).any() or (places >= len(moments.count) * BUCKETS).any():
         raise ValueError("histogram places that do not fit the moments")
-    traffic = Traffic(
-        np.array(raw["traffic"]["counts"], dtype=np.int64), np.array(raw["traffic"]["totals"], dtype=float)
-    )
-    check_counts(counts, traffic.counts)
-    if not (np.abs(traffic.totals) <= MOST * LARGEST).all():
-        raise ValueError("totals that no traffic has")
+    check_counts(counts)
+    traffic = traffic_from_dict(raw["traffic"])
     features = {int(layer): moments_from_dict(features) for layer, features in raw["features"].items()}
     return SparseState(*totals_from_dict(raw), moments, places, counts, features, traffic)
+
+
+def traffic_to_dict(traffic: Traffic) -> dict[str, Any]:
+    content = {name: getattr(traffic, name).tolist() for name in ("counts", "totals", "by_class", "repeats")}
+    return content | {"sketched": traffic.sketched}
+
+
+def traffic_from_dict(raw: dict[str, Any]) -> Traffic:
+    """Raises what `state_from_dict` raises."""
+    counts, repeats = (np.array(raw.get(name, []), dtype=np.int64) for name in ("counts", "repeats"))
+    totals, by_class = (np.array(raw.get(name, []), dtype=np.float64) for name in ("totals", "by_class"))
+    sketched = int(raw.get("sketched", 0))
+    check_counts(counts, np.array([sketched]))
+    if not ((np.abs(totals) <= MOST * LARGEST).all() and (np.abs(by_class) <= MOST).all()):
+        raise ValueError("totals that no traffic has")
+    if sketched > counts.sum() or np.abs(repeats).sum() > sketched:
+        raise ValueError("more repeats than requests")
+    return Traffic(counts, totals, by_class, repeats, sketched)
+
+
+def fits(traffic: Traffic, columns: int, classes: int) -> bool:
+    """Whether traffic can be that of a model with so many columns (two of each norm) and classes."""
+    sums, repeats = traffic.by_class.shape, traffic.repeats.shape
+    if not len(traffic.counts):
+        return not len(traffic.totals) and sums == repeats == (0,)
+    numbers = columns + 5 if sums == (2, classes) else columns + 4
+    shapes = (traffic.counts.shape, traffic.totals.shape)
+    return shapes == ((classes,), (numbers,)) and sums in ((2, classes), (0,)) and repeats in ((COUNTERS,), (0,))
 
 
 def totals_from_dict(raw: dict[str, Any]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 
 from runtime.artifact import Artifact
 from runtime.drift.baseline import Baseline, parse_baseline, read_baseline
-from runtime.drift.detector import Standing
+from runtime.drift.standing import Standing
 from runtime.errors import ArtifactError, InvalidInput
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.deep import DeepState

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.drift.detector import MIN_REQUESTS, Floats
+from runtime.drift.detector import MIN_REQUESTS
+from runtime.drift.numbers import Floats
 from runtime.manifest import Manifest
 from runtime.statistics.deep import DeepState
 from runtime.statistics.state import NormState

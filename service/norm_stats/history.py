@@ -8,7 +8,7 @@ import numpy as np
 from runtime.drift.detector import MIN_REQUESTS, Judgement, Reference
 from runtime.manifest import Manifest
 from runtime.statistics.recorder import NormRecorder
-from runtime.statistics.state import Traffic
+from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Span
 from service.norm_stats.verdict import INPUT, OUTPUT
 from service.schemas.base import iso

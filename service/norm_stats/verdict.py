@@ -3,10 +3,12 @@
 import numpy as np
 
 from runtime.drift.baseline import Baseline
-from runtime.drift.detector import MIN_REQUESTS, Floats, Judgement, Reference
+from runtime.drift.detector import MIN_REQUESTS, Judgement, Reference
 from runtime.drift.effects import effect_sizes
+from runtime.drift.numbers import Floats
 from runtime.manifest import Manifest
-from runtime.statistics.state import NormState, Traffic
+from runtime.statistics.state import NormState
+from runtime.statistics.traffic import Traffic
 from service.schemas.deep import FeatureShift
 from service.schemas.norm_stats import InputState, InputStatistics, LayerDrift, OutputState, OutputStatistics, Verdict
 
@@ -138,5 +140,6 @@ def input_state(features: Floats) -> InputState:
 
 
 def output_state(features: Floats) -> OutputState:
-    surprise, log_sum_exp = features[-2:].tolist()
+    end = len(features) // 2 * 2  # the unlikeness stands alone
+    surprise, log_sum_exp = features[end - 2 : end].tolist()
     return OutputState(surprise=surprise, log_sum_exp=log_sum_exp)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.drift import judges
 from benchmarks.drift.judges import LEVEL, column_groups, evidently, evidently_python, ks, outside_judges
-from runtime.drift.detector import request_features
+from runtime.drift.numbers import request_features
 from runtime.graph.encoder import Encoder
 from tests.helpers import Export, random_sequences
 

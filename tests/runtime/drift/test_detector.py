@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 import export.reference
 from export.reference import FALSE_ALARMS, fit_reference
-from runtime.drift.detector import MIN_REQUESTS, Reference, interpolate, mix_score, request_features, standing_since
+from runtime.drift.detector import MIN_REQUESTS, Reference, interpolate, mix_score
+from runtime.drift.numbers import request_features
+from runtime.drift.standing import standing_since
 from runtime.graph.encoder import Encoder
-from runtime.statistics.state import Traffic
+from runtime.statistics.traffic import Traffic
 from tests.helpers import Export, random_sequences
 
 CLASSES, COLUMNS = 12, 10  # the input, three layers and the output

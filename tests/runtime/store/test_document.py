@@ -10,7 +10,8 @@ from runtime.drift.baseline import read_baseline
 from runtime.errors import StateError
 from runtime.statistics.deep import DeepState
 from runtime.statistics.moments import Moments
-from runtime.statistics.state import NormState, Traffic
+from runtime.statistics.state import NormState
+from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Span
 from runtime.store.document import StateDocument
 

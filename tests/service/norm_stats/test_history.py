@@ -5,7 +5,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from runtime.drift.detector import MIN_REQUESTS
-from runtime.statistics.state import Traffic
+from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Span
 from service.inference.engine import Engine
 from service.norm_stats.history import MOST, slices

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from runtime.drift.detector import MIN_REQUESTS
 from runtime.statistics.deep import DeepState
-from runtime.statistics.state import Traffic
+from runtime.statistics.traffic import Traffic
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings

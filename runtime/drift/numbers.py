@@ -1,0 +1,77 @@
+"""The numbers of a request that drift is judged by, and how unlike the baseline it is."""
+
+# R requests, K numbers of each, L norm layers, Q knots
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.graph.batch import EncodedBatch, row_means
+
+Floats = NDArray[np.float64]
+
+USUAL, UNLIKE = 2.0, 13.0  # average unlikeness: of requests like the baseline; of new classes (docs/drift.md)
+UNSURE = 1e-9  # a probability's least distance from 0 and 1, where its logit is taken
+
+
+def request_features(batch: EncodedBatch) -> tuple[Floats, NDArray[np.int64]]:
+    """What the graph says of every request [R, 2L + 5], and its predicted class [R].
+
+    For the input the logarithm of its tokens and their average length, for each norm the average over its tokens of
+    their mean and of their 1/variance, for the output -log of the top probability, log-sum-exp, and the entropy.
+    """
+    tokens = batch.norm_statistics.astype(np.float64)
+    tokens[:, 1::2] **= 2
+    token_length = row_means(batch.token_lengths.astype(np.float64)[:, None], batch.lengths)
+    layers = row_means(tokens, batch.lengths)
+    output = np.column_stack([-np.log(batch.scores), batch.evidence, batch.entropies])
+    features = np.column_stack([np.log(batch.lengths), token_length, layers, output])
+    return features, np.array(batch.classes, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Unlikeness:
+    """How unlike the baseline a request is, by how unsure the model is of it.
+
+    Entropy and negative log-sum-exp, standardized and added, are a single number; p is the share of the baseline's
+    requests that have at least as large a one, and (ln p)^2 the unlikeness. So the rarest say most, as in Fisher's way
+    to combine tests, and more so: half of what new classes differ by lies in the baseline's last hundredth.
+
+    Attributes:
+        center, scale: of entropy and of negative log-sum-exp, in the baseline [2].
+        knots: of the sum, increasing [Q].
+        values: unlikeness at the knots [Q].
+        platt: slope and intercept from the logit of the top probability to that of being right (Platt 1999).
+    """
+
+    center: Floats
+    scale: Floats
+    knots: Floats
+    values: Floats
+    platt: Floats
+
+    def sums(self, features: Floats) -> Floats:
+        """Entropy and negative log-sum-exp together [R], of `request_features`."""
+        sums: Floats = ((features[:, -1:-3:-1] * (1, -1) - self.center) / self.scale).sum(1)
+        return sums
+
+    def of(self, features: Floats) -> Floats:
+        """The unlikeness of every request [R]."""
+        unlikeness: Floats = np.interp(self.sums(features), self.knots, self.values)
+        return unlikeness
+
+    def accuracy(self, features: Floats) -> Floats:
+        """The probability that each request's class is right [R], if it is of a class that the model knows."""
+        top = np.clip(np.exp(-features[:, -3]), UNSURE, 1 - UNSURE)
+        slope, intercept = self.platt
+        right: Floats = 1 / (1 + np.exp(-(slope * np.log(top / (1 - top)) + intercept)))
+        return right
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: np.float32(getattr(self, name)).astype(float).round(9).tolist() for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Self:
+        return cls(**{name: np.array(raw[name], dtype=np.float64) for name in cls.__slots__})
