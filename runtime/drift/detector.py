@@ -26,9 +26,11 @@ MIN_EFFECTIVE = 10.0  # nor where repeats make so few of many
 WINDOW_SIZES = (20, 50, 100, 200, 500, 1000)  # requests, with thresholds of their own; interpolated between
 MIX_SIZES = (*WINDOW_SIZES, 2000, 5000, 20000, 100000)
 EFFECT_FLOOR = 0.10  # in sigma of single requests: smaller differences are never drift, however sure
+POWER_SIGMA = 1.28  # of a normal distribution: a power of 90 %
 SHARE_FLOOR = 0.02  # of unlike requests, the same
 FALSE_ALARMS = 0.01  # of null windows, at most
 MIX_DRAWS = 2_000  # null windows per size
+MIX_TRUST = 0.03  # of single requests' variance: by what classes' means may differ when others are asked for, too
 MIX_FLOOR = 0.10  # total variation between class shares: smaller differences are never a mix shift
 RESOLUTION = 1e-9  # of the numbers that an artifact keeps; a column that varies less never varies, and says nothing
 
@@ -44,7 +46,8 @@ class Judgement:
         fired: [G].
         effective: how many requests tell as much, each asked once.
         unlike: about the share of requests that are unlike the baseline; None where the baseline cannot say it.
-        accuracy: the estimated share of right answers among requests of known classes; None as before.
+        would_show: the smallest such share that this window would have shown in nine cases of ten; None likewise.
+        accuracy: the estimated share of right answers among requests of known classes; None likewise.
     """
 
     state: State
@@ -55,6 +58,7 @@ class Judgement:
     fired: NDArray[np.bool_]
     effective: float = 0.0
     unlike: float | None = None
+    would_show: float | None = None
     accuracy: float | None = None
 
 
@@ -120,20 +124,21 @@ class Reference:
             return Judgement("insufficient_data", count, none, none, none, none.astype(bool), effective)
         residual = self.residual(traffic)
         uncertainty = self.variance / effective + np.square(traffic.counts / count) @ self.class_variance
-        uncertainty += self.center_variance
+        uncertainty += self.center_variance + MIX_TRUST * mix_distance(traffic.counts, self.counts) * self.variance
         scores = window_scores(residual / np.sqrt(uncertainty), self.precision, self.direction)
         effects = window_scores(residual / np.sqrt(self.variance), self.precision, self.direction)
         effects[:-1] = np.sqrt(effects[:-1])
         thresholds = np.array([interpolate(effective, WINDOW_SIZES, row) for row in self.window_thresholds])
-        unlike = accuracy = None
         large = effects > EFFECT_FLOOR
+        unlike = would_show = accuracy = None
         if self.unlikeness is not None:
-            unlike = float(np.clip(residual[-1] / (UNLIKE - USUAL), 0.0, 1.0))
+            unlike = share(residual[-1])
+            would_show = share((thresholds[-1] + POWER_SIGMA) * np.sqrt(uncertainty[-1]))
             accuracy = float(traffic.by_class[1].sum() / count)
             large[-1] = unlike > SHARE_FLOOR
         fired = (scores > thresholds) & large
         state: State = "drift" if fired.any() else "mix_shift" if self.mix_shifted(traffic) else "ok"
-        return Judgement(state, count, scores, thresholds, effects, fired, effective, unlike, accuracy)
+        return Judgement(state, count, scores, thresholds, effects, fired, effective, unlike, would_show, accuracy)
 
     def residual(self, traffic: Traffic) -> Floats:
         """How far the average request lies from what is expected of its class [K]."""
@@ -177,6 +182,11 @@ class Reference:
 ARRAYS = [each.name for each in fields(Reference) if each.name != "unlikeness"]
 
 
+def share(excess: float) -> float:
+    """About the share of unlike requests that raises a window's average unlikeness by so much."""
+    return float(np.clip(excess / (UNLIKE - USUAL), 0.0, 1.0))
+
+
 def with_unlikeness(features: Floats, unlikeness: Unlikeness) -> Floats:
     """The numbers of requests [R, K], not clipped."""
     return np.column_stack([features[:, :-1], unlikeness.of(features)])
@@ -192,6 +202,18 @@ def window_scores(z: Floats, precision: Floats, direction: Floats) -> Floats:
     products = z * (z @ precision)
     quadratic = products[..., 0:pairs:2] + products[..., 1:pairs:2]
     return np.concatenate([quadratic, (z @ direction)[..., None]], axis=-1)
+
+
+def mix_distance(counts: NDArray[Any], others: Floats) -> float:
+    """How unlike two mixes of classes are [C]: |p - q|^2 / (|p|^2 + |q|^2), without what sampling adds; 0 to 1."""
+
+    def square(counts: NDArray[Any], total: float) -> float:
+        return float(max(counts @ counts - total, 0.0) / max(total * (total - 1), 1.0))
+
+    n, m = float(counts.sum()), float(others.sum())
+    both = square(counts, n) + square(others, m)
+    distance = both - 2 * float(counts @ others) / (n * m)
+    return min(max(distance / both, 0.0), 1.0) if both > 0 else 1.0
 
 
 def mix_score(counts: NDArray[Any], expected: Floats) -> Floats:

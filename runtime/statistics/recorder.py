@@ -133,6 +133,12 @@ class NormRecorder:
             self._settle()
             return self.windows.window(span, self.clock(), histograms=False)[1]
 
+    def began(self, requests: int) -> float:
+        """When the last so many requests began to come, in Unix seconds; a day ago at most."""
+        with self._lock:
+            self._settle()
+            return self.windows.began(requests, self.clock())
+
     def bucket(self) -> float:
         """The number of the time bucket that is filling."""
         return self.clock() // self.windows.resolution
@@ -150,10 +156,13 @@ class NormRecorder:
             return self.windows.buckets(since)
 
     def traffic(self) -> list[tuple[float, Traffic]]:
-        """What drift is judged by, of the last day: when each time bucket began and its traffic, newest first."""
+        """What drift is judged by, oldest first: all that is older than a day, then when each bucket began and its
+        traffic."""
         with self._lock:
             self._settle()
-            return self.windows.traffic(self.clock())
+            day = [(max(start, self.since), traffic) for start, traffic in self.windows.traffic(self.clock())]
+            older = self._folded.traffic.without(Traffic.merge_all([traffic for _, traffic in day]))
+            return [(self.since, older), *day]
 
     def _hold(self, batch: EncodedBatch, now: float) -> None:
         if not self._begun <= now < self._ends:

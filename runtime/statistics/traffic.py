@@ -96,6 +96,14 @@ class Traffic:
         count = self.requests
         return float(np.abs(self.repeats).max() / count) if len(self.repeats) and count else 0.0
 
+    def without(self, part: Self) -> Self:
+        """The rest, where `part` is some of this traffic."""
+        if not len(part.counts):
+            return self
+        return type(self)(
+            **{each.name: rest(getattr(self, each.name), getattr(part, each.name)) for each in fields(self)}
+        )
+
     def merge(self, other: Self) -> Self:
         return self.merge_all([self, other])
 
@@ -106,6 +114,10 @@ class Traffic:
         if len(some) < 2:
             return some[0] if some else cls.nothing()
         return cls(**{each.name: total([getattr(part, each.name) for part in some]) for each in fields(cls)})
+
+
+def rest(whole: Any, part: Any) -> Any:
+    return whole - part if isinstance(part, int) or len(part) else whole
 
 
 def total(values: Sequence[Any]) -> Any:

@@ -160,13 +160,26 @@ class Windows:
                 ring.resume(kept)
 
     def traffic(self, now: float) -> list[tuple[float, Traffic]]:
-        """The day's traffic, newest first: when each bucket began (Unix seconds), and what drift is judged by."""
+        """The day's traffic, oldest first: when each bucket began (Unix seconds), and what drift is judged by."""
         ring = self.rings[-1]
         buckets = [(number, closed.traffic) for number, closed in ring.closed]
         if ring.filling is not None:
             buckets.append((ring.filling[0], ring.filling[1].traffic))
         oldest = ring.oldest(now)
-        return [(n * ring.seconds, traffic) for n, traffic in reversed(buckets) if n * ring.seconds >= oldest]
+        return [(n * ring.seconds, traffic) for n, traffic in buckets if n * ring.seconds >= oldest]
+
+    def began(self, requests: int, now: float) -> float:
+        """When the last so many requests began to come, in Unix seconds; as long ago as is known at most."""
+        ring = self.rings[-1]
+        held = [*((number, closed.requests) for number, closed in ring.closed)]
+        if ring.filling is not None:
+            held.append((ring.filling[0], ring.filling[1].requests))
+        start = now
+        for number, count in reversed(held):
+            if requests <= 0:
+                break
+            start, requests = float(number * ring.seconds), requests - count
+        return max(start, ring.oldest(now))
 
     def history(self, span: Span, now: float) -> tuple[int, list[tuple[int, Traffic]]]:
         """Seconds of the buckets that overlap `span`, and those that hold traffic: number and traffic, oldest first."""

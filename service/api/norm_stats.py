@@ -16,6 +16,7 @@ from service.http.openapi import GUARDED, NOT_LOADED_OR_GONE, ModelName, ModelVe
 from service.inference.registry import ModelRegistry
 from service.norm_stats.interface import (
     ALL,
+    AUTO,
     NAMED,
     VERSION,
     AllLayers,
@@ -36,13 +37,13 @@ BAD_WINDOW = error(400, "No such window of time")
 CONFLICT = error(409, "There is nothing to undo")
 OF_MODEL = error(404, "No such model, version or layer") | NOT_LOADED_OR_GONE
 ASKED = BAD_WINDOW | OF_MODEL
-NAME = {"type": "string", "enum": [*NAMED, ALL]}
+NAME = {"type": "string", "enum": [AUTO, *NAMED, ALL]}
 TIME = {
     "anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1e11}, {"type": "string", "format": "date-time"}]
 }
 WINDOW_OR_VERSION = {"anyOf": [NAME, {"type": "string", "pattern": f"^{VERSION}.+$"}]}
 WindowName = Annotated[
-    str | None, WithJsonSchema(NAME), Parameter(alias="window", description="5m, 1h, 24h or all (the default)")
+    str | None, WithJsonSchema(NAME), Parameter(alias="window", description="auto (the last hour, or 1,000 requests where that is longer), 5m, 1h, 24h, all")
 ]
 WindowStart = Annotated[
     str | None, WithJsonSchema(TIME), Parameter(alias="from", description="ISO 8601 or Unix seconds, instead of window")
@@ -61,7 +62,12 @@ async def _window_query(window: WindowName = None, start: WindowStart = None, en
     return WindowQuery(window, start, end)
 
 
-Window = Annotated[WindowQuery, Depends(_window_query)]
+async def _present_query(window: WindowName = None, start: WindowStart = None, end: WindowEnd = None) -> WindowQuery:
+    return WindowQuery(AUTO if window is start is end is None else window, start, end)
+
+
+Window = Annotated[WindowQuery, Depends(_window_query)]  # all traffic where none is named
+PresentWindow = Annotated[WindowQuery, Depends(_present_query)]  # auto where none is named
 
 REST, LONGEST_REST = 3.0, 0.1  # times a question's own time, and seconds, before the next one begins
 
@@ -94,8 +100,11 @@ def add_statistics(app: FastAPI, models: ModelRegistry, guard: ChangeGuard, repo
     OfModel = Annotated[Statistics, Depends(of_model)]
 
     @app.get("/norm-stats", responses=ASKED, response_model=NormStatsResponse)
-    async def norm_stats_of_all_layers(collector: OfModel, query: Window) -> Response:
-        """What flowed into every normalization layer, beside the baseline, and whether it looks as it did there."""
+    async def norm_stats_of_all_layers(collector: OfModel, query: PresentWindow) -> Response:
+        """What flowed into every normalization layer, beside the baseline, and whether it looks as it did there.
+
+        Of the present, unless a window is named: the last hour, or the last 1,000 requests where that is longer.
+        """
         return await reports.answer(collector, AllLayers(query))
 
     @app.get("/norm-stats/state", responses=ASKED, response_model=dict[str, Any])
@@ -131,6 +140,6 @@ def add_statistics(app: FastAPI, models: ModelRegistry, guard: ChangeGuard, repo
         return await reports.answer(collector, DropBaseline())
 
     @app.get("/norm-stats/{layer}", responses=ASKED, response_model=LayerResponse)
-    async def norm_stats_of_one_layer(layer: str, collector: OfModel, query: Window) -> Response:
+    async def norm_stats_of_one_layer(layer: str, collector: OfModel, query: PresentWindow) -> Response:
         """The same for one layer, by its name."""
         return await reports.answer(collector, OneLayer(query, layer))

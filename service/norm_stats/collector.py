@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from functools import partial
 
 from pydantic_core import to_json
 
 from runtime.artifact import Artifact
 from runtime.drift.baseline import Baseline, parse_baseline, read_baseline
-from runtime.drift.standing import Standing
+from runtime.drift.stretches import Stretches
 from runtime.errors import ArtifactError, InvalidInput
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.deep import DeepState
@@ -19,6 +18,9 @@ from runtime.store.kept import Kept, kept_version
 from runtime.store.sqlite import StateStore
 from service.norm_stats.history import history
 from service.norm_stats.interface import (
+    AUTO,
+    PRESENT,
+    PRESENT_REQUESTS,
     VERSION,
     WINDOW,
     AllLayers,
@@ -65,7 +67,7 @@ class Collector:
         self.baselines = [read_baseline(artifact)]  # the last one is in force
         self.taken: list[bytes] = []  # those taken from live traffic, as they are kept
         self.recorder = NormRecorder(self.manifest.layers, self.baseline.summarize, limits=self.baseline.limits)
-        self.standing = Standing(self.recorder.traffic, self.recorder.bucket)
+        self.stretches = Stretches(self.recorder.traffic, self.recorder.bucket)
         self.siblings: Callable[[str, str], list[Collector]] = lambda _model, _version: []  # in this process
         self.store = StateStore(settings.state, self.manifest, self._resume)
         if (kept := self.store.load()) is not None:
@@ -178,12 +180,15 @@ class Collector:
         )
 
     def _span(self, query: WindowQuery, name: str = "window") -> Span | None:
-        return parse_window(*query, self.recorder.clock(), name)
+        now = self.recorder.clock()
+        if query == WindowQuery(AUTO):
+            return Span(min(now - PRESENT, self.recorder.began(PRESENT_REQUESTS)), now)
+        return parse_window(*query, now, name)
 
     def _observed(self, span: Span | None) -> Observed:
-        recorder = self.recorder
-        standing_since = partial(self.standing.since, self.baseline.reference)
-        return Observed(recorder.window(span), recorder.since, standing_since, self._overhead())
+        recorded = self.recorder.window(span)
+        stretches = self.stretches.up_to(self.baseline.reference, recorded.covered.end)
+        return Observed(recorded, self.recorder.since, stretches, self._overhead())
 
     def _resume(self, kept: Kept) -> None:
         document = kept.document

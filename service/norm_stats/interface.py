@@ -14,7 +14,8 @@ from service.schemas.norm_stats import Overhead
 VERSION = "version:"
 
 NAMED = {"5m": 300, "1h": 3600, "24h": 86400}
-ALL = "all"
+ALL, AUTO = "all", "auto"
+PRESENT, PRESENT_REQUESTS = 3600, 1000  # auto: the last so many seconds, or requests where that is longer
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 WINDOW = "1h"
@@ -145,7 +146,7 @@ def parse_window(
     """The span that is asked for; None for all traffic.
 
     Args:
-        window: 5m, 1h, 24h or all.
+        window: 5m, 1h, 24h or all; `auto` is for the recorder to say (Collector).
         start: ISO 8601 (UTC where it names no zone) or Unix seconds; excludes `window`.
         end: the same; now where it is missing.
         now: Unix seconds.
@@ -158,7 +159,7 @@ def parse_window(
         if window is None or window == ALL:
             return None
         if window not in NAMED:
-            raise InvalidInput("invalid_window", f"{name} is {window!r}, expected one of {', '.join(NAMED)}, {ALL}.")
+            raise InvalidInput("invalid_window", f"{name} is {window!r}, expected one of {AUTO}, {', '.join(NAMED)}, {ALL}.")
         return Span(now - NAMED[window], now)
     if window is not None:
         raise InvalidInput("invalid_window", "window is given together with from or to, expected one or the other.")

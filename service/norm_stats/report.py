@@ -1,14 +1,15 @@
 """What the statistics endpoints answer: recorded traffic beside the baseline, layer by layer."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from runtime.drift.baseline import Baseline
-from runtime.drift.detector import Judgement, State
+from runtime.drift.detector import Judgement
 from runtime.drift.effects import effect_sizes
+from runtime.drift.stretches import Stretch
 from runtime.errors import UnknownLayer
 from runtime.manifest import Manifest
 from runtime.statistics.deep import DeepState
@@ -58,13 +59,13 @@ class Observed:
 
     Attributes:
         since: when counting began (Unix seconds).
-        standing_since: since when (Unix seconds) traffic is judged as it is now; None for merged states.
+        stretches: how it was judged over time, up to the window's end; none for merged states.
         overhead: what recording it cost; None for merged states.
     """
 
     recorded: Recorded
     since: float
-    standing_since: Callable[[State], float | None] | None = None
+    stretches: Sequence[Stretch] = ()
     overhead: Overhead | None = None
 
     @property
@@ -142,7 +143,6 @@ def baseline_source(baseline: Baseline) -> BaselineSource:
 def _head(model: Model, traffic: Observed, judgement: Judgement | None) -> dict[str, Any]:
     """What every answer begins with."""
     everything = traffic.recorded.everything
-    position = first_departure(judgement)
     return {
         "model": model.manifest.name,
         "version": model.manifest.version,
@@ -152,18 +152,15 @@ def _head(model: Model, traffic: Observed, judgement: Judgement | None) -> dict[
         "baseline": baseline_source(model.baseline),
         "window": _window(traffic),
         "verdict": verdict(
-            model.manifest, judgement, position, _standing_since(traffic, judgement), _moved(model, traffic, position)
+            model.manifest,
+            model.baseline,
+            traffic.state,
+            judgement,
+            traffic.stretches,
+            _moved(model, traffic, first_departure(judgement)),
         ),
         "overhead_ratio": traffic.overhead,
     }
-
-
-def _standing_since(traffic: Observed, judgement: Judgement | None) -> str | None:
-    """Since when traffic is as it is judged to be, where that is worth knowing."""
-    if traffic.standing_since is None or judgement is None or judgement.state not in ("drift", "mix_shift"):
-        return None
-    since = traffic.standing_since(judgement.state)
-    return iso(since) if since is not None else None
 
 
 def _moved(model: Model, traffic: Observed, position: int | None) -> list[FeatureShift]:

@@ -33,11 +33,11 @@ class FeedTopic(NamedTuple):
 
 def add_events(app: FastAPI, models: ModelRegistry, feed: Feed[FeedTopic]) -> None:
     async def subscribe(
-        window: Annotated[str, Query()] = ALL, model: ModelName = None, version: ModelVersion = None
+        window: Annotated[str, Query()] = AUTO, model: ModelName = None, version: ModelVersion = None
     ) -> AsyncIterator[Subscription[FeedTopic]]:
         """A subscription, until either side leaves."""
-        if window not in (*NAMED, ALL):
-            raise InvalidInput("invalid_window", f"window is {window!r}, expected one of {', '.join(NAMED)}, {ALL}.")
+        if window not in (AUTO, *NAMED, ALL):
+            raise InvalidInput("invalid_window", f"window is {window!r}, expected one of {AUTO}, {', '.join(NAMED)}, {ALL}.")
         with suppress(Unavailable):  # the default model may be loaded while a page waits for it
             models.find(model, version)  # or says which there are
         subscription = feed.join(FeedTopic(window, model, version))

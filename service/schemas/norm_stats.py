@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from runtime.manifest import LayerKind, Unit
 from service.schemas.base import Body
 from service.schemas.deep import DeepStatistics, FeatureMoments, FeatureShift
+from service.schemas.verdict import Verdict
 
 
 class Summary(Body):
@@ -138,19 +139,6 @@ class Window(Body):
     end: str = Field(alias="to")
     requests: int
     tokens: int
-
-
-class Verdict(Body):
-    """Whether the traffic still looks as it did in training."""
-
-    state: Literal["ok", "mix_shift", "drift", "insufficient_data"]
-    sentence: str
-    since: str | None
-    """Drift and mix shift: when the stretch of time began that ends now and is judged so throughout; UTC, ISO 8601."""
-    first_layer: str | None
-    """Where drift shows first, in network order: input, a norm or output."""
-    features: list[FeatureShift]
-    """Drift: the features of that layer's output that moved most; empty where too few requests were looked at."""
 
 
 class InputState(Body):

@@ -41,7 +41,7 @@ def test_every_norm_and_placement_trains_exports_and_answers(
 def check_baseline(artifact: Artifact) -> None:
     layers = artifact.manifest.layers
     state = read_baseline(artifact).state
-    assert (state.requests, state.tokens) == (179, 179 * 8)
+    assert (state.requests, state.tokens) == (358, 358 * 8)  # validation and test rows
     assert (state.histograms.sum(1) == state.tokens).all() and (state.moments.count == state.tokens).all()
     assert set(state.features) == {i for i, layer in enumerate(layers) if layer.kind == "batch_norm"}
     for moments in state.features.values():

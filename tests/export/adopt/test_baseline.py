@@ -105,7 +105,10 @@ def test_ordinary_traffic_is_no_drift_and_other_traffic_is(bare: Artifact, rows:
     served = Encoder(artifact)
     assert baseline.reference is not None
     states = []
-    for texts in (make_texts(400, seed=5), ["p p p p p p o o p p p p"] * 400):
+    for texts in (
+        make_texts(400, seed=5),
+        ["p p p p p p o o p p p p " + "p " * (number % 7) + "o " * (number // 7) for number in range(60)],
+    ):
         batch = served.run(tokens(artifact, texts))
         states.append(baseline.reference.judge(baseline.reference.traffic(batch)).state)
     assert states[0] in ("ok", "mix_shift")

@@ -7,14 +7,13 @@ from hypothesis import strategies as st
 
 import export.reference
 from export.reference import FALSE_ALARMS, fit_reference
-from runtime.drift.detector import MIN_REQUESTS, Reference, interpolate, mix_score
+from runtime.drift.detector import ARRAYS, MIN_REQUESTS, Reference, interpolate, mix_score
 from runtime.drift.numbers import request_features
-from runtime.drift.standing import standing_since
 from runtime.graph.encoder import Encoder
 from runtime.statistics.traffic import Traffic
 from tests.helpers import Export, random_sequences
 
-CLASSES, COLUMNS = 12, 10  # the input, three layers and the output
+CLASSES, COLUMNS = 12, 11  # the input, three layers, the output and its entropy
 RNG = np.random.default_rng(7)
 MEANS = RNG.normal(0, 0.7, (CLASSES, COLUMNS))
 NOISE = np.linalg.cholesky(0.5 * np.eye(COLUMNS) + 0.5)
@@ -43,7 +42,7 @@ def rate(reference: Reference, state: str, size: int, windows: int = 300, **chan
     hits = 0
     for seed in range(1, windows + 1):
         features, classes = world(size, seed, **changes)
-        hits += reference.judge(Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)).state == state
+        hits += reference.judge(reference.sums(features, classes)).state == state
     return hits / windows
 
 
@@ -71,14 +70,14 @@ def test_tiny_differences_are_no_drift_however_sure(reference: Reference) -> Non
 
 def test_few_requests_are_insufficient_data(reference: Reference) -> None:
     features, classes = world(MIN_REQUESTS - 1, seed=1, shift=9.0)
-    assert reference.judge(Traffic.of(features, classes, CLASSES)).state == "insufficient_data"
+    assert reference.judge(reference.sums(features, classes)).state == "insufficient_data"
     assert reference.judge(reference.no_traffic()).state == "insufficient_data"
 
 
 def test_drift_names_the_layer_that_departs(reference: Reference) -> None:
     features, classes = world(300, seed=1)
     features[:, 4:6] += [1.5, -1.5]
-    judgement = reference.judge(Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES))
+    judgement = reference.judge(reference.sums(features, classes))
     assert judgement.fired[2] and not judgement.fired[[0, 1, 3, 4]].any()
     assert judgement.effects[2] > 1
 
@@ -102,7 +101,9 @@ def test_traffic_of_any_split_in_any_order_equals_one_pass(sizes: list[int], ran
 
 def test_reference_comes_back_from_its_dictionary(reference: Reference) -> None:
     again = Reference.from_dict(reference.to_dict())
-    for name in Reference.__slots__:
+    assert again.unlikeness is not None and reference.unlikeness is not None
+    assert again.unlikeness.to_dict() == reference.unlikeness.to_dict()
+    for name in ARRAYS:
         np.testing.assert_allclose(getattr(again, name), getattr(reference, name), rtol=1e-6, atol=1e-8)
 
 
@@ -122,7 +123,8 @@ def test_request_features_match_a_plain_computation(text_export: Export, text_en
         pieces = alone.token_lengths.astype(float)
         expected = [np.log(len(sequence)), pieces.mean()]
         expected += [*np.column_stack([tokens[:, 0::2].mean(0), (tokens[:, 1::2] ** 2).mean(0)]).ravel()]
-        expected += [-np.log(top), np.log(np.exp(logits).sum())]
+        likely = np.exp(logits) / np.exp(logits).sum()
+        expected += [-np.log(top), np.log(np.exp(logits).sum()), -(likely * np.log(likely)).sum()]
         np.testing.assert_allclose(features[row], expected, rtol=1e-4, atol=1e-5)
         assert classes[row] == logits.argmax()
 
@@ -143,7 +145,7 @@ def world_like(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def test_live_traffic_becomes_what_is_normal(reference: Reference) -> None:
     features, classes = world(600, seed=5, shift=2.0, classes=np.array([1, 2, 3]))
-    taken = Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)
+    taken = reference.sums(features, classes)
     assert reference.judge(taken).state == "drift"
     moved = reference.recentred(taken)
     assert moved.judge(taken).state == "ok"
@@ -159,7 +161,7 @@ def test_a_column_that_never_varies_says_nothing() -> None:
     assert found is not None
     later, topics = world(300, seed=9)
     later[:, 0] = 3.0
-    assert found.judge(Traffic.of(np.clip(later, *found.bounds), topics, CLASSES)).state == "ok"
+    assert found.judge(found.sums(later, topics)).state == "ok"
 
 
 def test_a_kept_column_that_never_varies_says_nothing_either() -> None:
@@ -172,7 +174,7 @@ def test_a_kept_column_that_never_varies_says_nothing_either() -> None:
     for shift, state in ((0.0, "ok"), (1.0, "drift")):
         live, classes = world(5000, seed=1, shift=shift)
         live[:, :2] = features[0, :2]
-        judgement = reference.judge(Traffic.of(np.clip(live, *reference.bounds), classes, CLASSES))
+        judgement = reference.judge(reference.sums(live, classes))
         assert judgement.state == state and not judgement.fired[0]
         assert np.isfinite([judgement.scores, judgement.thresholds, judgement.effects]).all()
 
@@ -186,40 +188,3 @@ def test_thresholds_are_interpolated_and_constant_beyond() -> None:
     sizes, thresholds = (10, 1000), np.array([4.0, 2.0])
     assert interpolate(100, sizes, thresholds) == pytest.approx(3.0)
     assert interpolate(1, sizes, thresholds) == 4.0 and interpolate(1e9, sizes, thresholds) == 2.0
-
-
-def history(reference: Reference, *stretches: tuple[int, float]) -> list[tuple[float, Traffic]]:
-    """Buckets of 5 minutes with 60 requests each, newest first; stretches of (buckets, shift), oldest first."""
-    buckets, start = [], 0.0
-    for count, shift in stretches:
-        for _ in range(count):
-            features, classes = world(60, seed=int(start) + 1, shift=shift)
-            buckets.append((start, Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)))
-            start += 300.0
-    return buckets[::-1]
-
-
-def test_drift_is_known_since_it_began(reference: Reference) -> None:
-    buckets = history(reference, (100, 0.0), (6, 2.0))
-    assert standing_since(reference, buckets, "drift") == 100 * 300
-    assert standing_since(reference, buckets, "ok") is None
-
-
-def test_long_drift_is_dated_to_a_tenth(reference: Reference) -> None:
-    buckets = history(reference, (40, 0.0), (240, 2.0))
-    since = standing_since(reference, buckets, "drift")
-    assert since == pytest.approx(40 * 300, abs=0.1 * 240 * 300)
-
-
-def test_drift_that_is_over_does_not_stand(reference: Reference) -> None:
-    assert standing_since(reference, history(reference, (6, 2.0), (6, 0.0)), "drift") is None
-    assert standing_since(reference, [], "drift") is None
-
-
-def test_sparse_traffic_is_judged_in_larger_steps(reference: Reference) -> None:
-    sparse = []
-    for bucket in range(20):
-        features, classes = world(10, seed=bucket + 1, shift=2.5)
-        sparse.append((300.0 * bucket, Traffic.of(np.clip(features, *reference.bounds), classes, CLASSES)))
-    since = standing_since(reference, sparse[::-1], "drift")
-    assert since is not None and since <= 900

@@ -39,14 +39,15 @@ def test_the_nearest_cluster_is_that_of_float64(clusters: Clusters):
     vectors = embeddings().astype(np.float64)
     cosine = vectors @ clusters.centroids.astype(np.float64).T / np.linalg.norm(vectors, axis=1, keepdims=True)
     likely = np.exp(SHARPNESS * cosine) / np.exp(SHARPNESS * cosine).sum(1, keepdims=True)
-    classes, scores, nearness = clusters.assign(embeddings())
+    classes, scores, nearness, entropies = clusters.assign(embeddings())
     assert classes == cosine.argmax(1).tolist()
     np.testing.assert_allclose(scores, likely.max(1), rtol=1e-4)
     np.testing.assert_allclose(nearness, -np.log(NEAREST - cosine.max(1)), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(entropies, -(likely * np.log(likely)).sum(1), rtol=1e-3, atol=1e-5)
 
 
 def test_length_does_not_matter(clusters: Clusters):
-    (near, scores, _), (far, others, _) = clusters.assign(embeddings()), clusters.assign(embeddings() * 1000)
+    (near, scores, *_), (far, others, *_) = clusters.assign(embeddings()), clusters.assign(embeddings() * 1000)
     assert near == far
     np.testing.assert_allclose(scores, others, rtol=1e-5)
 
@@ -60,7 +61,7 @@ def test_rows_are_independent(clusters: Clusters):
 
 
 def test_a_vector_on_its_centroid_is_as_near_as_can_be(clusters: Clusters):
-    classes, scores, nearness = clusters.assign(clusters.centroids)
+    classes, scores, nearness, _ = clusters.assign(clusters.centroids)
     assert classes == list(range(5))
     assert all(0 < score <= 1 for score in scores)
     np.testing.assert_allclose(nearness, -np.log(1e-3), rtol=1e-3)
@@ -71,18 +72,18 @@ def test_a_vector_on_its_centroid_is_as_near_as_can_be(clusters: Clusters):
 def test_a_vector_that_is_not_finite_has_no_score(clusters: Clusters, value: float, one: bool):
     vectors = embeddings(3)
     vectors[1, 4] = value
-    _, scores, _ = (OneCluster() if one else clusters).assign(vectors)
+    _, scores, *_ = (OneCluster() if one else clusters).assign(vectors)
     assert np.isnan(scores).tolist() == [False, True, False]
 
 
 def test_a_vector_of_zeros_lies_somewhere(clusters: Clusters):
-    classes, scores, nearness = clusters.assign(np.zeros((1, 16), dtype=np.float32))
+    classes, scores, nearness, _ = clusters.assign(np.zeros((1, 16), dtype=np.float32))
     assert classes == [0]
     assert np.isfinite([*scores, *nearness]).all()
 
 
 def test_one_cluster_takes_everything():
-    assert OneCluster().assign(embeddings(3)) == ([0, 0, 0], [1.0] * 3, [0.0] * 3)
+    assert OneCluster().assign(embeddings(3)) == ([0, 0, 0], [1.0] * 3, [0.0] * 3, [0.0] * 3)
 
 
 def test_clusters_are_read_from_the_artifact(text_artifact: Artifact, clusters: Clusters):
@@ -127,5 +128,5 @@ def test_an_encoder_assigns_by_the_artifacts_clusters(embedding_artifact: Artifa
     encoder = Encoder(embedding_artifact)
     batch = encoder.run([np.array([1, letter, 4, 2]) for letter in range(4, 20)])
     found = read_clusters(embedding_artifact).assign(batch.embedding)
-    assert (batch.classes, batch.scores, batch.evidence) == found
+    assert (batch.classes, batch.scores, batch.evidence, batch.entropies) == found
     assert batch.logits.shape == (16, 0)

@@ -15,10 +15,12 @@ def test_softmax_of_large_logits_does_not_overflow():
 
 def test_best_classes_are_those_of_the_softmax():
     logits = np.random.default_rng(1).normal(0, 5, (20, 7)).astype(np.float32)
-    classes, scores, evidence = best_classes(logits)
+    classes, scores, evidence, entropies = best_classes(logits)
     np.testing.assert_allclose(evidence, np.log(np.exp(logits.astype(np.float64)).sum(1)), rtol=1e-6)
     assert classes == logits.argmax(1).tolist()
-    assert scores == softmax(logits).max(1).tolist()
+    likely = softmax(logits)
+    assert scores == likely.max(1).tolist()
+    np.testing.assert_allclose(entropies, -(likely * np.log(likely)).sum(1), rtol=1e-9, atol=1e-12)
 
 
 def test_best_class_of_a_row_that_overflows_has_no_score():

@@ -149,7 +149,7 @@ def test_counts_beyond_two_to_the_32_merge() -> None:
 def test_what_is_no_state_is_refused(text_artifact: Artifact, change: dict[str, Any]):
     content = document(text_artifact, 0, 1).to_dict() | change
     content = {name: value for name, value in content.items() if value is not ...}
-    with pytest.raises(StateError, match=r"host-a\.json is not a state of format 2"):
+    with pytest.raises(StateError, match=r"host-a\.json is not a state of format 3"):
         StateDocument.from_json(json.dumps(content).encode(), "host-a.json")
 
 

@@ -57,6 +57,9 @@ def embedded() -> Engine:
     return Engine(Settings(device="cpu", deep_budget=0))
 
 
+ODD = [f"balance balance {word} balance balance" for word in range(40)]
+
+
 @pytest.fixture
 def clock(embedded: Engine) -> list[float]:
     """The recorder's clock, to be set; counting begins now."""
@@ -82,7 +85,7 @@ def test_history_judges_every_slice_by_itself(judged: TestClient, embedded: Engi
     clock[0] += 60
     ask(judged, TEXTS[:3])
     clock[0] += 60
-    ask(judged, ["balance balance balance balance"] * 40)
+    ask(judged, ODD)
     answer = judged.get("/norm-stats/history").json()
     assert answer["rows"] == ["input", *embedded.manifest.layer_names, "output", "all layers"]
     assert [part["requests"] for part in answer["slices"]] == [len(TEXTS), 3, 40]
@@ -95,7 +98,7 @@ def test_history_judges_every_slice_by_itself(judged: TestClient, embedded: Engi
 
 def test_history_of_a_slice_agrees_with_its_window(judged: TestClient, clock: list[float]):
     clock[0] += 300
-    ask(judged, ["balance balance balance balance"] * 40)
+    ask(judged, ODD)
     (part,) = judged.get("/norm-stats/history", params={"window": "5m"}).json()["slices"]
     whole = judged.get("/norm-stats", params={"from": part["from"]}).json()
     assert part["state"] == whole["verdict"]["state"] == "drift"

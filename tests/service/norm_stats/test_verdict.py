@@ -1,5 +1,6 @@
 """The verdict of the embedded model, over traffic of known kinds."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -42,7 +43,8 @@ def traffic(engine: Engine, counts: np.ndarray, shift: np.ndarray | float = 0.0)
     reference = engine.baseline.reference
     assert reference is not None
     totals = counts @ reference.class_means + counts.sum() * shift * np.sqrt(reference.variance)
-    return Traffic(counts, totals)
+    by_class = np.stack([counts * reference.class_means[:, -1], 0.9 * counts])
+    return Traffic(counts, totals, by_class)
 
 
 @pytest.fixture
@@ -53,12 +55,21 @@ def usual(engine: Engine) -> np.ndarray:
 
 def test_usual_traffic_is_ok(engine: Engine, answer: Answer, usual: np.ndarray):
     found = answer(traffic(engine, usual))
-    assert found["verdict"] == {
+    verdict = found["verdict"]
+    would_show = verdict.pop("would_show")
+    assert 0.02 < would_show < 0.1
+    assert verdict == {
         "state": "ok",
-        "sentence": "3,000 requests look like the baseline at every layer.",
+        "sentence": "3,000 requests look like the baseline at every layer. From "
+        f"{math.ceil(100 * would_show)} % of unlike requests on, it would have shown.",
         "since": None,
         "first_layer": None,
         "features": [],
+        "unlike": pytest.approx(0, abs=1e-6),
+        "estimated_accuracy": pytest.approx(0.9),
+        "effective_requests": 3000,
+        "most_repeated": 0,
+        "classes": [],
     }
     assert {layer["drift"]["state"] for layer in found["layers"]} == {"ok"}
     assert all(layer["drift"]["score"] < layer["drift"]["threshold"] for layer in found["layers"])
@@ -84,7 +95,7 @@ def test_one_topic_is_a_mix_shift(engine: Engine, answer: Answer, usual: np.ndar
 
 
 def test_drift_names_where_it_shows_first(engine: Engine, answer: Answer, usual: np.ndarray):
-    shift = np.zeros(2 * len(engine.manifest.layers) + 4)
+    shift = np.zeros(2 * len(engine.manifest.layers) + 5)
     shift[6:10] = [0.8, -0.8, 0.8, -0.8]
     found = answer(traffic(engine, usual, shift))
     assert found["verdict"]["state"] == "drift"
@@ -95,8 +106,8 @@ def test_drift_names_where_it_shows_first(engine: Engine, answer: Answer, usual:
 
 
 def test_drift_of_the_output_alone_is_named(engine: Engine, answer: Answer, usual: np.ndarray):
-    shift = np.zeros(2 * len(engine.manifest.layers) + 4)
-    shift[-2:] = [1.0, -1.0]
+    shift = np.zeros(2 * len(engine.manifest.layers) + 5)
+    shift[-3:-1] = [1.0, -1.0]
     found = answer(traffic(engine, usual, shift))
     assert found["verdict"]["first_layer"] == "output"
     assert found["output"]["drift"]["state"] == "drift"
@@ -108,7 +119,7 @@ def test_drift_names_the_features_that_moved(engine: Engine, answer: Answer, usu
     assert usual_deep is not None
     moved = usual_deep.outputs.mean.copy()
     moved[2 * 160 + 17] -= 3 * usual_deep.outputs.std[2 * 160 + 17]  # the third layer's feature 17
-    shift = np.zeros(2 * len(engine.manifest.layers) + 4)
+    shift = np.zeros(2 * len(engine.manifest.layers) + 5)
     shift[6:8] = [0.8, -0.8]
     deep = replace(usual_deep, outputs=replace(usual_deep.outputs, mean=moved))
     found = answer(traffic(engine, usual, shift), deep)["verdict"]
@@ -120,7 +131,7 @@ def test_drift_names_the_features_that_moved(engine: Engine, answer: Answer, usu
 
 
 def test_drift_of_the_input_is_named(engine: Engine, answer: Answer, usual: np.ndarray):
-    shift = np.zeros(2 * len(engine.manifest.layers) + 4)
+    shift = np.zeros(2 * len(engine.manifest.layers) + 5)
     shift[:2] = [0.6, -0.6]
     found = answer(traffic(engine, usual, shift))
     assert (found["verdict"]["first_layer"], found["verdict"]["features"]) == ("input", [])

@@ -1,0 +1,62 @@
+"""The verdict on a window of traffic."""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from service.schemas.base import Body
+from service.schemas.deep import FeatureShift
+
+
+class UnlikeClass(Body):
+    """A predicted class that unlike requests fall into."""
+
+    name: str
+    """Its label; cluster 0, cluster 1, ... of a model without classes."""
+    requests: int
+    unlike: float
+    """About the share of them that is unlike the baseline's requests of that class."""
+
+
+class Episode(Body):
+    """A stretch of time that was judged alike throughout."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    state: Literal["mix_shift", "drift"]
+    start: str = Field(alias="from")
+    """UTC, ISO 8601."""
+    end: str = Field(alias="to")
+
+
+class Verdict(Body):
+    """Whether the traffic still looks as it did in training."""
+
+    state: Literal["ok", "mix_shift", "drift", "insufficient_data"]
+    sentence: str
+    since: str | None
+    """Drift and mix shift: when the last stretch of time that was so began; UTC, ISO 8601."""
+    since_between: list[str] | None = None
+    """Two times between which it began, surely enough (95 %)."""
+    until: str | None = None
+    """When it ended, where it was over before the window was."""
+    alert: bool = False
+    """Whether traffic is in drift now, by all that is known of the last day: what an operator should be called for."""
+    episodes: list[Episode] = Field(default_factory=list)
+    """Drift and mix shifts of the last day, oldest first."""
+    first_layer: str | None
+    """Where drift shows first, in network order: input, a norm or output."""
+    features: list[FeatureShift]
+    """Drift: the features of that layer's output that moved most; empty where too few requests were looked at."""
+    unlike: float | None = None
+    """About the share of requests that are unlike the baseline: the model is unsure of them, as it is of new topics."""
+    would_show: float | None = None
+    """The smallest share of such requests that this window would have shown as drift in nine cases of ten."""
+    estimated_accuracy: float | None = None
+    """Share of right answers, by how sure the model is; of topics that it knows, unlike requests are mostly wrong."""
+    effective_requests: float | None = None
+    """How many requests tell as much, each asked once: repeats are no evidence of their own."""
+    most_repeated: float | None = None
+    """About the share of the input that was asked most often; the input itself is not kept."""
+    classes: list[UnlikeClass] = Field(default_factory=list)
+    """Drift: the predicted classes that most of the unlike requests fall into; the most first."""
