@@ -8,13 +8,11 @@ All rows of a data set are shuffled first: its own parts were collected apart, a
 import csv
 import json
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from benchmarks.training.draws import SETS, Rows
 from export.exporter import export_run
@@ -76,17 +74,22 @@ def classes_out(name: str, source: str, rows: Rows) -> set[str]:
     return {labels[number] for number in drawn}
 
 
-def artifact_of(task: HeldOut, work: Path, console: Callable[[], Console] = Console) -> Path:
+def artifact_of(task: HeldOut, work: Path) -> Path:
     """The artifact of a model that learned the task's file by the default recipe; trained where there is none yet."""
     target = work / "models" / task.name / "1"
     if (target / "manifest.json").exists():
         return target
     work.mkdir(parents=True, exist_ok=True)
-    path, run = work / f"{task.name}.csv", work / "runs" / task.name
+    path = file_of(task, work)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         writer.writerows(task.file)
-    train(load_dataset(str(path), work), Recipe(), run, console=console())
+    run = work / "runs" / task.name
+    train(load_dataset(str(path), work), Recipe(), run)
     export_run(run, work / "models", task.name, "1", work)
     return target
+
+
+def file_of(task: HeldOut, work: Path) -> Path:
+    return work / f"{task.name}.csv"

@@ -30,6 +30,7 @@ POWER_SIGMA = 1.28  # of a normal distribution: a power of 90 %
 SHARE_FLOOR = 0.02  # of unlike requests, the same
 FALSE_ALARMS = 0.01  # of null windows, at most
 MIX_DRAWS = 2_000  # null windows per size
+KNOWN = 0.4  # share of unlike requests up to which accuracy can be estimated: of others the model is surer than right
 MIX_TRUST = 0.03  # of single requests' variance: by what classes' means may differ when others are asked for, too
 MIX_FLOOR = 0.10  # total variation between class shares: smaller differences are never a mix shift
 RESOLUTION = 1e-9  # of the numbers that an artifact keeps; a column that varies less never varies, and says nothing
@@ -47,7 +48,8 @@ class Judgement:
         effective: how many requests tell as much, each asked once.
         unlike: about the share of requests that are unlike the baseline; None where the baseline cannot say it.
         would_show: the smallest such share that this window would have shown in nine cases of ten; None likewise.
-        accuracy: the estimated share of right answers among requests of known classes; None likewise.
+        accuracy: the estimated share of right answers among requests of known classes; None likewise, and where many
+            are unlike the baseline.
     """
 
     state: State
@@ -134,7 +136,7 @@ class Reference:
         if self.unlikeness is not None:
             unlike = share(residual[-1])
             would_show = share((thresholds[-1] + POWER_SIGMA) * np.sqrt(uncertainty[-1]))
-            accuracy = float(traffic.by_class[1].sum() / count)
+            accuracy = float(traffic.by_class[1].sum() / count) if unlike <= KNOWN else None
             large[-1] = unlike > SHARE_FLOOR
         fired = (scores > thresholds) & large
         state: State = "drift" if fired.any() else "mix_shift" if self.mix_shifted(traffic) else "ok"

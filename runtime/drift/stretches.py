@@ -129,7 +129,8 @@ def stretches(reference: Reference, history: History, end: float) -> list[Stretc
         if found and found[-1].state == state:
             found[-1] = replace(found[-1], end=starts[stop], sure=sure or found[-1].sure)
         else:
-            found.append(Stretch(state, *(starts[at] for at in (cut.place, stop, cut.earliest, cut.latest)), sure))
+            start, over, earliest, latest = (starts[at] for at in (cut.place, stop, cut.earliest, cut.latest))
+            found.append(Stretch(state, start, over, earliest, latest, sure))
     return found
 
 
@@ -148,7 +149,7 @@ def risen(reference: Reference, before: Traffic, after: Traffic) -> bool:
         return False
     (one, n), (other, m) = ((reference.residual(each)[-1], each.requests) for each in (before, after))
     gain = (other - one) ** 2 / (reference.variance[-1] * (1 / n + 1 / m))
-    return bool(gain > LEAST_GAIN and share(other - one) > SHARE_FLOOR)
+    return bool(gain > LEAST_GAIN and share(min(other, other - one)) > SHARE_FLOOR)
 
 
 class Stretches:

@@ -43,7 +43,11 @@ TIME = {
 }
 WINDOW_OR_VERSION = {"anyOf": [NAME, {"type": "string", "pattern": f"^{VERSION}.+$"}]}
 WindowName = Annotated[
-    str | None, WithJsonSchema(NAME), Parameter(alias="window", description="auto (the last hour, or 1,000 requests where that is longer), 5m, 1h, 24h, all")
+    str | None,
+    WithJsonSchema(NAME),
+    Parameter(
+        alias="window", description="auto (the last hour, or 1,000 requests where that is longer), 5m, 1h, 24h, all"
+    ),
 ]
 WindowStart = Annotated[
     str | None, WithJsonSchema(TIME), Parameter(alias="from", description="ISO 8601 or Unix seconds, instead of window")

@@ -37,6 +37,7 @@ from service.norm_stats.interface import (
     parse_window,
 )
 from service.norm_stats.report import Observed, all_layers, baseline_source, compare, one_layer, snapshot
+from service.norm_stats.verdict import alert_of
 from service.schemas.base import Body
 from service.schemas.norm_stats import Overhead
 from service.schemas.windows import BaselineResponse, CompareResponse
@@ -119,7 +120,9 @@ class Collector:
         """The few numbers of the last hour that are worth watching all the time."""
         span = self._span(WindowQuery(WINDOW))
         assert span is not None
-        return snapshot(self.manifest, self.baseline, self.recorder.figures(span), self.status())
+        stretches = self.stretches.up_to(self.baseline.reference, span.end)
+        figures = self.recorder.figures(span)
+        return snapshot(self.manifest, self.baseline, figures, alert_of(stretches), self.status())
 
     def status(self) -> Status:
         """Where the statistics are kept, and what they cost since this process started."""

@@ -10,14 +10,14 @@ from runtime.manifest import Manifest
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Span
-from service.norm_stats.verdict import INPUT, OUTPUT
+from service.norm_stats.ends import INPUT, OUTPUT, UNLIKENESS
 from service.schemas.base import iso
 from service.schemas.windows import HistoryResponse, Slice
 
 DAY = 86_400
 LENGTHS = (10, 30, 60, 120, 300, 600, 900, 1800)  # seconds of a slice; multiples of the buckets that hold such a span
 MOST, LEAST = 60, 6  # slices; the least where traffic is rare
-TOGETHER = "all layers"
+TOGETHER = "all layers"  # of baselines that know no unlikeness
 
 
 class Part(NamedTuple):
@@ -40,13 +40,14 @@ def history(
     query = Span(max(query.start, now - DAY), query.end)
     seconds, buckets = recorder.history(query) if reference else (LENGTHS[0], [])
     length, parts = slices(query, seconds, buckets)
+    last = UNLIKENESS if reference is not None and reference.unlikeness is not None else TOGETHER
     return HistoryResponse(
         model=manifest.name,
         version=manifest.version,
         slice_seconds=length,
         start=iso(query.start // length * length),
         end=iso(query.end),
-        rows=[INPUT, *manifest.layer_names, OUTPUT, TOGETHER],
+        rows=[INPUT, *manifest.layer_names, OUTPUT, last],
         slices=[describe(part, reference) for part in parts],
     )
 

@@ -16,6 +16,7 @@ VERSION = "version:"
 NAMED = {"5m": 300, "1h": 3600, "24h": 86400}
 ALL, AUTO = "all", "auto"
 PRESENT, PRESENT_REQUESTS = 3600, 1000  # auto: the last so many seconds, or requests where that is longer
+CHOICES = ", ".join([AUTO, *NAMED, ALL])
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 WINDOW = "1h"
@@ -103,13 +104,19 @@ class Snapshot(NamedTuple):
     Attributes:
         state: the verdict's.
         requests: inputs that it is about.
-        layers: input, every norm, output.
+        layers: input, every norm, output, unlikeness.
+        alert: whether somebody should be called for.
+        unlike: about the share of unlike requests.
+        accuracy: the estimated share of right answers.
     """
 
     state: State
     requests: int
     layers: list[LayerSnapshot]
     status: Status
+    alert: bool = False
+    unlike: float | None = None
+    accuracy: float | None = None
 
 
 class Statistics(Protocol):
@@ -159,7 +166,7 @@ def parse_window(
         if window is None or window == ALL:
             return None
         if window not in NAMED:
-            raise InvalidInput("invalid_window", f"{name} is {window!r}, expected one of {AUTO}, {', '.join(NAMED)}, {ALL}.")
+            raise InvalidInput("invalid_window", f"{name} is {window!r}, expected one of {CHOICES}.")
         return Span(now - NAMED[window], now)
     if window is not None:
         raise InvalidInput("invalid_window", "window is given together with from or to, expected one or the other.")

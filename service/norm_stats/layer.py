@@ -12,7 +12,7 @@ from runtime.statistics.histogram import bucket_values, quantile
 from runtime.statistics.recorder import Recorded
 from runtime.statistics.state import NormState
 from service.norm_stats.deep import batch_norm_shifts, deep_statistics
-from service.norm_stats.verdict import layer_drift
+from service.norm_stats.ends import layer_drift
 from service.schemas.deep import FeatureMoments
 from service.schemas.norm_stats import Distribution, Distributions, LayerState, LayerStatistics, Summary
 

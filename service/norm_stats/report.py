@@ -18,18 +18,18 @@ from runtime.statistics.recorder import Recorded
 from runtime.statistics.state import NormState
 from runtime.store.document import StateDocument
 from service.norm_stats.deep import batch_norm_shifts, feature_shifts
-from service.norm_stats.interface import LayerSnapshot, Snapshot, Status
-from service.norm_stats.layer import layer_statistics
-from service.norm_stats.verdict import (
+from service.norm_stats.ends import (
     EFFECTS,
     INPUT,
     OUTPUT,
-    first_departure,
+    UNLIKENESS,
     input_statistics,
-    judge,
     output_statistics,
-    verdict,
+    unlikeness_statistics,
 )
+from service.norm_stats.interface import LayerSnapshot, Snapshot, Status
+from service.norm_stats.layer import layer_statistics
+from service.norm_stats.verdict import first_departure, judge, verdict
 from service.schemas.base import iso
 from service.schemas.deep import FeatureShift
 from service.schemas.norm_stats import (
@@ -88,6 +88,7 @@ def all_layers(model: Model, traffic: Observed) -> NormStatsResponse:
         input=input_statistics(model.baseline, judgement, traffic.state),
         layers=[_layer(model, traffic, judgement, index) for index in range(len(model.manifest.layers))],
         output=output_statistics(model.baseline, judgement, traffic.state),
+        unlikeness=unlikeness_statistics(model.baseline, judgement, traffic.state),
     )
 
 
@@ -186,16 +187,21 @@ def _window(traffic: Observed) -> Window:
     )
 
 
-def snapshot(manifest: Manifest, baseline: Baseline, state: NormState, status: Status) -> Snapshot:
+def snapshot(manifest: Manifest, baseline: Baseline, state: NormState, alert: bool, status: Status) -> Snapshot:
     names = [INPUT, *manifest.layer_names, OUTPUT]
+    if baseline.reference is not None and baseline.reference.unlikeness is not None:
+        names.append(UNLIKENESS)
     judgement = judge(baseline, state)
     judged = judgement is not None and judgement.state != "insufficient_data"
     layers = []
     for position, name in enumerate(names):
         mean = variance = score = threshold = None
-        if state.tokens and name not in (INPUT, OUTPUT):
+        if state.tokens and name not in (INPUT, OUTPUT, UNLIKENESS):
             mean, variance = state.moments.mean[2 * position - 2 : 2 * position].tolist()
         if judgement is not None and judged:
             score, threshold = float(judgement.scores[position]), float(judgement.thresholds[position])
         layers.append(LayerSnapshot(name, mean, variance, score, threshold))
-    return Snapshot(judgement.state if judgement else "insufficient_data", state.requests, layers, status)
+    if judgement is None:
+        return Snapshot("insufficient_data", state.requests, layers, status)
+    unlike, accuracy = judgement.unlike, judgement.accuracy
+    return Snapshot(judgement.state, state.requests, layers, status, alert, unlike, accuracy)

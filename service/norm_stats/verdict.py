@@ -8,24 +8,20 @@ import numpy as np
 
 from runtime.drift.baseline import Baseline
 from runtime.drift.detector import MIN_EFFECTIVE, MIN_REQUESTS, Judgement, Reference, share
-from runtime.drift.effects import effect_sizes
-from runtime.drift.numbers import Floats
 from runtime.drift.stretches import Stretch
 from runtime.manifest import Manifest
 from runtime.statistics.state import NormState
 from runtime.statistics.traffic import Traffic
+from service.norm_stats.ends import INPUT, OUTPUT
 from service.schemas.base import iso
 from service.schemas.deep import FeatureShift
-from service.schemas.norm_stats import InputState, InputStatistics, LayerDrift, OutputState, OutputStatistics
 from service.schemas.verdict import Episode, UnlikeClass, Verdict
 
-INPUT, OUTPUT = "input", "output"
 HOT = 0.1  # share of one input from which on it is worth telling
 MOST_CLASSES = 3
 EPISODES = 20
 NO_REFERENCE = "The validation data were too few to judge by: export with at least 100, and 4 of every class."
 TOLD = ("drift", "mix_shift")
-EFFECTS = ("mean_shift", "log_variance_ratio", "wasserstein", "psi")
 
 
 def judge(baseline: Baseline, state: NormState) -> Judgement | None:
@@ -68,7 +64,7 @@ def verdict(
         since=iso(told.start) if told else None,
         since_between=[iso(told.earliest), iso(told.latest)] if told else None,
         until=iso(told.end) if told and told is not stretches[-1] else None,
-        alert=bool(stretches) and stretches[-1].state == "drift",
+        alert=alert_of(stretches),
         episodes=[episode(each) for each in stretches[-EPISODES:] if each.state in TOLD],
         first_layer=first,
         features=features,
@@ -79,6 +75,11 @@ def verdict(
         most_repeated=repeated,
         classes=unlike_classes(manifest, reference, state.traffic) if judgement.fired[-1:].any() else [],
     )
+
+
+def alert_of(stretches: Sequence[Stretch]) -> bool:
+    """Whether traffic is in drift now, and surely enough to call somebody."""
+    return bool(stretches) and stretches[-1].state == "drift" and stretches[-1].sure
 
 
 def stretch_of(judgement: Judgement, stretches: Sequence[Stretch]) -> Stretch | None:
@@ -154,72 +155,3 @@ def first_departure(judgement: Judgement | None) -> int | None:
     fired = judgement.fired[:-1]
     excess = judgement.scores[:-1] / np.maximum(judgement.thresholds[:-1], 1e-12)
     return int(fired.argmax() if fired.any() else excess.argmax())
-
-
-def layer_drift(baseline: Baseline, judgement: Judgement | None, state: NormState, index: int) -> LayerDrift:
-    """One layer's own state, with its effect sizes."""
-    drift = score_of(judgement, index + 1)  # the first score is the input's
-    sizes = effect_sizes(state, baseline.state, index)
-    if sizes is None:
-        return drift
-    return drift.model_copy(update={name: getattr(sizes, name) for name in EFFECTS})
-
-
-def score_of(judgement: Judgement | None, index: int) -> LayerDrift:
-    if judgement is None or judgement.state == "insufficient_data":
-        return LayerDrift(state="insufficient_data")
-    return LayerDrift(
-        state="drift" if judgement.fired[index] else "ok",
-        score=float(judgement.scores[index]),
-        threshold=float(judgement.thresholds[index]),
-        effect=float(judgement.effects[index]),
-    )
-
-
-def input_statistics(baseline: Baseline, judgement: Judgement | None, state: NormState) -> InputStatistics | None:
-    """The input as a layer before the first; None where the baseline cannot judge."""
-    if (reference := baseline.reference) is None:
-        return None
-    live, expected = average_request(state.traffic), usual_request(reference)
-    return InputStatistics(
-        name=INPUT,
-        live=input_state(live) if live is not None else None,
-        baseline=input_state(expected),
-        drift=score_of(judgement, 0),
-    )
-
-
-def output_statistics(baseline: Baseline, judgement: Judgement | None, state: NormState) -> OutputStatistics | None:
-    """The output head as one more layer; None where the baseline cannot judge."""
-    if (reference := baseline.reference) is None:
-        return None
-    live, expected = average_request(state.traffic), usual_request(reference)
-    return OutputStatistics(
-        name=OUTPUT,
-        live=output_state(live) if live is not None else None,
-        baseline=output_state(expected),
-        drift=score_of(judgement, -2),
-    )
-
-
-def average_request(traffic: Traffic) -> Floats | None:
-    """The average of the requests' numbers [K]; None where there was none."""
-    count = traffic.counts.sum()
-    return traffic.totals / count if count else None
-
-
-def usual_request(reference: Reference) -> Floats:
-    """What the average is expected to be [K], of classes mixed as in the baseline."""
-    usual: Floats = reference.counts @ reference.class_means / reference.counts.sum()
-    return usual
-
-
-def input_state(features: Floats) -> InputState:
-    log_tokens, token_length = features[:2].tolist()
-    return InputState(tokens=float(np.exp(log_tokens)), token_length=token_length)
-
-
-def output_state(features: Floats) -> OutputState:
-    end = len(features) // 2 * 2  # the unlikeness stands alone
-    surprise, log_sum_exp = features[end - 2 : end].tolist()
-    return OutputState(surprise=surprise, log_sum_exp=log_sum_exp)

@@ -13,7 +13,8 @@ from runtime.drift.detector import MIN_REQUESTS
 from runtime.errors import InvalidInput, Unavailable
 from service.http.openapi import ModelName, ModelVersion
 from service.inference.registry import ModelRegistry
-from service.norm_stats.interface import ALL, NAMED, AllLayers, Statistics, WindowQuery
+from service.norm_stats.ends import INPUT, OUTPUT, UNLIKENESS
+from service.norm_stats.interface import AUTO, CHOICES, AllLayers, Statistics, WindowQuery
 from service.page.feed import Feed, Subscription
 from service.telemetry.aggregator import CountSink, Report
 from service.telemetry.report import recent
@@ -36,8 +37,8 @@ def add_events(app: FastAPI, models: ModelRegistry, feed: Feed[FeedTopic]) -> No
         window: Annotated[str, Query()] = AUTO, model: ModelName = None, version: ModelVersion = None
     ) -> AsyncIterator[Subscription[FeedTopic]]:
         """A subscription, until either side leaves."""
-        if window not in (AUTO, *NAMED, ALL):
-            raise InvalidInput("invalid_window", f"window is {window!r}, expected one of {AUTO}, {', '.join(NAMED)}, {ALL}.")
+        if window not in CHOICES.split(", "):
+            raise InvalidInput("invalid_window", f"window is {window!r}, expected one of {CHOICES}.")
         with suppress(Unavailable):  # the default model may be loaded while a page waits for it
             models.find(model, version)  # or says which there are
         subscription = feed.join(FeedTopic(window, model, version))
@@ -57,7 +58,7 @@ def add_events(app: FastAPI, models: ModelRegistry, feed: Feed[FeedTopic]) -> No
 def summary(collector: Statistics, report: Report, window: str) -> bytes:
     """JSON: what every answer about statistics begins with, each layer's drift, and how traffic goes now."""
     answer = json.loads(collector.report(AllLayers(WindowQuery(window))))
-    ends = {name: answer[name] for name in ("input", "output") if answer[name] is not None}
+    ends = {name: answer[name] for name in (INPUT, OUTPUT, UNLIKENESS) if answer.get(name)}
     return to_json(
         {name: answer[name] for name in HEAD}
         | {"needed": MIN_REQUESTS, "asked": window, "traffic": traffic_now(report)}

@@ -177,6 +177,22 @@ class OutputStatistics(Body):
     drift: LayerDrift
 
 
+class UnlikenessState(Body):
+    """How unlike the baseline's requests are, by how unsure the model is of them (docs/drift.md)."""
+
+    average: float
+    """Of (ln p)^2 over requests, p being the share of the baseline that the model is as unsure of; 2 is usual."""
+
+
+class UnlikenessStatistics(Body):
+    """The unlikeness of requests, judged as a layer after the output."""
+
+    name: str
+    live: UnlikenessState | None
+    baseline: UnlikenessState
+    drift: LayerDrift
+
+
 class NormStatsHead(Body):
     model: str
     version: str
@@ -200,6 +216,8 @@ class NormStatsResponse(NormStatsHead):
     """In network order."""
     output: OutputStatistics | None
     """None where the baseline cannot judge."""
+    unlikeness: UnlikenessStatistics | None = None
+    """None likewise, and where the artifact is older."""
 
 
 class LayerResponse(NormStatsHead):

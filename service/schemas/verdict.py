@@ -53,7 +53,7 @@ class Verdict(Body):
     would_show: float | None = None
     """The smallest share of such requests that this window would have shown as drift in nine cases of ten."""
     estimated_accuracy: float | None = None
-    """Share of right answers, by how sure the model is; of topics that it knows, unlike requests are mostly wrong."""
+    """Share of right answers on topics that the model knows, by how sure it is; None where over 40 % are unlike."""
     effective_requests: float | None = None
     """How many requests tell as much, each asked once: repeats are no evidence of their own."""
     most_repeated: float | None = None

@@ -125,6 +125,12 @@ class ServiceMetrics(Collector):
         drift = GaugeMetricFamily("addnorm_drift", help_text, labels=MODEL)
         help_text = "1 where the last hour's topics are mixed otherwise than the baseline's, else 0."
         mix = GaugeMetricFamily("addnorm_mix_shift", help_text, labels=MODEL)
+        help_text = "1 where traffic is in drift now, surely enough to call somebody, else 0."
+        alert = GaugeMetricFamily("addnorm_drift_alert", help_text, labels=MODEL)
+        help_text = "About the share of the last hour's requests that are unlike the baseline."
+        unlike = GaugeMetricFamily("addnorm_unlike_requests_ratio", help_text, labels=MODEL)
+        help_text = "Share of right answers in the last hour, as estimated by how sure the model is."
+        accuracy = GaugeMetricFamily("addnorm_estimated_accuracy_ratio", help_text, labels=MODEL)
         requests = GaugeMetricFamily("addnorm_drift_window_requests", "Inputs of the last hour.", labels=MODEL)
         help_text = "Share of time that the statistics cost: always_on of serving, deep of all workers' time."
         overhead = GaugeMetricFamily("addnorm_statistics_overhead_ratio", help_text, labels=[*MODEL, "part"])
@@ -134,11 +140,15 @@ class ServiceMetrics(Collector):
             seen, status = each.snapshot, each.snapshot.status
             drift.add_metric(each.labels, float(seen.state == "drift"))
             mix.add_metric(each.labels, float(seen.state == "mix_shift"))
+            alert.add_metric(each.labels, float(seen.alert))
+            for gauge, value in ((unlike, seen.unlike), (accuracy, seen.accuracy)):
+                if value is not None:
+                    gauge.add_metric(each.labels, value)
             requests.add_metric(each.labels, seen.requests)
             failing.add_metric(each.labels, float(status.storage == "disk_failing"))
             overhead.add_metric([*each.labels, "always_on"], status.overhead.always_on)
             overhead.add_metric([*each.labels, "deep"], status.overhead.deep)
-        yield from (drift, mix, requests, failing, overhead)
+        yield from (drift, mix, alert, unlike, accuracy, requests, failing, overhead)
 
     def _layers(self) -> Iterator[Metric]:
         told = {

@@ -4,7 +4,7 @@ import { Chart, axisStyle, colour, limitLine, tooltip } from "./charts.js";
 import { $, STATE_WORDS, fill, h, markOf } from "./dom.js";
 import { heatmap } from "./heatmap.js";
 import { store } from "./store.js";
-import { count, num, shortName } from "./words.js";
+import { count, facts, num, shortName } from "./words.js";
 
 const ROW = 18; // pixels of a line
 const EVERY = 10_000; // milliseconds between two looks at the history: as long as its shortest slice
@@ -13,13 +13,14 @@ let shown = false;
 let asked = null; // the window that the map was asked for, and when
 const bars = new Chart("Each layer's score, in units of the limit above which it departs", 250, describeBars);
 const map = heatmap("Slice by slice: how far the input, each layer and the output departed");
+const told = h("ul", { class: "facts" });
 const moved = h("div", { class: "moved" });
 const few = h("p", { class: "empty", hidden: true });
 const none = h("p", { class: "empty", hidden: true });
 const trouble = h("p", { class: "error", hidden: true });
 
 function build() {
-  const where = h("div", { class: "card" }, h("h2", {}, "Where"), few, bars.element, moved);
+  const where = h("div", { class: "card" }, h("h2", {}, "Where"), few, bars.element, told, moved);
   const when = h("div", { class: "card" }, h("h2", {}, "When"), trouble, none, map.element);
   $("view-verdict").append(h("div", { class: "grid" }, when, where));
 }
@@ -46,6 +47,7 @@ function update() {
     few.textContent = `Scores are shown from ${summary.needed} requests on; this window has ${count(summary.window.requests)}.`;
     if (judged) bars.draw(summary);
     fill(moved, features(summary.verdict.features));
+    fill(told, facts(summary).map((fact) => h("li", {}, fact)));
   }
   if (!asked || asked.window !== store.get("window") || Date.now() - asked.at > EVERY) readHistory();
 }
@@ -77,11 +79,11 @@ function features(list) {
   ];
 }
 
-export const linesOf = (summary) => [summary.input, ...summary.layers, summary.output].filter(Boolean);
+export const linesOf = (summary) => [summary.input, ...summary.layers, summary.output, summary.unlikeness].filter(Boolean);
 
 function describeBars(summary, width) {
   const lines = linesOf(summary);
-  const ratio = (line) => (line.threshold ? line.score / line.threshold : null);
+  const ratio = (line) => (line.threshold ? Math.max(0, line.score / line.threshold) : null);
   const most = Math.max(1.4, ...lines.map((line) => ratio(line) ?? 0));
   const option = {
     grid: { left: width < 480 ? 132 : 160, right: width < 480 ? 74 : 110, top: 22, bottom: 24, outerBoundsMode: "none" },

@@ -1,7 +1,7 @@
 // Numbers, times and sentences as people read them.
 
-export const WINDOWS = { "5m": "5 min", "1h": "1 h", "24h": "24 h", all: "All" };
-const OVER = { "5m": "over the last 5 minutes", "1h": "over the last hour", "24h": "over the last 24 hours" };
+export const WINDOWS = { auto: "Now", "5m": "5 min", "1h": "1 h", "24h": "24 h", all: "All" };
+const OVER = { auto: "lately", "5m": "over the last 5 minutes", "1h": "over the last hour", "24h": "over the last 24 hours" };
 
 export const count = (n) => (n ?? 0).toLocaleString("en");
 export const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
@@ -75,7 +75,7 @@ export function advice(summary, task) {
   const classes = task === "classification" || task === undefined;
   const { verdict } = summary;
   if (verdict.state === "ok") return "Nothing to do: if something went wrong, the traffic is not what did.";
-  if (verdict.state === "mix_shift") return "The model copes. Look at what is asked that was not before.";
+  if (verdict.state === "mix_shift") return "Look at what is asked more often than before, and whether the model is right there.";
   if (verdict.state === "insufficient_data") {
     if (summary.input === undefined) return classes ? "Export it again with at least 100 validation inputs, and 4 of every class." : "Adopt it again with at least 100 inputs like its traffic's.";
     return summary.window.requests < summary.requests ? "Choose a longer window, or wait." : "Send it some requests, or ask it something under Try it.";
@@ -83,7 +83,7 @@ export function advice(summary, task) {
   if (verdict.first_layer === "input") {
     return "Inputs are longer, shorter or spelled otherwise than in training: look for a new client, a broken encoding, or another language.";
   }
-  if (verdict.first_layer === "output") {
+  if (verdict.first_layer === "output" || verdict.classes?.length) {
     return UNLIKE[task] ?? "Inputs look as usual, but the model has grown unsure of them: look for requests that fit none of its classes.";
   }
   return `What is said has changed: read recent requests, look for new topics, then ${classes ? "retrain or extend the classes" : "take a new baseline, or another model"}.`;
@@ -93,6 +93,20 @@ export function detail(summary) {
   const { window, baseline } = summary;
   const source = `${count(baseline.requests)} requests of ${baseline.source === "live" ? `live traffic up to ${moment(baseline.taken)}` : "validation data"}`;
   return `${summary.verdict.sentence} Window: ${moment(window.from)} to ${moment(window.to)}. Baseline: ${source}.`;
+}
+
+// what else there is to know of the window, for those who look closer
+export function facts({ verdict }) {
+  if (verdict.unlike === null || verdict.unlike === undefined) return [];
+  const said = [`About ${percent(verdict.unlike, 0)} of the requests are unlike the baseline; from ${percent(verdict.would_show, 0)} on it would have shown.`];
+  said.push(verdict.estimated_accuracy === null
+    ? "Too many requests are unlike the baseline to estimate how many answers are right."
+    : `Estimated accuracy on topics that the model knows: ${percent(verdict.estimated_accuracy, 0)}.`);
+  if (verdict.classes.length) {
+    said.push(`Unlike requests are mostly taken for ${verdict.classes.map(({ name, unlike, requests }) => `${name} (${percent(unlike, 0)} of ${count(requests)})`).join(", ")}.`);
+  }
+  if (verdict.most_repeated >= 0.1) said.push(`One input makes up ${percent(verdict.most_repeated, 0)}: all requests tell as much as ${count(Math.round(verdict.effective_requests))} unlike ones.`);
+  return said;
 }
 
 export function overflow(summary) {

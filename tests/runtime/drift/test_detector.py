@@ -5,36 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import export.reference
 from export.reference import FALSE_ALARMS, fit_reference
 from runtime.drift.detector import ARRAYS, MIN_REQUESTS, Reference, interpolate, mix_score
 from runtime.drift.numbers import request_features
 from runtime.graph.encoder import Encoder
 from runtime.statistics.traffic import Traffic
 from tests.helpers import Export, random_sequences
-
-CLASSES, COLUMNS = 12, 11  # the input, three layers, the output and its entropy
-RNG = np.random.default_rng(7)
-MEANS = RNG.normal(0, 0.7, (CLASSES, COLUMNS))
-NOISE = np.linalg.cholesky(0.5 * np.eye(COLUMNS) + 0.5)
-
-
-def world(rows: int, seed: int, shift: float = 0.0, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Requests' numbers and classes; `shift` moves everything but the token means, in sigma."""
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(np.arange(CLASSES) if classes is None else classes, rows)
-    features = MEANS[chosen] + rng.normal(size=(rows, COLUMNS)) @ NOISE.T
-    features[:, 1::2] += shift
-    return features, chosen
-
-
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.reference, "DRAWS", 4000)
-        found = fit_reference(*world(2400, seed=0), CLASSES)
-    assert found is not None
-    return found
+from tests.runtime.drift.world import CLASSES, world
 
 
 def rate(reference: Reference, state: str, size: int, windows: int = 300, **changes: object) -> float:

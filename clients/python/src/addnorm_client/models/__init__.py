@@ -5,6 +5,7 @@ from .inference import Candidate, Embedded, EmbedResponse, LayerDeviation, Predi
 from .layers import Distribution, Distributions, LayerDrift, LayerState, LayerStatistics, Summary
 from .norm_stats import (
     BaselineSource,
+    Episode,
     InputState,
     InputStatistics,
     LayerResponse,
@@ -12,6 +13,9 @@ from .norm_stats import (
     OutputState,
     OutputStatistics,
     Overhead,
+    UnlikeClass,
+    UnlikenessState,
+    UnlikenessStatistics,
     Verdict,
     Window,
 )
@@ -29,6 +33,7 @@ __all__ = [
     "Distributions",
     "EmbedResponse",
     "Embedded",
+    "Episode",
     "FeatureMoments",
     "FeatureShift",
     "FeatureSize",
@@ -63,6 +68,9 @@ __all__ = [
     "TokenizeResponse",
     "Total",
     "TrafficResponse",
+    "UnlikeClass",
+    "UnlikenessState",
+    "UnlikenessStatistics",
     "Unobserved",
     "Update",
     "Verdict",

@@ -53,17 +53,30 @@ class Overhead(Body):
     """The most that `deep` may be."""
 
 
-class Verdict(Body):
-    """Whether the traffic still looks as it did in training."""
+class UnlikenessState(Body):
+    """How unlike the baseline's requests are, by how unsure the model is of them (docs/drift.md)."""
 
-    features: list[FeatureShift]
-    """Drift: the features of that layer's output that moved most; empty where too few requests were looked at."""
-    first_layer: str | None = None
-    """Where drift shows first, in network order: input, a norm or output."""
-    sentence: str
-    since: str | None = None
-    """Drift and mix shift: when the stretch of time began that ends now and is judged so throughout; UTC, ISO 8601."""
-    state: Literal["ok", "mix_shift", "drift", "insufficient_data"]
+    average: float
+    """Of (ln p)^2 over requests, p being the share of the baseline that the model is as unsure of; 2 is usual."""
+
+
+class UnlikeClass(Body):
+    """A predicted class that unlike requests fall into."""
+
+    name: str
+    """Its label; cluster 0, cluster 1, ... of a model without classes."""
+    requests: int
+    unlike: float
+    """About the share of them that is unlike the baseline's requests of that class."""
+
+
+class Episode(Body):
+    """A stretch of time that was judged alike throughout."""
+
+    start: str = Field(..., alias="from")
+    """UTC, ISO 8601."""
+    state: Literal["mix_shift", "drift"]
+    end: str = Field(..., alias="to")
 
 
 class Window(Body):
@@ -94,6 +107,48 @@ class OutputStatistics(Body):
     name: str
 
 
+class UnlikenessStatistics(Body):
+    """The unlikeness of requests, judged as a layer after the output."""
+
+    baseline: UnlikenessState
+    drift: LayerDrift
+    live: UnlikenessState | None = None
+    name: str
+
+
+class Verdict(Body):
+    """Whether the traffic still looks as it did in training."""
+
+    alert: bool = False
+    """Whether traffic is in drift now, by all that is known of the last day: what an operator should be called for."""
+    classes: list[UnlikeClass] | None = None
+    """Drift: the predicted classes that most of the unlike requests fall into; the most first."""
+    effective_requests: float | None = None
+    """How many requests tell as much, each asked once: repeats are no evidence of their own."""
+    episodes: list[Episode] | None = None
+    """Drift and mix shifts of the last day, oldest first."""
+    estimated_accuracy: float | None = None
+    """Share of right answers, by how sure the model is; of topics that it knows, unlike requests are mostly wrong."""
+    features: list[FeatureShift]
+    """Drift: the features of that layer's output that moved most; empty where too few requests were looked at."""
+    first_layer: str | None = None
+    """Where drift shows first, in network order: input, a norm or output."""
+    most_repeated: float | None = None
+    """About the share of the input that was asked most often; the input itself is not kept."""
+    sentence: str
+    since: str | None = None
+    """Drift and mix shift: when the last stretch of time that was so began; UTC, ISO 8601."""
+    since_between: list[str] | None = None
+    """Two times between which it began, surely enough (95 %)."""
+    state: Literal["ok", "mix_shift", "drift", "insufficient_data"]
+    unlike: float | None = None
+    """About the share of requests that are unlike the baseline: the model is unsure of them, as it is of new topics."""
+    until: str | None = None
+    """When it ended, where it was over before the window was."""
+    would_show: float | None = None
+    """The smallest share of such requests that this window would have shown as drift in nine cases of ten."""
+
+
 class NormStatsResponse(Body):
     baseline: BaselineSource
     input: InputStatistics | None = None
@@ -111,6 +166,8 @@ class NormStatsResponse(Body):
     """When counting began, UTC, ISO 8601."""
     tokens: int
     """Valid tokens that entered every norm."""
+    unlikeness: UnlikenessStatistics | None = None
+    """None likewise, and where the artifact is older."""
     verdict: Verdict
     version: str
     window: Window
