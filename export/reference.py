@@ -8,14 +8,8 @@ from dataclasses import replace
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from runtime.drift.detector import (
-    FALSE_ALARMS,
-    WINDOW_SIZES,
-    Reference,
-    calibrate_mix,
-    window_scores,
-    with_unlikeness,
-)
+from runtime.drift.detector import Reference, window_scores, with_unlikeness
+from runtime.drift.mix import FALSE_ALARMS, WINDOW_SIZES, calibrate_mix
 from runtime.drift.numbers import UNSURE, Floats, Unlikeness
 
 MIN_REQUESTS, PER_CLASS = 100, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from addnorm.commands.export import tell_plan, tell_speed
+from addnorm.commands.export import tell_plan, tell_speed, tell_verdict
 from runtime.errors import ExportError
 from runtime.manifest import Activation, PoolingKind, Precision, PrecisionKind
 from runtime.options import option_config
@@ -85,7 +85,7 @@ class Adopt(BaseSettings):
                 bar.update(task, completed=done, total=total, description="measuring the baseline")
 
             adopted, count = self.adopt(progress)
-        for line in (*tell(adopted, count), *tell_plan(adopted.artifact.manifest.plan)):
+        for line in (*tell(adopted, count), *tell_plan(adopted.artifact.manifest.plan), tell_verdict(adopted.artifact)):
             console.print(line, highlight=False)
 
     def adopt(self, progress: Callable[[int, int], None]) -> tuple["Adopted", int]:

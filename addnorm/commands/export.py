@@ -1,13 +1,18 @@
 """`addnorm export`."""
 
+from itertools import chain
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
 
+from runtime.artifact import Artifact
+from runtime.drift.baseline import read_baseline
 from runtime.manifest import Plan, Precision, PrecisionKind
 from runtime.options import option_config
+
+WINDOWS = (50, 200, 1000)  # requests
 
 
 class Export(BaseSettings):
@@ -46,8 +51,21 @@ class Export(BaseSettings):
         )
         for kind, error in errors.items():
             console.print(f"verified: {kind} within {error:.1e} of PyTorch", highlight=False)
-        for line in (*tell_precision(artifact.manifest.precision), *tell_plan(artifact.manifest.plan)):
+        lines = tell_precision(artifact.manifest.precision), tell_plan(artifact.manifest.plan)
+        for line in (*chain(*lines), tell_verdict(artifact)):
             console.print(line, highlight=False)
+
+
+def tell_verdict(artifact: Artifact) -> str:
+    """What the verdict on live traffic will be able to see."""
+    baseline = read_baseline(artifact)
+    reference, requests = baseline.reference, baseline.state.requests
+    if reference is None:
+        return (
+            f"verdict: none, {requests:,} held-out requests are too few to judge by; it takes 100, and 4 of every class"
+        )
+    shows = ", ".join(f"{reference.would_show(count):.0%} of {count:,}" for count in WINDOWS)
+    return f"verdict: {requests:,} held-out requests as baseline, by which unlike requests show from {shows} on"
 
 
 def tell_precision(measured: Precision | None) -> list[str]:

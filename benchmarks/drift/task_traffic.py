@@ -20,7 +20,7 @@ from runtime.graph.encoder import Encoder
 from runtime.graph.texts import make_input_encoder
 from runtime.statistics.traffic import Traffic
 
-SEED, NONE = 5, -1  # the label of what no class of the model fits
+SEED = 5
 FOREIGN = {"clinc150": "banking77", "near": "banking77", "banking77": "clinc150", "snips": "banking77"}
 GREETINGS = ("hi there, ", "hello, ", "good morning! ", "hey, could you help me? ")
 
@@ -33,7 +33,7 @@ class Requests:
         features: [R, 2L + 5] (runtime/drift/numbers.py).
         classes: the predicted ones [R].
         embedding: [R, D].
-        labels: the true classes [R]; NONE where the model has none.
+        labels: the true classes [R]; negative ones are not the model's.
         identities: of their texts [R].
     """
 
@@ -102,10 +102,11 @@ def load(task: HeldOut, work: Path, data: Path) -> TaskWorld:
         return Requests(np.concatenate(features), np.concatenate(classes), embedding, np.array(labels), identities)
 
     held_out = dataset.held_out
-    kinds = {
-        name: through(texts, [dataset.labels.index(label) if label in dataset.labels else NONE for label in labels])
-        for name, (texts, labels) in texts_by_kind(task, data).items()
-    }
+    number = {label: place for place, label in enumerate(dataset.labels)}
+    kinds = {}
+    for name, (texts, labels) in texts_by_kind(task, data).items():
+        number |= {label: -1 - place for place, label in enumerate(sorted(set(labels) - set(dataset.labels)))}
+        kinds[name] = through(texts, [number[label] for label in labels])
     training = through([str(text) for text in dataset.train.inputs], dataset.train.labels)
     baseline = through([str(text) for text in held_out.inputs], held_out.labels)
     return TaskWorld(task.name, reference, training, baseline, kinds)
@@ -177,3 +178,14 @@ def hot(requests: Requests, count: int, share: float) -> Draw:
     return lambda rng: requests[
         np.concatenate([np.full(same, rng.integers(len(requests))), rng.integers(len(requests), size=count - same)])
     ]
+
+
+def drawn_from(draw: Draw, windows: int) -> list[Requests]:
+    """The same windows at every call."""
+    rng = np.random.default_rng(SEED)
+    return [draw(rng) for _ in range(windows)]
+
+
+def task_states(world: TaskWorld, draw: Draw, windows: int) -> np.ndarray:
+    """The service's verdicts on windows [W]."""
+    return np.array([world.reference.judge(world.traffic(window)).state for window in drawn_from(draw, windows)])

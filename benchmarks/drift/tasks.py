@@ -12,23 +12,26 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp
 
 from benchmarks.document import markdown, write_tables
+from benchmarks.drift.curves import draw_new_classes
 from benchmarks.drift.held_out import CHOSEN_ON, UNTOUCHED, held_out
 from benchmarks.drift.task_judges import task_judges
 from benchmarks.drift.task_traffic import (
-    NONE,
     Draw,
     Requests,
     TaskWorld,
+    both,
+    drawn_from,
     hot,
     load,
     repeated,
     some,
+    task_states,
     with_share,
     zipf,
 )
 from runtime.options import option_config
 
-DOCUMENT, SEED = Path("docs/drift.md"), 11
+DOCUMENT, IMAGE = Path("docs/drift.md"), Path("docs/img/new-classes.png")
 JUDGED = ((50, 0.2), (200, 0.1), (1000, 0.05))  # requests, share of new classes; beside them, ordinary requests
 JUDGED_WINDOWS = 200
 
@@ -60,6 +63,8 @@ class Tasks(BaseSettings):
             print(f"\n{name}\n\n{table}", flush=True)
         if self.write:
             write_tables(DOCUMENT, tables)
+            groups = {"tasks that the method was chosen on": CHOSEN_ON, "tasks that it was not": UNTOUCHED}
+            draw_new_classes({name: [w for w in worlds if w.name in held] for name, held in groups.items()}, IMAGE)
 
     def rates(self, worlds: Sequence[TaskWorld]) -> str:
         """The share of windows called drift; after a slash mix shift, where it is the right answer."""
@@ -73,7 +78,7 @@ class Tasks(BaseSettings):
         return markdown(["window", *(world.name for world in worlds)], lines)
 
     def cell(self, world: TaskWorld, draws: Sequence[Draw], with_mix: bool) -> str:
-        states = np.concatenate([verdicts(world, draw, max(1, self.windows // len(draws))) for draw in draws])
+        states = np.concatenate([task_states(world, draw, max(1, self.windows // len(draws))) for draw in draws])
         drift, mix = (f"{(states == state).mean():.3f}" for state in ("drift", "mix_shift"))
         return f"{drift} / {mix}" if with_mix else drift
 
@@ -87,15 +92,10 @@ class Tasks(BaseSettings):
                 draws[f"{size:,}, {share:.0%} new"] = with_share(world, "new classes", size, share)
                 for name, draw in draws.items():
                     windows = drawn_from(draw, JUDGED_WINDOWS)
-                    ours = np.mean([state_of(world, window) == "drift" for window in windows])
+                    ours = (task_states(world, draw, JUDGED_WINDOWS) == "drift").mean()
                     theirs = [np.mean([judge(window) for window in windows]) for judge in judges.values()]
                     lines.append([world.name, name, *(f"{rate:.3f}" for rate in (ours, *theirs))])
         return markdown(["task", "window", "AddNorm", *judges], lines)
-
-
-def drawn_from(draw: Draw, windows: int) -> list[Requests]:
-    rng = np.random.default_rng(SEED)
-    return [draw(rng) for _ in range(windows)]
 
 
 def rows(world: TaskWorld) -> dict[str, list[Draw]]:
@@ -105,6 +105,8 @@ def rows(world: TaskWorld) -> dict[str, list[Draw]]:
     shares = ((50, 0.2), (200, 0.1), (1000, 0.05), (200, 0.2), (800, 0.1), (4000, 0.05), (1000, 0.02), (50, 0.5))
     for size, share in shares:
         found[f"{size:,}, {share:.0%} of new classes"] = [with_share(world, "new classes", size, share)]
+    ones = [both(some(ordinary, 800), some(new[new.labels == label], 200)) for label in np.unique(new.labels)]
+    found["1,000, 20% of one new class"] = ones
     found["50, 20% of another bot's"] = [with_share(world, "another bot's", 50, 0.2)]
     for kind in list(world.kinds)[3:]:
         found[f"50 {kind}"] = [some(world.kinds[kind], 50)]
@@ -120,16 +122,8 @@ def rows(world: TaskWorld) -> dict[str, list[Draw]]:
 
 def mixed(ordinary: Requests, new: Requests) -> Requests:
     """As many requests of both that a fifth is of new classes."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(0)
     return ordinary[rng.permutation(len(ordinary))[:1600]] + new[rng.permutation(len(new))[:400]]
-
-
-def state_of(world: TaskWorld, window: Requests) -> str:
-    return world.reference.judge(world.traffic(window)).state
-
-
-def verdicts(world: TaskWorld, draw: Draw, windows: int) -> np.ndarray:
-    return np.array([state_of(world, window) for window in drawn_from(draw, windows)])
 
 
 def accuracies(worlds: Sequence[TaskWorld]) -> str:
@@ -140,7 +134,7 @@ def accuracies(worlds: Sequence[TaskWorld]) -> str:
         for world in worlds:
             asked = world.kinds[kind]
             judged = world.reference.judge(world.traffic(asked))
-            true = asked.accuracy if (asked.labels != NONE).all() else 0.0
+            true = asked.accuracy
             assert judged.unlike is not None
             told = "withheld" if judged.accuracy is None else f"{judged.accuracy:.3f}"
             cells.append(f"{told} / {true:.3f}; {judged.unlike:.0%} unlike")

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
 from runtime.drift.detector import Reference
+from runtime.drift.numbers import request_features
 from runtime.errors import ArtifactError
+from runtime.graph.batch import EncodedBatch
 from runtime.manifest import BASELINE, Manifest
 from runtime.statistics.deep import DeepState
 from runtime.statistics.moments import Moments
@@ -71,6 +73,15 @@ class Baseline:
         """How many standard deviations requests lie from the average validation request [R, 2L]; 0 where none vary."""
         std = self.rows.std
         return np.where(std > 0, (row_means - self.rows.mean) / np.where(std > 0, std, 1.0), 0.0)
+
+    def percentiles(self, batch: EncodedBatch) -> list[float] | list[None]:
+        """Of a hundred of the baseline's requests, how many the model is surer of than of each [R]; None where it is
+        not known."""
+        if self.reference is None or self.reference.unlikeness is None:
+            return [None] * len(batch.lengths)
+        features, _ = request_features(batch)
+        found: list[float] = (100 * (1 - self.reference.unlikeness.rank(features))).tolist()
+        return found
 
     def taken_from(self, recorded: Recorded) -> Self:
         """The baseline for which this live traffic is normal; how far single requests lie apart stays as it was."""

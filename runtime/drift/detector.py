@@ -15,6 +15,14 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.drift.mix import (
+    MIX_TRUST,
+    WINDOW_SIZES,
+    calibrate_mix,
+    interpolate,
+    mix_distance,
+    mix_shifted,
+)
 from runtime.drift.numbers import UNLIKE, USUAL, Floats, Unlikeness, request_features
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.traffic import Traffic
@@ -23,16 +31,10 @@ State = Literal["ok", "mix_shift", "drift", "insufficient_data"]
 
 MIN_REQUESTS = 30  # below this a window is not judged
 MIN_EFFECTIVE = 10.0  # nor where repeats make so few of many
-WINDOW_SIZES = (20, 50, 100, 200, 500, 1000)  # requests, with thresholds of their own; interpolated between
-MIX_SIZES = (*WINDOW_SIZES, 2000, 5000, 20000, 100000)
 EFFECT_FLOOR = 0.10  # in sigma of single requests: smaller differences are never drift, however sure
 POWER_SIGMA = 1.28  # of a normal distribution: a power of 90 %
 SHARE_FLOOR = 0.02  # of unlike requests, the same
-FALSE_ALARMS = 0.01  # of null windows, at most
-MIX_DRAWS = 2_000  # null windows per size
 KNOWN = 0.4  # share of unlike requests up to which accuracy can be estimated: of others the model is surer than right
-MIX_TRUST = 0.03  # of single requests' variance: by what classes' means may differ when others are asked for, too
-MIX_FLOOR = 0.10  # total variation between class shares: smaller differences are never a mix shift
 RESOLUTION = 1e-9  # of the numbers that an artifact keeps; a column that varies less never varies, and says nothing
 
 
@@ -118,15 +120,19 @@ class Reference:
     def no_traffic(self) -> Traffic:
         return Traffic(np.zeros(len(self.counts), dtype=np.int64), np.zeros(len(self.variance)))
 
+    def would_show(self, requests: int) -> float | None:
+        """The smallest share of unlike requests that a window of so many would show in nine cases of ten."""
+        counts = self.counts * requests / self.counts.sum()
+        usual = Traffic(counts, counts @ self.class_means, np.stack([counts, counts]))
+        return self.judge(usual).would_show
+
     def judge(self, traffic: Traffic) -> Judgement:
         """The verdict over a window."""
         count, effective = traffic.requests, traffic.effective
         if count < MIN_REQUESTS or effective < MIN_EFFECTIVE:
             none = np.zeros(len(self.window_thresholds))
             return Judgement("insufficient_data", count, none, none, none, none.astype(bool), effective)
-        residual = self.residual(traffic)
-        uncertainty = self.variance / effective + np.square(traffic.counts / count) @ self.class_variance
-        uncertainty += self.center_variance + MIX_TRUST * mix_distance(traffic.counts, self.counts) * self.variance
+        residual, uncertainty = self.residual(traffic), self.uncertainty(traffic)
         scores = window_scores(residual / np.sqrt(uncertainty), self.precision, self.direction)
         effects = window_scores(residual / np.sqrt(self.variance), self.precision, self.direction)
         effects[:-1] = np.sqrt(effects[:-1])
@@ -139,8 +145,16 @@ class Reference:
             accuracy = float(traffic.by_class[1].sum() / count) if unlike <= KNOWN else None
             large[-1] = unlike > SHARE_FLOOR
         fired = (scores > thresholds) & large
-        state: State = "drift" if fired.any() else "mix_shift" if self.mix_shifted(traffic) else "ok"
+        state: State = (
+            "drift" if fired.any() else "mix_shift" if mix_shifted(traffic, self.counts, self.mix_thresholds) else "ok"
+        )
         return Judgement(state, count, scores, thresholds, effects, fired, effective, unlike, would_show, accuracy)
+
+    def uncertainty(self, traffic: Traffic) -> Floats:
+        """The variance that a window's residual has while nothing changed [K]: its own, and the baseline's."""
+        classes: Floats = np.square(traffic.counts / traffic.requests) @ self.class_variance
+        mix = MIX_TRUST * mix_distance(traffic.counts, self.counts)
+        return self.variance * (1 / traffic.effective + mix) + classes + self.center_variance
 
     def residual(self, traffic: Traffic) -> Floats:
         """How far the average request lies from what is expected of its class [K]."""
@@ -161,14 +175,6 @@ class Reference:
             mix_thresholds=calibrate_mix(counts),
             center_variance=self.center_variance + self.variance / traffic.effective,
         )
-
-    def mix_shifted(self, traffic: Traffic) -> bool:
-        """Whether the predicted classes are mixed otherwise than in the validation data."""
-        count, effective = traffic.requests, traffic.effective
-        shares = (self.counts + 0.5) / (self.counts + 0.5).sum()
-        distance = np.abs(traffic.counts / count - shares).sum() / 2
-        threshold = interpolate(effective, MIX_SIZES, self.mix_thresholds)
-        return bool(mix_score(effective / count * traffic.counts, self.counts) > threshold and distance > MIX_FLOOR)
 
     def to_dict(self) -> dict[str, Any]:
         content = {name: np.float32(getattr(self, name)).astype(float).round(9).tolist() for name in ARRAYS}
@@ -204,40 +210,3 @@ def window_scores(z: Floats, precision: Floats, direction: Floats) -> Floats:
     products = z * (z @ precision)
     quadratic = products[..., 0:pairs:2] + products[..., 1:pairs:2]
     return np.concatenate([quadratic, (z @ direction)[..., None]], axis=-1)
-
-
-def mix_distance(counts: NDArray[Any], others: Floats) -> float:
-    """How unlike two mixes of classes are [C]: |p - q|^2 / (|p|^2 + |q|^2), without what sampling adds; 0 to 1."""
-
-    def square(counts: NDArray[Any], total: float) -> float:
-        return float(max(counts @ counts - total, 0.0) / max(total * (total - 1), 1.0))
-
-    n, m = float(counts.sum()), float(others.sum())
-    both = square(counts, n) + square(others, m)
-    distance = both - 2 * float(counts @ others) / (n * m)
-    return min(max(distance / both, 0.0), 1.0) if both > 0 else 1.0
-
-
-def mix_score(counts: NDArray[Any], expected: Floats) -> Floats:
-    """Two-sample chi-square distance of class counts [..., C] from the expected ones, half a request added to each."""
-    smoothed = expected + 0.5
-    seen, total = counts.sum(-1, keepdims=True), smoothed.sum()
-    difference = np.sqrt(total / seen) * counts - np.sqrt(seen / total) * smoothed
-    score: Floats = (np.square(difference) / (counts + smoothed)).sum(-1)
-    return score
-
-
-def calibrate_mix(counts: Floats, draws: int = MIX_DRAWS, seed: int = 0) -> Floats:
-    """The mix score that FALSE_ALARMS of windows of each of MIX_SIZES exceed, the classes' true shares being uncertain.
-
-    Shares are drawn from a Dirichlet distribution, and windows from their multinomial.
-    """
-    rng = np.random.default_rng(seed)
-    shares = rng.dirichlet(counts + 0.5, size=draws)
-    scores = [mix_score(rng.multinomial(size, shares), counts) for size in MIX_SIZES]
-    return np.array([np.quantile(found, 1 - FALSE_ALARMS) for found in scores])
-
-
-def interpolate(count: float, sizes: tuple[int, ...], thresholds: Floats) -> float:
-    """The threshold for a window of `count` requests, linear in log(count), constant beyond both ends."""
-    return float(np.interp(np.log(count), np.log(sizes), thresholds))

@@ -62,6 +62,11 @@ class Unlikeness:
         unlikeness: Floats = np.interp(self.sums(features), self.knots, self.values)
         return unlikeness
 
+    def rank(self, features: Floats) -> Floats:
+        """The share of the baseline's requests that are at least as unlike [R]: p, of which `of` is (ln p)^2."""
+        ranks: Floats = np.exp(-np.sqrt(self.of(features)))
+        return ranks
+
     def accuracy(self, features: Floats) -> Floats:
         """The probability that each request's class is right [R], if it is of a class that the model knows."""
         top = np.clip(np.exp(-features[:, -3]), UNSURE, 1 - UNSURE)

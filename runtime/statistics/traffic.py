@@ -78,7 +78,7 @@ class Traffic:
 
     @property
     def requests(self) -> int:
-        return int(self.counts.sum())
+        return int(np.rint(self.counts.sum()))
 
     @property
     def effective(self) -> float:

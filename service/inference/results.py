@@ -31,8 +31,9 @@ def predictions(
         for prediction, scores in zip(found, probabilities(manifest, batch), strict=True):
             prediction["top"] = top_labels(labels, scores, request.top_k)
     if request.norm_stats:
-        for prediction, row in zip(found, deviations(manifest, baseline, batch), strict=True):
-            prediction["norm_stats"] = row
+        rows = zip(found, deviations(manifest, baseline, batch), baseline.percentiles(batch), strict=True)
+        for prediction, row, percentile in rows:
+            prediction |= {"norm_stats": row, "percentile": percentile}
     return found
 
 

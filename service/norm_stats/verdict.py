@@ -8,11 +8,12 @@ import numpy as np
 
 from runtime.drift.baseline import Baseline
 from runtime.drift.detector import MIN_EFFECTIVE, MIN_REQUESTS, Judgement, Reference, share
+from runtime.drift.numbers import Floats
 from runtime.drift.stretches import Stretch
 from runtime.manifest import Manifest
 from runtime.statistics.state import NormState
 from runtime.statistics.traffic import Traffic
-from service.norm_stats.ends import INPUT, OUTPUT
+from service.norm_stats.ends import INPUT, OUTPUT, UNLIKENESS
 from service.schemas.base import iso
 from service.schemas.deep import FeatureShift
 from service.schemas.verdict import Episode, UnlikeClass, Verdict
@@ -55,7 +56,8 @@ def verdict(
             state="insufficient_data", sentence=sentence, since=None, first_layer=None, features=[], alert=False
         )
     position = first_departure(judgement)
-    first = None if position is None else [INPUT, *manifest.layer_names, OUTPUT][position]
+    names = [INPUT, *manifest.layer_names, OUTPUT, UNLIKENESS]
+    first = None if position is None else names[position]
     repeated = state.traffic.most_repeated if judgement.requests >= MIN_REQUESTS else None
     told = stretch_of(judgement, stretches)
     return Verdict(
@@ -67,6 +69,7 @@ def verdict(
         alert=alert_of(stretches),
         episodes=[episode(each) for each in stretches[-EPISODES:] if each.state in TOLD],
         first_layer=first,
+        strongest=names[int(excess(judgement).argmax())] if position is not None else None,
         features=features,
         unlike=judgement.unlike,
         would_show=judgement.would_show,
@@ -153,5 +156,10 @@ def first_departure(judgement: Judgement | None) -> int | None:
     if judgement is None or judgement.state != "drift":
         return None
     fired = judgement.fired[:-1]
-    excess = judgement.scores[:-1] / np.maximum(judgement.thresholds[:-1], 1e-12)
-    return int(fired.argmax() if fired.any() else excess.argmax())
+    return int(fired.argmax() if fired.any() else excess(judgement)[:-1].argmax())
+
+
+def excess(judgement: Judgement) -> Floats:
+    """Every score in units of its threshold."""
+    found: Floats = judgement.scores / np.maximum(judgement.thresholds, 1e-12)
+    return found

@@ -77,6 +77,8 @@ class Prediction(Body):
     """Whether the input was longer than the model reads."""
     top: list[Candidate]
     norm_stats: list[LayerDeviation] | None = None
+    percentile: float | None = None
+    """Beside norm_stats: of a hundred of the baseline's requests, how many the model is surer of than of this one."""
 
 
 class PredictResponse(Body):

@@ -46,6 +46,8 @@ class Verdict(Body):
     """Drift and mix shifts of the last day, oldest first."""
     first_layer: str | None
     """Where drift shows first, in network order: input, a norm or output."""
+    strongest: str | None = None
+    """Where it shows most: one of these, or unlikeness."""
     features: list[FeatureShift]
     """Drift: the features of that layer's output that moved most; empty where too few requests were looked at."""
     unlike: float | None = None

@@ -29,7 +29,7 @@ export function answerCard({ activation }) {
       h("button", { type: "button", "aria-pressed": String(i === index), onclick: () => choose(asked, answer, i) },
         h("span", { class: "given" }, givenOf(asked[i], i)), h("span", {}, each.label))));
     list.hidden = asked.length < 2;
-    fill(odd, oddity(prediction.norm_stats));
+    fill(odd, oddity(prediction.norm_stats), sureness(prediction.percentile));
     tops.draw(prediction.top);
     path.draw(prediction.norm_stats);
   }
@@ -61,6 +61,11 @@ function oddity(layers) {
   if (!first) return `As usual: at no layer further than ${ODD} σ from the average validation request.`;
   const which = Math.abs(first.mean_z) > Math.abs(first.variance_z) ? "mean" : "variance";
   return [h("strong", {}, `Looks odd, first at ${first.name}`), `: its ${which} lies ${num(largest(first), 2)}\u00a0σ from the average.`];
+}
+
+function sureness(percentile) {
+  if (percentile === null || percentile === undefined) return null;
+  return ` The model is surer of ${num(percentile, 2)}\u00a0% of the baseline's requests.`;
 }
 
 const describeTops = (top, width) => describeTop(top, width, "probability", percent);

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.reference import FALSE_ALARMS, fit_reference
-from runtime.drift.detector import ARRAYS, MIN_REQUESTS, Reference, interpolate, mix_score
+from runtime.drift.detector import ARRAYS, MIN_REQUESTS, Reference
+from runtime.drift.mix import interpolate, mix_score
 from runtime.drift.numbers import request_features
 from runtime.graph.encoder import Encoder
 from runtime.statistics.traffic import Traffic

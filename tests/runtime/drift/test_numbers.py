@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from export.reference import fit_reference, fit_unlikeness
-from runtime.drift.detector import MIN_REQUESTS, Reference, mix_distance
+from runtime.drift.detector import MIN_REQUESTS, Reference
+from runtime.drift.mix import mix_distance
 from runtime.drift.numbers import USUAL, Unlikeness
 from tests.runtime.drift.world import CLASSES, world
 
