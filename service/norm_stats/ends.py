@@ -19,6 +19,7 @@ from service.schemas.norm_stats import (
 )
 
 INPUT, OUTPUT, UNLIKENESS = "input", "output", "unlikeness"
+TOGETHER = "all layers"  # judged last by baselines that know no unlikeness
 EFFECTS = ("mean_shift", "log_variance_ratio", "wasserstein", "psi")
 
 

@@ -10,14 +10,13 @@ from runtime.manifest import Manifest
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Span
-from service.norm_stats.ends import INPUT, OUTPUT, UNLIKENESS
+from service.norm_stats.ends import INPUT, OUTPUT, TOGETHER, UNLIKENESS
 from service.schemas.base import iso
 from service.schemas.windows import HistoryResponse, Slice
 
 DAY = 86_400
 LENGTHS = (10, 30, 60, 120, 300, 600, 900, 1800)  # seconds of a slice; multiples of the buckets that hold such a span
 MOST, LEAST = 60, 6  # slices; the least where traffic is rare
-TOGETHER = "all layers"  # of baselines that know no unlikeness
 
 
 class Part(NamedTuple):

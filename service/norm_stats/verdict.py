@@ -13,7 +13,7 @@ from runtime.drift.stretches import Stretch
 from runtime.manifest import Manifest
 from runtime.statistics.state import NormState
 from runtime.statistics.traffic import Traffic
-from service.norm_stats.ends import INPUT, OUTPUT, UNLIKENESS
+from service.norm_stats.ends import INPUT, OUTPUT, TOGETHER, UNLIKENESS
 from service.schemas.base import iso
 from service.schemas.deep import FeatureShift
 from service.schemas.verdict import Episode, UnlikeClass, Verdict
@@ -56,7 +56,7 @@ def verdict(
             state="insufficient_data", sentence=sentence, since=None, first_layer=None, features=[], alert=False
         )
     position = first_departure(judgement)
-    names = [INPUT, *manifest.layer_names, OUTPUT, UNLIKENESS]
+    names = [INPUT, *manifest.layer_names, OUTPUT, UNLIKENESS if reference.unlikeness else TOGETHER]
     first = None if position is None else names[position]
     repeated = state.traffic.most_repeated if judgement.requests >= MIN_REQUESTS else None
     told = stretch_of(judgement, stretches)
