@@ -140,18 +140,18 @@ class Collector:
         return compare(self, seen, self._observed(self._span(WindowQuery(against), "against")))
 
     def _take_baseline(self, span: Span | None) -> BaselineResponse:
-        if self.baseline.reference is None:
-            raise InvalidInput(
-                "no_verdict",
-                "This model has no verdict, and live traffic would give it none: export it with at least 100 held-out "
-                "rows, and 4 of every class.",
-            )
         recorded = self.recorder.window(span)
         if recorded.state.requests < BASELINE_REQUESTS:
             raise InvalidInput(
                 "too_few_requests",
                 f"The window holds {recorded.state.requests} requests, a baseline needs at least {BASELINE_REQUESTS}: "
                 "ask for a longer one.",
+            )
+        if self.baseline.reference is None:
+            raise InvalidInput(
+                "no_verdict",
+                "This model has no verdict, and live traffic would give it none: export it with at least 100 held-out "
+                "rows, and 4 of every class.",
             )
         self.baselines.append(self.baseline.taken_from(recorded))
         self.taken.append(self.baseline.to_json())

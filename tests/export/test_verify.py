@@ -22,6 +22,7 @@ def pair() -> tuple[EncodedBatch, Expected]:
         [0, 0],
         [0.5, 0.5],
         [1.0, 1.0],
+        [0.5, 0.5],
     )
     return found, Expected(logits, logits.astype(float), statistics.astype(float), moments.astype(float))
 

@@ -1,5 +1,8 @@
 """The unlikeness of requests, and how sure the model is allowed to be."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,10 @@ from export.reference import fit_reference, fit_unlikeness
 from runtime.drift.detector import MIN_REQUESTS, Reference
 from runtime.drift.mix import mix_distance
 from runtime.drift.numbers import USUAL, Unlikeness
+from runtime.store.document import traffic_from_dict
 from tests.runtime.drift.world import CLASSES, world
+
+KEPT = Path(__file__).parents[1] / "kept" / "reference_before_unlikeness.json"
 
 
 def features(rows: int, seed: int = 0, unsure: float = 0.0) -> np.ndarray:
@@ -101,20 +107,19 @@ def test_repeats_are_no_evidence(reference: Reference):
     assert (one.state, one.requests) == ("insufficient_data", 90) and one.effective == pytest.approx(1)
 
 
-def test_older_baselines_judge_as_before(reference: Reference):
-    """What was exported before unlikeness has ten columns here, and a direction that all layers share."""
-    raw = reference.to_dict() | {"unlikeness": None}
-    for name in ("variance", "direction", "center_variance"):
-        raw[name] = raw[name][:10]
-    for name in ("bounds", "class_means", "class_variance", "precision"):
-        raw[name] = [row[:10] for row in raw[name]]
-    raw["precision"], raw["direction"] = raw["precision"][:10], [0, 0, 0, 0.5, 0, 0.5, 0, 0.5, 0, 0]
-    old = Reference.from_dict(raw)
-    traffic = old.sums(*world(300, seed=1))
-    assert len(traffic.totals) == 10 and not len(traffic.by_class)
-    judgement = old.judge(traffic)
-    assert judgement.state == "ok" and judgement.unlike is judgement.would_show is judgement.accuracy is None
-    assert old.judge(old.sums(*world(300, seed=1, shift=1.0))).state == "drift"
+@pytest.mark.parametrize("window", [0, 1])
+def test_baselines_from_before_judge_as_they_did(window: int):
+    """A reference of ten columns and traffic of it, both kept from the version before unlikeness."""
+    kept = json.loads(KEPT.read_text())
+    old, asked = Reference.from_dict(kept["reference"]), kept["windows"][window]
+    judgement = old.judge(traffic_from_dict(asked["traffic"]))
+    assert judgement.state == asked["state"]
+    np.testing.assert_allclose(judgement.scores, asked["scores"], rtol=0.02, atol=0.02)
+    assert judgement.unlike is judgement.would_show is judgement.accuracy is None
+    features, classes = world(300, seed=1)
+    now = old.sums(features, classes)
+    assert len(now.totals) == 10 and not len(now.by_class)
+    assert Reference.from_dict(old.to_dict()).unlikeness is None
 
 
 def test_mixes_differ_by_what_sampling_does_not_explain():

@@ -1,6 +1,7 @@
 """A window over the rings equals one pass over the traffic of the buckets that it covers."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,6 +103,19 @@ def test_recent_windows_are_fine_and_old_ones_coarse() -> None:
     assert day.start % 300 == 0 and found.requests == 24 * 60
     beyond, found = windows.window(Span(0, now), now)
     assert beyond.start >= now - 86400 - 300 and found.requests == 24 * 60
+
+
+@pytest.mark.parametrize(
+    ("requests", "ago"), [(0, 0), (1, 300), (5, 300), (6, 600), (100, 6000), (1000, 60_000), (10**6, 86_400)]
+)
+def test_the_last_requests_are_dated_to_their_bucket(requests: int, ago: int) -> None:
+    """One request a minute: five in a bucket."""
+    windows, first = Windows(LAYERS), START // 300 * 300
+    for minute in range(30 * 60):
+        windows.add(one(minute), first + 60 * minute)
+    now = first + 30 * 3600
+    assert windows.began(requests, now) == pytest.approx(now - ago, abs=300 if ago == 86_400 else 0)
+    assert Windows(LAYERS).began(1000, now) == now
 
 
 def test_empty_window_has_an_empty_state() -> None:

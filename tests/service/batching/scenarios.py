@@ -47,6 +47,7 @@ class FakeRun:
             [0] * len(sums),
             [1.0] * len(sums),
             [0.0] * len(sums),
+            [0.0] * len(sums),
         )
 
 

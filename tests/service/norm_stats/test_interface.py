@@ -34,7 +34,7 @@ def test_windows_that_can_be_asked_for(asked: tuple[str | None, ...], expected: 
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (("7m", None, None), "expected one of 5m, 1h, 24h, all"),
+        (("7m", None, None), "expected one of auto, 5m, 1h, 24h, all"),
         (("", None, None), "expected one of"),
         (("5m", "0", None), "one or the other"),
         ((None, None, "5"), "to is given without from"),

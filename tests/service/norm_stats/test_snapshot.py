@@ -19,15 +19,17 @@ def test_snapshot_is_the_last_hour_as_the_statistics_tell_it():
     told = json.loads(collector.report(AllLayers(WindowQuery("1h"))))
     seen = collector.snapshot()
     assert (seen.state, seen.requests) == (told["verdict"]["state"], 200)
-    places = [told["input"], *told["layers"], told["output"]]
+    ends = (told["input"], told["output"], told["unlikeness"])
+    places = [told["input"], *told["layers"], *ends[1:]]
     assert [layer.name for layer in seen.layers] == [place["name"] for place in places]
     for layer, place in zip(seen.layers, places, strict=True):
         assert layer.score == pytest.approx(place["drift"].get("score"))
         assert layer.threshold == pytest.approx(place["drift"].get("threshold"))
-        if place not in (told["input"], told["output"]):
+        if place not in ends:
             assert layer.mean == pytest.approx(place["live"]["mean"]["mean"])
             assert layer.variance == pytest.approx(place["live"]["variance"]["mean"])
-    assert seen.state == "drift"
+    assert seen.state == "drift" and seen.alert is told["verdict"]["alert"] is True
+    assert (seen.unlike, seen.accuracy) == (told["verdict"]["unlike"], told["verdict"]["estimated_accuracy"])
 
 
 def test_snapshot_of_no_traffic_tells_no_numbers(text_artifact: Artifact):
