@@ -14,7 +14,7 @@ from runtime.drift.numbers import request_features
 from runtime.graph.encoder import Encoder
 from tests.helpers import Export, random_sequences
 
-LAYERS, COLUMNS = 3, 10
+LAYERS, COLUMNS = 3, 11
 VALIDATION = np.random.default_rng(0).normal(size=(1500, COLUMNS))
 
 

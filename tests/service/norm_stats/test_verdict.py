@@ -261,8 +261,9 @@ def test_unlike_requests_are_told_with_their_classes(recorder: tuple[TestClient,
     verdict = answer["verdict"]
     assert verdict["state"] == "drift" and verdict["unlike"] > 0.5 and verdict["estimated_accuracy"] is None
     assert "are unlike it, most at" in verdict["sentence"]
-    shares = [each["unlike"] * each["requests"] for each in verdict["classes"]]
-    assert shares == sorted(shares, reverse=True) and 1 <= len(shares) <= 3
+    told = verdict["classes"]
+    assert 1 <= len(told) <= 3 and {each["name"] for each in told} <= set(client.get("/model").json()["labels"])
+    assert all(each["requests"] >= 1 and 0 < each["unlike"] <= 1 for each in told)
     assert answer["unlikeness"]["drift"]["state"] == "drift"
     assert answer["unlikeness"]["live"]["average"] > answer["unlikeness"]["baseline"]["average"]
 
@@ -276,7 +277,7 @@ def test_a_prediction_says_how_unlike_it_is(recorder: tuple[TestClient, list[flo
 
 
 def test_no_live_baseline_gives_a_verdict_where_there_is_none(client: TestClient):
-    for _ in range(12):
-        client.post("/predict", json={"inputs": ["what is my balance"] * 10}).raise_for_status()
+    for _ in range(60):
+        client.post("/predict", json={"inputs": ["what is my balance"] * 2}).raise_for_status()
     answer = client.post("/norm-stats/baseline")
     assert (answer.status_code, answer.json()["code"]) == (400, "no_verdict")

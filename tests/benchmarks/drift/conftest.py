@@ -1,0 +1,3 @@
+from tests.runtime.drift.conftest import reference
+
+__all__ = ["reference"]
