@@ -163,9 +163,9 @@ class OutputState(Body):
     """Averages over requests."""
 
     surprise: float
-    """-ln of the top probability."""
+    """-ln of the top probability, each clipped to 6 sigma around the baseline's average."""
     log_sum_exp: float
-    """Log-sum-exp of the logits."""
+    """Log-sum-exp of the logits, clipped likewise."""
 
 
 class OutputStatistics(Body):
