@@ -33,6 +33,7 @@ EXPRESSIONS = {f"{panel['title']} {target['refId']}": target["expr"] for panel i
 MADE_BY_PROMETHEUS = {"up", "ALERTS"}
 NAME = re.compile(r"\b(?:addnorm_\w+|process_\w+|up|ALERTS)\b(?!\s*=)")
 TEXTS = ["how much money do i have in my account", "play some music", "what is the weather like in paris today"]
+VARIED = [f"{text} {more * times}" for text in TEXTS for more in ("please ", "again ") for times in range(1, 13)]
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool (Debian package prometheus) is not installed"
@@ -72,7 +73,7 @@ def test_documents_that_alerts_name_exist() -> None:
 
 def test_names_are_those_of_a_real_scrape() -> None:
     with served() as url, httpx.Client(base_url=url, trust_env=False) as client:
-        client.post("/predict", json={"inputs": TEXTS * 20}).raise_for_status()
+        client.post("/predict", json={"inputs": VARIED}).raise_for_status()
         families = list(parser.text_string_to_metric_families(client.get("/metrics").text))
     told = {sample.name for family in families for sample in family.samples}
     expressions = [rule["expr"] for rule in RULES] + list(EXPRESSIONS.values())
@@ -120,7 +121,7 @@ def traffic(url: str) -> Iterator[None]:
     def ask() -> None:
         with httpx.Client(base_url=url, trust_env=False) as client:
             while not stopped.wait(0.02):
-                client.post("/predict", json={"inputs": TEXTS})
+                client.post("/predict", json={"inputs": VARIED})
                 client.post("/predict", content=b"{")
 
     thread = threading.Thread(target=ask)

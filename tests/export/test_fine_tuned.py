@@ -64,8 +64,8 @@ def test_the_artifact_classifies_as_the_run_does(run: Path, artifact: Artifact) 
 
 def test_the_baseline_is_of_the_validation_texts_by_class(artifact: Artifact) -> None:
     baseline = read_baseline(artifact)
-    assert baseline.state.requests == 120
-    assert baseline.reference is not None and baseline.reference.counts.tolist() == [40, 40, 40]
+    assert baseline.state.requests == 240  # validation and test rows
+    assert baseline.reference is not None and baseline.reference.counts.tolist() == [80, 80, 80]
     assert artifact.manifest.layers[0].name == "embeddings.LayerNorm"
 
 

@@ -61,6 +61,7 @@ export function headline(summary) {
     }
     default:
       if (summary.input === undefined) return "This model cannot be judged";
+      if (window.requests >= needed) return `${requests}, but they repeat each other: too few unlike ones to judge`;
       return `Not enough data yet: ${window.requests} of ${needed} requests`;
   }
 }

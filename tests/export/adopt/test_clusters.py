@@ -101,7 +101,7 @@ def test_texts_that_are_all_alike_give_one_cluster(value: float):
     centroids = fit_clusters(vectors[:150], vectors[150:])
     assert centroids.shape == (1, 8)
     np.testing.assert_allclose(centroids[0], np.sign(value) / np.sqrt(8) * np.ones(8), rtol=1e-6)
-    _, scores, nearness = Clusters(centroids).assign(vectors)
+    _, scores, nearness, _ = Clusters(centroids).assign(vectors)
     assert np.isfinite(scores).all() and np.isfinite(nearness).all()
 
 

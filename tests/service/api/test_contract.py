@@ -11,11 +11,11 @@ from runtime.artifact import Artifact
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.repository.control import load_all
-from service.settings import Settings
+from service.settings import EMBEDDED, Settings
 from tests.conftest import settings_for
 from tests.helpers import TEXTS, publish
 from tests.live import Live, listening
-from tests.service.api.contract import BOUNDED, CHECKS, aim, is_another_operation, load
+from tests.service.api.contract import BOUNDED, CHECKS, JUDGED, aim, is_another_operation, load
 
 REPOSITORY = "^/v2/repository/"
 schema = load()
@@ -24,14 +24,16 @@ ASKED, ANSWERED = set[str](), set[str]()  # operations, and those that were not 
 
 @pytest.fixture(scope="module")
 def fixed(text_artifact: Artifact, feature_artifact: Artifact, rerank_artifact: Artifact) -> Iterator[Live]:
-    """A service of three models that nobody else asks, with traffic that can become a baseline."""
+    """A service of four models that nobody else asks, with traffic that can become a baseline."""
     settings = settings_for(text_artifact)
-    others = (settings.model_copy(update={"model": other.path}) for other in (feature_artifact, rerank_artifact))
+    paths = (feature_artifact.path, rerank_artifact.path, EMBEDDED)
+    others = (settings.model_copy(update={"model": path}) for path in paths)
     models = ModelRegistry(Engine(settings), *map(Engine, others))
     with listening(settings, models) as live, httpx.Client(base_url=live.url, trust_env=False) as client:
         for _ in range(13):
-            assert client.post("/predict", json={"inputs": TEXTS[:8]}).status_code == 200
-        assert client.post("/norm-stats/baseline").status_code == 200
+            asked = {"inputs": TEXTS[:8], "model": JUDGED["model"]}
+            assert client.post("/predict", json=asked).status_code == 200
+        assert client.post("/norm-stats/baseline", params=JUDGED).status_code == 200
         yield live
 
 

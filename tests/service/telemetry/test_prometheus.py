@@ -37,6 +37,9 @@ TOLD = {
     "addnorm_provider": "info",
     "addnorm_provider_fallback": "gauge",
     "addnorm_drift": "gauge",
+    "addnorm_drift_alert": "gauge",
+    "addnorm_estimated_accuracy_ratio": "gauge",
+    "addnorm_unlike_requests_ratio": "gauge",
     "addnorm_mix_shift": "gauge",
     "addnorm_drift_window_requests": "gauge",
     "addnorm_statistics_disk_failing": "gauge",
@@ -122,8 +125,8 @@ def compare_with_statistics(client: TestClient) -> None:
     assert math.isnan(value(text, "addnorm_batch_padding_ratio"))
     assert value(text, "addnorm_drift", **labels) == 0
     assert not [key for key in samples(text) if key[0].startswith("addnorm_layer_")]
-    for _ in range(40):
-        client.post("/predict", json={"inputs": ["hi"] * 8})
+    for number in range(40):
+        client.post("/predict", json={"inputs": [f"{'hi ' * (number + 1)}{'there ' * part}" for part in range(8)]})
     text, stats = client.get("/metrics").text, client.get("/norm-stats?window=1h").json()
     assert value(text, "addnorm_batch_padding_ratio") >= 1
     assert value(text, "addnorm_drift", **labels) == (stats["verdict"]["state"] == "drift")
@@ -133,7 +136,7 @@ def compare_with_statistics(client: TestClient) -> None:
         found = value(text, "addnorm_layer_variance", layer=layer["name"], **labels)
         assert found == pytest.approx(layer["live"]["variance"]["mean"])
     scores = {dict(key[1])["layer"] for key in samples(text) if key[0] == "addnorm_layer_drift_score"}
-    assert scores == {"input", *(layer["name"] for layer in stats["layers"]), "output"}
+    assert scores == {"input", *(layer["name"] for layer in stats["layers"]), "output", "unlikeness"}
 
 
 def test_statistics_that_cannot_be_written_are_told(

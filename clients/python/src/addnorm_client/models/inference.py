@@ -37,6 +37,8 @@ class Prediction(Body):
 
     label: str
     norm_stats: list[LayerDeviation] | None = None
+    percentile: float | None = None
+    """Beside norm_stats: of a hundred of the baseline's requests, how many the model is surer of than of this one."""
     score: float
     """Probability of the label."""
     tokens: int

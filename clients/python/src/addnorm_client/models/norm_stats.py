@@ -34,9 +34,9 @@ class OutputState(Body):
     """Averages over requests."""
 
     log_sum_exp: float
-    """Log-sum-exp of the logits."""
+    """Log-sum-exp of the logits, clipped likewise."""
     surprise: float
-    """-ln of the top probability."""
+    """-ln of the top probability, each clipped to 6 sigma around the baseline's average."""
 
 
 class Overhead(Body):
@@ -128,7 +128,7 @@ class Verdict(Body):
     episodes: list[Episode] | None = None
     """Drift and mix shifts of the last day, oldest first."""
     estimated_accuracy: float | None = None
-    """Share of right answers, by how sure the model is; of topics that it knows, unlike requests are mostly wrong."""
+    """Share of right answers on topics that the model knows, by how sure it is; None where over 40 % are unlike."""
     features: list[FeatureShift]
     """Drift: the features of that layer's output that moved most; empty where too few requests were looked at."""
     first_layer: str | None = None
@@ -141,6 +141,8 @@ class Verdict(Body):
     since_between: list[str] | None = None
     """Two times between which it began, surely enough (95 %)."""
     state: Literal["ok", "mix_shift", "drift", "insufficient_data"]
+    strongest: str | None = None
+    """Where it shows most: one of these, or unlikeness."""
     unlike: float | None = None
     """About the share of requests that are unlike the baseline: the model is unsure of them, as it is of new topics."""
     until: str | None = None
