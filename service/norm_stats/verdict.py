@@ -20,6 +20,7 @@ from service.schemas.verdict import Episode, UnlikeClass, Verdict
 
 HOT = 0.1  # share of one input from which on it is worth telling
 MOST_CLASSES = 3
+NEARLY_ALL = 0.95  # unlike: the share is no longer told, it may be less
 EPISODES = 20
 NO_REFERENCE = "The validation data were too few to judge by: export with at least 100, and 4 of every class."
 TOLD = ("drift", "mix_shift")
@@ -115,9 +116,11 @@ def clock(when: float) -> str:
 def window_sentence(judgement: Judgement, position: int | None, first: str | None) -> str:
     count = f"{judgement.requests:,} requests"
     if position is not None:
-        if judgement.fired[-1] and judgement.unlike is not None:
-            return f"{count} depart from the baseline: about {judgement.unlike:.0%} are unlike it, most at {first}."
         alone = judgement.fired[position]
+        if judgement.fired[-1] and judgement.unlike is not None:
+            some = "most of them" if judgement.unlike >= NEARLY_ALL else f"about {judgement.unlike:.0%}"
+            order = "first" if alone else "most"
+            return f"{count} depart from the baseline: {some} are unlike it, {order} at {first}."
         where = f"first at {first}" if alone else f"at all layers together, most at {first}"
         size = judgement.effects[position if alone else -1]
         return f"{count} depart from the baseline, {where}, by {size:.2f} sigma of single requests."

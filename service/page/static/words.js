@@ -99,7 +99,8 @@ export function detail(summary) {
 // what else there is to know of the window, for those who look closer
 export function facts({ verdict }) {
   if (verdict.unlike === null || verdict.unlike === undefined) return [];
-  const said = [`About ${percent(verdict.unlike, 0)} of the requests are unlike the baseline; from ${percent(verdict.would_show, 0)} on it would have shown.`];
+  const some = verdict.unlike >= 0.95 ? "Most" : `About ${percent(verdict.unlike, 0)}`;
+  const said = [`${some} of the requests are unlike the baseline; from ${percent(verdict.would_show, 0)} on it would have shown.`];
   said.push(verdict.estimated_accuracy === null
     ? "Too many requests are unlike the baseline to estimate how many answers are right."
     : `Estimated accuracy on topics that the model knows: ${percent(verdict.estimated_accuracy, 0)}.`);

@@ -260,7 +260,7 @@ def test_unlike_requests_are_told_with_their_classes(recorder: tuple[TestClient,
     answer = client.get("/norm-stats").json()
     verdict = answer["verdict"]
     assert verdict["state"] == "drift" and verdict["unlike"] > 0.5 and verdict["estimated_accuracy"] is None
-    assert "are unlike it, most at" in verdict["sentence"]
+    assert "most of them are unlike it, first at" in verdict["sentence"]
     told = verdict["classes"]
     assert 1 <= len(told) <= 3 and {each["name"] for each in told} <= set(client.get("/model").json()["labels"])
     assert all(each["requests"] >= 1 and 0 < each["unlike"] <= 1 for each in told)
