@@ -1,4 +1,4 @@
-"""What the embedded model's service says of the present, of drift that is over, of repeats, over a clock that is set."""
+"""What the embedded model's service says of the present, of drift that is over, and of repeats."""
 
 import json
 from collections.abc import Iterator
