@@ -38,7 +38,7 @@ class Months(BaseSettings):
     names: list[str] = [*CHOSEN_ON, *UNTOUCHED]
     """Tasks."""
     months: int = Field(4, ge=1)
-    """Months of each rate, and days of each incident are three times as many."""
+    """Months of each rate; incidents of each kind are three times as many."""
     write: bool = False
     """Fill the tables of docs/drift.md."""
 
@@ -62,7 +62,7 @@ class Months(BaseSettings):
         more = [calls.delay(500, 0.2, 72, seed) for seed in seeds]
         off = [calls.misdated(500, 0.2, seed) for seed in seeds]
         ramps = [calls.within_ramp(500, 0.4, seed) for seed in seeds]
-        medians = [f"{np.median(found):,.0f}" for found in (soon, first, more, off)]
+        medians = [told(float(np.median(found))) for found in (soon, first, more, off)]
         return [*(f"{rate:.2f}" for rate in false), *medians, f"{np.mean(ramps):.0%} within it"]
 
 
@@ -171,6 +171,10 @@ class Calls:
         buckets = self.traffic(rate, 2, seed, lambda hour: share(hour - 24))
         last = self.looks(buckets, every=DAY)[-1]
         return Stretch(last.state, last.start - 86_400, last.end, last.earliest, last.latest, last.sure)
+
+
+def told(median: float) -> str:
+    return f"{median:,.0f}" if np.isfinite(median) else "not in 3 days"
 
 
 def is_called(last: Stretch) -> bool:
