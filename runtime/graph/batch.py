@@ -158,7 +158,7 @@ def best_classes(logits: NDArray[np.float32]) -> Best:
         exponents = np.exp(below)
         sums = exponents.sum(1)  # the best one's part is 1
         logs = np.log(sums)
-        entropies = logs - np.einsum("rc,rc->r", exponents, below) / sums
+        entropies = logs - np.vecdot(exponents, below) / sums
     return Best(logits.argmax(1).tolist(), (1 / sums).tolist(), (top + logs).tolist(), entropies.tolist())
 
 
