@@ -65,7 +65,6 @@ def fit_reference(
     correlation = unit.T @ unit / len(unit)
     np.fill_diagonal(correlation, 1.0)
     precision, direction = pair_precision(correlation), np.eye(len(correlation))[-1]
-    rng = np.random.default_rng(seed)
     return Reference(
         bounds=bounds,
         class_means=overall + own * (means - overall),
@@ -74,9 +73,7 @@ def fit_reference(
         precision=precision,
         direction=direction,
         counts=counts,
-        window_thresholds=np.stack(
-            [calibrate(null_scores(unit, size, precision, direction, rng)) for size in WINDOW_SIZES], axis=1
-        ),
+        window_thresholds=window_thresholds(unit, precision, direction, seed),
         mix_thresholds=calibrate_mix(counts),
         center_variance=COMMON * within,
         unlikeness=unlikeness,
@@ -121,6 +118,13 @@ def pair_precision(correlation: Floats) -> Floats:
         pair = slice(first, first + 2)
         precision[pair, pair] = np.linalg.inv((1 - RIDGE) * correlation[pair, pair] + RIDGE * np.eye(2))
     return precision
+
+
+def window_thresholds(unit: Floats, precision: Floats, direction: Floats, seed: int) -> Floats:
+    """The thresholds of every score and window size [G, S]."""
+    rng = np.random.default_rng(seed)
+    each = [calibrate(null_scores(unit, size, precision, direction, rng)) for size in WINDOW_SIZES]
+    return np.stack(each, axis=1)
 
 
 def null_scores(unit: Floats, size: int, precision: Floats, direction: Floats, rng: np.random.Generator) -> Floats:

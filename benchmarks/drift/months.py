@@ -6,16 +6,14 @@ Once an hour, or a quarter of it, all that is known is cut into stretches, as th
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from pydantic import Field
-from pydantic_settings import BaseSettings, CliApp
+from pydantic_settings import CliApp
 
 from benchmarks.document import markdown, write_tables
-from benchmarks.drift.held_out import CHOSEN_ON, UNTOUCHED, held_out
-from benchmarks.drift.task_traffic import Requests, TaskWorld, load
-from benchmarks.drift.tasks import DOCUMENT
+from benchmarks.drift.task_traffic import Requests, TaskWorld
+from benchmarks.drift.tasks import DOCUMENT, OfTasks
 from runtime.drift.detector import Floats, Reference
 from runtime.drift.stretches import History, Stretch, stretches
 from runtime.options import option_config
@@ -26,27 +24,19 @@ RATES = (50, 500, 5000)  # requests an hour, on average
 Share = Callable[[float], float]  # of new classes at an hour
 
 
-class Months(BaseSettings):
+class Months(OfTasks):
     """Simulates months of traffic to models with held-out classes."""
 
     model_config = option_config("python -m benchmarks.drift.months")
 
-    data: Path = Path("data")
-    """Folder with clinc150/, banking77/ and snips/."""
-    work: Path = Path(".bench/drift")
-    """Folder of the trained models."""
-    names: list[str] = [*CHOSEN_ON, *UNTOUCHED]
-    """Tasks."""
     months: int = Field(4, ge=1)
     """Months of each rate; incidents of each kind are three times as many."""
-    write: bool = False
-    """Fill the tables of docs/drift.md."""
 
     def cli_cmd(self) -> None:
         table, lines = ["task", *(f"calls a month at {rate:,}/h" for rate in RATES)], []
         table += ["requests until a call: 5 %", "5 %, from the first on", "20 %", "`since`, off by (minutes)", "ramp"]
         for name in self.names:
-            calls = Calls.of(load(held_out(name, self.data), self.work, self.data))
+            calls = Calls.of(self.world(name))
             lines.append([name, *(self.cells(calls))])
             print(lines[-1], flush=True)
         tables = {"months": markdown(table, lines)}

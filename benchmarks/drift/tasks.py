@@ -36,10 +36,8 @@ JUDGED = ((50, 0.2), (200, 0.1), (1000, 0.05))  # requests, share of new classes
 JUDGED_WINDOWS = 200
 
 
-class Tasks(BaseSettings):
-    """Measures verdicts on models whose users ask about classes that were held out."""
-
-    model_config = option_config("python -m benchmarks.drift.tasks")
+class OfTasks(BaseSettings):
+    """What is measured on the tasks."""
 
     data: Path = Path("data")
     """Folder with clinc150/, banking77/ and snips/."""
@@ -47,15 +45,25 @@ class Tasks(BaseSettings):
     """Folder of the trained models."""
     names: list[str] = [*CHOSEN_ON, *UNTOUCHED]
     """Tasks."""
+    write: bool = False
+    """Fill the tables of docs/drift.md."""
+
+    def world(self, name: str) -> TaskWorld:
+        return load(held_out(name, self.data), self.work, self.data)
+
+
+class Tasks(OfTasks):
+    """Measures verdicts on models whose users ask about classes that were held out."""
+
+    model_config = option_config("python -m benchmarks.drift.tasks")
+
     windows: int = Field(400, ge=10)
     """Windows of each row."""
     judges: bool = True
     """Whether outside judges are asked, too: minutes for each task."""
-    write: bool = False
-    """Fill the tables of docs/drift.md."""
 
     def cli_cmd(self) -> None:
-        worlds = [load(held_out(name, self.data), self.work, self.data) for name in self.names]
+        worlds = [self.world(name) for name in self.names]
         tables = {"tasks": self.rates(worlds), "accuracy": accuracies(worlds)}
         if self.judges:
             tables["judges"] = self.beside(worlds)

@@ -37,7 +37,7 @@ class Unlikeness:
 
     Entropy and negative log-sum-exp, standardized and added, are a single number; p is the share of the baseline's
     requests that have at least as large a one, and (ln p)^2 the unlikeness. So the rarest say most, as in Fisher's way
-    to combine tests, and more so: half of what new classes differ by lies in the baseline's last hundredth.
+    to combine tests, and more so.
 
     Attributes:
         center, scale: of entropy and of negative log-sum-exp, in the baseline [2].

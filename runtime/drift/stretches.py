@@ -11,8 +11,8 @@ from runtime.drift.detector import MIN_REQUESTS, SHARE_FLOOR, Reference, State, 
 from runtime.drift.numbers import Floats
 from runtime.statistics.traffic import Traffic
 
-# A cut has to gain so much, as the square of a standard normal number: of a thousand quiet days about one is cut.
-LEAST_GAIN = 40.0
+LEAST_GAIN = 40.0  # of a cut, as the square of a standard normal number (docs/drift.md: what an operator is called for)
+EVERY = 10.0  # seconds between two looks
 SURE = 1.4  # times the threshold
 INTERVAL = 3.84  # below the largest gain: a 95 % likelihood interval of where to cut
 
@@ -153,23 +153,23 @@ def risen(reference: Reference, before: Traffic, after: Traffic) -> bool:
 
 
 class Stretches:
-    """The stretches of the traffic so far, found anew once in a time bucket: that takes some milliseconds.
+    """The stretches of the traffic so far, found anew after EVERY seconds: it takes some milliseconds.
 
     Args:
         history: buckets of what is known, oldest first.
-        bucket: number of the time bucket that is filling.
+        clock: Unix seconds.
     """
 
-    def __init__(self, history: Callable[[], History], bucket: Callable[[], float]) -> None:
-        self.history, self.bucket = history, bucket
-        self._last: tuple[tuple[int, float, float], list[Stretch]] | None = None  # the last question, and its answer
+    def __init__(self, history: Callable[[], History], clock: Callable[[], float]) -> None:
+        self.history, self.clock = history, clock
+        self._last: tuple[tuple[int, float], list[Stretch]] | None = None  # the last question, and its answer
 
     def up_to(self, reference: Reference | None, end: float) -> list[Stretch]:
         """The stretches before `end` (Unix seconds); none where there is no reference."""
         if reference is None:
             return []
-        asked = (id(reference), self.bucket(), end)
-        if self._last is None or self._last[0] != asked:
+        asked = (id(reference), min(end, self.clock()) // EVERY)  # windows of the present end a little later or earlier
+        if self._last is None or self._last[0] != asked or not self._last[1]:
             history = [(start, traffic) for start, traffic in self.history() if start < end]
             self._last = (asked, stretches(reference, history, end))
         return self._last[1]

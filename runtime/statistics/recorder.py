@@ -139,10 +139,6 @@ class NormRecorder:
             self._settle()
             return self.windows.began(requests, self.clock())
 
-    def bucket(self) -> float:
-        """The number of the time bucket that is filling."""
-        return self.clock() // self.windows.resolution
-
     def history(self, span: Span) -> tuple[int, list[tuple[int, Traffic]]]:
         """What drift is judged by, bucket by bucket of `span`, as `Windows.history` gives it."""
         with self._lock:

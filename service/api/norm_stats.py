@@ -15,9 +15,8 @@ from service.http.bodies import JSONBytes
 from service.http.openapi import GUARDED, NOT_LOADED_OR_GONE, ModelName, ModelVersion, error
 from service.inference.registry import ModelRegistry
 from service.norm_stats.interface import (
-    ALL,
     AUTO,
-    NAMED,
+    NAMES,
     VERSION,
     AllLayers,
     Comparison,
@@ -37,7 +36,7 @@ BAD_WINDOW = error(400, "No such window of time")
 CONFLICT = error(409, "There is nothing to undo")
 OF_MODEL = error(404, "No such model, version or layer") | NOT_LOADED_OR_GONE
 ASKED = BAD_WINDOW | OF_MODEL
-NAME = {"type": "string", "enum": [AUTO, *NAMED, ALL]}
+NAME = {"type": "string", "enum": list(NAMES)}
 TIME = {
     "anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1e11}, {"type": "string", "format": "date-time"}]
 }

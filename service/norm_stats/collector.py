@@ -68,7 +68,7 @@ class Collector:
         self.baselines = [read_baseline(artifact)]  # the last one is in force
         self.taken: list[bytes] = []  # those taken from live traffic, as they are kept
         self.recorder = NormRecorder(self.manifest.layers, self.baseline.summarize, limits=self.baseline.limits)
-        self.stretches = Stretches(self.recorder.traffic, self.recorder.bucket)
+        self.stretches = Stretches(self.recorder.traffic, lambda: self.recorder.clock())
         self.siblings: Callable[[str, str], list[Collector]] = lambda _model, _version: []  # in this process
         self.store = StateStore(settings.state, self.manifest, self._resume)
         if (kept := self.store.load()) is not None:

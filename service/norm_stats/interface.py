@@ -16,7 +16,8 @@ VERSION = "version:"
 NAMED = {"5m": 300, "1h": 3600, "24h": 86400}
 ALL, AUTO = "all", "auto"
 PRESENT, PRESENT_REQUESTS = 3600, 1000  # auto: the last so many seconds, or requests where that is longer
-CHOICES = ", ".join([AUTO, *NAMED, ALL])
+NAMES = (AUTO, *NAMED, ALL)
+CHOICES = ", ".join(NAMES)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 WINDOW = "1h"

@@ -14,7 +14,7 @@ from runtime.errors import InvalidInput, Unavailable
 from service.http.openapi import ModelName, ModelVersion
 from service.inference.registry import ModelRegistry
 from service.norm_stats.ends import INPUT, OUTPUT, UNLIKENESS
-from service.norm_stats.interface import AUTO, CHOICES, AllLayers, Statistics, WindowQuery
+from service.norm_stats.interface import AUTO, CHOICES, NAMES, AllLayers, Statistics, WindowQuery
 from service.page.feed import Feed, Subscription
 from service.telemetry.aggregator import CountSink, Report
 from service.telemetry.report import recent
@@ -37,7 +37,7 @@ def add_events(app: FastAPI, models: ModelRegistry, feed: Feed[FeedTopic]) -> No
         window: Annotated[str, Query()] = AUTO, model: ModelName = None, version: ModelVersion = None
     ) -> AsyncIterator[Subscription[FeedTopic]]:
         """A subscription, until either side leaves."""
-        if window not in CHOICES.split(", "):
+        if window not in NAMES:
             raise InvalidInput("invalid_window", f"window is {window!r}, expected one of {CHOICES}.")
         with suppress(Unavailable):  # the default model may be loaded while a page waits for it
             models.find(model, version)  # or says which there are

@@ -105,17 +105,18 @@ def test_a_small_rise_over_long_traffic_is_drift_at_last(reference: Reference) -
     assert last.start / BUCKET == pytest.approx(400, abs=3)
 
 
-def test_stretches_are_found_once_in_a_bucket(reference: Reference) -> None:
-    asked, bucket = [], [1.0]
+def test_stretches_are_found_once_in_ten_seconds(reference: Reference) -> None:
+    asked, now = [], [3001.0]
 
     def known() -> History:
         asked.append(1)
         return history(reference, (10, 1.5))
 
-    found = Stretches(known, lambda: bucket[0])
-    assert found.up_to(reference, 3000.0) is found.up_to(reference, 3000.0)
+    found = Stretches(known, lambda: now[0])
+    assert found.up_to(reference, 3010.0) is found.up_to(reference, 3001.0)  # both end in the present
     assert len(asked) == 1
     assert found.up_to(reference, 900.0)[-1].end == 900.0 and len(asked) == 2
-    bucket[0] += 1
-    assert found.up_to(reference, 900.0) and len(asked) == 3
+    assert found.up_to(reference, 3010.0) and len(asked) == 3
+    now[0] += 10
+    assert found.up_to(reference, 3020.0) and len(asked) == 4
     assert found.up_to(None, 900.0) == []
