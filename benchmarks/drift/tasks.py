@@ -39,6 +39,8 @@ JUDGED_WINDOWS = 200
 class OfTasks(BaseSettings):
     """What is measured on the tasks."""
 
+    model_config = option_config("python -m benchmarks.drift")
+
     data: Path = Path("data")
     """Folder with clinc150/, banking77/ and snips/."""
     work: Path = Path(".bench/drift")
