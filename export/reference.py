@@ -14,15 +14,16 @@ from runtime.drift.numbers import UNSURE, Floats, Unlikeness
 
 MIN_REQUESTS, PER_CLASS = 100, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated
 RIDGE = 0.02  # towards the identity, in the correlation of two columns
-COMMON = 0.0004  # what all classes' common place may differ by, in the same measure
+COMMON = 0.0006  # what all classes' common place may differ by, in the same measure
 CLIP = 6.0  # sigma of all validation requests
 CONSTANT = 1e-12  # a variance below which a column says nothing, such as the length of inputs that are all as long
-INSTABILITY = (
-    0.05  # what of a class's mean may differ between validation and live, as a share of single requests' variance
-)
+# What a class's mean may differ by between baseline and live, as a share of single requests' variance: as much again as
+# sampling explains, within these bounds.
+LEAST_INSTABILITY, MOST_INSTABILITY = 0.01, 0.05
 # how the false alarms are shared out; calibration scales them together
-INPUT, LAYERS, OUTPUT, UNLIKENESS = 0.2, 0.15, 0.15, 0.5
-NULL_ALARMS = 0.7 * FALSE_ALARMS  # of windows drawn from the baseline itself: fresh ones alarm a little more often
+INPUT, LAYERS, OUTPUT, COMMON_DIRECTION, UNLIKENESS = 0.12, 0.08, 0.08, 0.12, 0.6
+NULL_ALARMS = 1.2 * FALSE_ALARMS  # of windows drawn from the baseline itself, before its own uncertainty is allowed for
+EXPONENT = 1.5  # of -ln p
 KNOTS = 200  # of the unlikeness: every one of the rarest requests, and fewer the commoner they are
 DRAWS = 10_000  # null windows per size
 
@@ -49,31 +50,34 @@ def fit_reference(
     sums = np.zeros((num_classes, x.shape[1]))
     np.add.at(sums, classes, x)
     within, between = variance_components(x, classes, counts, sums)
-    unstable = INSTABILITY * within
+    unstable = within * np.clip(1 / np.maximum(counts, 1), LEAST_INSTABILITY, MOST_INSTABILITY)[:, None]
 
-    def weight(count: Floats) -> Floats:
+    def weight(count: Floats, unstable: Floats) -> Floats:
         """How much of a class's own mean is believed (empirical Bayes; Efron & Morris 1973)."""
         own = between / (between + unstable + within / np.maximum(count, 1))
         return np.where(count > 0, own, 0.0)
 
-    own, means = weight(counts[:, None]), sums / np.maximum(counts, 1)[:, None]
+    own, means = weight(counts[:, None], unstable), sums / np.maximum(counts, 1)[:, None]
     overall = (own * means).sum(0) / own.sum(0)
     others = counts[classes][:, None] - 1
     mean_of_others = (sums[classes] - x) / np.maximum(others, 1)
-    unseen = x - overall - weight(others) * (mean_of_others - overall)  # each request as if it were new
+    unseen = (
+        x - overall - weight(others, unstable[classes]) * (mean_of_others - overall)
+    )  # each request as if it were new
     unit = unseen / np.sqrt(np.square(unseen).mean(0) + CONSTANT)
     correlation = unit.T @ unit / len(unit)
     np.fill_diagonal(correlation, 1.0)
-    precision, direction = pair_precision(correlation), np.eye(len(correlation))[-1]
+    precision = pair_precision(correlation)
+    directions = np.stack([common_direction(correlation), np.eye(len(correlation))[-1]])
     return Reference(
         bounds=bounds,
         class_means=overall + own * (means - overall),
         variance=within,
         class_variance=between * (1 - own) + unstable,
         precision=precision,
-        direction=direction,
+        directions=directions,
         counts=counts,
-        window_thresholds=window_thresholds(unit, precision, direction, seed),
+        window_thresholds=window_thresholds(unit, precision, directions, seed),
         mix_thresholds=calibrate_mix(counts),
         center_variance=COMMON * within,
         unlikeness=unlikeness,
@@ -84,12 +88,12 @@ def fit_unlikeness(features: Floats, right: np.ndarray | None) -> Unlikeness:
     """Ranks the baseline's requests by how unsure the model is of them; arguments as `fit_reference`."""
     unsure = features[:, -1:-3:-1] * (1, -1)
     scale = np.maximum(unsure.std(0), np.sqrt(CONSTANT))
-    empty = Unlikeness(unsure.mean(0), scale, np.zeros(1), np.zeros(1), fit_platt(features, right))
+    empty = Unlikeness(unsure.mean(0), scale, np.zeros(1), np.zeros(1), fit_platt(features, right), EXPONENT)
     ranked, count = np.sort(empty.sums(features))[::-1], len(features)
     places = np.unique(np.round(np.geomspace(1, count, KNOTS)).astype(int)) - 1
     knots, last = np.unique(ranked[places][::-1], return_index=True)
     p = (places[::-1][last] + 0.5) / count
-    return replace(empty, knots=knots, values=np.square(np.log(p)))
+    return replace(empty, knots=knots, values=(-np.log(p)) ** EXPONENT)
 
 
 def fit_platt(features: Floats, right: np.ndarray | None) -> Floats:
@@ -120,25 +124,36 @@ def pair_precision(correlation: Floats) -> Floats:
     return precision
 
 
-def window_thresholds(unit: Floats, precision: Floats, direction: Floats, seed: int) -> Floats:
+def common_direction(correlation: Floats) -> Floats:
+    """[K]: the layers' 1/variance, each signed as it goes with the unlikeness of single requests; of unit variance.
+
+    What moves all layers a little, such as noise, shows here before it shows at any of them.
+    """
+    direction = np.zeros(len(correlation))
+    direction[3:-3:2] = np.sign(correlation[3:-3:2, -1])
+    size = np.sqrt(direction @ correlation @ direction)
+    return direction / size if size > 0 else direction
+
+
+def window_thresholds(unit: Floats, precision: Floats, directions: Floats, seed: int) -> Floats:
     """The thresholds of every score and window size [G, S]."""
     rng = np.random.default_rng(seed)
-    each = [calibrate(null_scores(unit, size, precision, direction, rng)) for size in WINDOW_SIZES]
+    each = [calibrate(null_scores(unit, size, precision, directions, rng)) for size in WINDOW_SIZES]
     return np.stack(each, axis=1)
 
 
-def null_scores(unit: Floats, size: int, precision: Floats, direction: Floats, rng: np.random.Generator) -> Floats:
+def null_scores(unit: Floats, size: int, precision: Floats, directions: Floats, rng: np.random.Generator) -> Floats:
     """Scores [DRAWS, G] of windows of `size` validation requests, each as if it were new."""
     total = np.zeros((DRAWS, unit.shape[1]))
     for _ in range(size // 10):  # ten requests of every window at a time, for memory
         total += unit[rng.integers(len(unit), size=(DRAWS, 10))].sum(1)
-    return window_scores(total / np.sqrt(size // 10 * 10), precision, direction)
+    return window_scores(total / np.sqrt(size // 10 * 10), precision, directions)
 
 
 def calibrate(scores: Floats) -> Floats:
     """Thresholds [G] whose union fires on NULL_ALARMS of null windows, shared out over all scores."""
-    layers = scores.shape[1] - 3
-    share = np.array([INPUT, *[LAYERS / layers] * layers, OUTPUT, UNLIKENESS])
+    layers = scores.shape[1] - 4
+    share = np.array([INPUT, *[LAYERS / layers] * layers, OUTPUT, COMMON_DIRECTION, UNLIKENESS])
     ranked = np.sort(scores, axis=0)[::-1]
 
     def at(level: float) -> Floats:

@@ -21,12 +21,12 @@ from model.training.recipe import Recipe
 from model.training.run import train
 
 CLASSES_OUT = {"banking77": 17, "snips": 2, "near": 30}  # drawn; of clinc150, whole domains
-DOMAINS_OUT = {"a": (0, 1, 2), "b": (3, 4, 5), "c": (6, 7, 8)}  # in the order of domains.json
+DOMAINS_OUT = {"a": (0, 1, 2), "b": (3, 4, 5), "c": (6, 7, 8), "d": (0, 3, 6), "e": (1, 4, 7)}
 FILE, NEAR_ROWS = 0.7, 60  # of each class: a share of its rows; so many of clinc150's
 
 # The method was chosen on the first; the others were looked at once (docs/drift.md).
-CHOSEN_ON = ("clinc150-a", "near-a", "banking77-a")
-UNTOUCHED = ("clinc150-b", "clinc150-c", "near-b", "banking77-b", "snips-b")
+CHOSEN_ON = ("clinc150-a", "clinc150-b", "clinc150-c", "near-a", "near-b", "banking77-a", "banking77-b", "snips-b")
+UNTOUCHED = ("clinc150-d", "clinc150-e", "near-c", "banking77-c", "banking77-d", "snips-c")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ request's *predicted class*, so that a change of topic mix alone is no drift. do
 """
 
 # R requests, C classes, L norm layers, S window sizes
-# K = 2L + 5 columns: a pair for the input, for each layer, for the output, and the unlikeness; G = L + 3 scores: one a
-# pair, and unlikeness. Older baselines have K = 2L + 4, and a score that all layers share in the place of unlikeness.
+# K = 2L + 5 columns: a pair for the input, for each layer, for the output, and the unlikeness. G = L + 4 scores: one a
+# pair, one along each of D = 2 directions: what all layers share, and the unlikeness. Older baselines have one, the
+# unlikeness; those before them K = 2L + 4, and what all layers share.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -23,7 +24,7 @@ from runtime.drift.mix import (
     mix_distance,
     mix_shifted,
 )
-from runtime.drift.numbers import UNLIKE, USUAL, Floats, Unlikeness, request_features
+from runtime.drift.numbers import Floats, Unlikeness, request_features
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.traffic import Traffic
 
@@ -43,10 +44,11 @@ class Judgement:
     """A window's verdict and what it rests on.
 
     Attributes:
-        scores: [G], how far the input, each layer and the output depart, and how unlike requests are.
-        thresholds: [G], for this window's size; their union fires on 1 % of null windows.
+        scores: [G], how far the input, each layer and the output depart, then along each direction.
+        thresholds: [G], for this window's size; their union fires on 1.2 % of null windows.
         effects: [G], the same distance in sigma of single requests, whatever the window's size.
         fired: [G].
+        places: how many of the scores are those of input, layers and output.
         effective: how many requests tell as much, each asked once.
         unlike: about the share of requests that are unlike the baseline; None where the baseline cannot say it.
         would_show: the smallest such share that this window would have shown in nine cases of ten; None likewise.
@@ -60,6 +62,7 @@ class Judgement:
     thresholds: Floats
     effects: Floats
     fired: NDArray[np.bool_]
+    places: int
     effective: float = 0.0
     unlike: float | None = None
     would_show: float | None = None
@@ -76,7 +79,7 @@ class Reference:
         variance: [K], of single requests around their class.
         class_variance: [C, K], what is not known of each class's mean.
         precision: [K, K], the inverse correlation of each pair's two columns, of single requests around their class.
-        direction: [K], picks the unlikeness; of older baselines, the layers' common direction of unsure requests.
+        directions: [D, K], the layers' common one of unsure requests, and that of the unlikeness.
         counts: [C], validation requests per predicted class.
         window_thresholds: [G, S].
         mix_thresholds: one per MIX_SIZES.
@@ -89,7 +92,7 @@ class Reference:
     variance: Floats
     class_variance: Floats
     precision: Floats
-    direction: Floats
+    directions: Floats
     counts: Floats
     window_thresholds: Floats
     mix_thresholds: Floats
@@ -117,6 +120,11 @@ class Reference:
         right = self.unlikeness.accuracy(features)
         return Traffic.of(numbers, classes, size, identities, np.stack([numbers[:, -1], right]))
 
+    @property
+    def places(self) -> int:
+        """How many pairs of columns there are: of input, layers and output."""
+        return len(self.variance) // 2
+
     def no_traffic(self) -> Traffic:
         return Traffic(np.zeros(len(self.counts), dtype=np.int64), np.zeros(len(self.variance)))
 
@@ -131,24 +139,25 @@ class Reference:
         count, effective = traffic.requests, traffic.effective
         if count < MIN_REQUESTS or effective < MIN_EFFECTIVE:
             none = np.zeros(len(self.window_thresholds))
-            return Judgement("insufficient_data", count, none, none, none, none.astype(bool), effective)
+            return Judgement("insufficient_data", count, none, none, none, none.astype(bool), self.places, effective)
         residual, uncertainty = self.residual(traffic), self.uncertainty(traffic)
-        scores = window_scores(residual / np.sqrt(uncertainty), self.precision, self.direction)
-        effects = window_scores(residual / np.sqrt(self.variance), self.precision, self.direction)
-        effects[:-1] = np.sqrt(effects[:-1])
+        scores = window_scores(residual / np.sqrt(uncertainty), self.precision, self.directions)
+        effects = window_scores(residual / np.sqrt(self.variance), self.precision, self.directions)
+        effects[: self.places] = np.sqrt(effects[: self.places])
         thresholds = np.array([interpolate(effective, WINDOW_SIZES, row) for row in self.window_thresholds])
         large = effects > EFFECT_FLOOR
         unlike = would_show = accuracy = None
         if self.unlikeness is not None:
-            unlike = share(residual[-1])
-            would_show = share((thresholds[-1] + POWER_SIGMA) * np.sqrt(uncertainty[-1]))
+            unlike = self.unlikeness.share(residual[-1])
+            would_show = self.unlikeness.share((thresholds[-1] + POWER_SIGMA) * np.sqrt(uncertainty[-1]))
             accuracy = float(traffic.by_class[1].sum() / count) if unlike <= KNOWN else None
             large[-1] = unlike > SHARE_FLOOR
         fired = (scores > thresholds) & large
         state: State = (
             "drift" if fired.any() else "mix_shift" if mix_shifted(traffic, self.counts, self.mix_thresholds) else "ok"
         )
-        return Judgement(state, count, scores, thresholds, effects, fired, effective, unlike, would_show, accuracy)
+        evidence = scores, thresholds, effects, fired, self.places
+        return Judgement(state, count, *evidence, effective, unlike, would_show, accuracy)
 
     def uncertainty(self, traffic: Traffic) -> Floats:
         """The variance that a window's residual has while nothing changed [K]: its own, and the baseline's."""
@@ -182,7 +191,9 @@ class Reference:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
-        kept = {name: np.array(raw[name], dtype=np.float64) for name in ARRAYS}
+        kept = {name: np.array(raw[name], dtype=np.float64) for name in ARRAYS if name in raw}
+        if "directions" not in raw:
+            kept["directions"] = np.array([raw["direction"]], dtype=np.float64)
         unlikeness = Unlikeness.from_dict(raw["unlikeness"]) if raw.get("unlikeness") else None
         return cls(**kept | {"variance": np.maximum(kept["variance"], RESOLUTION)}, unlikeness=unlikeness)
 
@@ -190,23 +201,18 @@ class Reference:
 ARRAYS = [each.name for each in fields(Reference) if each.name != "unlikeness"]
 
 
-def share(excess: float) -> float:
-    """About the share of unlike requests that raises a window's average unlikeness by so much."""
-    return float(np.clip(excess / (UNLIKE - USUAL), 0.0, 1.0))
-
-
 def with_unlikeness(features: Floats, unlikeness: Unlikeness) -> Floats:
     """The numbers of requests [R, K], not clipped."""
     return np.column_stack([features[:, :-1], unlikeness.of(features)])
 
 
-def window_scores(z: Floats, precision: Floats, direction: Floats) -> Floats:
+def window_scores(z: Floats, precision: Floats, directions: Floats) -> Floats:
     """Scores [..., G] of standardized mean residuals `z` [..., K].
 
-    For the input, each layer and the output z' R^-1 z over its two columns (Hotelling's T^2); last, what lies in the
-    direction of unsure requests.
+    For the input, each layer and the output z' R^-1 z over its two columns (Hotelling's T^2); then what lies along each
+    of the `directions` [D, K].
     """
     pairs = z.shape[-1] - z.shape[-1] % 2
     products = z * (z @ precision)
     quadratic = products[..., 0:pairs:2] + products[..., 1:pairs:2]
-    return np.concatenate([quadratic, (z @ direction)[..., None]], axis=-1)
+    return np.concatenate([quadratic, z @ directions.T], axis=-1)

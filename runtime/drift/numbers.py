@@ -3,6 +3,7 @@
 # R requests, K numbers of each, L norm layers, Q knots
 
 from dataclasses import dataclass
+from math import gamma
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from runtime.graph.batch import EncodedBatch, row_means
 
 Floats = NDArray[np.float64]
 
-USUAL, UNLIKE = 2.0, 13.0  # average unlikeness: of requests like the baseline; of new classes (docs/drift.md)
+TYPICAL = 3.5  # -ln p of what a request of a new class typically is (docs/drift.md)
 UNSURE = 1e-9  # a probability's least distance from 0 and 1, where its logit is taken
 
 
@@ -36,14 +37,15 @@ class Unlikeness:
     """How unlike the baseline a request is, by how unsure the model is of it.
 
     Entropy and negative log-sum-exp, standardized and added, are a single number; p is the share of the baseline's
-    requests that have at least as large a one, and (ln p)^2 the unlikeness. So the rarest say most, as in Fisher's way
-    to combine tests, and more so.
+    requests that have at least as large a one, and (-ln p)^1.5 the unlikeness. So the rarest say most, as in Fisher's
+    way to combine tests, and more so.
 
     Attributes:
         center, scale: of entropy and of negative log-sum-exp, in the baseline [2].
         knots: of the sum, increasing [Q].
         values: unlikeness at the knots [Q].
         platt: slope and intercept from the logit of the top probability to that of being right (Platt 1999).
+        exponent: of -ln p; 2 in older baselines.
     """
 
     center: Floats
@@ -51,6 +53,17 @@ class Unlikeness:
     knots: Floats
     values: Floats
     platt: Floats
+    exponent: float = 2.0
+
+    @property
+    def usual(self) -> float:
+        """The average unlikeness of requests like the baseline."""
+        return gamma(1 + self.exponent)
+
+    def share(self, excess: float) -> float:
+        """About the share of unlike requests that raises a window's average unlikeness by so much."""
+        per_request: float = TYPICAL**self.exponent - self.usual
+        return min(max(float(excess) / per_request, 0.0), 1.0)
 
     def sums(self, features: Floats) -> Floats:
         """Entropy and negative log-sum-exp together [R], of `request_features`."""
@@ -63,8 +76,8 @@ class Unlikeness:
         return unlikeness
 
     def rank(self, features: Floats) -> Floats:
-        """The share of the baseline's requests that are at least as unlike [R]: p, of which `of` is (ln p)^2."""
-        ranks: Floats = np.exp(-np.sqrt(self.of(features)))
+        """The share of the baseline's requests that are at least as unlike [R]: `of` is (-ln p)^exponent."""
+        ranks: Floats = np.exp(-(self.of(features) ** (1 / self.exponent)))
         return ranks
 
     def accuracy(self, features: Floats) -> Floats:
@@ -79,4 +92,5 @@ class Unlikeness:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
-        return cls(**{name: np.array(raw[name], dtype=np.float64) for name in cls.__slots__})
+        arrays = {name: np.array(raw[name], dtype=np.float64) for name in cls.__slots__ if name != "exponent"}
+        return cls(**arrays, exponent=raw.get("exponent", 2.0))

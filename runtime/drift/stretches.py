@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from runtime.drift.detector import MIN_REQUESTS, SHARE_FLOOR, Reference, State, share, window_scores
+from runtime.drift.detector import MIN_REQUESTS, SHARE_FLOOR, Reference, State, window_scores
 from runtime.drift.numbers import Floats
 from runtime.statistics.traffic import Traffic
 
@@ -50,7 +50,7 @@ class Sums:
     """Running sums over buckets, from which those of any stretch are differences.
 
     Cutting follows binary segmentation (Scott & Knott 1974; Vostrikova 1981): the two sides of a cut are compared as
-    windows are with the baseline, by the input, each layer, the output, the unlikeness, and the mix of classes.
+    windows are with the baseline: by the input, each layer, the output, each direction, and the mix of classes.
     """
 
     def __init__(self, reference: Reference, traffics: Sequence[Traffic]) -> None:
@@ -83,8 +83,8 @@ class Sums:
         """How far the sides of each place lie apart, at whatever shows it most."""
         (n, one), (m, other) = self.sides(self.residuals, first, places, last)
         z = (other / m - one / n) / np.sqrt(1 / n + 1 / m)
-        scores = window_scores(z, self.reference.precision, self.reference.direction)
-        scores[:, -1] **= 2
+        scores = window_scores(z, self.reference.precision, self.reference.directions)
+        scores[:, self.reference.places :] **= 2
         gains: Floats = scores.max(1)
         return gains
 
@@ -149,7 +149,7 @@ def risen(reference: Reference, before: Traffic, after: Traffic) -> bool:
         return False
     (one, n), (other, m) = ((reference.residual(each)[-1], each.requests) for each in (before, after))
     gain = (other - one) ** 2 / (reference.variance[-1] * (1 / n + 1 / m))
-    return bool(gain > LEAST_GAIN and share(min(other, other - one)) > SHARE_FLOOR)
+    return bool(gain > LEAST_GAIN and reference.unlikeness.share(min(other, other - one)) > SHARE_FLOOR)
 
 
 class Stretches:

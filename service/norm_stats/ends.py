@@ -6,6 +6,7 @@ from runtime.drift.baseline import Baseline
 from runtime.drift.detector import Judgement, Reference
 from runtime.drift.effects import effect_sizes
 from runtime.drift.numbers import Floats
+from runtime.manifest import Manifest
 from runtime.statistics.state import NormState
 from runtime.statistics.traffic import Traffic
 from service.schemas.norm_stats import (
@@ -14,12 +15,13 @@ from service.schemas.norm_stats import (
     LayerDrift,
     OutputState,
     OutputStatistics,
+    TogetherStatistics,
     UnlikenessState,
     UnlikenessStatistics,
 )
 
 INPUT, OUTPUT, UNLIKENESS = "input", "output", "unlikeness"
-TOGETHER = "all layers"  # judged last by baselines that know no unlikeness
+TOGETHER = "all layers"  # what they share
 EFFECTS = ("mean_shift", "log_variance_ratio", "wasserstein", "psi")
 
 
@@ -65,8 +67,15 @@ def output_statistics(baseline: Baseline, judgement: Judgement | None, state: No
         name=OUTPUT,
         live=output_state(live) if live is not None else None,
         baseline=output_state(expected),
-        drift=score_of(judgement, -2),
+        drift=score_of(judgement, reference.places - 1),
     )
+
+
+def together_statistics(baseline: Baseline, judgement: Judgement | None) -> TogetherStatistics | None:
+    """What all layers share; None where the baseline does not judge it."""
+    if (reference := baseline.reference) is None or TOGETHER not in direction_names(reference):
+        return None
+    return TogetherStatistics(name=TOGETHER, drift=score_of(judgement, reference.places))
 
 
 def unlikeness_statistics(
@@ -82,6 +91,18 @@ def unlikeness_statistics(
         baseline=UnlikenessState(average=float(expected[-1])),
         drift=score_of(judgement, -1),
     )
+
+
+def score_names(manifest: Manifest, reference: Reference) -> list[str]:
+    """What each score of a judgement is of (runtime/drift/detector.py)."""
+    return [INPUT, *manifest.layer_names, OUTPUT, *direction_names(reference)]
+
+
+def direction_names(reference: Reference) -> list[str]:
+    """Older baselines have one of them."""
+    if reference.unlikeness is None:
+        return [TOGETHER]
+    return [TOGETHER, UNLIKENESS][-len(reference.directions) :]
 
 
 def average_request(traffic: Traffic) -> Floats | None:

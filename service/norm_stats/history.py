@@ -10,7 +10,7 @@ from runtime.manifest import Manifest
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Span
-from service.norm_stats.ends import INPUT, OUTPUT, TOGETHER, UNLIKENESS
+from service.norm_stats.ends import score_names
 from service.schemas.base import iso
 from service.schemas.windows import HistoryResponse, Slice
 
@@ -39,14 +39,13 @@ def history(
     query = Span(max(query.start, now - DAY), query.end)
     seconds, buckets = recorder.history(query) if reference else (LENGTHS[0], [])
     length, parts = slices(query, seconds, buckets)
-    last = UNLIKENESS if reference is not None and reference.unlikeness is not None else TOGETHER
     return HistoryResponse(
         model=manifest.name,
         version=manifest.version,
         slice_seconds=length,
         start=iso(query.start // length * length),
         end=iso(query.end),
-        rows=[INPUT, *manifest.layer_names, OUTPUT, last],
+        rows=score_names(manifest, reference) if reference else [],
         slices=[describe(part, reference) for part in parts],
     )
 

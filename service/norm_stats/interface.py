@@ -105,7 +105,7 @@ class Snapshot(NamedTuple):
     Attributes:
         state: the verdict's.
         requests: inputs that it is about.
-        layers: input, every norm, output, unlikeness.
+        layers: input, every norm, output, all layers, unlikeness.
         alert: whether somebody should be called for.
         unlike: about the share of unlike requests.
         accuracy: the estimated share of right answers.

@@ -22,9 +22,10 @@ from service.norm_stats.ends import (
     EFFECTS,
     INPUT,
     OUTPUT,
-    UNLIKENESS,
     input_statistics,
     output_statistics,
+    score_names,
+    together_statistics,
     unlikeness_statistics,
 )
 from service.norm_stats.interface import LayerSnapshot, Snapshot, Status
@@ -88,6 +89,7 @@ def all_layers(model: Model, traffic: Observed) -> NormStatsResponse:
         input=input_statistics(model.baseline, judgement, traffic.state),
         layers=[_layer(model, traffic, judgement, index) for index in range(len(model.manifest.layers))],
         output=output_statistics(model.baseline, judgement, traffic.state),
+        all_layers=together_statistics(model.baseline, judgement),
         unlikeness=unlikeness_statistics(model.baseline, judgement, traffic.state),
     )
 
@@ -188,15 +190,14 @@ def _window(traffic: Observed) -> Window:
 
 
 def snapshot(manifest: Manifest, baseline: Baseline, state: NormState, alert: bool, status: Status) -> Snapshot:
-    names = [INPUT, *manifest.layer_names, OUTPUT]
-    if baseline.reference is not None and baseline.reference.unlikeness is not None:
-        names.append(UNLIKENESS)
+    reference = baseline.reference
+    names = score_names(manifest, reference) if reference else [INPUT, *manifest.layer_names, OUTPUT]
     judgement = judge(baseline, state)
     judged = judgement is not None and judgement.state != "insufficient_data"
     layers = []
     for position, name in enumerate(names):
         mean = variance = score = threshold = None
-        if state.tokens and name not in (INPUT, OUTPUT, UNLIKENESS):
+        if state.tokens and name in manifest.layer_names:
             mean, variance = state.moments.mean[2 * position - 2 : 2 * position].tolist()
         if judgement is not None and judged:
             score, threshold = float(judgement.scores[position]), float(judgement.thresholds[position])

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 import numpy as np
 
 from runtime.drift.baseline import Baseline
-from runtime.drift.detector import MIN_EFFECTIVE, MIN_REQUESTS, Judgement, Reference, share
+from runtime.drift.detector import MIN_EFFECTIVE, MIN_REQUESTS, Judgement, Reference
 from runtime.drift.numbers import Floats
 from runtime.drift.stretches import Stretch
 from runtime.manifest import Manifest
 from runtime.statistics.state import NormState
 from runtime.statistics.traffic import Traffic
-from service.norm_stats.ends import INPUT, OUTPUT, TOGETHER, UNLIKENESS
+from service.norm_stats.ends import score_names
 from service.schemas.base import iso
 from service.schemas.deep import FeatureShift
 from service.schemas.verdict import Episode, UnlikeClass, Verdict
@@ -57,7 +57,7 @@ def verdict(
             state="insufficient_data", sentence=sentence, since=None, first_layer=None, features=[], alert=False
         )
     position = first_departure(judgement)
-    names = [INPUT, *manifest.layer_names, OUTPUT, UNLIKENESS if reference.unlikeness else TOGETHER]
+    names = score_names(manifest, reference)
     first = None if position is None else names[position]
     repeated = state.traffic.most_repeated if judgement.requests >= MIN_REQUESTS else None
     told = stretch_of(judgement, stretches)
@@ -122,7 +122,7 @@ def window_sentence(judgement: Judgement, position: int | None, first: str | Non
             order = "first" if alone else "most"
             return f"{count} depart from the baseline: {some} are unlike it, {order} at {first}."
         where = f"first at {first}" if alone else f"at all layers together, most at {first}"
-        size = judgement.effects[position if alone else -1]
+        size = judgement.effects[position if alone else judgement.places]
         return f"{count} depart from the baseline, {where}, by {size:.2f} sigma of single requests."
     if judgement.state == "insufficient_data":
         return few_sentence(judgement)
@@ -146,10 +146,13 @@ def few_sentence(judgement: Judgement) -> str:
 
 def unlike_classes(manifest: Manifest, reference: Reference, traffic: Traffic) -> list[UnlikeClass]:
     """The predicted classes that most of the unlike requests fall into."""
+    if reference.unlikeness is None:
+        return []
     excess = np.clip(traffic.by_class[0] - traffic.counts * reference.class_means[:, -1], 0.0, None)
     named = manifest.labels or [f"cluster {number}" for number in range(len(excess))]
     most = [number for number in np.argsort(-excess)[:MOST_CLASSES].tolist() if excess[number] > 0]
     counts = traffic.counts.tolist()
+    share = reference.unlikeness.share
     return [UnlikeClass(name=named[n], requests=counts[n], unlike=share(float(excess[n]) / counts[n])) for n in most]
 
 
@@ -158,8 +161,8 @@ def first_departure(judgement: Judgement | None) -> int | None:
     departs most; None where there is no drift."""
     if judgement is None or judgement.state != "drift":
         return None
-    fired = judgement.fired[:-1]
-    return int(fired.argmax() if fired.any() else excess(judgement)[:-1].argmax())
+    fired = judgement.fired[: judgement.places]
+    return int(fired.argmax() if fired.any() else excess(judgement)[: judgement.places].argmax())
 
 
 def excess(judgement: Judgement) -> Floats:

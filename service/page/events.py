@@ -13,7 +13,6 @@ from runtime.drift.detector import MIN_REQUESTS
 from runtime.errors import InvalidInput, Unavailable
 from service.http.openapi import ModelName, ModelVersion
 from service.inference.registry import ModelRegistry
-from service.norm_stats.ends import INPUT, OUTPUT, UNLIKENESS
 from service.norm_stats.interface import AUTO, CHOICES, NAMES, AllLayers, Statistics, WindowQuery
 from service.page.feed import Feed, Subscription
 from service.telemetry.aggregator import CountSink, Report
@@ -21,6 +20,7 @@ from service.telemetry.report import recent
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second for nginx, which would hold events back
 
+ENDS = ("input", "output", "all_layers", "unlikeness")  # what is judged beside the layers
 HEAD = ("model", "version", "requests", "since", "baseline", "window", "verdict", "overhead_ratio")
 
 
@@ -58,7 +58,7 @@ def add_events(app: FastAPI, models: ModelRegistry, feed: Feed[FeedTopic]) -> No
 def summary(collector: Statistics, report: Report, window: str) -> bytes:
     """JSON: what every answer about statistics begins with, each layer's drift, and how traffic goes now."""
     answer = json.loads(collector.report(AllLayers(WindowQuery(window))))
-    ends = {name: answer[name] for name in (INPUT, OUTPUT, UNLIKENESS) if answer.get(name)}
+    ends = {name: answer[name] for name in ENDS if answer.get(name)}
     return to_json(
         {name: answer[name] for name in HEAD}
         | {"needed": MIN_REQUESTS, "asked": window, "traffic": traffic_now(report)}

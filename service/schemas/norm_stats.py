@@ -177,11 +177,19 @@ class OutputStatistics(Body):
     drift: LayerDrift
 
 
+class TogetherStatistics(Body):
+    """What all layers share, judged after the output: it shows what moves each of them a little, such as noise."""
+
+    name: str
+    drift: LayerDrift
+
+
 class UnlikenessState(Body):
     """How unlike the baseline's requests are, by how unsure the model is of them (docs/drift.md)."""
 
     average: float
-    """Of (ln p)^2 over requests, p being the share of the baseline that the model is as unsure of; 2 is usual."""
+    """Of (-ln p)^1.5 over requests, p being the share of the baseline that the model is as unsure of; 1.33 is usual. Of
+    older artifacts (ln p)^2; 2 is usual."""
 
 
 class UnlikenessStatistics(Body):
@@ -216,6 +224,8 @@ class NormStatsResponse(NormStatsHead):
     """In network order."""
     output: OutputStatistics | None
     """None where the baseline cannot judge."""
+    all_layers: TogetherStatistics | None = None
+    """None likewise, and where the artifact is older."""
     unlikeness: UnlikenessStatistics | None = None
     """None likewise, and where the artifact is older."""
 

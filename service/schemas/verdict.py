@@ -47,7 +47,7 @@ class Verdict(Body):
     first_layer: str | None
     """Where drift shows first, in network order: input, a norm or output."""
     strongest: str | None = None
-    """Where it shows most: one of these, or unlikeness."""
+    """Where it shows most: one of these, all layers, or unlikeness."""
     features: list[FeatureShift]
     """Drift: the features of that layer's output that moved most; empty where too few requests were looked at."""
     unlike: float | None = None

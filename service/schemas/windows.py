@@ -32,7 +32,7 @@ class HistoryResponse(Body):
     end: str = Field(alias="to")
     slice_seconds: int
     rows: list[str]
-    """input, the layers, output, and all layers together."""
+    """input, the layers, output, what all layers share, and unlikeness."""
     slices: list[Slice]
     """Oldest first; those without traffic are left out, and all where the baseline cannot judge."""
 

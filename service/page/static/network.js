@@ -8,7 +8,7 @@ const OURS = /^(blocks\.(\d+))\.(attention|feed_forward)\.norm$/;
 const SUBLAYERS = { attention: "Self-Attention", feed_forward: "Feed-Forward" };
 
 export function drawNetwork(list, summary, placements, selected) {
-  const lines = linesOf(summary).filter((line) => line !== summary.unlikeness);
+  const lines = linesOf(summary).filter((line) => ![summary.all_layers, summary.unlikeness].includes(line));
   const ours = lines.some((line) => OURS.test(line.name));
   list.classList.toggle("norms", !ours);
   fill(list, lines.flatMap((line, i) => {

@@ -79,7 +79,7 @@ function features(list) {
   ];
 }
 
-export const linesOf = (summary) => [summary.input, ...summary.layers, summary.output, summary.unlikeness].filter(Boolean);
+export const linesOf = (summary) => [summary.input, ...summary.layers, summary.output, summary.all_layers, summary.unlikeness].filter(Boolean);
 
 function describeBars(summary, width) {
   const lines = linesOf(summary);

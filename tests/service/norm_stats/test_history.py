@@ -87,7 +87,7 @@ def test_history_judges_every_slice_by_itself(judged: TestClient, embedded: Engi
     clock[0] += 60
     ask(judged, ODD)
     answer = judged.get("/norm-stats/history").json()
-    assert answer["rows"] == ["input", *embedded.manifest.layer_names, "output", "unlikeness"]
+    assert answer["rows"] == ["input", *embedded.manifest.layer_names, "output", "all layers", "unlikeness"]
     assert [part["requests"] for part in answer["slices"]] == [len(TEXTS), 3, 40]
     assert [parse_time("from", part["from"]) - MIDNIGHT for part in answer["slices"]] == [0, 60, 120]
     first, few, last = answer["slices"]

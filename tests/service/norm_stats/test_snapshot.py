@@ -19,7 +19,7 @@ def test_snapshot_is_the_last_hour_as_the_statistics_tell_it():
     told = json.loads(collector.report(AllLayers(WindowQuery("1h"))))
     seen = collector.snapshot()
     assert (seen.state, seen.requests) == (told["verdict"]["state"], 200)
-    ends = (told["input"], told["output"], told["unlikeness"])
+    ends = (told["input"], told["output"], told["all_layers"], told["unlikeness"])
     places = [told["input"], *told["layers"], *ends[1:]]
     assert [layer.name for layer in seen.layers] == [place["name"] for place in places]
     for layer, place in zip(seen.layers, places, strict=True):

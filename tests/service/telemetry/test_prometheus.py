@@ -136,7 +136,7 @@ def compare_with_statistics(client: TestClient) -> None:
         found = value(text, "addnorm_layer_variance", layer=layer["name"], **labels)
         assert found == pytest.approx(layer["live"]["variance"]["mean"])
     scores = {dict(key[1])["layer"] for key in samples(text) if key[0] == "addnorm_layer_drift_score"}
-    assert scores == {"input", *(layer["name"] for layer in stats["layers"]), "output", "unlikeness"}
+    assert scores == {"input", *(layer["name"] for layer in stats["layers"]), "output", "all layers", "unlikeness"}
 
 
 def test_statistics_that_cannot_be_written_are_told(

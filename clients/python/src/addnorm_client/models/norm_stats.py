@@ -10,6 +10,13 @@ from .deep import FeatureShift
 from .layers import LayerDrift, LayerStatistics
 
 
+class TogetherStatistics(Body):
+    """What all layers share, judged after the output: it shows what moves each of them a little, such as noise."""
+
+    drift: LayerDrift
+    name: str
+
+
 class BaselineSource(Body):
     """What traffic is compared with."""
 
@@ -57,7 +64,10 @@ class UnlikenessState(Body):
     """How unlike the baseline's requests are, by how unsure the model is of them (docs/drift.md)."""
 
     average: float
-    """Of (ln p)^2 over requests, p being the share of the baseline that the model is as unsure of; 2 is usual."""
+    """
+    Of (-ln p)^1.5 over requests, p being the share of the baseline that the model is as unsure of; 1.33 is usual. Of
+    older artifacts (ln p)^2; 2 is usual.
+    """
 
 
 class UnlikeClass(Body):
@@ -142,7 +152,7 @@ class Verdict(Body):
     """Two times between which it began, surely enough (95 %)."""
     state: Literal["ok", "mix_shift", "drift", "insufficient_data"]
     strongest: str | None = None
-    """Where it shows most: one of these, or unlikeness."""
+    """Where it shows most: one of these, all layers, or unlikeness."""
     unlike: float | None = None
     """About the share of requests that are unlike the baseline: the model is unsure of them, as it is of new topics."""
     until: str | None = None
@@ -152,6 +162,8 @@ class Verdict(Body):
 
 
 class NormStatsResponse(Body):
+    all_layers: TogetherStatistics | None = None
+    """None likewise, and where the artifact is older."""
     baseline: BaselineSource
     input: InputStatistics | None = None
     """None where the baseline cannot judge."""
