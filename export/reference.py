@@ -12,9 +12,10 @@ from runtime.drift.detector import Reference, window_scores, with_unlikeness
 from runtime.drift.mix import FALSE_ALARMS, WINDOW_SIZES, calibrate_mix
 from runtime.drift.numbers import UNSURE, Floats, Unlikeness
 
-MIN_REQUESTS, PER_CLASS = 100, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated
+MIN_REQUESTS, PER_CLASS = 60, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated
 RIDGE = 0.02  # towards the identity, in the correlation of two columns
 COMMON = 0.0006  # what all classes' common place may differ by, in the same measure
+FEW = 100.0  # times 1 / rows^2: the same, since the spread of few rows is not known well either
 CLIP = 6.0  # sigma of all validation requests
 CONSTANT = 1e-12  # a variance below which a column says nothing, such as the length of inputs that are all as long
 # What a class's mean may differ by between baseline and live, as a share of single requests' variance: as much again as
@@ -79,7 +80,7 @@ def fit_reference(
         counts=counts,
         window_thresholds=window_thresholds(unit, precision, directions, seed),
         mix_thresholds=calibrate_mix(counts),
-        center_variance=COMMON * within,
+        center_variance=(COMMON + FEW / len(x) ** 2) * within,
         unlikeness=unlikeness,
     )
 

@@ -62,7 +62,7 @@ def tell_verdict(artifact: Artifact) -> str:
     reference, requests = baseline.reference, baseline.state.requests
     if reference is None:
         return (
-            f"verdict: none, {requests:,} held-out requests are too few to judge by; it takes 100, and 4 of every class"
+            f"verdict: none, {requests:,} held-out requests are too few to judge by; it takes 60, and 4 of every class"
         )
     shows = ", ".join(f"{reference.would_show(count):.0%} of {count:,}" for count in WINDOWS)
     return f"verdict: {requests:,} held-out requests as baseline, by which unlike requests show from {shows} on"

@@ -62,13 +62,13 @@ class Tasks(OfTasks):
     windows: int = Field(400, ge=10)
     """Windows of each row."""
     judges: bool = True
-    """Whether outside judges are asked, too: minutes for each task."""
+    """Whether outside judges are asked about the untouched tasks, too: minutes for each."""
 
     def cli_cmd(self) -> None:
         worlds = [self.world(name) for name in self.names]
         tables = {"tasks": self.rates(worlds), "accuracy": accuracies(worlds)}
         if self.judges:
-            tables["judges"] = self.beside(worlds)
+            tables["judges"] = self.beside([world for world in worlds if world.name in UNTOUCHED])
         for name, table in tables.items():
             print(f"\n{name}\n\n{table}", flush=True)
         if self.write:

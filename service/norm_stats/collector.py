@@ -150,7 +150,7 @@ class Collector:
         if self.baseline.reference is None:
             raise InvalidInput(
                 "no_verdict",
-                "This model has no verdict, and live traffic would give it none: export it with at least 100 held-out "
+                "This model has no verdict, and live traffic would give it none: export it with at least 60 held-out "
                 "rows, and 4 of every class.",
             )
         self.baselines.append(self.baseline.taken_from(recorded))

@@ -22,7 +22,7 @@ HOT = 0.1  # share of one input from which on it is worth telling
 MOST_CLASSES = 3
 NEARLY_ALL = 0.95  # unlike: the share is no longer told, it may be less
 EPISODES = 20
-NO_REFERENCE = "The validation data were too few to judge by: export with at least 100, and 4 of every class."
+NO_REFERENCE = "The validation data were too few to judge by: export with at least 60, and 4 of every class."
 TOLD = ("drift", "mix_shift")
 
 
@@ -52,9 +52,8 @@ def verdict(
     """
     reference = baseline.reference
     if judgement is None or reference is None:
-        sentence = "The validation data were too few to judge by: export with at least 100, and 4 of every class."
         return Verdict(
-            state="insufficient_data", sentence=sentence, since=None, first_layer=None, features=[], alert=False
+            state="insufficient_data", sentence=NO_REFERENCE, since=None, first_layer=None, features=[], alert=False
         )
     position = first_departure(judgement)
     names = score_names(manifest, reference)

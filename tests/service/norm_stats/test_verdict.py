@@ -159,7 +159,7 @@ def test_small_baseline_does_not_judge(client: TestClient):
     client.post("/predict", json={"inputs": ["what is my balance"] * 40})
     found = client.get("/norm-stats").json()
     assert found["verdict"]["state"] == "insufficient_data"
-    assert "at least 100, and 4 of every class" in found["verdict"]["sentence"]
+    assert "at least 60, and 4 of every class" in found["verdict"]["sentence"]
     assert found["output"] is None and found["input"] is None
 
 

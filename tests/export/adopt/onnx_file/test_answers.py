@@ -156,7 +156,7 @@ def test_a_file_of_lower_precision_is_served_as_it_is(kind: str, artifact: Artif
     embedding = torch.stack([pool_one(tokens, "mean") for tokens in hidden]).numpy()
     expected = Answer(None, embedding, moments_alone(file, TEXTS.ids))
     found = errors(as_answer([encoder.run([ids]) for ids in TEXTS.ids]), expected)
-    most = 2e-3 if kind == "half" else 2e-6
+    most = 2e-3 if kind == "half" else 5e-4  # what lies between two integers may become either, as the plan has it
     assert found["embedding"] < most and found["statistics"] < most
 
 
