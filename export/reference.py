@@ -14,13 +14,13 @@ from runtime.drift.numbers import UNSURE, Floats, Unlikeness
 
 MIN_REQUESTS, PER_CLASS = 60, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated
 RIDGE = 0.02  # towards the identity, in the correlation of two columns
-COMMON = 0.0006  # what all classes' common place may differ by, in the same measure
-FEW = 100.0  # times 1 / rows^2: the same, since the spread of few rows is not known well either
 CLIP = 6.0  # sigma of all validation requests
 CONSTANT = 1e-12  # a variance below which a column says nothing, such as the length of inputs that are all as long
 # What a class's mean may differ by between baseline and live, as a share of single requests' variance: as much again as
 # sampling explains, within these bounds.
 LEAST_INSTABILITY, MOST_INSTABILITY = 0.01, 0.05
+COMMON = 0.0006  # what all classes' common place may differ by, in the same measure
+FEW = 100.0  # times 1 / rows^2: the same, since of few rows the spread is not known well either
 # how the false alarms are shared out; calibration scales them together
 INPUT, LAYERS, OUTPUT, COMMON_DIRECTION, UNLIKENESS = 0.12, 0.08, 0.08, 0.12, 0.6
 NULL_ALARMS = 1.2 * FALSE_ALARMS  # of windows drawn from the baseline itself, before its own uncertainty is allowed for

@@ -1,5 +1,7 @@
 """Verdicts on traffic drawn from a known world: classes with means of their own, and correlated noise around them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,8 +87,25 @@ def test_reference_comes_back_from_its_dictionary(reference: Reference) -> None:
         np.testing.assert_allclose(getattr(again, name), getattr(reference, name), rtol=1e-6, atol=1e-8)
 
 
+def test_what_moves_every_layer_a_little_shows_in_what_they_share(reference: Reference) -> None:
+    features, classes = world(120, seed=1)
+    traffic = reference.sums(features, classes)
+    expected = traffic.counts @ reference.class_means
+    moved = 0.25 * np.sign(reference.directions[0]) * np.sqrt(reference.variance)
+    judgement = reference.judge(replace(traffic, totals=expected + traffic.requests * moved))
+    assert judgement.state == "drift" and judgement.fired.nonzero()[0].tolist() == [reference.places]
+    assert np.abs(reference.directions[0][[0, 1, -3, -2, -1]]).max() == 0
+
+
+def test_few_rows_are_enough_but_trusted_less(reference: Reference) -> None:
+    few = fit_reference(*world(60, seed=0), CLASSES)
+    assert few is not None and reference.unlikeness is not None
+    shown, usual = few.would_show(200), reference.would_show(200)
+    assert shown is not None and usual is not None and 0 < 1.5 * usual < shown < 1
+
+
 def test_small_validation_data_give_no_reference() -> None:
-    assert fit_reference(*world(99, seed=0), CLASSES) is None
+    assert fit_reference(*world(59, seed=0), CLASSES) is None
     features, _ = world(120, seed=0)
     assert fit_reference(features, np.arange(120), 120) is None  # one request of each class says nothing about spread
 
