@@ -4,6 +4,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -30,12 +31,18 @@ DRAWS = 10_000  # null windows per size
 
 
 def fit_reference(
-    features: Floats, classes: np.ndarray, num_classes: int, right: np.ndarray | None = None, seed: int = 0
+    features: Floats,
+    classes: np.ndarray,
+    num_classes: int,
+    right: np.ndarray | None = None,
+    instability: float = LEAST_INSTABILITY,
+    seed: int = 0,
 ) -> Reference | None:
     """The reference for requests of which the graph says `features` [R, 2L + 5], and their predicted classes [R].
 
     Args:
         right: whether each class is the right one [R], where that is known.
+        instability: the least of a class's mean, as a share of single requests' variance.
 
     Returns:
         None where they are too few.
@@ -48,10 +55,48 @@ def fit_reference(
     bounds[:, -1] = 0.0, unlikeness.values.max()  # it has an end of its own
     x = np.clip(x, *bounds)
     counts = np.bincount(classes, minlength=num_classes).astype(float)
-    sums = np.zeros((num_classes, x.shape[1]))
+    around = fit_classes(x, classes, counts, instability)
+    correlation = around.unit.T @ around.unit / len(x)
+    np.fill_diagonal(correlation, 1.0)
+    precision = pair_precision(correlation)
+    directions = np.stack([common_direction(correlation), np.eye(len(correlation))[-1]])
+    return Reference(
+        bounds=bounds,
+        class_means=around.means,
+        variance=around.variance,
+        class_variance=around.class_variance,
+        precision=precision,
+        directions=directions,
+        counts=counts,
+        window_thresholds=window_thresholds(around.unit, precision, directions, seed),
+        mix_thresholds=calibrate_mix(counts),
+        center_variance=(COMMON + FEW / len(x) ** 2) * around.variance,
+        unlikeness=unlikeness,
+    )
+
+
+class AroundClasses(NamedTuple):
+    """How requests lie around their predicted class.
+
+    Attributes:
+        means: of the classes [C, K], shrunk towards the average of all.
+        variance: of single requests around their class [K].
+        class_variance: what is not known of each class's mean [C, K].
+        unit: the requests [R, K], each as if it were new, in sigma.
+    """
+
+    means: Floats
+    variance: Floats
+    class_variance: Floats
+    unit: Floats
+
+
+def fit_classes(x: Floats, classes: np.ndarray, counts: Floats, instability: float) -> AroundClasses:
+    """Fits the classes' means to requests `x` [R, K]; `counts` [C] of each class."""
+    sums = np.zeros((len(counts), x.shape[1]))
     np.add.at(sums, classes, x)
     within, between = variance_components(x, classes, counts, sums)
-    unstable = within * np.clip(1 / np.maximum(counts, 1), LEAST_INSTABILITY, MOST_INSTABILITY)[:, None]
+    unstable = within * np.clip(1 / np.maximum(counts, 1), instability, MOST_INSTABILITY)[:, None]
 
     def weight(count: Floats, unstable: Floats) -> Floats:
         """How much of a class's own mean is believed (empirical Bayes; Efron & Morris 1973)."""
@@ -62,27 +107,9 @@ def fit_reference(
     overall = (own * means).sum(0) / own.sum(0)
     others = counts[classes][:, None] - 1
     mean_of_others = (sums[classes] - x) / np.maximum(others, 1)
-    unseen = (
-        x - overall - weight(others, unstable[classes]) * (mean_of_others - overall)
-    )  # each request as if it were new
+    unseen = x - overall - weight(others, unstable[classes]) * (mean_of_others - overall)
     unit = unseen / np.sqrt(np.square(unseen).mean(0) + CONSTANT)
-    correlation = unit.T @ unit / len(unit)
-    np.fill_diagonal(correlation, 1.0)
-    precision = pair_precision(correlation)
-    directions = np.stack([common_direction(correlation), np.eye(len(correlation))[-1]])
-    return Reference(
-        bounds=bounds,
-        class_means=overall + own * (means - overall),
-        variance=within,
-        class_variance=between * (1 - own) + unstable,
-        precision=precision,
-        directions=directions,
-        counts=counts,
-        window_thresholds=window_thresholds(unit, precision, directions, seed),
-        mix_thresholds=calibrate_mix(counts),
-        center_variance=(COMMON + FEW / len(x) ** 2) * within,
-        unlikeness=unlikeness,
-    )
+    return AroundClasses(overall + own * (means - overall), within, between * (1 - own) + unstable, unit)
 
 
 def fit_unlikeness(features: Floats, right: np.ndarray | None) -> Unlikeness:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.adopt.clusters import FEWEST, fit_clusters, split, to_bytes
-from export.reference import fit_reference
+from export.reference import MOST_INSTABILITY, fit_reference
 from export.timing import with_manifest
 from runtime.artifact import Artifact
 from runtime.drift.baseline import Baseline
@@ -102,4 +102,6 @@ def fit_drift(
     features, clusters = request_features(replace(texts, **found._asdict()))
     files = artifact.files | {CLUSTERS: to_bytes(centroids)}
     artifact = with_manifest(replace(artifact, files=files), clusters=len(centroids))
-    return artifact, fit_reference(features[second], clusters[second], len(centroids))
+    # A cluster is wider than a class, and its texts are mixed otherwise from one topic to the next.
+    reference = fit_reference(features[second], clusters[second], len(centroids), instability=MOST_INSTABILITY)
+    return artifact, reference
