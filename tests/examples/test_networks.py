@@ -10,13 +10,13 @@ import pytest
 from tests.serving import ROOT
 
 
-@pytest.mark.parametrize(("kind", "verdict"), [("image", "drift"), ("table", "mix shift")])
-def test_odd_rows_are_told_from_ordinary_ones(kind: str, verdict: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["image", "table"])
+def test_odd_rows_are_told_from_ordinary_ones(kind: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ADDNORM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, ROOT / "examples" / "networks.py", kind, "--out", tmp_path]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     ordinary, odd = (line for line in done.stdout.splitlines() if " rows " in line and "requests" in line)
-    assert "as they are: ok" in ordinary and f"odd: {verdict}" in odd
+    assert "as they are: ok" in ordinary and "odd: drift" in odd
     if kind == "table":
         assert "feature 0 moved most" in done.stdout.splitlines()[-1]
