@@ -78,7 +78,7 @@ export function advice(summary, task) {
   if (verdict.state === "ok") return "Nothing to do: if something went wrong, the traffic is not what did.";
   if (verdict.state === "mix_shift") return "Look at what is asked more often than before, and whether the model is right there.";
   if (verdict.state === "insufficient_data") {
-    if (summary.input === undefined) return classes ? "Export it again with at least 60 validation inputs, and 4 of every class." : "Adopt it again with at least 60 inputs like its traffic's.";
+    if (summary.input === undefined) return classes ? "Export it again with at least 60 validation inputs, and 4 of every class." : "Adopt it again with at least 300 inputs like its traffic's.";
     return summary.window.requests < summary.requests ? "Choose a longer window, or wait." : "Send it some requests, or ask it something under Try it.";
   }
   if (verdict.first_layer === "input") {

@@ -17,6 +17,7 @@ from export.adopt.onnx_file.adopter import adopt_file
 from export.adopt.onnx_file.graph import GraphFile
 from export.adopt.onnx_file.source import Hints
 from export.adopt.texts import Texts
+from export.timing import plan, with_manifest
 from runtime.artifact import Artifact, read_artifact
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.encoder import Encoder
@@ -151,14 +152,14 @@ def test_a_file_of_lower_precision_is_near_its_network(kind: str, artifact: Arti
 
 @lower
 def test_a_file_of_lower_precision_is_served_as_it_is(kind: str, artifact: Artifact):
-    encoder, file = Encoder(artifact), file_of(artifact)
+    # The measured plan may be the other one, which rounds a value that lies between two integers to the other of them.
+    encoder, file = Encoder(with_manifest(artifact, plan=plan("unfused"))), file_of(artifact)
     hidden = [torch.from_numpy(found["hidden"]) for found in alone(file.read_bytes(), TEXTS.ids, ["hidden"])]
     embedding = torch.stack([pool_one(tokens, "mean") for tokens in hidden]).numpy()
     expected = Answer(None, embedding, moments_alone(file, TEXTS.ids))
     found = errors(as_answer([encoder.run([ids]) for ids in TEXTS.ids]), expected)
-    most = 2e-3 if kind == "half" else 5e-4
-    assert found["embedding"] < most
-    assert found["statistics"] < 5e-3  # a value between two integers may become either, as the measured plan has it
+    most = 2e-3 if kind == "half" else 2e-6
+    assert found["embedding"] < most and found["statistics"] < most
 
 
 @every
