@@ -18,7 +18,8 @@ from export.adopt.tensors.answer import Answer, TensorHints, choose_answer, clas
 from export.adopt.tensors.file import TensorFile
 from export.adopt.tensors.norms import TensorNorm, find_tensor_norms
 from export.adopt.tensors.rows import read_tensor_rows
-from export.adopt.tensors.sampling import expose_sampled, samples_of
+from export.adopt.tensors.sampling import expose_sampled
+from export.adopt.tensors.units import samples_of
 from export.adopt.tensors.verify import mixed_norms, statistics_errors
 from export.adopt.writing import PROBES, Adopted, check_target, finish, made
 from runtime.artifact import Artifact

@@ -19,8 +19,8 @@ from export.adopt.norms.tracing import constant
 from runtime.manifest import LayerKind, Unit
 
 BATCH_NORM, FOLDED = "BatchNormalization", ("Conv", "Gemm")
+FUSED = (*FOLDED, "MatMul", "ConvTranspose")  # what ONNX Runtime folds a BatchNorm behind it into, or may
 UNITS: dict[int, Unit] = {2: "sample", 4: "pixel"}  # by the axes of what is normalized; else a token
-SMALLEST_SCALE = 1e-3  # of a BatchNorm's largest scale and of the feature's bias: less would magnify rounding
 FLOATS = {np.dtype("float32"): ir.DataType.FLOAT, np.dtype("float16"): ir.DataType.FLOAT16}
 FLOATS |= {np.dtype("float64"): ir.DataType.DOUBLE}
 
@@ -58,28 +58,6 @@ class TensorNorm:
             return self.running_mean, np.sqrt(self.running_variance + self.eps)
         assert self.usual is not None
         return self.usual[0], np.sqrt(self.usual[1] + self.eps)
-
-    @property
-    def behind(self) -> bool:
-        """Whether what went into a BatchNorm can be told from what it gives: no feature's scale is nearly 0."""
-        if self.affine is None or self.y is None:
-            return False
-        scale, bias = np.abs(self.affine)
-        return bool((scale > SMALLEST_SCALE * np.maximum(bias, scale.max())).all())
-
-    @property
-    def seen(self) -> ir.Value:
-        """What is sampled: x, or what the BatchNorm makes of it."""
-        return self.y if self.behind and self.y is not None else self.x
-
-    @property
-    def to_standard(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """BatchNorm: z = scale * seen + shift, each [C]."""
-        if self.behind and self.affine is not None:
-            scale, bias = self.affine
-            return 1 / scale, -bias / scale
-        mean, deviation = self.standard
-        return 1 / deviation, -mean / deviation
 
     @property
     def features(self) -> int:

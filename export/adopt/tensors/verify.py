@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from export.adopt.norms.probing import Feeds, load, run, with_outputs
 from export.adopt.norms.verify import EXACT, LOWER, check_outputs, precision_of
 from export.adopt.tensors.norms import TensorNorm
-from export.adopt.tensors.sampling import expected_sample, samples_of
+from export.adopt.tensors.units import expected_sample, samples_of
 from runtime.errors import ExportError
 from runtime.graph.tensor_graph import MOMENTS, STATISTICS
 
