@@ -1,55 +1,85 @@
 """A linear head on a frozen encoder: multinomial logistic regression on the vectors of the texts.
 
 It is where fine-tuning begins, so that the encoder's features are not spoilt by a random head (Kumar et al. 2022,
-arXiv:2202.10054), and what it must not fall below.
+arXiv:2202.10054), what it must not fall below, and what tells how the vectors of tokens become one.
 """
 
-# R texts, D d_model, C classes
+# R texts, D d_model, C classes, K poolings
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.data import Dataset
 from model.data.dataset import Split
 from model.finetuning.checkpoint import FineTunedEncoder
 from model.training.batches import to_batch
 from runtime.graph.inputs import InputEncoder
+from runtime.manifest import PoolingKind
 
+MEASURED: tuple[PoolingKind, ...] = ("mean", "cls")  # poolings that are tried where nobody says which
 BATCH = 64
 DECAYS = (1e-4, 1e-3, 1e-2)  # of the weights, the best by validation; features have a variance of one on average
 ITERATIONS = 100
 
 
+class Vectors(NamedTuple):
+    """The pooled vectors [R, D] of the texts of a data set, in their order."""
+
+    train: Tensor
+    validation: Tensor
+
+
+def embed_all(
+    model: FineTunedEncoder, dataset: Dataset, encoder: InputEncoder, poolings: Sequence[PoolingKind]
+) -> dict[PoolingKind, Vectors]:
+    """The vectors by pooling; shows how far it is."""
+    train = embed(model, dataset.train, encoder, poolings, "embedding the training texts")
+    validation = embed(model, dataset.validation, encoder, poolings, "embedding the validation texts")
+    return {kind: Vectors(*found) for kind, *found in zip(poolings, train, validation, strict=True)}
+
+
 @torch.inference_mode()
-def embed(model: FineTunedEncoder, split: Split, encoder: InputEncoder, description: str) -> Tensor:
-    """The pooled vector of every text [R, D], in their order; shows how far it is."""
+def embed(
+    model: FineTunedEncoder, split: Split, encoder: InputEncoder, poolings: Sequence[PoolingKind], description: str
+) -> list[Tensor]:
+    """The vectors [R, D] of each of these poolings; several can only be sums of token vectors with weights."""
     sequences = [item.tokens for item in encoder.encode(split.inputs)]
     order = np.argsort([len(sequence) for sequence in sequences], kind="stable").tolist()
-    found = torch.empty(len(order), model.network.d_model)
+    found = torch.empty(len(poolings), len(order), model.network.d_model)
     for start in track(range(0, len(order), BATCH), description=description, transient=True):
         rows = order[start : start + BATCH]
-        batch = to_batch([sequences[row] for row in rows], torch.empty(0), model.network.pooling)
-        found[rows] = model.eval()(*batch.inputs).embedding
-    return found
+        batches = [to_batch([sequences[row] for row in rows], torch.empty(0), kind) for kind in poolings]
+        *inputs, _ = batches[0].inputs
+        weights = torch.cat([batch.inputs[-1] for batch in batches])  # [K * R, P * S]
+        found[:, rows] = model.eval()(*inputs, weights).embedding.unflatten(0, (len(poolings), -1))
+    return list(found)
 
 
-def fit_head(
-    train: Tensor, labels: NDArray[np.int64], validation: Tensor, expected: NDArray[np.int64], head: nn.Linear
-) -> None:
-    """Gives `head` the weights that fit `labels` [R] of the vectors `train` [R, D], the best by `validation`."""
-    targets, wanted = torch.from_numpy(labels), torch.from_numpy(expected)
-    scores: list[tuple[float, float, nn.Linear]] = []
+class Fitted(NamedTuple):
+    """A head, and its loss and accuracy on the validation texts."""
+
+    head: nn.Linear
+    loss: float
+    accuracy: float
+
+
+def fit_head(vectors: Vectors, dataset: Dataset) -> Fitted:
+    """The head that fits the training labels, the best by validation."""
+    targets, wanted = (torch.from_numpy(split.labels) for split in (dataset.train, dataset.validation))
+    found: list[Fitted] = []
     for decay in DECAYS:
-        found = logistic_regression(train, targets, head.out_features, decay)
+        head = logistic_regression(vectors.train, targets, len(dataset.labels), decay)
         with torch.inference_mode():
-            logits = found(validation)
-        accuracy, loss = float((logits.argmax(1) == wanted).float().mean()), float(F.cross_entropy(logits, wanted))
-        scores.append((accuracy, -loss, found))
-    best = max(scores, key=lambda score: score[:2])[2]
-    head.load_state_dict(best.state_dict())
+            logits = head(vectors.validation)
+        accuracy = float((logits.argmax(1) == wanted).float().mean())
+        found.append(Fitted(head, float(F.cross_entropy(logits, wanted)), accuracy))
+    return max(found, key=lambda each: (each.accuracy, -each.loss))
 
 
 def logistic_regression(vectors_RD: Tensor, targets_R: Tensor, classes: int, decay: float) -> nn.Linear:

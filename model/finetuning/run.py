@@ -1,13 +1,13 @@
 """`addnorm train --from`: from a pretrained encoder and a data set to a run directory."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.data import Dataset
 from model.finetuning.checkpoint import (
@@ -18,18 +18,20 @@ from model.finetuning.checkpoint import (
     input_encoder,
     load_fine_tuned,
 )
-from model.finetuning.head import embed, fit_head
+from model.finetuning.head import MEASURED, Fitted, embed_all, fit_head
 from model.finetuning.movement import PICTURE, SMALLEST, Movement, measure, write
 from model.network.encoder import count_parameters
 from model.pretrained.load import load_with_new_head
-from model.pretrained.source import Source, read_encoder
+from model.pretrained.source import Source, read_encoder, said_pooling
+from model.training.checkpoint import is_fine_tuned, load_info
 from model.training.examples import EncodedExamples
 from model.training.recipe import FineTuning
 from model.training.report import Report
-from model.training.run import data_facts, open_directory
+from model.training.run import check_empty, data_facts, open_directory
 from model.training.trainer import Trainer, evaluate
 from runtime.errors import DataError
 from runtime.graph.inputs import InputEncoder
+from runtime.manifest import PoolingKind
 
 BEFORE = -1  # the epoch after which nothing but the head is fitted
 FEW = 300  # validation rows: with fewer, the best epoch by validation is a matter of chance
@@ -60,17 +62,22 @@ def fine_tune(
         raise DataError(f"{dataset.name} has no texts, which a pretrained encoder reads: leave --from out.")
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True)
-    source = shortened(read_encoder(pretrained, dataset.labels, recipe.pooling), recipe.max_tokens)
-    info = FineTunedInfo(
-        **data_facts(dataset, columns),
-        recipe=recipe,
-        pretrained=PretrainedConfig.of(pretrained, source),
-    )
+    poolings = possible_poolings(recipe, pretrained, directory)
+    source = shortened(read_encoder(pretrained, dataset.labels, poolings[0]), recipe.max_tokens)
     model, encoder = FineTunedEncoder(load_with_new_head(source)), input_encoder(source)
-    open_directory(directory, info, source.tokenizer)
+    if len(poolings) == 1:
+        keep_info(dataset, recipe, pretrained, source, directory, columns)
+    else:
+        check_empty(directory)
     say(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
+    vectors = embed_all(model, dataset, encoder, poolings)
+    heads = {kind: fit_head(found, dataset) for kind, found in vectors.items()}
+    model.network.pooling = pooling = min(heads, key=lambda kind: heads[kind].loss)
+    if len(poolings) > 1:
+        keep_info(dataset, recipe, pretrained, replace(source, pooling=pooling), directory, columns)
+        say(f"{directory}: {tell_poolings(pooling, heads)}")
     before = measure(model, dataset.validation, encoder)
-    accuracy = train_model(model, dataset, recipe, encoder, directory, console)
+    accuracy = train_model(model, heads[pooling].head, dataset, recipe, encoder, directory, console)
     run = load_fine_tuned(directory)
     tell(run, dataset, accuracy, directory, say)
     names = [layer.name for layer in model.network.norms]
@@ -79,12 +86,36 @@ def fine_tune(
     return run
 
 
+def possible_poolings(recipe: FineTuning, pretrained: Path, directory: Path) -> tuple[PoolingKind, ...]:
+    """The pooling that is asked for, that the directory of the encoder names, or that this run has chosen before; else
+    those to choose from."""
+    chosen = load_info(directory, FineTunedInfo).pretrained.pooling if is_fine_tuned(directory) else None
+    known = recipe.pooling or said_pooling(pretrained) or chosen
+    return (known,) if known else MEASURED
+
+
+def keep_info(
+    dataset: Dataset, recipe: FineTuning, pretrained: Path, source: Source, directory: Path, columns: tuple[str, str]
+) -> None:
+    """Makes the run's directory, or goes on with it."""
+    config = PretrainedConfig.of(pretrained, source)
+    info = FineTunedInfo(**data_facts(dataset, columns), recipe=recipe, pretrained=config)
+    open_directory(directory, info, source.tokenizer)
+
+
+def tell_poolings(chosen: PoolingKind, heads: Mapping[PoolingKind, Fitted]) -> str:
+    """Which pooling was chosen, and by what."""
+    losses = ", ".join(f"{kind} {fitted.loss:.4f} ({fitted.accuracy:.4f})" for kind, fitted in heads.items())
+    return f"pooling {chosen}, by the validation loss (and accuracy) of a head alone: {losses}"
+
+
 def shortened(source: Source, max_tokens: int) -> Source:
     return replace(source, max_tokens=min(source.max_tokens, max_tokens))
 
 
 def train_model(
     model: FineTunedEncoder,
+    head: nn.Linear,
     dataset: Dataset,
     recipe: FineTuning,
     encoder: InputEncoder,
@@ -93,13 +124,7 @@ def train_model(
 ) -> float:
     """Leaves the best weights in `directory`; gives the validation accuracy of the head on the frozen encoder."""
     pooling, examples = model.network.pooling, EncodedExamples(dataset.train, recipe, encoder, len(dataset.labels))
-    fit_head(
-        embed(model, dataset.train, encoder, "embedding the training texts"),
-        dataset.train.labels,
-        embed(model, dataset.validation, encoder, "embedding the validation texts"),
-        dataset.validation.labels,
-        model.head,
-    )
+    model.head.load_state_dict(head.state_dict())
     loss, accuracy = evaluate(model, dataset.validation, encoder, pooling)
     few = len(dataset.validation) < FEW and not recipe.head_only
     before = {name: value.clone() for name, value in model.state_dict().items()} if few else {}

@@ -102,7 +102,7 @@ def read_encoder(path: Path, labels: list[str], pooling: PoolingKind | None = No
     Raises:
         ExportError: something is missing, wrong or not supported.
     """
-    modules = read_modules(path) if path.is_dir() else Modules(path, None, [], False)
+    modules = modules_of(path)
     if path.is_dir() and read_task(Settings.read(modules.transformer / "config.json"))[0] != "embedding":
         raise ExportError(f"{path} has a head for another task: give the directory of an encoder without one.")
     source = read_directory(path, None if modules.pooling else pooling or "mean")
@@ -116,6 +116,15 @@ def read_encoder(path: Path, labels: list[str], pooling: PoolingKind | None = No
         prompts={},
         default_prompt=None,
     )
+
+
+def said_pooling(path: Path) -> PoolingKind | None:
+    """The pooling that modules.json of a directory names, if it does."""
+    return modules_of(path).pooling
+
+
+def modules_of(path: Path) -> Modules:
+    return read_modules(path) if path.is_dir() else Modules(path, None, [], False)
 
 
 def read_family(config: Settings) -> Family:

@@ -97,7 +97,7 @@ class FineTuning(Schedule):
     """Longest sequence, special tokens included; longer ones are truncated."""
 
     pooling: PoolingKind | None = None
-    """How token vectors become one; None: as the directory says, or the mean where it says nothing."""
+    """How token vectors become one; None: as the directory says, or the better of mean and cls by validation."""
     layer_decay: float = Field(0.9, gt=0, le=1)
     """What the learning rate is multiplied with from each layer to the one below (Howard & Ruder 2018)."""
     head_rate: float = Field(5.0, gt=0)

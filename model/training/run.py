@@ -141,19 +141,28 @@ def encoder_config(recipe: Recipe, dataset: Dataset, tokenizer: Tokenizer | None
 
 def open_directory(directory: Path, info: DataInfo, tokenizer: Tokenizer | None) -> None:
     """Makes the run directory, or checks that the one there is of the same run."""
-    if (directory / RECIPE).exists():
-        if not is_run_of(directory, info):
-            raise DataError(f"{directory} holds a run with other choices or data: give another --out, or remove it.")
+    if is_run_of(directory, info):
         return
+    check_empty(directory)
     try:
-        if directory.exists() and any(directory.iterdir()):
-            raise DataError(f"{directory} is not empty and holds no run: give another --out.")
         directory.mkdir(parents=True, exist_ok=True)
         if tokenizer is not None:
             tokenizer.save(str(directory / TOKENIZER), pretty=False)
         (directory / RECIPE).write_text(info.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise DataError(f"{directory} cannot be written ({error.strerror}).") from error
+
+
+def check_empty(directory: Path) -> None:
+    """Refuses a directory that holds anything."""
+    try:
+        taken = directory.exists() and any(directory.iterdir())
+    except OSError as error:
+        raise DataError(f"{directory} cannot be written ({error.strerror}).") from error
+    if taken and (directory / RECIPE).exists():
+        raise DataError(f"{directory} holds a run with other choices or data: give another --out, or remove it.")
+    if taken:
+        raise DataError(f"{directory} is not empty and holds no run: give another --out.")
 
 
 def is_run_of(directory: Path, info: DataInfo) -> bool:

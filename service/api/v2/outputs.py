@@ -66,6 +66,7 @@ class Wanted(NamedTuple):
     """An output that a request asks for."""
 
     name: str
+    output: Output
     binary: bool
     classes: int = 0
 
@@ -115,16 +116,17 @@ def wanted(request: InferRequest, manifest: Manifest) -> list[Wanted]:
     binary = request.parameters.binary_data_output if request.parameters else False
     outputs, task = outputs_of(manifest), manifest.task
     if not request.outputs:
-        return [Wanted(name, binary) for name, output in outputs.items() if output.unasked]
+        return [Wanted(name, output, binary) for name, output in outputs.items() if output.unasked]
     found: list[Wanted] = []
     for item in request.outputs:
-        if item.name not in outputs:
+        output = outputs.get(item.name)
+        if output is None:
             raise InvalidInput("unknown_output", f"There is no output {item.name!r}, expected {', '.join(outputs)}.")
         if item.name in [other.name for other in found]:
             raise InvalidInput("invalid_tensor", f"{item.name} is asked for twice, expected each output once.")
         parameters = item.parameters
         if parameters is None:
-            found.append(Wanted(item.name, binary))
+            found.append(Wanted(item.name, output, binary))
             continue
         if parameters.shared_memory_region is not None:
             raise Unsupported(f"{item.name} is to go to shared memory, which is not supported: take it from the body.")
@@ -133,7 +135,7 @@ def wanted(request: InferRequest, manifest: Manifest) -> list[Wanted]:
                 "invalid_tensor", f"{item.name} has no classes, expected classification of {' or '.join(CLASSIFIED)}."
             )
         own = parameters.binary_data
-        found.append(Wanted(item.name, binary if own is None else own, parameters.classification))
+        found.append(Wanted(item.name, output, binary if own is None else own, parameters.classification))
     return found
 
 
@@ -141,9 +143,8 @@ def written(engine: Engine, batch: EncodedBatch, outputs: list[Wanted]) -> tuple
     """The `outputs` of an answer, and the binary tensors that follow it."""
     tensors: list[dict[str, Any]] = []
     behind: list[bytes] = []
-    known = outputs_of(engine.manifest)
     for want in outputs:
-        output = known[want.name]
+        output = want.output
         datatype, dims, values = output.datatype, output.dims(engine.manifest), output.values(engine, batch)
         if -1 in dims:
             dims = list(np.shape(values))[1:]

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import model.finetuning.run as run_module
 from model.data import Dataset, load_dataset
 from model.finetuning.checkpoint import input_encoder, load_fine_tuned
+from model.finetuning.head import Fitted, Vectors
 from model.finetuning.movement import NORMS, PICTURE
 from model.finetuning.run import fine_tune
 from model.training.batches import evaluation_batches
@@ -30,7 +32,11 @@ def test_a_run_is_complete_without_the_directory_that_it_began_with(
     letters: Dataset, encoder_directory: Path, brief: Brief, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here it begins with a random head, so that there is much to learn."""
-    monkeypatch.setattr("model.finetuning.run.fit_head", lambda *_: None)
+
+    def at_random(vectors: Vectors, dataset: Dataset) -> Fitted:
+        return Fitted(nn.Linear(vectors.train.shape[1], len(dataset.labels)), loss=1.0, accuracy=0.0)
+
+    monkeypatch.setattr("model.finetuning.run.fit_head", at_random)
     directory = tmp_path / "run"
     done = fine_tune(letters, brief(epochs=6, average_decay=0.5), encoder_directory, directory)
     assert done.facts["epoch"] > 0
@@ -90,6 +96,34 @@ def test_any_family_learns(letters: Dataset, brief: Brief, tmp_path: Path, model
     run = fine_tune(letters, brief(epochs=1, pooling="cls"), tmp_path / "pretrained", tmp_path / "run")
     assert run.source.pooling == "cls"
     assert run.facts["validation_accuracy"] > 0.5
+
+
+def test_a_pooling_that_nobody_names_is_the_better_one_by_validation(
+    letters: Dataset, brief: Brief, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_network(tmp_path / "pretrained", "bert")
+    losses = {
+        kind: fine_tune(letters, brief(head_only=True, pooling=kind), tmp_path / "pretrained", tmp_path / kind).facts
+        for kind in ("mean", "cls")
+    }
+    better = min(losses, key=lambda kind: losses[kind]["validation_loss"])
+    run = fine_tune(letters, brief(head_only=True), tmp_path / "pretrained", tmp_path / "run")
+    assert run.source.pooling == run.info.pretrained.pooling == better
+    assert run.facts["validation_loss"] == pytest.approx(losses[better]["validation_loss"], abs=1e-4)
+    assert f"pooling {better}, by the validation loss" in capsys.readouterr().out
+    monkeypatch.setattr(run_module, "MEASURED", ("max",))  # what was chosen stays
+    assert fine_tune(letters, brief(head_only=True), tmp_path / "pretrained", tmp_path / "run").source.pooling == better
+
+
+def test_nothing_is_measured_for_a_directory_that_holds_something_else(
+    letters: Dataset, brief: Brief, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_network(tmp_path / "pretrained", "bert")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(run_module, "embed_all", lambda *_: pytest.fail("embedded first"))
+    with pytest.raises(DataError, match="is not empty and holds no run"):
+        fine_tune(letters, brief(), tmp_path / "pretrained", tmp_path / "run")
 
 
 def test_another_recipe_or_encoder_is_another_run(

@@ -1,0 +1,1 @@
+"""What observing networks of tensors costs, and how fast they are served."""
