@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks.networks.served import request
-from benchmarks.networks.shapes import SHAPES, adopted, images, make
+from benchmarks.networks.shapes import INPUT, SHAPES, adopted, images, make
+from tests.export.adopt.onnx_file.files import few_draws
 
 
 def test_a_request_carries_its_row() -> None:
