@@ -8,6 +8,7 @@ import shutil
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from addnorm.cli import load
 from tests.adopted import EMBEDDING, make_texts, source_of
 from tests.docs.terminal import Command, Terminal, commands
 from tests.export.adopt.onnx_file.files import save, tiny
+from tests.export.adopt.tensors.networks import exported, rows_of
 from tests.serving import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,8 +29,6 @@ NOT_RUN = {  # how a command begins: why it is not run
     "make check": "the same",
     "python examples/drift.py": "tests/examples runs it",
     "python examples/networks.py": "the same",
-    "addnorm adopt runs/networks-example/": "needs that run; tests/examples adopts likewise",
-    "addnorm serve --models models --default-model digits": "needs that artifact",
     "make bench": "measures for minutes, and needs wrk",
     "make profile": "the same",
     "apt-get ": "needs root, and changes the machine",
@@ -76,6 +76,14 @@ def write_data(folder: Path) -> None:
     (folder / "tickets.jsonl").write_text("\n".join(lines) + "\n")
 
 
+def write_network(folder: Path) -> None:
+    """What examples/networks.py leaves, in the place of a network that is trained."""
+    folder.mkdir(parents=True)
+    (folder / "network.onnx").write_bytes(exported("image"))
+    np.savez(folder / "rows.npz", **rows_of("image", 64), label=np.arange(64) % 3)
+    (folder / "labels.txt").write_text("one\ntwo\nthree\n")
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("document", EACH)
 def test_commands_do_what_the_document_says(document: Path, tmp_path: Path, shared_path: Path) -> None:
@@ -84,6 +92,7 @@ def test_commands_do_what_the_document_says(document: Path, tmp_path: Path, shar
         (tmp_path / "all-MiniLM-L6-v2").symlink_to(source_of(EMBEDDING, shared_path))
         save(tmp_path / "onnx", tiny())
         (tmp_path / "texts.txt").write_text("\n".join(make_texts()) + "\n")
+        write_network(tmp_path / "runs" / "networks-example" / "image")
     chosen = [command for command in commands(document) if is_run(command)]
     with Terminal(tmp_path) as terminal:
         if chosen and not re.search("make run|addnorm serve", chosen[0].text):
