@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT = 3
+FORMAT = 4
 MODEL, DEEP, TOKENIZER, BASELINE, CANARY, CLUSTERS, MANIFEST = (
     "model.onnx",
     "deep.onnx",
@@ -17,13 +17,13 @@ MODEL, DEEP, TOKENIZER, BASELINE, CANARY, CLUSTERS, MANIFEST = (
     "manifest.json",
 )
 
-LayerKind = Literal["layer_norm", "rms_norm", "batch_norm", "none"]
+LayerKind = Literal["layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "none"]
 PrecisionKind = Literal["fp32", "int8", "fp16"]
 Task = Literal["classification", "embedding", "rerank"]
 Activation = Literal["softmax", "sigmoid", "identity"]
 PoolingKind = Literal["mean", "cls", "last", "weighted", "max"]
 Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
-Unit = Literal["token", "pixel", "sample"]
+Unit = Literal["token", "pixel", "sample", "group", "channel"]
 PlanName = Literal["default", "unfused"]
 PlanSource = Literal["measured", "rule"]
 
@@ -164,8 +164,9 @@ class Unobserved(_Model):
 class Manifest(_Model):
     """Everything a reader needs to serve the graph and to explain its answers."""
 
-    format: Literal[1, 2, 3] = 2
-    """1 is read as if it had the defaults; 2: what adopted encoders need; 3: networks that read tensors."""
+    format: Literal[1, 2, 3, 4] = 2
+    """1 is read as if it had the defaults; 2: what adopted encoders need; 3: networks that read tensors; 4: their
+    GroupNorms and InstanceNorms."""
     name: str
     version: str
     created: str

@@ -17,30 +17,36 @@ from runtime.artifact import Artifact
 INPUT, OUTPUT = "image", "scores"
 CLASSES, ROWS, OPSET = 10, 70, 17  # rows of the baseline: what is measured does not depend on them
 Rows = NDArray[np.float32]
+MakeNorm = Callable[[int], nn.Module]  # of so many channels
 
 
 class Residual(nn.Module):
     """The basic block of He et al. 2015, arXiv:1512.03385."""
 
-    def __init__(self, given: int, width: int, stride: int) -> None:
+    def __init__(self, given: int, width: int, stride: int, norm: MakeNorm) -> None:
         super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(given, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.norm2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv1, self.norm1 = nn.Conv2d(given, width, 3, stride, 1, bias=False), norm(width)
+        self.conv2, self.norm2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), norm(width)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or given != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(given, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            self.shortcut = nn.Sequential(nn.Conv2d(given, width, 1, stride, bias=False), norm(width))
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
         return torch.relu(inner + self.shortcut(x))
 
 
-def resnet18(width: int) -> nn.Module:
-    stem = (nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+def groups_of_channels(width: int) -> nn.Module:
+    return nn.GroupNorm(32, width)
+
+
+def resnet18(width: int, norm: MakeNorm = nn.BatchNorm2d) -> nn.Module:
+    stem = (nn.Conv2d(3, width, 7, 2, 3, bias=False), norm(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
     blocks, given = list[nn.Module](), width
     for stage in range(4):
-        blocks += [Residual(given, width << stage, 2 if stage else 1), Residual(width << stage, width << stage, 1)]
-        given = width << stage
+        wide = width << stage
+        blocks += [Residual(given, wide, 2 if stage else 1, norm), Residual(wide, wide, 1, norm)]
+        given = wide
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(given, CLASSES))
 
 
@@ -117,8 +123,9 @@ SHAPES = {
     "vit": Shape("ViT, 4 layers of 192, 197 tokens", lambda: VisionTransformer(192, 4, 224), 224),
     "convnext": Shape("ConvNeXt-like, 4 blocks of 64, 24 x 24 pixels", lambda: ConvNeXt(64, 4, 4), 96),
     "resnet18": Shape("ResNet-18, 224 x 224 pixels", lambda: resnet18(64), 224),
-    "resnet18-small": Shape("the same with 16 channels and 64 x 64 pixels", lambda: resnet18(16), 64),
-    "convolutions": Shape("4 convolutions of 128, BatchNorm, 32 x 32 pixels", lambda: convolutions(128, 4), 32, True),
+    "resnet18-groups": Shape("ResNet-18 with GroupNorm of 32 groups", lambda: resnet18(64, groups_of_channels), 224),
+    "resnet18-small": Shape("ResNet-18 with 16 channels, 64 x 64 pixels", lambda: resnet18(16), 64),
+    "convolutions": Shape("4 convolutions of 96, BatchNorm, 32 x 32 pixels", lambda: convolutions(96, 4), 32, True),
     "convnext-served": Shape("ConvNeXt-like, 6 blocks of 96, 16 x 16 pixels", lambda: ConvNeXt(96, 6, 2), 32, True),
 }  # fmt: skip
 

@@ -50,6 +50,16 @@ def test_manifest_of_format_1_is_read_as_before():
     assert (found.inputs.special_tokens, found.inputs.pooling, found.sizes) == (False, "mean", None)
 
 
+def test_manifest_of_format_3_is_read_as_before():
+    """One that was kept from before GroupNorm and InstanceNorm were observed."""
+    content = (Path(__file__).parent / "kept" / "manifest_format_3.json").read_bytes()
+    found = Manifest.model_validate_json(content)
+    assert (found.format, compute_digest(json.loads(content))) == (3, found.digest)
+    assert [(layer.kind, layer.unit, layer.standardized) for layer in found.layers] == [
+        ("batch_norm", "sample", True)
+    ] * 2
+
+
 def test_precision_and_plan_survive_json_and_change_the_digest(manifest: Manifest):
     speed = {"batch 1": 1.46, "batch 32": 0.1 + 0.2}
     changes: list[dict[str, object]] = [

@@ -80,14 +80,14 @@ def describe(
     precision = precision_of(file.content)
     return Manifest(
         **made(target, PACKAGES),
-        format=3,
+        format=4 if any(norm.groups for norm in norms) else 3,
         graph="padded",
         task="classification" if answer.labels else "embedding",
         labels=answer.labels,
         activation=answer.activation,
         normalize=False,
         inputs=inputs,
-        d_model=norms[-1].features if answer.labels or answer.width is None else answer.width,
+        d_model=norms[-1].vector_size if answer.labels or answer.width is None else answer.width,
         layers=[to_layer(norm, samples_of(norms), file.fixed) for norm in norms],
         opset=file.opset,
         precision=None if precision == "fp32" else Precision(kind=precision),
@@ -118,7 +118,7 @@ def sampled(
     refused: set[str] = set()
     for _ in range(2):  # once more without the norms that do not see one row at a time
         model = file.parse()
-        norms, unobserved = find_tensor_norms(model, few, folded)
+        norms, unobserved = find_tensor_norms(model, few, file.fixed, folded)
         unobserved += [
             UnobservedNorm(norm.name, f"{norm.name} is not observed: what it sees of a row depends on the other rows.")
             for norm in norms

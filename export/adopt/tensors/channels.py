@@ -121,7 +121,8 @@ class Channels:
         """U units of [R, D, ...] as [R, D, U]."""
         shape = self.builder.constant(f"{name}.shape", [0, norm.features, -1])
         x = self.builder.add("Reshape", [x, shape], f"{name}.units")
-        return self.picker.pick(x, units_left(norm, self.picker.fixed), 2, name)
+        count = units_left(norm, self.picker.fixed)
+        return self.picker.repeat(self.picker.pick(x, count, 2, name), count, 2, name)
 
     @property
     def features(self) -> int:

@@ -76,7 +76,7 @@ class Sampler:
         self.channels = Channels(picker, channels) if channels else None
 
     def sample(self, norm: TensorNorm, name: str) -> ir.Value:
-        """U units of every row in float32 [R, U, D]."""
+        """U units of every row in float32 [R, U, D], or all of them where there are fewer."""
         add, constant = self.builder.add, self.builder.constant
         shape = add("Concat", [self.rows, constant(f"{name}.rest", [-1, norm.features])], f"{name}.shape", axis=0)
         x = self.picker.pick(add("Reshape", [norm.x, shape], f"{name}.units"), norm.units, 1, name)
@@ -90,7 +90,9 @@ class Sampler:
             ones = self.builder.constant(f"norm_{place}.ones", np.ones(self.norms[place].features, np.float32))
             names = [f"norm_{place}.{what}" for what in ("y", "mean", "inv_std")]
             eps = self.norms[place].eps
-            _, mean, inv_std = self.builder.add_all("LayerNormalization", [x, ones], names, axis=-1, epsilon=eps)
+            _, *both = self.builder.add_all("LayerNormalization", [x, ones], names, axis=-1, epsilon=eps)
+            units = self.norms[place].units
+            mean, inv_std = (self.picker.repeat(value, units, 1, f"{value.name}") for value in both)
             means.append(mean)
             deviations.append(inv_std)
             order.append(place)
@@ -104,7 +106,11 @@ class Sampler:
         )
 
     def vector(self) -> ir.Value:
-        """What the last norm sees, averaged over the row's units [R, D]."""
-        if self.norms[-1].channels_first and self.channels:
+        """What the last norm sees, averaged over the row's units [R, D]; of a GroupNorm over all places."""
+        last = self.norms[-1]
+        if last.channels_first and self.channels:
             return self.channels.vector()
+        if last.groups:
+            shape = self.builder.constant("vector.shape", [0, last.vector_size, -1])
+            return self.builder.reduce("ReduceMean", self.builder.add("Reshape", [last.x, shape], "flat"), 2, "vector")
         return self.builder.reduce("ReduceMean", self.tokens[len(self.norms) - 1], 1, "vector")

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from export.adopt.norms.building import Builder
 from export.adopt.tensors.norms import TensorNorm
 
-SAMPLED, SAMPLED_PIXELS = 16, 4  # of a row; pixels of convolutional networks, whose features are as many
+SAMPLED, SAMPLED_PIXELS = 16, 4  # of a row; pixels or groups of convolutional networks, whose features are as many
 
 
 def samples_of(norms: Sequence[TensorNorm]) -> int:
     """U: units of each row that are looked at; of norms with fewer, some are looked at more than once."""
-    most = SAMPLED_PIXELS if any(norm.channels_first for norm in norms) else SAMPLED
+    most = SAMPLED_PIXELS if any(norm.channels_first or norm.groups for norm in norms) else SAMPLED
     return min(most, max((norm.units for norm in norms), default=1))
 
 
@@ -54,10 +54,16 @@ class Picker:
     fixed: bool
 
     def pick(self, x: ir.Value, count: int, axis: int, name: str) -> ir.Value:
-        """U of the `count` units along an axis, those floor(u * count / U); all of them where there are U."""
-        if self.fixed and count == self.samples:
+        """U of the `count` units along an axis, those floor(u * count / U); all of them where there are not more."""
+        if self.fixed and count <= self.samples:
             return x
         return self.builder.add("Gather", [x, self.places(x, count, axis, name)], f"{name}.sample", axis=axis)
+
+    def repeat(self, x: ir.Value, count: int, axis: int, name: str) -> ir.Value:
+        """What was picked of `count` units as U: some more than once where there are fewer."""
+        if not self.fixed or count >= self.samples:
+            return x
+        return self.builder.add("Gather", [x, self.places(x, count, axis, name)], f"{name}.repeated", axis=axis)
 
     def places(self, x: ir.Value, count: int, axis: int, name: str) -> ir.Value:
         units = np.arange(self.samples)

@@ -3,7 +3,7 @@ import { Chart, axisStyle, colour, limitLine, tooltip } from "./charts.js";
 import { breakable, fill, h, stateOf, table } from "./dom.js";
 import { clock, count, num, percent } from "./words.js";
 
-const KINDS = { layer_norm: "LayerNorm", rms_norm: "RMSNorm", batch_norm: "BatchNorm" };
+const KINDS = { layer_norm: "LayerNorm", rms_norm: "RMSNorm", batch_norm: "BatchNorm", group_norm: "GroupNorm", instance_norm: "InstanceNorm" };
 
 export function layerCard() {
   const charts = {

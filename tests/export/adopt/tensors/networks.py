@@ -72,6 +72,20 @@ class Series(nn.Module):
         return self.head(self.instance(self.group(torch.relu(self.bn(self.conv(x))))).mean(2))
 
 
+class Groups(nn.Module):
+    """GroupNorm over two groups of channels, and InstanceNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.group = nn.Conv2d(1, 6, 3, padding=1), nn.GroupNorm(2, 6, eps=1e-4)
+        self.conv2, self.instance = nn.Conv2d(6, 6, 3, padding=1), nn.InstanceNorm2d(6, affine=True)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = torch.relu(self.group(self.conv1(image)))
+        return self.head(torch.relu(self.instance(self.conv2(x))).mean((2, 3)))
+
+
 class Table(nn.Module):
     """A tabular network: BatchNorm over the columns and behind a linear layer."""
 
@@ -132,6 +146,7 @@ class Case:
 CASES = {
     "image": Case(Image, {"image": (1, 8, 8)}),
     "patches": Case(Patches, {"image": (1, 8, 8)}),
+    "groups": Case(Groups, {"image": (1, 8, 8)}),
     "series": Case(Series, {"series": (7, 2)}, free=(0,)),
     "table": Case(Table, {"columns": (4,)}),
     "pair": Case(Pair, {"columns": (3,), "kind": ()}, outputs=("scores", "energy"), whole=("kind",)),

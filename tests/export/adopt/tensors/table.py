@@ -7,6 +7,7 @@ from tests.export.adopt.tensors.networks import CASES, adopt, exported
 
 OPSETS = {
     "image": (11, 17, 23),
+    "groups": (11, 17),
     "patches": (13, 17),
     "series": (17, 18),
     "table": (11, 17),

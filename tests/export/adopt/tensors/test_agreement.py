@@ -8,14 +8,20 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx.numpy_helper import from_array
 from torch import nn
 
+from export.adopt.tensors.adopter import adopt_tensors
 from runtime.graph.batch import join
 from runtime.graph.tensor_graph import TensorGraph
 from runtime.graph.tensors import TensorEncoder
 from runtime.manifest import Manifest, TensorInputs
+from tests.export.adopt.onnx_file.files import few_draws
 from tests.export.adopt.tensors.networks import CASES, RMSNorm, adopt, exported, make, rows_of
 
+NORMS = (nn.LayerNorm, RMSNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
 Seen = dict[str, NDArray[np.float64]]
 
 
@@ -23,7 +29,7 @@ def in_float64(name: str, rows: dict[str, NDArray[Any]]) -> tuple[list[NDArray[n
     """What PyTorch gives in float64, and what flows into each norm."""
     network, seen = make(name).double(), Seen()
     for path, module in network.named_modules():
-        if isinstance(module, nn.LayerNorm | RMSNorm | nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, NORMS):
             module.register_forward_pre_hook(lambda _, inputs, path=path: seen.update({path: inputs[0].numpy()}))
     given = [torch.from_numpy(value) for value in rows.values()]
     with torch.no_grad():
@@ -31,11 +37,15 @@ def in_float64(name: str, rows: dict[str, NDArray[Any]]) -> tuple[list[NDArray[n
     return [answer.numpy() for answer in (answers if isinstance(answers, tuple) else (answers,))], seen
 
 
-def units(name: str, x: NDArray[np.float64], samples: int) -> NDArray[np.float64]:
+def units(name: str, x: NDArray[np.float64], samples: int, kind: str = "") -> NDArray[np.float64]:
     """The units that are looked at [R, U, D], written for each case by hand."""
     match (name, x.ndim):
         case ("image", 4):
             taken = np.moveaxis(x[:, :, ::4, ::4], 1, -1).reshape(len(x), 4, -1)
+        case ("groups", 4) if kind == "group_norm":
+            taken = x.reshape(len(x), 2, -1)[:, [0, 0, 1, 1]]
+        case ("groups", 4):
+            taken = x.reshape(len(x), 6, -1)[:, [0, 1, 3, 4]]
         case ("patches", 4):
             taken = x.reshape(len(x), 16, -1)
         case ("series", 3) if x.shape[1] == 7:  # [R, time, D]
@@ -54,7 +64,16 @@ def served(manifest: Manifest, graph: TensorGraph, rows: dict[str, NDArray[Any]]
 
 @pytest.mark.parametrize(
     ("name", "opset"),
-    [*((name, 17) for name in CASES), ("image", 11), ("image", 23), ("patches", 13), ("patches", 22), ("series", 18)],
+    [
+        *((name, 17) for name in CASES),
+        ("image", 11),
+        ("image", 23),
+        ("groups", 11),
+        ("groups", 20),
+        ("patches", 13),
+        ("patches", 22),
+        ("series", 18),
+    ],
 )
 def test_answers_and_statistics_are_those_of_float64(name: str, opset: int, tmp_path: Path):
     adopted = adopt(tmp_path, name, exported(name, opset)).artifact
@@ -63,13 +82,14 @@ def test_answers_and_statistics_are_those_of_float64(name: str, opset: int, tmp_
     answers, seen = in_float64(name, rows)
     for output, expected in zip(CASES[name].outputs, answers, strict=True):
         np.testing.assert_allclose(found.outputs[output], expected, atol=2e-3 if name == "half" else 1e-5)
-    assert [layer.name for layer in manifest.layers] == list(seen)
+    observed = [layer.name for layer in manifest.layers]
+    assert observed == [path for path in seen if path not in {layer.name for layer in manifest.unobserved}]
     samples = manifest.layers[0].sampled
     assert samples is not None
     statistics = found.norm_statistics.reshape(5, samples, -1)
     features = iter(found.feature_moments)
     for place, layer in enumerate(manifest.layers):
-        x = units(name, seen[layer.name], samples)
+        x = units(name, seen[layer.name], samples, layer.kind)
         if layer.kind == "batch_norm":
             mean, variance = next(features)
             np.testing.assert_allclose(mean, x.mean((0, 1)), atol=1e-5)
@@ -118,9 +138,45 @@ def test_a_norm_that_was_folded_away_is_observed_behind_its_convolution(tmp_path
     np.testing.assert_allclose(found.feature_moments[0][1], y.var((0, 1)), rtol=1e-4)
 
 
-def test_norms_over_positions_are_told(tmp_path: Path):
+def test_groups_of_rows_of_unlike_sizes_are_told(tmp_path: Path):
     unobserved = adopt(tmp_path, "series").artifact.manifest.unobserved
-    assert {layer.name: "over positions" in layer.reason for layer in unobserved} == {"group": True, "instance": True}
+    reasons = {layer.name: "depends on the row" in layer.reason for layer in unobserved}
+    assert reasons == {"group": True, "instance": True}
+
+
+def test_layers_of_groups_say_what_they_are(tmp_path: Path):
+    manifest = adopt(tmp_path, "groups").artifact.manifest
+    assert manifest.format == 4
+    assert [
+        (layer.name, layer.kind, layer.unit, layer.units, layer.sampled, layer.d_model, layer.eps)
+        for layer in manifest.layers
+    ] == [
+        ("group", "group_norm", "group", 2, 4, 192, 1e-4),
+        ("instance", "instance_norm", "channel", 6, 4, 64, 1e-5),
+    ]
+
+
+def test_a_group_norm_that_is_one_operator_is_seen_likewise(tmp_path: Path):
+    """As newer exporters write it, from opset 21 on."""
+    x = make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 6, 4, 4])
+    y = make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 6, 4, 4])
+    nodes = [make_node("GroupNormalization", ["x", "scale", "bias"], ["y"], num_groups=3, epsilon=1e-3)]
+    weights = [from_array(np.linspace(0.5, 1.5, 6, dtype="f4"), name) for name in ("scale", "bias")]
+    model = make_model(
+        make_graph(nodes, "group", [x], [y], weights), opset_imports=[make_opsetid("", 21)], ir_version=10
+    )
+    rows = np.random.default_rng(0).normal(2, 3, (12, 6, 4, 4)).astype("f4")
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    np.savez(tmp_path / "rows.npz", x=rows)
+    with few_draws():
+        adopted = adopt_tensors(tmp_path / "net.onnx", tmp_path / "rows.npz", tmp_path / "m" / "net" / "1").artifact
+    (layer,) = adopted.manifest.layers
+    assert (layer.kind, layer.units, layer.sampled, layer.d_model, layer.eps) == ("group_norm", 3, 3, 32, 1e-3)
+    found = served(adopted.manifest, TensorGraph(adopted), {"x": rows})
+    groups = rows.reshape(12, 3, -1).astype("f8")
+    statistics = found.norm_statistics.reshape(12, 3, 2)
+    np.testing.assert_allclose(statistics[..., 0], groups.mean(-1), atol=1e-5)
+    np.testing.assert_allclose(statistics[..., 1], 1 / np.sqrt(groups.var(-1) + 1e-3), rtol=1e-5)
 
 
 def test_outputs_of_unlike_shapes_are_joined_row_by_row(tmp_path: Path):

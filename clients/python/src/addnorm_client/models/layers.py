@@ -93,7 +93,7 @@ class LayerStatistics(Body):
     """Where one layer is asked for."""
     drift: LayerDrift
     eps: float
-    kind: Literal["layer_norm", "rms_norm", "batch_norm", "none"]
+    kind: Literal["layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "none"]
     live: LayerState
     name: str
     placement: Literal["post", "pre"]
@@ -101,5 +101,5 @@ class LayerStatistics(Body):
     """BatchNorm only: the moments it normalizes with."""
     shifted: list[FeatureShift] | None = None
     """BatchNorm only: the features of its input that moved most, furthest first; none below 30 requests."""
-    unit: Literal["token", "pixel", "sample"]
+    unit: Literal["token", "pixel", "sample", "group", "channel"]
     """What has a mean and a variance of its own; `tokens` counts those that were looked at."""
