@@ -50,6 +50,12 @@ class Schedule(BaseModel):
         return self.model_copy(update={"epochs": max(self.epochs, math.ceil(self.least_steps / epoch_steps))})
 
 
+SMALL = 2500  # training texts; fewer are few, and other defaults are better (docs/training.md)
+VARIANTS = 40_000  # of all training texts together, about, where they are few
+MOST_VARIANTS = 64  # of each
+OF_SMALL: dict[str, float] = {"mixing": 0.5, "word_replacement": 0.25, "teacher_weight": 1.0, "temperature": 1.0}
+
+
 class Recipe(Schedule, Architecture):
     """An architecture and how its weights are found. The defaults are those of clinc150 (docs/training.md)."""
 
@@ -60,22 +66,34 @@ class Recipe(Schedule, Architecture):
     word_dropout: float = Field(0.15, ge=0, lt=1)
     """Text: probability of leaving out a word in training."""
     word_replacement: float = Field(0.05, ge=0, lt=1)
-    """Text: probability of replacing a word by any other in training."""
+    """Text: probability of replacing a word by any other in training; 0.25 where few are taught."""
     crossover: float = Field(0.4, ge=0, le=1)
     """Text: probability that a text goes on, from a word on, as another text of its class does from the same word."""
 
     linear_teacher: bool = True
     """Text: whether a linear SVM over words and characters, fitted first, teaches the encoder."""
     variants: int = Field(8, ge=1)
-    """Taught text: variants of every training text that the teachers label, the text itself included."""
+    """Taught text: variants of every training text that the teachers label, the text itself included; where they
+    are few, as many as make 40,000, 64 at most."""
     clean: float = Field(0.2, ge=0, le=1)
     """Taught text: least share of unchanged texts in an epoch."""
     mixing: float = Field(0.35, ge=0, le=1)
-    """Taught text: probability of a crossover with a text of any class."""
+    """Taught text: probability of a crossover with a text of any class; 0.5 where they are few."""
     teacher_weight: float = Field(0.7, ge=0, le=1)
-    """Taught text: weight of the teachers' answer where the label is known too."""
+    """Taught text: weight of the teachers' answer where the label is known too; 1 where they are few."""
     temperature: float = Field(2.0, gt=0)
-    """Taught text: divides the teachers' log-probabilities."""
+    """Taught text: divides the teachers' log-probabilities; 1 where they are few."""
+
+    def for_rows(self, rows: int) -> Self:
+        """This recipe for so many training texts: where they are few, what was not asked for has other defaults.
+
+        Then there are more variants of each, less like it, and what they are is left to the teacher.
+        """
+        if rows >= SMALL or not self.linear_teacher:
+            return self
+        most = max(self.variants, min(MOST_VARIANTS, math.ceil(VARIANTS / max(rows, 1))))
+        small = {"variants": most, **OF_SMALL}
+        return self.model_copy(update={name: small[name] for name in small.keys() - self.model_fields_set})
 
 
 class FineTuning(Schedule):

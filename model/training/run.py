@@ -16,7 +16,7 @@ from model.network.config import Architecture, EncoderConfig
 from model.network.encoder import Encoder, count_parameters
 from model.training.checkpoint import RECIPE, TOKENIZER, DataInfo, Run, RunInfo, load_info, load_run, load_tokenizer
 from model.training.examples import make_examples
-from model.training.recipe import Recipe
+from model.training.recipe import SMALL, Recipe
 from model.training.report import Report
 from model.training.teachers import EncoderTeacher, LinearTeacher, Teacher
 from model.training.trainer import Trainer, evaluate
@@ -48,6 +48,7 @@ def train(
         Interrupted: SIGINT arrived; the state is saved.
     """
     console = console or Console()
+    recipe = recipe.for_rows(len(dataset.train)) if dataset.is_text else recipe
     tokenizer = prepare_tokenizer(dataset, recipe, directory)
     encoder = make_encoder(dataset, tokenizer, recipe.max_tokens)
     info = RunInfo(
@@ -68,23 +69,28 @@ def train(
     split, name = (dataset.test, "test") if len(dataset.test) else (dataset.validation, "validation")
     _, accuracy = evaluate(run.model, split, encoder)
     say(f"{directory}: best validation accuracy {run.facts['validation_accuracy']:.4f}, {name} {accuracy:.4f}")
-    for line in beside_teacher(accuracy, taught_by, split):
+    for line in beside_teacher(accuracy, taught_by, split, len(dataset.train)):
         say(f"{directory}: {line}")
     return run
 
 
-def beside_teacher(accuracy: float, teachers: Sequence[Teacher], split: Split) -> list[str]:
-    """What the linear teacher reaches on the same data, and what helps where the encoder is far below it."""
+def beside_teacher(accuracy: float, teachers: Sequence[Teacher], split: Split, rows: int) -> list[str]:
+    """What the linear teacher reaches on the same data, and what helps where the encoder is far below it, or where
+    there are so few rows for training that it may be so without being seen."""
     linear = next((teacher for teacher in teachers if isinstance(teacher, LinearTeacher)), None)
     if linear is None:
         return []
     answers = linear.scores([str(text).lower() for text in split.inputs]).argmax(1)
     taught = float((answers == split.labels).mean())
-    lines = [f"its linear teacher: {taught:.4f}"]
+    lines = [f"its linear teacher: {taught:.4f}, on the same {len(split):,} rows"]
     if accuracy < taught - FAR_BELOW:
         lines.append(
             f"the encoder is {100 * (taught - accuracy):.1f} points below its teacher: more rows help, or an encoder "
             "that is trained already (--from DIRECTORY)"
+        )
+    elif rows < SMALL:
+        lines.append(
+            f"{rows:,} training rows are few: an encoder that is trained already answers better (--from DIRECTORY)"
         )
     return lines
 
