@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -31,6 +31,11 @@ from service.settings import Settings
 from service.telemetry.aggregator import Reporter
 from service.telemetry.request_log import RequestLogMiddleware
 
+if TYPE_CHECKING:
+    from service.api.v2.grpc.server import GRPCServer
+
+GRACE = 30  # seconds that accepted calls have to end in
+
 
 def create_app(
     settings: Settings,
@@ -51,7 +56,8 @@ def create_app(
     """
     models, guard, reports = context.models, admission.guard, Reports()
     version = next((engine.manifest.version for engine in models), "0")
-    lifespan = _lifespan(models, control, reporter, feed)
+    grpc_server = _grpc_server(settings, models, control, admission, reporter)
+    lifespan = _lifespan(models, control, reporter, feed, grpc_server)
     app = FastAPI(title="AddNorm", version=version, lifespan=lifespan, openapi_url=None)
     _add_middleware(app, settings, context, admission)
     add_inference(app, context)
@@ -88,14 +94,35 @@ def _add_middleware(app: FastAPI, settings: Settings, context: ServingContext, a
         )
 
 
-def _lifespan(models: ModelRegistry, control: Control, reporter: Reporter, feed: Feed[FeedTopic]) -> Any:
+def _grpc_server(
+    settings: Settings, models: ModelRegistry, control: Control, admission: Admission, reporter: Reporter
+) -> "GRPCServer | None":
+    """What answers over gRPC, where the settings ask for it; its library is loaded only then."""
+    if settings.grpc_port is None:
+        return None
+    from service.api.v2.grpc.server import GRPCServer
+
+    return GRPCServer(settings, models, control, admission, reporter, shared=settings.workers != 1)
+
+
+def _lifespan(
+    models: ModelRegistry,
+    control: Control,
+    reporter: Reporter,
+    feed: Feed[FeedTopic],
+    grpc_server: "GRPCServer | None",
+) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         models.start()
         control.start()
         reporter.start()
+        if grpc_server is not None:
+            await grpc_server.start()
         yield
         feed.close()
+        if grpc_server is not None:
+            await grpc_server.stop(GRACE)
         await models.close()
         await control.close()
         reporter.stop()

@@ -5,7 +5,6 @@ import ctypes
 import errno
 import gc
 import logging
-import select
 import signal
 import socket
 import sys
@@ -33,7 +32,7 @@ from service.page.events import FeedTopic, make_feed
 from service.page.feed import Feed
 from service.repository.control import Control
 from service.settings import Settings
-from service.sockets import BACKLOG
+from service.sockets import BACKLOG, has_left
 from service.telemetry.aggregator import Aggregator, CountSink, Reporter
 from service.telemetry.request_log import RequestLog
 from service.telemetry.tracing import make_tracing
@@ -157,13 +156,6 @@ def trim_heap() -> None:
     """Gives back what loading took and freed again, where the C library can: it lies below what is still in use."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
-
-
-def has_left(connection: socket.socket) -> bool:
-    """Whether a connection's client has closed it already, where the system can tell (Linux)."""
-    poll = select.poll()
-    poll.register(connection, getattr(select, "POLLRDHUP", 0))
-    return bool(poll.poll(0))
 
 
 class Server(uvicorn.Server):

@@ -18,7 +18,7 @@ from service.repository.catalog import Catalog
 from service.repository.control import load_all
 from service.repository.loader import open_all, open_all_graphs
 from service.settings import Settings
-from service.sockets import check_tls, listen, listen_shared
+from service.sockets import check_grpc, check_tls, listen, listen_shared
 from service.telemetry.logging import configure_logging
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def serve(settings: Settings) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would compete with the graph's
     configure_logging(settings)
     check_tls(settings)
+    check_grpc(settings)
     settings = share_cpus(settings)
     if settings.workers == 1:
         serve_alone(settings)

@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 for all."""
     port: int = Field(8000, ge=0, le=65535)
     """TCP port to listen on; 0 takes a free one."""
+    grpc_port: int | None = Field(None, ge=1, le=65535)
+    """TCP port for the Open Inference Protocol over gRPC, with the grpc extra; None offers none."""
     model: Path = EMBEDDED
     """Directory of the artifact to serve."""
     models: Path | None = None

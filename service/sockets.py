@@ -1,8 +1,10 @@
 """Sockets to accept connections on, one or several that share a port, and their TLS."""
 
+import select
 import socket
 import ssl
 import sys
+from importlib.util import find_spec
 
 from runtime.errors import ListenError, SettingError
 from service.settings import Settings
@@ -35,6 +37,22 @@ def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
         listen(host, port).close()  # sharing is among our own: a port that another service shares out is taken
     first = listen(host, port, shared=True)
     return [first] + [listen(host, first.getsockname()[1], shared=True) for _ in range(count - 1)]
+
+
+def check_grpc(settings: Settings) -> None:
+    """Raises SettingError or ListenError unless gRPC can be offered where the settings ask for it."""
+    if settings.grpc_port is None:
+        return
+    if any(find_spec(name) is None for name in ("grpc", "grpc_health", "grpc_reflection")):
+        raise SettingError("grpc_port needs the grpc extra: install it (pip install addnorm[grpc]), or leave it out.")
+    listen(settings.host, settings.grpc_port).close()  # workers share the port: another service must not have it
+
+
+def has_left(connection: socket.socket) -> bool:
+    """Whether a connection's client has closed it already, where the system can tell (Linux)."""
+    poll = select.poll()
+    poll.register(connection, getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
 
 
 def check_tls(settings: Settings) -> None:

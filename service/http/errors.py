@@ -152,9 +152,14 @@ def invalid_request(error: ValidationError | RequestValidationError) -> InvalidI
     return InvalidInput("invalid_request", f"{where} is not usable: {message}.")
 
 
+def status_of(error: AddNormError) -> HTTPStatus:
+    """The status that tells of a domain error."""
+    return STATUS_BY_CODE.get(error.code) or STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
 def domain_response(error: AddNormError, path: str = "") -> JSONResponse:
     """The answer to a request to `path` that met a domain error."""
-    status = STATUS_BY_CODE.get(error.code) or STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+    status = status_of(error)
     response = error_response(status, str(error), error.code, path)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"

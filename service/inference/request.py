@@ -150,19 +150,22 @@ class Prediction(Inference[bytes]):
         return to_json(engine.identity | {"predictions": rows})
 
 
-async def run(inference: Inference[T], receive: Receive) -> T:
+async def run(inference: Inference[T], receive: Receive | None = None) -> T:
     """Gives a request its answer.
 
     Args:
-        receive: tells when the client leaves; nothing is run for it then.
+        receive: tells when the client leaves; nothing is run for it then. Without it, the task is cancelled.
 
     Raises: what `Inference.submit` and `finish` raise; DeadlineExceeded; ClientDisconnect.
     """
     waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     try:
         inference.submit(waiting)
-        async with CancelOnDisconnect(receive):
+        if receive is None:
             answer = await waiting
+        else:
+            async with CancelOnDisconnect(receive):
+                answer = await waiting
         return inference.finish(answer)
     except (ClientDisconnect, asyncio.CancelledError):
         inference.abandon()

@@ -1,0 +1,180 @@
+"""ModelInfer: the tensors of a message become those that POST .../infer reads, and an answer becomes a message."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InvalidInput
+from runtime.graph.batch import EncodedBatch
+from runtime.graph.inputs import EncodedInput
+from service.api.v2.grpc.calls import Caller
+from service.api.v2.grpc.messages import InferResponse
+from service.api.v2.inputs import encode, main_input
+from service.api.v2.outputs import wanted, written
+from service.api.v2.schemas import InferRequest
+from service.api.v2.tensors import DTYPES, LENGTH
+from service.inference.engine import Engine
+from service.inference.registry import ModelRegistry
+from service.inference.request import Inference, run
+
+CONTENTS = {  # the field of a message that holds a datatype's values; float16 has none, as in Triton
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+ASKED = "normalization_statistics"  # parameter of a request that wants the model's report beside its answer
+TRUNCATED = "truncated"
+Report = Callable[[Engine], Any]
+
+
+class GRPCInference(Inference[Any]):
+    """An inference request over gRPC.
+
+    Raises:
+        AddNormError, ValidationError: it cannot be understood, or asks for what there is not.
+    """
+
+    __slots__ = ("binary", "message", "outputs", "request")
+
+    def __init__(self, engine: Engine, message: Any, caller: Caller) -> None:
+        started = time.perf_counter()
+        self.message = message
+        self.request, self.binary = read_request(message)
+        self.outputs = wanted(self.request, engine.manifest)
+        microseconds = self.request.parameters.timeout if self.request.parameters else 0
+        super().__init__(engine, started, caller.timeout(microseconds / 1e6 if microseconds else None))
+
+    @property
+    def inputs_name(self) -> str:
+        return main_input(self.engine)
+
+    def encode(self) -> list[EncodedInput]:
+        return encode(self.engine, self.request.inputs, self.binary)
+
+    def write(self, batch: EncodedBatch) -> Any:
+        manifest = self.engine.manifest
+        answer = InferResponse(model_name=manifest.name, model_version=manifest.version, id=self.message.id)
+        if truncated := sum([item.truncated for item in self.encoded]):
+            answer.parameters[TRUNCATED].int64_param = truncated
+        tensors, behind = written(self.engine, batch, self.outputs)
+        raw = bool(self.message.raw_input_contents)
+        for tensor, content in zip(tensors, behind, strict=True):
+            output = answer.outputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
+            if raw or tensor["datatype"] not in CONTENTS:
+                answer.raw_output_contents.append(content)
+            else:
+                write_contents(output, content)
+        return answer
+
+
+async def infer(models: ModelRegistry, report: Report, message: Any, caller: Caller) -> Any:
+    """The answer to a ModelInferRequest."""
+    engine = models.find(message.model_name or None, message.model_version or None)
+    if engine.batcher.full:
+        engine.batcher.reject()
+        raise engine.batcher.overloaded()
+    answer = await run(GRPCInference(engine, message, caller))
+    if ASKED in message.parameters and message.parameters[ASKED].bool_param:
+        answer.parameters[ASKED].string_param = (await report(engine)).decode()
+    return answer
+
+
+def read_request(message: Any) -> tuple[InferRequest, memoryview]:
+    """A message as POST .../infer would have it: what it says of its tensors, and their bytes.
+
+    Raises:
+        InvalidInput: its tensors are in two places, or their values in another field than their datatype's.
+    """
+    raws = contents_of(message)
+    inputs = [
+        {
+            "name": item.name,
+            "shape": list(item.shape),
+            "datatype": item.datatype,
+            "parameters": parameters_of(item.parameters) | {"binary_data_size": len(raw)},
+        }
+        for item, raw in zip(message.inputs, raws, strict=True)
+    ]
+    outputs = [{"name": item.name, "parameters": binary(parameters_of(item.parameters))} for item in message.outputs]
+    parameters = parameters_of(message.parameters) | {"binary_data_output": True}
+    request = InferRequest.model_validate({"inputs": inputs, "outputs": outputs, "parameters": parameters})
+    return request, memoryview(raws[0] if len(raws) == 1 else b"".join(raws))
+
+
+def binary(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name != "binary_data"}
+
+
+def parameters_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters by name; one without a value is None."""
+    kinds = {name: value.WhichOneof("parameter_choice") for name, value in given.items()}
+    return {name: getattr(given[name], kind) if kind else None for name, kind in kinds.items()}
+
+
+def contents_of(message: Any) -> Sequence[bytes]:
+    """The bytes of each input."""
+    raws = message.raw_input_contents
+    if not raws:
+        return [packed(item) for item in message.inputs]
+    if any(item.HasField("contents") for item in message.inputs):
+        raise InvalidInput(
+            "invalid_tensor", "raw_input_contents and contents are both there, expected one of them for all inputs."
+        )
+    if len(raws) != len(message.inputs):
+        raise InvalidInput(
+            "invalid_binary",
+            f"raw_input_contents has {len(raws)} entries for {len(message.inputs)} inputs, expected one for each.",
+        )
+    return raws  # type: ignore[no-any-return]
+
+
+def packed(item: Any) -> bytes:
+    """An input's values, typed, as the bytes that they would be as raw contents."""
+    filled = [field.name for field, _ in item.contents.ListFields()]
+    field = CONTENTS.get(item.datatype)
+    if field is None:
+        if item.datatype in DTYPES:
+            raise InvalidInput("invalid_tensor", f"{item.name} is {item.datatype}: send it in raw_input_contents.")
+        return b""  # the datatype is refused further on
+    if filled and filled != [field]:
+        raise InvalidInput(
+            "invalid_tensor", f"{item.name} is {item.datatype} and has {', '.join(filled)}, expected {field}."
+        )
+    values = getattr(item.contents, field)
+    if item.datatype == "BYTES":
+        return b"".join([len(value).to_bytes(LENGTH, "little") + value for value in values])
+    return in_range(item.name, np.array(values, dtype=np.float64 if "FP" in item.datatype else None), item.datatype)
+
+
+def in_range(name: str, values: NDArray[Any], datatype: str) -> bytes:
+    """Numbers as bytes of their datatype; the fields of a message hold larger ones."""
+    dtype = DTYPES[datatype]
+    if dtype.kind in "iu" and len(values):
+        limits = np.iinfo(dtype)
+        if values.min() < limits.min or values.max() > limits.max:
+            raise InvalidInput("invalid_tensor", f"{name} has numbers that are no {datatype}.")
+    with np.errstate(over="ignore"):
+        content: bytes = values.astype(dtype).tobytes()
+    return content
+
+
+def write_contents(output: Any, content: bytes) -> None:
+    """An output's values into the field of its datatype."""
+    field = getattr(output.contents, CONTENTS[output.datatype])
+    if output.datatype != "BYTES":
+        field.extend(np.frombuffer(content, DTYPES[output.datatype]).tolist())
+        return
+    at = 0
+    while at < len(content):
+        size = int.from_bytes(content[at : at + LENGTH], "little")
+        field.append(content[at + LENGTH : at + LENGTH + size])
+        at += LENGTH + size

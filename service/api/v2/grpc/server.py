@@ -1,0 +1,169 @@
+"""The gRPC server of a process: in the event loop that answers HTTP, on a port of its own."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME, enable_server_reflection
+
+from runtime.errors import ListenError, UnknownModel, Unsupported
+from service.api.v2.grpc.answers import Answers
+from service.api.v2.grpc.calls import Caller, Calls, Context
+from service.api.v2.grpc.infer import infer
+from service.api.v2.grpc.messages import NOT_SERVED, PACKAGE, POOL, SERVICES, STATISTICS_PACKAGE, STREAM, message
+from service.http.admission import Admission
+from service.inference.registry import ModelRegistry
+from service.repository.control import Control
+from service.settings import Settings
+from service.telemetry.aggregator import Reporter
+
+logger = logging.getLogger("addnorm.service")
+
+INFERENCE, STATISTICS = f"{PACKAGE}.GRPCInferenceService", f"{STATISTICS_PACKAGE}.NormStatistics"
+HEALTH = "grpc.health.v1.Health"
+MOST_CALLS, STREAMS = 4096, 1024  # in flight in a process where the settings set no limit; of one connection
+METADATA = 1 << 14  # bytes
+CONNECTION_AGE, AGE_GRACE = 300_000, 30_000  # ms until a client is to connect anew, so that new workers get their share
+WATCH = 1.0  # seconds between two looks at what a client of Health.Watch follows
+SERVING, NOT_SERVING, UNKNOWN = (
+    HealthCheckResponse.SERVING,
+    HealthCheckResponse.NOT_SERVING,
+    HealthCheckResponse.SERVICE_UNKNOWN,
+)
+
+
+class GRPCServer:
+    """Answers what HTTP answers, with the same engines, statistics, limits and counts.
+
+    Args:
+        shared: whether other processes of this service listen on the port, too.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        models: ModelRegistry,
+        control: Control,
+        admission: Admission,
+        reporter: Reporter,
+        shared: bool,
+    ) -> None:
+        self.settings, self.models, self.admission, self.shared = settings, models, admission, shared
+        self.answers = Answers(settings, models, control, admission, reporter)
+        self.calls = Calls(admission, reporter.request_log)
+        self.server: Any = None
+
+    async def start(self) -> None:
+        """Begins to answer.
+
+        Raises:
+            ListenError: the address is taken.
+        """
+        settings = self.settings
+        most = settings.max_in_flight or MOST_CALLS
+        self.server = grpc.aio.server(options=self.options(), maximum_concurrent_rpcs=most)
+        self.server.add_generic_rpc_handlers(self.handlers())
+        if "reads" not in self.admission.need_key:
+            enable_server_reflection((*SERVICES, HEALTH, SERVICE_NAME), self.server, pool=POOL)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"{host}:{settings.grpc_port}"
+        try:
+            if settings.tls_cert is None or settings.tls_key is None:
+                self.server.add_insecure_port(address)
+            else:
+                pair = settings.tls_key.read_bytes(), settings.tls_cert.read_bytes()
+                self.server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        except RuntimeError as error:
+            raise ListenError(
+                f"{settings.host} port {settings.grpc_port} cannot be listened on: choose another."
+            ) from error
+        await self.server.start()
+        logger.info("gRPC at %s", address)
+
+    async def stop(self, grace: float) -> None:
+        """Tells clients to go elsewhere (GOAWAY), and answers what was accepted, for `grace` seconds at most."""
+        if self.server is not None:
+            await self.server.stop(grace)
+
+    def options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.max_receive_message_length", self.settings.max_body_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_metadata_size", METADATA),
+            ("grpc.absolute_max_metadata_size", 2 * METADATA),
+            ("grpc.max_concurrent_streams", STREAMS),
+            ("grpc.max_connection_age_ms", CONNECTION_AGE),
+            ("grpc.max_connection_age_grace_ms", AGE_GRACE),
+            ("grpc.so_reuseport", int(self.shared)),
+            ("grpc.enable_channelz", 0),
+        ]
+
+    def handlers(self) -> list[Any]:
+        """The services, each with its methods."""
+        unary, calls = grpc.unary_unary_rpc_method_handler, self.calls
+        respond = partial(infer, self.models, self.answers.report)
+        route = f"/{INFERENCE}/"
+        methods = {
+            name: unary(
+                calls.unary(route + name, subject, method), message(f"{PACKAGE}.{name}Request").FromString, serialized
+            )
+            for name, (subject, method) in self.answers.methods().items()
+        }
+        given = message(f"{PACKAGE}.ModelInferRequest").FromString
+        methods["ModelInfer"] = unary(calls.unary(f"{route}ModelInfer", "inference", respond), given, serialized)
+        methods[STREAM] = grpc.stream_stream_rpc_method_handler(
+            calls.stream(route + STREAM, respond), given, serialized
+        )
+        methods |= {name: unary(calls.unary(route + name, "reads", refuse(name))) for name in NOT_SERVED}
+        report = calls.unary(f"/{STATISTICS}/Get", "reads", self.answers.norm_statistics)
+        asked = message(f"{STATISTICS_PACKAGE}.NormStatsRequest").FromString
+        check = calls.unary(f"/{HEALTH}/Check", "health", self.check)
+        health = {
+            "Check": unary(check, HealthCheckRequest.FromString, serialized),
+            "Watch": grpc.unary_stream_rpc_method_handler(self.watch, HealthCheckRequest.FromString, serialized),
+        }
+        services = {INFERENCE: methods, STATISTICS: {"Get": unary(report, asked, serialized)}, HEALTH: health}
+        return [grpc.method_handlers_generic_handler(name, each) for name, each in services.items()]
+
+    async def check(self, request: Any, _caller: Caller) -> Any:
+        """Health of the service, or of a model by its name."""
+        status = await self.status(request.service)
+        if status == UNKNOWN:
+            raise UnknownModel(
+                f"There is no model {request.service!r} here, there is {', '.join(self.models.names())}."
+            )
+        return HealthCheckResponse(status=status)
+
+    async def watch(self, request: Any, context: Context) -> AsyncIterator[Any]:
+        """Health now, and whenever it changes."""
+        told = None
+        while not context.cancelled():
+            status = await self.status(request.service)
+            if status != told:
+                told = status
+                yield HealthCheckResponse(status=status)
+            await asyncio.sleep(WATCH)
+
+    async def status(self, name: str) -> int:
+        known = not name or name in SERVICES or self.models.versions(name)
+        if not known:
+            return int(UNKNOWN)
+        return int(SERVING if await self.answers.is_ready() else NOT_SERVING)
+
+
+def serialized(answer: Any) -> bytes:
+    content: bytes = answer.SerializeToString()
+    return content
+
+
+def refuse(name: str) -> Any:
+    async def respond(_request: Any, _caller: Caller) -> Any:
+        raise Unsupported(
+            f"{name} is not supported: tensors travel in the messages, and settings are set at the start."
+        )
+
+    return respond
