@@ -11,15 +11,15 @@ add_hashes() {
 }
 for extra in cpu gpu; do
   file=requirements/serve$([ $extra = gpu ] && echo -gpu || true).txt
-  uv pip compile pyproject.toml --extra $extra $([ $extra = cpu ] && echo --extra adopt || true) --universal --python-version 3.11 --generate-hashes \
-    --no-annotate --no-header --output-file $file
+  uv pip compile pyproject.toml --extra $extra --extra grpc $([ $extra = cpu ] && echo --extra adopt || true) --universal \
+    --python-version 3.11 --generate-hashes --no-annotate --no-header --output-file $file
 done
 pins=$(mktemp)
 grep -v -- --hash requirements/serve.txt | sed 's/ \\$//' > "$pins"
 for extra in train test; do
   pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
     --no-emit-trusted-host --no-emit-options --allow-unsafe --constraint "$pins" --extra cpu --extra train \
-    $([ $extra = test ] && echo --extra test --extra otel || true) --output-file requirements/$extra.txt pyproject.toml
+    $([ $extra = test ] && echo --extra test --extra otel --extra grpc || true) --output-file requirements/$extra.txt pyproject.toml
   sed -n -E 's/^(torch==[0-9.]+).*/\1/p' requirements/$extra.txt > requirements/torch.txt
   sed -i -E '/^torch==/d; /^#/d; /^$/d' requirements/$extra.txt
   add_hashes requirements/$extra.txt
@@ -32,8 +32,8 @@ for peer in mlserver==1.7.1 litserve==0.2.19 bentoml==1.4.39; do
   sed -i -E '/^#/d; /^$/d' requirements/bench-${peer%%==*}.txt
   add_hashes requirements/bench-${peer%%==*}.txt
 done
-# A client that tests/clients runs as it is published; it wants an older protobuf than onnx does.
-echo kserve==0.21.0 | pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url \
+# Clients that tests/clients runs as they are published; they want an older protobuf than onnx does.
+printf 'kserve==0.21.0\ntritonclient[grpc]==2.73.0\n' | pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url \
   --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements/client-kserve.txt -
 sed -i -E '/^#/d; /^$/d' requirements/client-kserve.txt
 add_hashes requirements/client-kserve.txt

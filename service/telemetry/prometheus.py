@@ -28,6 +28,7 @@ from service.telemetry.counters import BOUNDS, PHASES, REASONS
 from service.telemetry.report import padding_ratio
 
 MODEL = ("model", "version")
+GRPC_ROUTES = ("/inference.", "/addnorm.", "/grpc.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,10 @@ class ServiceMetrics(Collector):
 
     def _requests(self) -> Iterator[Metric]:
         total, now = self.report.total, self.report.now
-        requests = CounterMetricFamily("addnorm_requests", "Requests by route and status.", labels=["route", "status"])
+        help_text = "Requests by route, status and protocol, which is http or grpc."
+        requests = CounterMetricFamily("addnorm_requests", help_text, labels=["route", "status", "protocol"])
         for (route, status), count in sorted(total.requests.items()):
-            requests.add_metric([route, str(status)], count)
+            requests.add_metric([route, str(status), protocol_of(route)], count)
         yield requests
         help_text = "Requests that were not answered, by reason."
         rejections = CounterMetricFamily("addnorm_rejections", help_text, labels=["reason"])
@@ -173,6 +175,11 @@ class ServiceMetrics(Collector):
         yield GaugeMetricFamily("process_resident_memory_bytes", help_text, self.report.now.resident_bytes)
         help_text = "When the service started, in Unix seconds."
         yield GaugeMetricFamily("process_start_time_seconds", help_text, self.report.since)
+
+
+def protocol_of(route: str) -> str:
+    """What a request came by; gRPC's routes begin with the name of a package."""
+    return "grpc" if route.startswith(GRPC_ROUTES) else "http"
 
 
 def buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.telemetry.aggregator import Reporter
 
 NOT_HERE = "Models are not loaded over gRPC here: start the service with `--model-control explicit`."
-Method = Callable[[Any, Caller], Awaitable[Any]]
+Respond = Callable[[Any, Caller], Awaitable[Any]]
 
 
 class Answers:
@@ -45,7 +45,7 @@ class Answers:
         self.settings, self.models, self.control = settings, models, control
         self.admission, self.reporter, self.reports = admission, reporter, Reports()
 
-    def methods(self) -> Mapping[str, tuple[Subject, Method]]:
+    def methods(self) -> Mapping[str, tuple[Subject, Respond]]:
         """What each method asks for, and what answers it."""
         return {
             "ServerLive": ("health", self.server_live),

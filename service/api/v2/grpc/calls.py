@@ -5,14 +5,15 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from pydantic import ValidationError
 
-from runtime.errors import AddNormError, DeadlineExceeded, Overloaded, TooLarge
+from runtime.errors import AddNormError, DeadlineExceeded, InvalidInput, Overloaded, TooLarge, Unavailable
 from service.api.v2.grpc.messages import StreamResponse
 from service.http.admission import Admission, Subject
 from service.http.errors import invalid_request, status_of
@@ -74,12 +75,15 @@ class Calls:
 
     Args:
         request_log: where calls are counted and written down.
+
+    Attributes:
+        stopping: whether calls are refused; grpc itself cancels those that it has read and not handed on when it stops.
     """
 
     def __init__(self, admission: Admission, request_log: RequestLog) -> None:
-        self.admission, self.request_log = admission, request_log
+        self.admission, self.request_log, self.stopping = admission, request_log, False
 
-    async def answer(self, route: str, subject: Subject, respond: Respond, request: Any, caller: Caller) -> Message:
+    async def answer(self, method: "Method", content: bytes, caller: Caller) -> Message:
         """The answer to one request.
 
         Raises:
@@ -89,8 +93,10 @@ class Calls:
         status: int = CLIENT_CLOSED_REQUEST  # unless it ends by itself
         request_id = log.begin(caller.headers)
         try:
-            self.admission.check(subject, caller.headers)
-            answered = await respond(request, caller)
+            if self.stopping and method.subject != "health":
+                raise Unavailable("The service is stopping: ask another one.")
+            self.admission.check(method.subject, caller.headers)
+            answered = await method.respond(read(method.kind, content), caller)
             status = HTTPStatus.OK
             return answered
         except asyncio.CancelledError:
@@ -101,35 +107,56 @@ class Calls:
             status = http_status(error)
             raise
         finally:
-            log.end(request_id, METHOD, caller.headers, route, status, started)
+            log.end(request_id, METHOD, caller.headers, method.route, status, started)
 
-    def unary(self, route: str, subject: Subject, respond: Respond) -> Callable[[Any, Context], Awaitable[Message]]:
+    def unary(self, method: "Method") -> Callable[[bytes, Context], Awaitable[Message]]:
         """The handler of a method with one request and one answer."""
 
-        async def handle(request: Any, context: Context) -> Message:
+        async def handle(content: bytes, context: Context) -> Message:
             try:
-                return await self.answer(route, subject, respond, request, Caller(context))
+                return await self.answer(method, content, Caller(context))
             except Exception as error:
-                await abort(context, route, error)
+                await abort(context, method.route, error)
                 raise
 
         return handle
 
-    def stream(self, route: str, respond: Respond) -> Callable[[AsyncIterator[Any], Context], AsyncIterator[Message]]:
+    def stream(self, method: "Method") -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Message]]:
         """The handler of a method that answers each request of a stream, in their order; an error ends no stream."""
 
-        async def handle(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Message]:
+        async def handle(contents: AsyncIterator[bytes], context: Context) -> AsyncIterator[Message]:
             caller = Caller(context)
-            async for request in requests:
+            async for content in contents:
                 try:
-                    answer = await self.answer(route, "inference", respond, request, caller)
-                    yield StreamResponse(infer_response=answer)
+                    yield StreamResponse(infer_response=await self.answer(method, content, caller))
                 except Exception as error:
-                    told = StreamResponse(error_message=sentence(error, route))
-                    told.infer_response.id = request.id
+                    told = StreamResponse(error_message=sentence(error, method.route))
+                    with suppress(InvalidInput):
+                        told.infer_response.id = read(method.kind, content).id
                     yield told
 
         return handle
+
+
+class Method(NamedTuple):
+    """How a method is answered.
+
+    Attributes:
+        kind: the class of its requests.
+    """
+
+    route: str
+    subject: Subject
+    kind: type[Message]
+    respond: Respond
+
+
+def read(kind: type[Message], content: bytes) -> Any:
+    """A message of this kind; grpc itself would answer what is none as a defect of the service."""
+    try:
+        return kind.FromString(content)
+    except DecodeError as error:
+        raise InvalidInput("invalid_message", f"The message is no {kind.DESCRIPTOR.name} ({error}).") from None
 
 
 def http_status(error: Exception) -> int:

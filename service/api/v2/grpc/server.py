@@ -7,15 +7,25 @@ from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, enable_server_reflection
 
 from runtime.errors import ListenError, UnknownModel, Unsupported
 from service.api.v2.grpc.answers import Answers
-from service.api.v2.grpc.calls import Caller, Calls, Context
+from service.api.v2.grpc.calls import Caller, Calls, Context, Method
 from service.api.v2.grpc.infer import infer
-from service.api.v2.grpc.messages import NOT_SERVED, PACKAGE, POOL, SERVICES, STATISTICS_PACKAGE, STREAM, message
-from service.http.admission import Admission
+from service.api.v2.grpc.messages import (
+    NOT_SERVED,
+    PACKAGE,
+    POOL,
+    SERVICES,
+    STATISTICS_PACKAGE,
+    STREAM,
+    InferRequest,
+    message,
+)
+from service.http.admission import Admission, Subject
 from service.inference.registry import ModelRegistry
 from service.repository.control import Control
 from service.settings import Settings
@@ -25,9 +35,10 @@ logger = logging.getLogger("addnorm.service")
 
 INFERENCE, STATISTICS = f"{PACKAGE}.GRPCInferenceService", f"{STATISTICS_PACKAGE}.NormStatistics"
 HEALTH = "grpc.health.v1.Health"
-MOST_CALLS, STREAMS = 4096, 1024  # in flight in a process where the settings set no limit; of one connection
+MOST_CALLS, STREAMS = 4096, 1024  # in flight in a process, beyond which none is even read; of one connection
 METADATA = 1 << 14  # bytes
 CONNECTION_AGE, AGE_GRACE = 300_000, 30_000  # ms until a client is to connect anew, so that new workers get their share
+REFUSING = 0.2  # seconds in which calls are refused before connections are closed
 WATCH = 1.0  # seconds between two looks at what a client of Health.Watch follows
 SERVING, NOT_SERVING, UNKNOWN = (
     HealthCheckResponse.SERVING,
@@ -64,8 +75,7 @@ class GRPCServer:
             ListenError: the address is taken.
         """
         settings = self.settings
-        most = settings.max_in_flight or MOST_CALLS
-        self.server = grpc.aio.server(options=self.options(), maximum_concurrent_rpcs=most)
+        self.server = grpc.aio.server(options=self.options(), maximum_concurrent_rpcs=MOST_CALLS)
         self.server.add_generic_rpc_handlers(self.handlers())
         if "reads" not in self.admission.need_key:
             enable_server_reflection((*SERVICES, HEALTH, SERVICE_NAME), self.server, pool=POOL)
@@ -85,8 +95,14 @@ class GRPCServer:
         logger.info("gRPC at %s", address)
 
     async def stop(self, grace: float) -> None:
-        """Tells clients to go elsewhere (GOAWAY), and answers what was accepted, for `grace` seconds at most."""
+        """Tells clients to go elsewhere (UNAVAILABLE, then GOAWAY), and answers what was accepted.
+
+        Args:
+            grace: seconds that this may take.
+        """
         if self.server is not None:
+            self.calls.stopping = True
+            await asyncio.sleep(REFUSING)
             await self.server.stop(grace)
 
     def options(self) -> list[tuple[str, int]]:
@@ -104,30 +120,26 @@ class GRPCServer:
 
     def handlers(self) -> list[Any]:
         """The services, each with its methods."""
-        unary, calls = grpc.unary_unary_rpc_method_handler, self.calls
+        ours = {
+            name: self.unary(INFERENCE, name, subject, message(f"{PACKAGE}.{name}Request"), respond)
+            for name, (subject, respond) in self.answers.methods().items()
+        }
         respond = partial(infer, self.models, self.answers.report)
-        route = f"/{INFERENCE}/"
-        methods = {
-            name: unary(
-                calls.unary(route + name, subject, method), message(f"{PACKAGE}.{name}Request").FromString, serialized
-            )
-            for name, (subject, method) in self.answers.methods().items()
-        }
-        given = message(f"{PACKAGE}.ModelInferRequest").FromString
-        methods["ModelInfer"] = unary(calls.unary(f"{route}ModelInfer", "inference", respond), given, serialized)
-        methods[STREAM] = grpc.stream_stream_rpc_method_handler(
-            calls.stream(route + STREAM, respond), given, serialized
-        )
-        methods |= {name: unary(calls.unary(route + name, "reads", refuse(name))) for name in NOT_SERVED}
-        report = calls.unary(f"/{STATISTICS}/Get", "reads", self.answers.norm_statistics)
-        asked = message(f"{STATISTICS_PACKAGE}.NormStatsRequest").FromString
-        check = calls.unary(f"/{HEALTH}/Check", "health", self.check)
-        health = {
-            "Check": unary(check, HealthCheckRequest.FromString, serialized),
-            "Watch": grpc.unary_stream_rpc_method_handler(self.watch, HealthCheckRequest.FromString, serialized),
-        }
-        services = {INFERENCE: methods, STATISTICS: {"Get": unary(report, asked, serialized)}, HEALTH: health}
+        ours["ModelInfer"] = self.unary(INFERENCE, "ModelInfer", "inference", InferRequest, respond)
+        stream = self.calls.stream(Method(f"/{INFERENCE}/{STREAM}", "inference", InferRequest, respond))
+        ours[STREAM] = grpc.stream_stream_rpc_method_handler(stream, None, serialized)
+        ours |= {name: self.unary(INFERENCE, name, "reads", Empty, refuse(name)) for name in NOT_SERVED}
+        asked = message(f"{STATISTICS_PACKAGE}.NormStatsRequest")
+        report = self.unary(STATISTICS, "Get", "reads", asked, self.answers.norm_statistics)
+        watch = grpc.unary_stream_rpc_method_handler(self.watch, HealthCheckRequest.FromString, serialized)
+        health = {"Check": self.unary(HEALTH, "Check", "health", HealthCheckRequest, self.check), "Watch": watch}
+        services = {INFERENCE: ours, STATISTICS: {"Get": report}, HEALTH: health}
         return [grpc.method_handlers_generic_handler(name, each) for name, each in services.items()]
+
+    def unary(self, service: str, name: str, subject: Subject, kind: Any, respond: Any) -> Any:
+        """The handler of a method; its messages are read by `Calls`."""
+        handle = self.calls.unary(Method(f"/{service}/{name}", subject, kind, respond))
+        return grpc.unary_unary_rpc_method_handler(handle, None, serialized)
 
     async def check(self, request: Any, _caller: Caller) -> Any:
         """Health of the service, or of a model by its name."""

@@ -1,0 +1,208 @@
+"""Asks a server over gRPC with our own messages, and prints what it read as JSON; a process of its own.
+
+Usage: python -m tests.service.api.v2.grpc.ask WHAT ADDRESS [ARGUMENT ...]
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from service.api.v2.grpc.messages import InferRequest, InferResponse, message
+
+SERVICE = "/inference.GRPCInferenceService"
+Metadata = Sequence[tuple[str, str]]
+
+
+def request(*texts: str, raw: bool = True, model: str = "") -> Any:
+    made = InferRequest(model_name=model)
+    item = made.inputs.add(name="text", datatype="BYTES", shape=[len(texts)])
+    contents = [text.encode() for text in texts]
+    if raw:
+        made.raw_input_contents.append(b"".join(len(each).to_bytes(4, "little") + each for each in contents))
+    else:
+        item.contents.bytes_contents.extend(contents)
+    return made
+
+
+def infer(channel: grpc.Channel) -> Any:
+    return channel.unary_unary(f"{SERVICE}/ModelInfer", InferRequest.SerializeToString, InferResponse.FromString)
+
+
+def refusal(ask: Callable[[], Any]) -> dict[str, Any]:
+    """Status, sentence and trailing metadata of what is refused; `ok` of what is not."""
+    try:
+        ask()
+    except grpc.RpcError as error:
+        trailing = dict(error.trailing_metadata() or ())
+        found = {"status": error.code().name, "message": error.details()}
+        if details := trailing.get("grpc-status-details-bin"):
+            found["retry"] = [each.type_url for each in Status.FromString(details).details]
+        return found | {"retry_after": trailing.get("retry-after")}
+    return {"status": "OK"}
+
+
+def describe(address: str) -> dict[str, Any]:
+    """Health, reflection, both ways to send tensors, and norm statistics."""
+    with grpc.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        check = [health.Check(health_pb2.HealthCheckRequest(service=name)).status for name in ("", "intents")]
+        watched = next(iter(health.Watch(health_pb2.HealthCheckRequest(service="nope"), timeout=10))).status
+        raw, typed = (
+            infer(channel)(request("hello", "will it rain")),
+            infer(channel)(request("hello", "will it rain", raw=False)),
+        )
+        asked = request("hello")
+        asked.parameters["normalization_statistics"].bool_param = True
+        report = json.loads(infer(channel)(asked).parameters["normalization_statistics"].string_param)
+        get = channel.unary_unary(
+            "/addnorm.v1.NormStatistics/Get",
+            message("addnorm.v1.NormStatsRequest").SerializeToString,
+            message("google.protobuf.Struct").FromString,
+        )
+        struct = MessageToDict(get(message("addnorm.v1.NormStatsRequest")(model_name="intents")))
+        long = request("hello " * 500)
+        return {
+            "health": check,
+            "unknown": watched,
+            "missing": refusal(lambda: health.Check(health_pb2.HealthCheckRequest(service="nope"))),
+            "services": sorted(ProtoReflectionDescriptorDatabase(channel).get_services()),
+            "raw": [output.name for output in raw.outputs] + [str(len(raw.raw_output_contents))],
+            "typed": [len(output.contents.ListFields()) for output in typed.outputs],
+            "labels": [value.decode() for value in typed.outputs[2].contents.bytes_contents],
+            "layers": [len(report["layers"]), len(struct["layers"])],
+            "truncated": infer(channel)(long).parameters["truncated"].int64_param,
+            "one layer": sorted(
+                MessageToDict(get(message("addnorm.v1.NormStatsRequest")(layer=report["layers"][0]["name"])))
+            ),
+            "window": refusal(lambda: get(message("addnorm.v1.NormStatsRequest")(window="7h"))),
+        }
+
+
+def break_things(address: str) -> dict[str, Any]:
+    """Messages that are wrong in one way each."""
+
+    def changed(change: Callable[[Any], Any]) -> Callable[[], Any]:
+        made = request("hello", model="intents")
+        change(made)
+        return lambda: infer(channel)(made)
+
+    def both(made: Any) -> None:
+        made.inputs[0].contents.bytes_contents.append(b"hello")
+
+    def other_field(made: Any) -> None:
+        del made.raw_input_contents[:]
+        made.inputs[0].contents.fp32_contents.append(1.0)
+
+    def too_large(made: Any) -> None:
+        del made.raw_input_contents[:]
+        made.inputs[0].CopyFrom(type(made.inputs[0])(name="input_ids", datatype="INT32", shape=[1, 1]))
+        made.inputs[0].contents.int_contents.append(-(2**31))
+
+    with grpc.insecure_channel(address) as channel:
+        cases: dict[str, Callable[[], Any]] = {
+            "both": changed(both),
+            "entries": changed(lambda made: made.raw_input_contents.append(b"")),
+            "field": changed(other_field),
+            "id": changed(too_large),
+            "shape": changed(lambda made: made.inputs[0].shape.append(-1)),
+            "bytes": changed(lambda made: made.raw_input_contents.__setitem__(0, b"\xff\xff\xff\xff")),
+            "utf8": changed(lambda made: made.raw_input_contents.__setitem__(0, b"\x01\x00\x00\x00\xff")),
+            "nothing": lambda: infer(channel)(InferRequest()),
+            "garbage": lambda: channel.unary_unary(f"{SERVICE}/ModelInfer")(b"\xff" * 50),
+            "method": lambda: channel.unary_unary(f"{SERVICE}/Nothing")(b""),
+            "metadata": lambda: infer(channel)(request("hello"), metadata=[("x-long", "a" * 1_000_000)]),
+            "timeout": lambda: infer(channel)(request("hello"), timeout=-1),
+        }
+        found = {name: refusal(case) for name, case in cases.items()}
+        found["after"] = refusal(lambda: infer(channel)(request("hello")))
+        return found
+
+
+def keys(address: str, key: str) -> dict[str, Any]:
+    """What is refused without a key, and with one."""
+    with grpc.insecure_channel(address) as channel:
+
+        def ask(metadata: Metadata) -> dict[str, Any]:
+            return refusal(lambda: infer(channel)(request("hello"), metadata=metadata))
+
+        ready = channel.unary_unary(f"{SERVICE}/ServerLive", None, message("inference.ServerLiveResponse").FromString)
+        return {
+            "none": ask([]),
+            "wrong": ask([("x-api-key", "wrong")]),
+            "bearer": ask([("authorization", f"Bearer {key}")]),
+            "x-api-key": ask([("x-api-key", key)]),
+            "live": ready(b"").live,
+        }
+
+
+def secure(address: str, certificate: str) -> dict[str, Any]:
+    trusted = grpc.ssl_channel_credentials(Path(certificate).read_bytes())
+    with grpc.secure_channel(address, trusted) as channel:
+        return {"labels": len(infer(channel)(request("hello"), timeout=20).outputs)}
+
+
+def overload(address: str, key: str) -> list[dict[str, Any]]:
+    """Many requests at once; how each ended."""
+    with grpc.insecure_channel(address) as channel:
+        texts = ["what is my balance"] * 50
+        metadata = [("x-api-key", key)]
+        futures = [infer(channel).future(request(*texts), metadata=metadata) for _ in range(100)]
+        return [refusal(future.result) for future in futures]
+
+
+def leave(address: str) -> dict[str, Any]:
+    """Clients that cancel at once; then one that stays."""
+    with grpc.insecure_channel(address) as channel:
+        for _ in range(50):
+            infer(channel).future(request(*["what is my balance"] * 100)).cancel()
+        return refusal(lambda: infer(channel)(request("hello"), timeout=20))
+
+
+def feed(address: str, path: str) -> list[str]:
+    """Labels of the texts of a file, 20 to a request."""
+    texts = json.loads(Path(path).read_text())
+    found: list[str] = []
+    with grpc.insecure_channel(address) as channel:
+        for start in range(0, len(texts), 20):
+            answer = infer(channel)(request(*texts[start : start + 20], raw=False))
+            label = next(output for output in answer.outputs if output.name == "label")
+            found += [value.decode() for value in label.contents.bytes_contents]
+    return found
+
+
+def drain(address: str) -> dict[str, int]:
+    """Asks without pause for some seconds, while the server is told to stop; how calls ended."""
+    ended: dict[str, int] = {}
+    until, lock = time.monotonic() + 6, threading.Lock()
+
+    def ask() -> None:
+        with grpc.insecure_channel(address) as channel:
+            while time.monotonic() < until:
+                status = refusal(lambda: infer(channel)(request("hello"), timeout=5))["status"]
+                with lock:
+                    ended[status] = ended.get(status, 0) + 1
+                if status != "OK":
+                    return
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    print("asking", flush=True)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return ended
+
+
+if __name__ == "__main__":
+    asked = {each.__name__: each for each in (describe, break_things, keys, secure, overload, leave, feed, drain)}
+    print(json.dumps(asked[sys.argv[1]](*sys.argv[2:])))
