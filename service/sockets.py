@@ -44,7 +44,7 @@ def check_grpc(settings: Settings) -> None:
     if settings.grpc_port is None:
         return
     if any(find_spec(name) is None for name in ("grpc", "grpc_health", "grpc_reflection")):
-        raise SettingError("grpc_port needs the grpc extra: install it (pip install addnorm[grpc]), or leave it out.")
+        raise SettingError("grpc_port needs the grpc extra: install grpcio and what belongs to it, or leave it out.")
     listen(settings.host, settings.grpc_port).close()  # workers share the port: another service must not have it
 
 

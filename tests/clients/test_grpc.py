@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
@@ -157,10 +158,12 @@ def test_messages_are_those_of_the_clients_own_code() -> None:
     waiting = list(file.message_types_by_name.values())
     assert len(waiting) == 35
     while waiting:
-        message = waiting.pop()
-        for field in message.fields:
-            found = [field.number, field.label, field.type, field.message_type and field.message_type.full_name]
-            assert theirs[message.full_name][field.name] == found, f"{message.full_name}.{field.name}"
+        message, described = waiting.pop(), DescriptorProto()
+        message.CopyToProto(described)
+        for field in described.field:
+            found = [field.number, field.label, field.type, field.type_name.removeprefix(".") or None]
+            number, label, kind, name = theirs[message.full_name][field.name]
+            assert found[:3] == [number, label, kind] and name in (None, found[3]), f"{message.full_name}.{field.name}"
         waiting += message.nested_types
     numbers = {value.name: value.number for value in file.enum_types_by_name["DataType"].values}
     assert theirs["inference.DataType"] == numbers

@@ -15,6 +15,8 @@ from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from tests.live import Live, listening
+from tests.ports import free_port
+from tests.serving import served
 
 ROOT = Path(__file__).parents[2]
 KSERVE = ROOT / ".clients" / "kserve" / "bin" / "python"
@@ -46,12 +48,22 @@ def run_code(live: Live, example: str, python: Path | str = sys.executable) -> s
 
 
 def test_every_example_is_run():
-    markers = ("tritonclient", "kserve", "openai", "addnorm_client")
+    markers = ("tritonclient.http", "tritonclient.grpc", "kserve", "openai", "addnorm_client")
     assert [sum(marker in code for marker in markers) for code in EXAMPLES] == [1] * len(markers)
 
 
 def test_tritonclient_example(embedded: Live):
-    assert run(embedded, "tritonclient").startswith("[b'balance' b'weather']")
+    assert run(embedded, "tritonclient.http").startswith("[b'balance' b'weather']")
+
+
+@pytest.mark.skipif(not KSERVE.exists(), reason=f"{KSERVE} is missing: make .clients/kserve.stamp installs it")
+def test_grpc_example():
+    (example,) = [code for code in EXAMPLES if "tritonclient.grpc" in code]
+    port = free_port()
+    with served("--grpc-port", str(port)):
+        code = example.replace("127.0.0.1:8001", f"127.0.0.1:{port}")
+        done = subprocess.run([KSERVE, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[b'balance' b'weather']\n", done.stderr
 
 
 @pytest.mark.skipif(not KSERVE.exists(), reason=f"{KSERVE} is missing: make .clients/kserve.stamp installs it")

@@ -13,6 +13,7 @@ from service.settings import Settings
 EXAMPLES = {
     "host": ("0.0.0.0", "::1"),
     "port": (0, 9000),
+    "grpc_port": (9000, 8001),
     "model": (Path("models/a/1"), Path("models/b/2")),
     "models": (Path("models"), Path("elsewhere")),
     "default_model": ("texts", "signals"),

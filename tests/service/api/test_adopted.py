@@ -195,8 +195,8 @@ def test_each_request_is_counted_under_its_route(kind: str, service: TestClient,
         assert service.post(path, json=body).status_code == 200
     assert service.post(path, json={}).status_code == 400
     metrics, report = service.get("/metrics").text, service.get("/norm-stats").json()
-    assert value(metrics, "addnorm_requests_total", route=path, status="200") == 2
-    assert value(metrics, "addnorm_requests_total", route=path, status="400") == 1
+    assert value(metrics, "addnorm_requests_total", route=path, status="200", protocol="http") == 2
+    assert value(metrics, "addnorm_requests_total", route=path, status="400", protocol="http") == 1
     assert value(metrics, "addnorm_rows_total") == report["requests"] == 2 * rows
     assert [layer["name"] for layer in report["layers"]] == artifact.manifest.layer_names
     assert all(layer["live"]["tokens"] > 0 for layer in report["layers"])

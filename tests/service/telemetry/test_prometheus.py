@@ -102,15 +102,18 @@ def test_answers_and_refusals_are_counted_once(client: TestClient, text_engine: 
     client.post("/predict", content=b"{")
     client.post("/predict", json={"inputs": "a" * 30_000})
     text = client.get("/metrics").text
-    assert value(text, "addnorm_requests_total", route="/predict", status="200") == 4
-    assert value(text, "addnorm_requests_total", route="/predict", status="400") == 1
+    assert value(text, "addnorm_requests_total", route="/predict", status="200", protocol="http") == 4
+    assert value(text, "addnorm_requests_total", route="/predict", status="400", protocol="http") == 1
     assert value(text, "addnorm_rejections_total", reason="invalid") == 1
     assert value(text, "addnorm_rejections_total", reason="too_large") == 1
     assert value(text, "addnorm_rejections_total", reason="overloaded") == 0
     tokens = sum(len(item.tokens) for item in text_engine.inputs.encode(["hi", "snow"]))
     assert value(text, "addnorm_tokens_total") == value(text, "addnorm_computed_tokens_total") == 4 * tokens
     assert value(text, "addnorm_workers") == 1
-    assert value(client.get("/metrics").text, "addnorm_requests_total", route="/metrics", status="200") == 1
+    assert (
+        value(client.get("/metrics").text, "addnorm_requests_total", route="/metrics", status="200", protocol="http")
+        == 1
+    )
 
 
 def test_layers_and_verdict_are_those_of_the_statistics():

@@ -45,8 +45,8 @@ def test_prometheus_reads_exactly_what_was_asked_of_two_workers(text_artifact: A
                 assert post(connection, "/predict", "{")[0] == 400
                 assert ask(connection, "/traffic")["workers"] == 2
                 connection.close()
-            wait_for(client, 'addnorm_requests_total{route="/predict",status="200"}', [41])
-            wait_for(client, 'addnorm_requests_total{route="/predict",status="400"}', [2])
+            wait_for(client, 'addnorm_requests_total{route="/predict",status="200",protocol="http"}', [41])
+            wait_for(client, 'addnorm_requests_total{route="/predict",status="400",protocol="http"}', [2])
             wait_for(client, "addnorm_rows_total", [41 * len(ROWS)])
             wait_for(client, 'addnorm_request_duration_seconds_count{phase="total"}', [41])
             wait_for(client, "addnorm_drift_window_requests", [41 * len(ROWS)])
