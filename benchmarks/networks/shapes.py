@@ -100,7 +100,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         patches = self.patches(image).flatten(2).transpose(1, 2)
-        x = torch.cat([self.first.expand(len(image), -1, -1), patches], 1) + self.positions
+        x = torch.cat([self.first.expand(patches.shape[0], -1, -1), patches], 1) + self.positions
         return self.head(self.norm(self.blocks(x))[:, 0])
 
 
