@@ -34,7 +34,7 @@ from service.telemetry.request_log import RequestLogMiddleware
 if TYPE_CHECKING:
     from service.api.v2.grpc.server import GRPCServer
 
-GRACE = 30  # seconds that accepted calls have to end in
+GRACE = 5  # seconds that accepted calls over gRPC have to end in, after all requests over HTTP have ended
 
 
 def create_app(

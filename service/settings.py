@@ -95,7 +95,9 @@ class Settings(BaseSettings):
     """URL of an OpenTelemetry collector that takes traces over HTTP; None leaves it to the OTEL_* variables."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _fit_together(self) -> Self:
         if self.models is not None and "model" in self.model_fields_set:
             raise ValueError("Model names one artifact and models a directory of many: leave one of them out")
+        if self.grpc_port == self.port:
+            raise ValueError(f"Port and grpc_port are both {self.port}: give gRPC a port of its own")
         return self

@@ -6,6 +6,7 @@ arXiv:2202.10054), what it must not fall below, and what tells how the vectors o
 
 # R texts, D d_model, C classes, K poolings
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ def embed(
 
 
 class Fitted(NamedTuple):
-    """A head, and its loss and accuracy on the validation texts."""
+    """A head, its accuracy on the validation texts, and the least loss there of any decay."""
 
     head: nn.Linear
     loss: float
@@ -79,7 +80,8 @@ def fit_head(vectors: Vectors, dataset: Dataset) -> Fitted:
             logits = head(vectors.validation)
         accuracy = float((logits.argmax(1) == wanted).float().mean())
         found.append(Fitted(head, float(F.cross_entropy(logits, wanted)), accuracy))
-    return max(found, key=lambda each: (each.accuracy, -each.loss))
+    least = min((each.loss for each in found if math.isfinite(each.loss)), default=math.inf)
+    return max(found, key=lambda each: (each.accuracy, -each.loss))._replace(loss=least)
 
 
 def logistic_regression(vectors_RD: Tensor, targets_R: Tensor, classes: int, decay: float) -> nn.Linear:

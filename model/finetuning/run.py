@@ -27,7 +27,7 @@ from model.training.checkpoint import is_fine_tuned, load_info
 from model.training.examples import EncodedExamples
 from model.training.recipe import FineTuning
 from model.training.report import Report
-from model.training.run import check_empty, data_facts, open_directory
+from model.training.run import data_facts, make_directory, open_directory
 from model.training.trainer import Trainer, evaluate
 from runtime.errors import DataError
 from runtime.graph.inputs import InputEncoder
@@ -68,7 +68,7 @@ def fine_tune(
     if len(poolings) == 1:
         keep_info(dataset, recipe, pretrained, source, directory, columns)
     else:
-        check_empty(directory)
+        make_directory(directory)
     say(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
     vectors = embed_all(model, dataset, encoder, poolings)
     heads = {kind: fit_head(found, dataset) for kind, found in vectors.items()}

@@ -48,7 +48,8 @@ def train(
         Interrupted: SIGINT arrived; the state is saved.
     """
     console = console or Console()
-    recipe = recipe.for_rows(len(dataset.train)) if dataset.is_text else recipe
+    if dataset.is_text and not is_begun_with(directory, recipe):
+        recipe = recipe.for_rows(len(dataset.train))
     tokenizer = prepare_tokenizer(dataset, recipe, directory)
     encoder = make_encoder(dataset, tokenizer, recipe.max_tokens)
     info = RunInfo(
@@ -149,9 +150,8 @@ def open_directory(directory: Path, info: DataInfo, tokenizer: Tokenizer | None)
     """Makes the run directory, or checks that the one there is of the same run."""
     if is_run_of(directory, info):
         return
-    check_empty(directory)
+    make_directory(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         if tokenizer is not None:
             tokenizer.save(str(directory / TOKENIZER), pretty=False)
         (directory / RECIPE).write_text(info.model_dump_json(indent=2) + "\n")
@@ -159,16 +159,26 @@ def open_directory(directory: Path, info: DataInfo, tokenizer: Tokenizer | None)
         raise DataError(f"{directory} cannot be written ({error.strerror}).") from error
 
 
-def check_empty(directory: Path) -> None:
-    """Refuses a directory that holds anything."""
+def make_directory(directory: Path) -> None:
+    """Makes a directory, or refuses one that holds anything."""
     try:
-        taken = directory.exists() and any(directory.iterdir())
+        directory.mkdir(parents=True, exist_ok=True)
+        taken = any(directory.iterdir())
     except OSError as error:
         raise DataError(f"{directory} cannot be written ({error.strerror}).") from error
     if taken and (directory / RECIPE).exists():
         raise DataError(f"{directory} holds a run with other choices or data: give another --out, or remove it.")
     if taken:
         raise DataError(f"{directory} is not empty and holds no run: give another --out.")
+
+
+def is_begun_with(directory: Path, recipe: Recipe) -> bool:
+    """Whether a directory has a run with exactly this recipe, as those have that began before there were defaults for
+    few texts: it goes on as it began."""
+    try:
+        return load_info(directory, RunInfo).recipe == recipe
+    except DataError:
+        return False
 
 
 def is_run_of(directory: Path, info: DataInfo) -> bool:

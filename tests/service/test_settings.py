@@ -51,6 +51,11 @@ EXAMPLES = {
 }
 
 
+def test_one_port_cannot_take_both_protocols():
+    with pytest.raises(ValidationError, match="Port and grpc_port are both 8000: give gRPC a port of its own"):
+        Settings(grpc_port=8000)
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """What `addnorm serve` would serve."""

@@ -21,7 +21,7 @@ from export.adopt.tensors.units import Picker, thinned, thinning, units_left
 from runtime.graph.tensor_graph import MOMENTS
 
 SMALLEST_SCALE = 1e-3  # of a BatchNorm's largest scale and of the feature's bias: less would magnify rounding
-EPS = 1e-6  # of the variance of a block
+EPS = 1e-12  # added to the variance of a block: less than any norm adds
 CHEAP = 1.0  # pixels for each weight of an output channel from which on a convolution is computed once more
 
 
@@ -142,9 +142,11 @@ class Channels:
         shares = constant("shares", np.float32(owner / sizes))
         mean = add("MatMul", [means, shares], "means")
         off = add("Sub", [means, add("MatMul", [mean, constant("owner", np.float32(owner.T))], "means.spread")], "off")
-        within = add("Reciprocal", [add("Mul", [inverse, inverse], "blocks.inv_var")], "blocks.var")
+        with_eps = add("Reciprocal", [add("Mul", [inverse, inverse], "blocks.inv_var")], "blocks.with_eps")
+        own = add("Sub", [with_eps, constant("blocks.eps", np.float32(EPS))], "blocks.own")
+        within = add("Relu", [own], "blocks.var")  # rounding may leave it below 0
         both = add("Add", [within, add("Mul", [off, off], "squares")], "blocks.both")
-        eps = constant("eps", np.array([norm.eps - EPS for norm in self.norms], np.float32))
+        eps = constant("eps", np.array([norm.eps for norm in self.norms], np.float32))
         variance = add("Add", [add("MatMul", [both, shares], "variances"), eps], "with_eps")
         return mean, add("Reciprocal", [add("Sqrt", [variance], "sigmas")], "inverse_sigmas")
 

@@ -178,6 +178,8 @@ def judge_grouped(name: str, match: Match, x: NDArray[Any], rows: int, fixed: bo
     before = match.x.producer()
     groups = match.node.attributes.get_int("num_groups", x.shape[1])
     kind: LayerKind = "instance_norm"
-    if match.written == "GroupNormalization" or (before is not None and before.op_type == "Reshape"):
+    scale, bias = constant(match.scale), constant(match.bias)
+    plain = scale is not None and bias is not None and (scale == 1).all() and not bias.any()
+    if match.written == "GroupNormalization" or (plain and before is not None and before.op_type == "Reshape"):
         kind = "group_norm"
     return TensorNorm(name, kind, match.x, match.eps, FLOATS[x.dtype], x.shape[1:], groups=groups)

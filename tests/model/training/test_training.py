@@ -94,6 +94,17 @@ def test_finished_run_is_not_trained_again(intents: Dataset, tiny: MakeRecipe, t
     assert metrics(tmp_path / "run") == before
 
 
+def test_a_run_that_began_before_few_texts_had_defaults_of_their_own_goes_on_as_it_began(
+    intents: Dataset, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Recipe, "for_rows", lambda self, _: self)
+        train(intents, tiny(epochs=1, linear_teacher=True), tmp_path / "old")
+    train(intents, tiny(epochs=1, linear_teacher=True), tmp_path / "new")
+    for name, weight in (("old", 0.7), ("new", 1.0)):
+        assert train(intents, tiny(epochs=1, linear_teacher=True), tmp_path / name).info.recipe.teacher_weight == weight
+
+
 def test_other_choices_in_the_same_directory_are_refused(intents: Dataset, tiny: MakeRecipe, tmp_path: Path) -> None:
     train(intents, tiny(), tmp_path / "run")
     before = (tmp_path / "run" / MODEL).read_bytes()

@@ -108,7 +108,8 @@ class Answers:
         version = None
         if "version" in request.parameters:
             given = request.parameters["version"]
-            version = str(getattr(given, given.WhichOneof("parameter_choice") or "string_param"))
+            value = getattr(given, given.WhichOneof("parameter_choice") or "string_param")
+            version = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         await self.control.load(request.model_name, version)
         return message(f"{PACKAGE}.RepositoryModelLoadResponse")()
 

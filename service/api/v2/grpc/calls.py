@@ -24,6 +24,7 @@ logger = logging.getLogger("addnorm.service")
 
 METHOD = "GRPC"  # what logs and traces have in the place of an HTTP method
 NO_DEADLINE = 1e7  # seconds from which on what grpc tells is none
+STOPPING = "The service is stopping: ask another one."
 DEFECT = "The service has a defect; its log has the details."
 CODES = {
     HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
@@ -77,11 +78,11 @@ class Calls:
         request_log: where calls are counted and written down.
 
     Attributes:
-        stopping: whether calls are refused; grpc itself cancels those that it has read and not handed on when it stops.
+        stopping: set once calls are refused; those that grpc has read and not handed on when it stops, it cancels.
     """
 
     def __init__(self, admission: Admission, request_log: RequestLog) -> None:
-        self.admission, self.request_log, self.stopping = admission, request_log, False
+        self.admission, self.request_log, self.stopping = admission, request_log, asyncio.Event()
 
     async def answer(self, method: "Method", content: bytes, caller: Caller) -> Message:
         """The answer to one request.
@@ -93,8 +94,8 @@ class Calls:
         status: int = CLIENT_CLOSED_REQUEST  # unless it ends by itself
         request_id = log.begin(caller.headers)
         try:
-            if self.stopping and method.subject != "health":
-                raise Unavailable("The service is stopping: ask another one.")
+            if self.stopping.is_set() and method.subject != "health":
+                raise Unavailable(STOPPING)
             self.admission.check(method.subject, caller.headers)
             answered = await method.respond(read(method.kind, content), caller)
             status = HTTPStatus.OK
@@ -125,8 +126,8 @@ class Calls:
         """The handler of a method that answers each request of a stream, in their order; an error ends no stream."""
 
         async def handle(contents: AsyncIterator[bytes], context: Context) -> AsyncIterator[Message]:
-            caller = Caller(context)
-            async for content in contents:
+            caller, coming = Caller(context), contents.__aiter__()
+            while (content := await self.next_of(coming, context)) is not None:
                 try:
                     yield StreamResponse(infer_response=await self.answer(method, content, caller))
                 except Exception as error:
@@ -136,6 +137,20 @@ class Calls:
                     yield told
 
         return handle
+
+    async def next_of(self, contents: AsyncIterator[bytes], context: Context) -> bytes | None:
+        """The next request of a stream, None at its end; the stream is ended where the service stops before."""
+        coming = asyncio.ensure_future(anext(contents, None))
+        stopping = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait((coming, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if coming.done():
+                return coming.result()
+            await context.abort(grpc.StatusCode.UNAVAILABLE, STOPPING)
+        finally:
+            coming.cancel()
+            stopping.cancel()
+        return None
 
 
 class Method(NamedTuple):

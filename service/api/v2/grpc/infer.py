@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InvalidInput
+from runtime.errors import InvalidInput, Unsupported
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput
 from service.api.v2.grpc.calls import Caller
@@ -66,10 +66,11 @@ class GRPCInference(Inference[Any]):
         if truncated := sum([item.truncated for item in self.encoded]):
             answer.parameters[TRUNCATED].int64_param = truncated
         tensors, behind = written(self.engine, batch, self.outputs)
-        raw = bool(self.message.raw_input_contents)
+        # all outputs in one way: clients find raw contents by their place among the outputs
+        raw = bool(self.message.raw_input_contents) or any(each["datatype"] not in CONTENTS for each in tensors)
         for tensor, content in zip(tensors, behind, strict=True):
             output = answer.outputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
-            if raw or tensor["datatype"] not in CONTENTS:
+            if raw:
                 answer.raw_output_contents.append(content)
             else:
                 write_contents(output, content)
@@ -123,6 +124,9 @@ def parameters_of(given: Mapping[str, Any]) -> dict[str, Any]:
 def contents_of(message: Any) -> Sequence[bytes]:
     """The bytes of each input."""
     raws = message.raw_input_contents
+    for item in message.inputs:
+        if "shared_memory_region" in item.parameters:
+            raise Unsupported(f"{item.name} is in shared memory, which is not supported: send it in the message.")
     if not raws:
         return [packed(item) for item in message.inputs]
     if any(item.HasField("contents") for item in message.inputs):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,9 @@ from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, enable_server_reflection
 
-from runtime.errors import ListenError, UnknownModel, Unsupported
+from runtime.errors import AddNormError, ListenError, UnknownModel, Unsupported
 from service.api.v2.grpc.answers import Answers
-from service.api.v2.grpc.calls import Caller, Calls, Context, Method
+from service.api.v2.grpc.calls import Caller, Calls, Context, Method, abort
 from service.api.v2.grpc.infer import infer
 from service.api.v2.grpc.messages import (
     NOT_SERVED,
@@ -101,7 +102,7 @@ class GRPCServer:
             grace: seconds that this may take.
         """
         if self.server is not None:
-            self.calls.stopping = True
+            self.calls.stopping.set()
             await asyncio.sleep(REFUSING)
             await self.server.stop(grace)
 
@@ -151,14 +152,21 @@ class GRPCServer:
         return HealthCheckResponse(status=status)
 
     async def watch(self, request: Any, context: Context) -> AsyncIterator[Any]:
-        """Health now, and whenever it changes."""
-        told = None
+        """Health now, and whenever it changes, until the service stops."""
+        try:
+            self.admission.check("health", Caller(context).headers)
+        except AddNormError as error:
+            await abort(context, f"/{HEALTH}/Watch", error)
+        told, stopping = None, self.calls.stopping
         while not context.cancelled():
-            status = await self.status(request.service)
+            status = NOT_SERVING if stopping.is_set() else await self.status(request.service)
             if status != told:
                 told = status
                 yield HealthCheckResponse(status=status)
-            await asyncio.sleep(WATCH)
+            if stopping.is_set():
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), WATCH)
 
     async def status(self, name: str) -> int:
         known = not name or name in SERVICES or self.models.versions(name)

@@ -1,5 +1,7 @@
 """Adopted networks answer as they did, and their statistics are those of PyTorch in float64."""
 
+import io
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -177,6 +179,26 @@ def test_a_group_norm_that_is_one_operator_is_seen_likewise(tmp_path: Path):
     statistics = found.norm_statistics.reshape(12, 3, 2)
     np.testing.assert_allclose(statistics[..., 0], groups.mean(-1), atol=1e-5)
     np.testing.assert_allclose(statistics[..., 1], 1 / np.sqrt(groups.var(-1) + 1e-3), rtol=1e-5)
+
+
+def test_a_norm_of_one_channel_that_adds_little_is_exact(tmp_path: Path):
+    """A unit of one number has no variance: what is added is all that its statistics hold."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1, eps=1e-10), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).eval()
+    rows = np.random.default_rng(0).normal(size=(12, 1, 8, 8)).astype("f4")
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, (torch.from_numpy(rows[:2]),), content, input_names=["x"], output_names=["y"], dynamo=False,
+            dynamic_axes={"x": {0: "rows"}}, do_constant_folding=False, training=torch.onnx.TrainingMode.PRESERVE,
+        )  # fmt: skip
+    (tmp_path / "net.onnx").write_bytes(content.getvalue())
+    np.savez(tmp_path / "rows.npz", x=rows)
+    with few_draws():
+        adopted = adopt_tensors(tmp_path / "net.onnx", tmp_path / "rows.npz", tmp_path / "m" / "net" / "1")
+    assert adopted.errors["norm_statistics"] < 1e-5
 
 
 def test_outputs_of_unlike_shapes_are_joined_row_by_row(tmp_path: Path):

@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from service.api.v2.grpc.messages import InferRequest, InferResponse, message
+from service.api.v2.grpc.messages import InferRequest, InferResponse, StreamResponse, message
 
 SERVICE = "/inference.GRPCInferenceService"
 Metadata = Sequence[tuple[str, str]]
@@ -203,6 +203,29 @@ def drain(address: str) -> dict[str, int]:
     return ended
 
 
+def follow(address: str) -> dict[str, Any]:
+    """A stream that stays open after its answer, and one that follows health, until the server stops."""
+    with grpc.insecure_channel(address) as channel:
+        hold = threading.Event()
+
+        def requests() -> Iterator[Any]:
+            yield request("hello")
+            hold.wait(30)
+
+        stream = channel.stream_stream(
+            f"{SERVICE}/ModelStreamInfer", InferRequest.SerializeToString, StreamResponse.FromString
+        )(requests())
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        statuses = [next(watch).status]
+        answered = len(next(stream).infer_response.outputs)
+        print("following", flush=True)
+        found = {"answered": answered, "stream": refusal(lambda: next(stream))["status"]}
+        statuses += [each.status for each in watch]
+        hold.set()
+        return found | {"statuses": statuses}
+
+
 if __name__ == "__main__":
-    asked = {each.__name__: each for each in (describe, break_things, keys, secure, overload, leave, feed, drain)}
+    every = (describe, break_things, keys, secure, overload, leave, feed, drain, follow)
+    asked = {each.__name__: each for each in every}
     print(json.dumps(asked[sys.argv[1]](*sys.argv[2:])))

@@ -130,6 +130,21 @@ def test_a_service_that_stops_ends_calls_with_a_status(text_artifact: Artifact) 
         assert ended["OK"] > 0 and ended.keys() <= {"OK", "UNAVAILABLE"}
 
 
+def test_open_streams_do_not_hold_up_a_stop(text_artifact: Artifact) -> None:
+    port = free_port()
+    with started(text_artifact, 1, "--grpc-port", str(port)) as service:
+        command = [*ASK, "follow", f"127.0.0.1:{port}"]
+        with subprocess.Popen(command, env=checkout(), stdout=subprocess.PIPE, text=True) as client:
+            try:
+                assert client.stdout and client.stdout.readline() == "following\n"
+                service.process.send_signal(signal.SIGTERM)
+                found = json.loads(client.stdout.readline())
+            finally:
+                client.kill()
+        service.process.wait(4)  # the grace that a stop has is longer
+    assert found == {"answered": 5, "stream": "UNAVAILABLE", "statuses": [1, 2]}
+
+
 def test_the_same_texts_give_the_same_answers_and_statistics_as_over_http(tmp_path: Path) -> None:
     """2,000 texts, 20 to a request, so that batches are the same."""
     things, places = (
