@@ -13,7 +13,6 @@ from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToDict
-from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -39,15 +38,11 @@ def infer(channel: grpc.Channel) -> Any:
 
 
 def refusal(ask: Callable[[], Any]) -> dict[str, Any]:
-    """Status, sentence and trailing metadata of what is refused; `ok` of what is not."""
+    """Status and sentence of what is refused; OK of what is not."""
     try:
         ask()
     except grpc.RpcError as error:
-        trailing = dict(error.trailing_metadata() or ())
-        found = {"status": error.code().name, "message": error.details()}
-        if details := trailing.get("grpc-status-details-bin"):
-            found["retry"] = [each.type_url for each in Status.FromString(details).details]
-        return found | {"retry_after": trailing.get("retry-after")}
+        return {"status": error.code().name, "message": error.details()}
     return {"status": "OK"}
 
 
@@ -151,15 +146,6 @@ def secure(address: str, certificate: str) -> dict[str, Any]:
         return {"labels": len(infer(channel)(request("hello"), timeout=20).outputs)}
 
 
-def overload(address: str, key: str) -> list[dict[str, Any]]:
-    """Many requests at once; how each ended."""
-    with grpc.insecure_channel(address) as channel:
-        texts = ["what is my balance"] * 50
-        metadata = [("x-api-key", key)]
-        futures = [infer(channel).future(request(*texts), metadata=metadata) for _ in range(100)]
-        return [refusal(future.result) for future in futures]
-
-
 def leave(address: str) -> dict[str, Any]:
     """Clients that cancel at once; then one that stays."""
     with grpc.insecure_channel(address) as channel:
@@ -226,6 +212,6 @@ def follow(address: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    every = (describe, break_things, keys, secure, overload, leave, feed, drain, follow)
+    every = (describe, break_things, keys, secure, leave, feed, drain, follow)
     asked = {each.__name__: each for each in every}
     print(json.dumps(asked[sys.argv[1]](*sys.argv[2:])))

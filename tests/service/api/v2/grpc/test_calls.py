@@ -86,20 +86,14 @@ def test_clients_that_leave_take_nothing_with_them(address: str) -> None:
     assert ask("leave", address) == {"status": "OK"}
 
 
-def test_keys_and_the_limit_of_requests_in_flight_hold_for_calls() -> None:
+def test_keys_hold_for_calls() -> None:
     port = free_port()
-    options = ("--grpc-port", str(port), "--api-keys", "secret", "--api-key-for", "inference", "--max-in-flight", "1")
+    options = ("--grpc-port", str(port), "--api-keys", "secret", "--api-key-for", "inference")
     with served(*options) as url:
         found = ask("keys", f"127.0.0.1:{port}", "secret")
         refused = {case: found[case]["status"] for case in ("none", "wrong", "bearer", "x-api-key")}
         assert refused == {"none": "UNAUTHENTICATED", "wrong": "UNAUTHENTICATED", "bearer": "OK", "x-api-key": "OK"}
         assert "Authorization: Bearer KEY" in found["none"]["message"] and found["live"] is True
-        ended = ask("overload", f"127.0.0.1:{port}", "secret")
-        full = [each for each in ended if each["status"] != "OK"]
-        assert full and len(full) < len(ended)
-        for each in full:
-            assert each["status"] == "RESOURCE_EXHAUSTED" and each["retry_after"] == "1"
-            assert each["retry"] == ["type.googleapis.com/google.rpc.RetryInfo"]
         assert httpx.get(f"{url}/health/live", trust_env=False).status_code == 200
 
 

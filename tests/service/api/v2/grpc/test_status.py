@@ -1,0 +1,155 @@
+"""What becomes of errors: a status, a sentence, and when to come back. Without a server."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from runtime.errors import (
+    AddNormError,
+    ArtifactError,
+    DeadlineExceeded,
+    Forbidden,
+    InvalidInput,
+    Overloaded,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnknownModel,
+    Unsupported,
+)
+from service.api.v2.grpc.calls import Caller, Calls, Method
+from service.api.v2.grpc.messages import InferRequest, InferResponse
+from service.http.admission import Admission
+from service.settings import Settings
+from service.telemetry.counters import CLIENT_CLOSED_REQUEST
+from service.telemetry.request_log import RequestLog
+
+ROUTE = "/inference.GRPCInferenceService/ModelInfer"
+
+
+class Aborted(Exception):
+    """What grpc raises."""
+
+
+class Context:
+    """A call as grpc tells of it."""
+
+    def __init__(self, left: float | None = None) -> None:
+        self.left, self.ended = left, list[Any]()
+
+    def invocation_metadata(self) -> list[tuple[str, str]]:
+        return [("x-request-id", "mine")]
+
+    def time_remaining(self) -> float | None:
+        return self.left
+
+    async def abort(self, code: grpc.StatusCode, details: str, trailing: tuple[Any, ...] = ()) -> None:
+        self.ended = [code.name, details, dict(trailing)]
+        raise Aborted
+
+
+def make_calls(**settings: Any) -> Calls:
+    log = RequestLog(Settings(**settings))
+    return Calls(Admission(Settings(**settings), log.counters), log)
+
+
+def end_of(calls: Calls, error: Exception, context: Context | None = None) -> list[Any]:
+    """Status, sentence and trailing metadata of a call that meets an error."""
+
+    async def fail(_request: Any, _caller: Caller) -> Message:
+        raise error
+
+    context = context or Context()
+    with pytest.raises(Aborted):
+        asyncio.run(calls.unary(Method(ROUTE, "inference", InferRequest, fail))(b"", context))
+    return context.ended
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (InvalidInput("invalid_tensor", "No."), "INVALID_ARGUMENT", 400),
+        (InvalidInput("too_many_rows", "No."), "INVALID_ARGUMENT", 413),
+        (TooLarge(5), "RESOURCE_EXHAUSTED", 413),
+        (Unauthorized("No."), "UNAUTHENTICATED", 401),
+        (Forbidden("key_not_allowed", "No."), "PERMISSION_DENIED", 403),
+        (UnknownModel("No."), "NOT_FOUND", 404),
+        (ArtifactError("No."), "FAILED_PRECONDITION", 409),
+        (Unsupported("No."), "UNIMPLEMENTED", 501),
+        (Unavailable("No."), "UNAVAILABLE", 503),
+        (DeadlineExceeded("No."), "DEADLINE_EXCEEDED", 504),
+    ],
+)
+def test_every_error_has_its_status_and_is_counted_as_over_http(error: AddNormError, code: str, status: int) -> None:
+    calls = make_calls()
+    assert end_of(calls, error)[:2] == [code, str(error)]
+    assert calls.request_log.counters.requests == {(ROUTE, status): 1}
+    assert calls.request_log.counters.in_flight == 0
+
+
+def test_a_defect_is_logged_and_its_text_stays_here(caplog: pytest.LogCaptureFixture) -> None:
+    code, sentence, _ = end_of(make_calls(), ZeroDivisionError("secret"))
+    assert code == "INTERNAL" and "secret" not in sentence and "its log has the details" in sentence
+    assert ROUTE in caplog.text
+
+
+def test_who_is_refused_for_now_is_told_when_to_come_back() -> None:
+    code, _, trailing = end_of(make_calls(), Overloaded("Full.", 2.3))
+    (info,) = Status.FromString(trailing["grpc-status-details-bin"]).details
+    retry = RetryInfo()
+    assert (code, trailing["retry-after"]) == ("RESOURCE_EXHAUSTED", "3")
+    assert info.Unpack(retry) and retry.retry_delay.seconds == 3
+
+
+def test_the_limit_of_requests_in_flight_holds_for_calls() -> None:
+    calls, context = make_calls(max_in_flight=1), Context()
+
+    async def two() -> None:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def wait(_request: Any, _caller: Caller) -> Message:
+            begun.set()
+            await go.wait()
+            return InferResponse()
+
+        handle = calls.unary(Method(ROUTE, "inference", InferRequest, wait))
+        first = asyncio.create_task(handle(b"", Context()))
+        await begun.wait()
+        with pytest.raises(Aborted):
+            await handle(b"", context)
+        go.set()
+        assert await first == InferResponse()
+
+    asyncio.run(two())
+    assert context.ended[0] == "RESOURCE_EXHAUSTED" and "being answered already" in context.ended[1]
+
+
+@pytest.mark.parametrize(("left", "status"), [(None, CLIENT_CLOSED_REQUEST), (0.0, 504)])
+def test_a_call_that_is_cancelled_is_counted_by_who_ended_it(left: float | None, status: int) -> None:
+    calls = make_calls()
+
+    async def cancelled() -> None:
+        async def wait(_request: Any, _caller: Caller) -> Message:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        task = asyncio.create_task(calls.unary(Method(ROUTE, "inference", InferRequest, wait))(b"", Context(left)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert calls.request_log.counters.requests == {(ROUTE, status): 1}
+
+
+def test_the_nearer_of_deadline_and_timeout_counts() -> None:
+    assert Caller(Context()).timeout() is None and Caller(Context()).timeout(2.0) == 2.0
+    assert Caller(Context(1.5)).timeout(2.0) == 1.5 and Caller(Context(1e9)).timeout(2.0) == 2.0
+    with pytest.raises(DeadlineExceeded):
+        Caller(Context(-0.1)).timeout()
