@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from runtime.errors import Forbidden, Unavailable
 from service.api.norm_stats import Reports
-from service.api.v2.grpc.calls import Caller
+from service.api.v2.grpc.call import Caller
 from service.api.v2.grpc.messages import PACKAGE, POOL, message
 from service.api.v2.metadata import model_config, model_metadata, model_statistics, server_metadata
 from service.api.v2.schemas import StatisticsResponse

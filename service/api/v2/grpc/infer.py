@@ -1,7 +1,7 @@
 """ModelInfer: the tensors of a message become those that POST .../infer reads, and an answer becomes a message."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 from runtime.errors import InvalidInput, Unsupported
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput
-from service.api.v2.grpc.calls import Caller
+from service.api.v2.grpc.call import Call, Work
 from service.api.v2.grpc.messages import InferResponse
 from service.api.v2.inputs import encode, main_input
 from service.api.v2.outputs import wanted, written
 from service.api.v2.schemas import InferRequest
 from service.api.v2.tensors import DTYPES, LENGTH
+from service.batching.queue import Answer
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.inference.request import Inference, run
+from service.inference.request import Inference
 
 CONTENTS = {  # the field of a message that holds a datatype's values; float16 has none, as in Triton
     "BOOL": "bool_contents",
@@ -33,25 +34,28 @@ CONTENTS = {  # the field of a message that holds a datatype's values; float16 h
 }
 ASKED = "normalization_statistics"  # parameter of a request that wants the model's report beside its answer
 TRUNCATED = "truncated"
-Report = Callable[[Engine], Any]
+Report = Callable[[Engine], Awaitable[bytes]]
 
 
 class GRPCInference(Inference[Any]):
-    """An inference request over gRPC.
+    """An inference request over gRPC, which gets its answer from the batcher.
+
+    Args:
+        report: gives the norm statistics of a model, for a request that asks for them.
 
     Raises:
         AddNormError, ValidationError: it cannot be understood, or asks for what there is not.
     """
 
-    __slots__ = ("binary", "message", "outputs", "request")
+    __slots__ = ("binary", "call", "message", "outputs", "report", "request")
 
-    def __init__(self, engine: Engine, message: Any, caller: Caller) -> None:
+    def __init__(self, engine: Engine, message: Any, call: Call, report: Report) -> None:
         started = time.perf_counter()
-        self.message = message
+        self.message, self.call, self.report = message, call, report
         self.request, self.binary = read_request(message)
         self.outputs = wanted(self.request, engine.manifest)
         microseconds = self.request.parameters.timeout if self.request.parameters else 0
-        super().__init__(engine, started, caller.timeout(microseconds / 1e6 if microseconds else None))
+        super().__init__(engine, started, call.caller.timeout(microseconds / 1e6 if microseconds else None))
 
     @property
     def inputs_name(self) -> str:
@@ -76,17 +80,44 @@ class GRPCInference(Inference[Any]):
                 write_contents(output, content)
         return answer
 
+    def done(self) -> bool:
+        return self.call.over
 
-async def infer(models: ModelRegistry, report: Report, message: Any, caller: Caller) -> Any:
-    """The answer to a ModelInferRequest."""
+    def set_result(self, answer: Answer) -> None:
+        try:
+            message = self.finish(answer)
+        except Exception as error:
+            self.set_exception(error)
+            return
+        if ASKED in self.message.parameters and self.message.parameters[ASKED].bool_param:
+            self.call.work = self.call.run(self._with_report(message))
+        else:
+            self.call.succeed(message)
+
+    def set_exception(self, error: Exception) -> None:
+        self.fail()
+        self.call.fail(error.about(self.inputs_name) if isinstance(error, InvalidInput) else error)
+
+    def cancel(self) -> None:
+        self.abandon()
+
+    async def _with_report(self, message: Any) -> Any:
+        message.parameters[ASKED].string_param = (await self.report(self.engine)).decode()
+        return message
+
+
+def infer(models: ModelRegistry, report: Report, message: Any, call: Call) -> Work:
+    """Begins to answer a ModelInferRequest."""
     engine = models.find(message.model_name or None, message.model_version or None)
     if engine.batcher.full:
         engine.batcher.reject()
         raise engine.batcher.overloaded()
-    answer = await run(GRPCInference(engine, message, caller))
-    if ASKED in message.parameters and message.parameters[ASKED].bool_param:
-        answer.parameters[ASKED].string_param = (await report(engine)).decode()
-    return answer
+    inference = GRPCInference(engine, message, call, report)
+    try:
+        inference.submit(inference)
+    except Exception as error:
+        inference.set_exception(error)
+    return inference
 
 
 def read_request(message: Any) -> tuple[InferRequest, memoryview]:

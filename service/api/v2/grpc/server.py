@@ -1,9 +1,9 @@
-"""The gRPC server of a process: in the event loop that answers HTTP, on a port of its own."""
+"""The gRPC server of a process, on a port of its own; its calls are answered in the event loop that answers HTTP."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
@@ -11,10 +11,13 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, enable_server_reflection
+from starlette.concurrency import run_in_threadpool
 
 from runtime.errors import AddNormError, ListenError, UnknownModel, Unsupported
 from service.api.v2.grpc.answers import Answers
-from service.api.v2.grpc.calls import Caller, Calls, Context, Method, abort
+from service.api.v2.grpc.call import Call, Caller, Method, Work
+from service.api.v2.grpc.calls import Calls
+from service.api.v2.grpc.errors import Context, abort
 from service.api.v2.grpc.infer import infer
 from service.api.v2.grpc.messages import (
     NOT_SERVED,
@@ -36,7 +39,7 @@ logger = logging.getLogger("addnorm.service")
 
 INFERENCE, STATISTICS = f"{PACKAGE}.GRPCInferenceService", f"{STATISTICS_PACKAGE}.NormStatistics"
 HEALTH = "grpc.health.v1.Health"
-MOST_CALLS, STREAMS = 4096, 1024  # in flight in a process, beyond which none is even read; of one connection
+MOST_CALLS = 1024  # in flight in a process, beyond which grpc refuses; each has a thread that waits for its answer
 METADATA = 1 << 14  # bytes
 CONNECTION_AGE, AGE_GRACE = 300_000, 30_000  # ms until a client is to connect anew, so that new workers get their share
 REFUSING = 0.2  # seconds in which calls are refused before connections are closed
@@ -76,7 +79,9 @@ class GRPCServer:
             ListenError: the address is taken.
         """
         settings = self.settings
-        self.server = grpc.aio.server(options=self.options(), maximum_concurrent_rpcs=MOST_CALLS)
+        self.calls.loop = asyncio.get_running_loop()
+        threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="addnorm-grpc")  # as many as were needed at a time
+        self.server = grpc.server(threads, options=self.options(), maximum_concurrent_rpcs=MOST_CALLS)
         self.server.add_generic_rpc_handlers(self.handlers())
         if "reads" not in self.admission.need_key:
             enable_server_reflection((*SERVICES, HEALTH, SERVICE_NAME), self.server, pool=POOL)
@@ -92,7 +97,7 @@ class GRPCServer:
             raise ListenError(
                 f"{settings.host} port {settings.grpc_port} cannot be listened on: choose another."
             ) from error
-        await self.server.start()
+        self.server.start()
         logger.info("gRPC at %s", address)
 
     async def stop(self, grace: float) -> None:
@@ -102,9 +107,9 @@ class GRPCServer:
             grace: seconds that this may take.
         """
         if self.server is not None:
-            self.calls.stopping.set()
+            self.calls.stopped.set_result(None)
             await asyncio.sleep(REFUSING)
-            await self.server.stop(grace)
+            await run_in_threadpool(self.server.stop(grace).wait)
 
     def options(self) -> list[tuple[str, int]]:
         return [
@@ -112,7 +117,7 @@ class GRPCServer:
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", METADATA),
             ("grpc.absolute_max_metadata_size", 2 * METADATA),
-            ("grpc.max_concurrent_streams", STREAMS),
+            ("grpc.max_concurrent_streams", MOST_CALLS),
             ("grpc.max_connection_age_ms", CONNECTION_AGE),
             ("grpc.max_connection_age_grace_ms", AGE_GRACE),
             ("grpc.so_reuseport", int(self.shared)),
@@ -122,24 +127,25 @@ class GRPCServer:
     def handlers(self) -> list[Any]:
         """The services, each with its methods."""
         ours = {
-            name: self.unary(INFERENCE, name, subject, message(f"{PACKAGE}.{name}Request"), respond)
+            name: self.unary(INFERENCE, name, subject, message(f"{PACKAGE}.{name}Request"), in_task(respond))
             for name, (subject, respond) in self.answers.methods().items()
         }
-        respond = partial(infer, self.models, self.answers.report)
-        ours["ModelInfer"] = self.unary(INFERENCE, "ModelInfer", "inference", InferRequest, respond)
-        stream = self.calls.stream(Method(f"/{INFERENCE}/{STREAM}", "inference", InferRequest, respond))
+        start = partial(infer, self.models, self.answers.report)
+        ours["ModelInfer"] = self.unary(INFERENCE, "ModelInfer", "inference", InferRequest, start)
+        stream = self.calls.stream(Method(f"/{INFERENCE}/{STREAM}", "inference", InferRequest, start))
         ours[STREAM] = grpc.stream_stream_rpc_method_handler(stream, None, serialized)
         ours |= {name: self.unary(INFERENCE, name, "reads", Empty, refuse(name)) for name in NOT_SERVED}
         asked = message(f"{STATISTICS_PACKAGE}.NormStatsRequest")
-        report = self.unary(STATISTICS, "Get", "reads", asked, self.answers.norm_statistics)
+        report = self.unary(STATISTICS, "Get", "reads", asked, in_task(self.answers.norm_statistics))
         watch = grpc.unary_stream_rpc_method_handler(self.watch, HealthCheckRequest.FromString, serialized)
-        health = {"Check": self.unary(HEALTH, "Check", "health", HealthCheckRequest, self.check), "Watch": watch}
+        check = self.unary(HEALTH, "Check", "health", HealthCheckRequest, in_task(self.check))
+        health = {"Check": check, "Watch": watch}
         services = {INFERENCE: ours, STATISTICS: {"Get": report}, HEALTH: health}
         return [grpc.method_handlers_generic_handler(name, each) for name, each in services.items()]
 
-    def unary(self, service: str, name: str, subject: Subject, kind: Any, respond: Any) -> Any:
+    def unary(self, service: str, name: str, subject: Subject, kind: Any, start: Callable[[Any, Call], Work]) -> Any:
         """The handler of a method; its messages are read by `Calls`."""
-        handle = self.calls.unary(Method(f"/{service}/{name}", subject, kind, respond))
+        handle = self.calls.unary(Method(f"/{service}/{name}", subject, kind, start))
         return grpc.unary_unary_rpc_method_handler(handle, None, serialized)
 
     async def check(self, request: Any, _caller: Caller) -> Any:
@@ -151,22 +157,24 @@ class GRPCServer:
             )
         return HealthCheckResponse(status=status)
 
-    async def watch(self, request: Any, context: Context) -> AsyncIterator[Any]:
+    def watch(self, request: Any, context: Context) -> Iterator[Any]:
         """Health now, and whenever it changes, until the service stops."""
         try:
             self.admission.check("health", Caller(context).headers)
         except AddNormError as error:
-            await abort(context, f"/{HEALTH}/Watch", error)
-        told, stopping = None, self.calls.stopping
-        while not context.cancelled():
-            status = NOT_SERVING if stopping.is_set() else await self.status(request.service)
+            abort(context, f"/{HEALTH}/Watch", error)
+        told, calls = None, self.calls
+        assert calls.loop is not None
+        while context.is_active():
+            stopping = calls.stopped.done()
+            coming = self.status(request.service)
+            status = NOT_SERVING if stopping else asyncio.run_coroutine_threadsafe(coming, calls.loop).result()
             if status != told:
                 told = status
                 yield HealthCheckResponse(status=status)
-            if stopping.is_set():
+            if stopping:
                 return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), WATCH)
+            wait((calls.stopped,), WATCH)
 
     async def status(self, name: str) -> int:
         known = not name or name in SERVICES or self.models.versions(name)
@@ -180,10 +188,19 @@ def serialized(answer: Any) -> bytes:
     return content
 
 
-def refuse(name: str) -> Any:
-    async def respond(_request: Any, _caller: Caller) -> Any:
+def in_task(respond: Callable[[Any, Caller], Awaitable[Any]]) -> Callable[[Any, Call], Work]:
+    """How a method starts whose answer is a coroutine's."""
+
+    def start(request: Any, call: Call) -> Work:
+        return call.run(respond(request, call.caller))
+
+    return start
+
+
+def refuse(name: str) -> Callable[[Any, Call], Work]:
+    def start(_request: Any, _call: Call) -> Work:
         raise Unsupported(
             f"{name} is not supported: tensors travel in the messages, and settings are set at the start."
         )
 
-    return respond
+    return start

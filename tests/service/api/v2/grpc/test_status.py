@@ -1,6 +1,7 @@
 """What becomes of errors: a status, a sentence, and when to come back. Without a server."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -22,8 +23,10 @@ from runtime.errors import (
     UnknownModel,
     Unsupported,
 )
-from service.api.v2.grpc.calls import Caller, Calls, Method
+from service.api.v2.grpc.call import Caller, Method
+from service.api.v2.grpc.calls import Calls
 from service.api.v2.grpc.messages import InferRequest, InferResponse
+from service.api.v2.grpc.server import in_task
 from service.http.admission import Admission
 from service.settings import Settings
 from service.telemetry.counters import CLIENT_CLOSED_REQUEST
@@ -40,7 +43,8 @@ class Context:
     """A call as grpc tells of it."""
 
     def __init__(self, left: float | None = None) -> None:
-        self.left, self.ended = left, list[Any]()
+        self.left, self.ended, self.trailing = left, list[Any](), dict[str, Any]()
+        self.callbacks: list[Callable[[], None]] = []
 
     def invocation_metadata(self) -> list[tuple[str, str]]:
         return [("x-request-id", "mine")]
@@ -48,9 +52,23 @@ class Context:
     def time_remaining(self) -> float | None:
         return self.left
 
-    async def abort(self, code: grpc.StatusCode, details: str, trailing: tuple[Any, ...] = ()) -> None:
-        self.ended = [code.name, details, dict(trailing)]
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        self.callbacks.append(callback)
+        return True
+
+    def set_trailing_metadata(self, trailing: tuple[Any, ...]) -> None:
+        self.trailing = dict(trailing)
+
+    def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.ended = [code.name, details, self.trailing]
         raise Aborted
+
+
+class Gone(Context):
+    """A call that is over before it is looked at."""
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return False
 
 
 def make_calls(**settings: Any) -> Calls:
@@ -58,15 +76,24 @@ def make_calls(**settings: Any) -> Calls:
     return Calls(Admission(Settings(**settings), log.counters), log)
 
 
-def end_of(calls: Calls, error: Exception, context: Context | None = None) -> list[Any]:
+def handler(calls: Calls, respond: Callable[[Any, Caller], Awaitable[Message]]) -> Callable[[bytes, Any], Message]:
+    """What grpc calls in one of its threads, within the event loop that runs."""
+    calls.loop = asyncio.get_running_loop()
+    return calls.unary(Method(ROUTE, "inference", InferRequest, in_task(respond)))
+
+
+def end_of(calls: Calls, error: Exception) -> list[Any]:
     """Status, sentence and trailing metadata of a call that meets an error."""
+    context = Context()
 
-    async def fail(_request: Any, _caller: Caller) -> Message:
-        raise error
+    async def ask() -> None:
+        async def fail(_request: Any, _caller: Caller) -> Message:
+            raise error
 
-    context = context or Context()
-    with pytest.raises(Aborted):
-        asyncio.run(calls.unary(Method(ROUTE, "inference", InferRequest, fail))(b"", context))
+        with pytest.raises(Aborted):
+            await asyncio.to_thread(handler(calls, fail), b"", context)
+
+    asyncio.run(ask())
     return context.ended
 
 
@@ -88,8 +115,8 @@ def end_of(calls: Calls, error: Exception, context: Context | None = None) -> li
 def test_every_error_has_its_status_and_is_counted_as_over_http(error: AddNormError, code: str, status: int) -> None:
     calls = make_calls()
     assert end_of(calls, error)[:2] == [code, str(error)]
-    assert calls.request_log.counters.requests == {(ROUTE, status): 1}
-    assert calls.request_log.counters.in_flight == 0
+    assert calls.shared.request_log.counters.requests == {(ROUTE, status): 1}
+    assert calls.shared.request_log.counters.in_flight == 0
 
 
 def test_a_defect_is_logged_and_its_text_stays_here(caplog: pytest.LogCaptureFixture) -> None:
@@ -117,11 +144,11 @@ def test_the_limit_of_requests_in_flight_holds_for_calls() -> None:
             await go.wait()
             return InferResponse()
 
-        handle = calls.unary(Method(ROUTE, "inference", InferRequest, wait))
-        first = asyncio.create_task(handle(b"", Context()))
+        handle = handler(calls, wait)
+        first = asyncio.create_task(asyncio.to_thread(handle, b"", Context()))
         await begun.wait()
         with pytest.raises(Aborted):
-            await handle(b"", context)
+            await asyncio.to_thread(handle, b"", context)
         go.set()
         assert await first == InferResponse()
 
@@ -130,22 +157,47 @@ def test_the_limit_of_requests_in_flight_holds_for_calls() -> None:
 
 
 @pytest.mark.parametrize(("left", "status"), [(None, CLIENT_CLOSED_REQUEST), (0.0, 504)])
-def test_a_call_that_is_cancelled_is_counted_by_who_ended_it(left: float | None, status: int) -> None:
-    calls = make_calls()
+def test_a_call_that_is_left_is_counted_by_who_ended_it_and_its_work_is_dropped(
+    left: float | None, status: int
+) -> None:
+    calls, context, dropped = make_calls(), Context(left), list[bool]()
 
     async def cancelled() -> None:
+        begun = asyncio.Event()
+
+        async def wait(_request: Any, _caller: Caller) -> Message:
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                dropped.append(True)
+            raise AssertionError
+
+        call = asyncio.create_task(asyncio.to_thread(handler(calls, wait), b"", context))
+        await begun.wait()
+        await asyncio.to_thread(context.callbacks[0])
+        with pytest.raises(Aborted):
+            await call
+
+    asyncio.run(cancelled())
+    assert calls.shared.request_log.counters.requests == {(ROUTE, status): 1}
+    assert (context.ended[0], dropped) == ("CANCELLED", [True])
+
+
+def test_a_call_that_was_left_before_it_began_ends_too() -> None:
+    calls = make_calls()
+
+    async def ask() -> None:
         async def wait(_request: Any, _caller: Caller) -> Message:
             await asyncio.sleep(60)
             raise AssertionError
 
-        task = asyncio.create_task(calls.unary(Method(ROUTE, "inference", InferRequest, wait))(b"", Context(left)))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        with pytest.raises(Aborted):
+            await asyncio.to_thread(handler(calls, wait), b"", Gone())
 
-    asyncio.run(cancelled())
-    assert calls.request_log.counters.requests == {(ROUTE, status): 1}
+    asyncio.run(ask())
+    assert calls.shared.request_log.counters.requests == {(ROUTE, CLIENT_CLOSED_REQUEST): 1}
+    assert calls.shared.request_log.counters.in_flight == 0
 
 
 def test_the_nearer_of_deadline_and_timeout_counts() -> None:
