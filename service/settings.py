@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     """A PEM file with the certificate for HTTPS and its intermediate certificates; None serves HTTP."""
     tls_key: Path | None = None
     """A PEM file with the certificate's private key, without a password."""
+    tls_client_ca: Path | None = None
+    """A PEM file with certificates: every client must show one that one of these has signed (mutual TLS)."""
     allowed_hosts: str = ""
     """Host names, separated by commas, that requests may be sent to; *.example.com has all below it, * is all. Where
     none is named: those of this machine if `host` is one of them, else all."""

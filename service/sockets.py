@@ -57,8 +57,8 @@ def has_left(connection: socket.socket) -> bool:
 
 def check_tls(settings: Settings) -> None:
     """Raises SettingError unless certificate and key are there and fit together, or neither is set."""
-    cert, key = settings.tls_cert, settings.tls_key
-    if cert is None and key is None:
+    cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.tls_client_ca
+    if cert is None and key is None and client_ca is None:
         return
     if cert is None or key is None:
         missing = "tls_cert" if cert is None else "tls_key"
@@ -71,3 +71,10 @@ def check_tls(settings: Settings) -> None:
             f"{cert} and {key} cannot be used for TLS ({error}): name a certificate and its own key as PEM files, "
             "the key without a password."
         ) from error
+    if client_ca is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(client_ca)
+        except OSError as error:
+            raise SettingError(
+                f"{client_ca} cannot be used to check clients ({error}): name a PEM file with certificates."
+            ) from error

@@ -41,6 +41,7 @@ EXAMPLES = {
     "api_key_for": ("inference", "reads,metrics,health"),
     "tls_cert": (Path("cert.pem"), Path("other.pem")),
     "tls_key": (Path("key.pem"), Path("other.pem")),
+    "tls_client_ca": (Path("clients.pem"), Path("other.pem")),
     "allowed_hosts": ("localhost", "a.example,*.b.example"),
     "cors_origins": ("*", "https://a.example,https://b.example"),
     "log_level": ("debug", "error"),

@@ -37,6 +37,24 @@ def test_service_answers_over_https(text_artifact: Artifact, tmp_path: Path, wor
             httpx.get(service.url.replace("https", "http"), trust_env=False)
 
 
+def test_clients_show_a_certificate_where_they_must(text_artifact: Artifact, tmp_path: Path):
+    cert, key = make_certificate(tmp_path, "own")
+    mine, my_key = make_certificate(tmp_path, "mine")
+    other, other_key = make_certificate(tmp_path, "other")
+    options = ["--tls-cert", str(cert), "--tls-key", str(key), "--tls-client-ca", str(mine)]
+    with started(text_artifact, 1, *options) as service:
+        for shown in (None, (mine, my_key), (other, other_key)):
+            trusted = ssl.create_default_context(cafile=str(cert))
+            if shown is not None:
+                trusted.load_cert_chain(*shown)
+            with httpx.Client(base_url=service.url, verify=trusted, trust_env=False) as client:
+                if shown == (mine, my_key):
+                    assert client.get("/health/ready").status_code == 200
+                else:
+                    with pytest.raises(httpx.HTTPError):
+                        client.get("/health/ready")
+
+
 def test_what_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path):
     cert, key = make_certificate(tmp_path, "own")
     _, other = make_certificate(tmp_path, "other")
@@ -50,3 +68,9 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path):
     for bad in ((cert, other), (tmp_path / "none", key), (key, cert), (locked_cert, locked)):
         with pytest.raises(SettingError, match=r"cannot be used for TLS \(.*\.$"):
             check_tls(Settings(tls_cert=bad[0], tls_key=bad[1]))
+    check_tls(Settings(tls_cert=cert, tls_key=key, tls_client_ca=other.with_suffix(".crt")))
+    with pytest.raises(SettingError, match=r"^tls_cert is missing: "):
+        check_tls(Settings(tls_client_ca=cert))
+    for bad in (tmp_path / "none", key):
+        with pytest.raises(SettingError, match=r"cannot be used to check clients \(.*\.$"):
+            check_tls(Settings(tls_cert=cert, tls_key=key, tls_client_ca=bad))

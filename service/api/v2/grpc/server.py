@@ -88,11 +88,10 @@ class GRPCServer:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"{host}:{settings.grpc_port}"
         try:
-            if settings.tls_cert is None or settings.tls_key is None:
+            if (credentials := tls_credentials(settings)) is None:
                 self.server.add_insecure_port(address)
             else:
-                pair = settings.tls_key.read_bytes(), settings.tls_cert.read_bytes()
-                self.server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+                self.server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise ListenError(
                 f"{settings.host} port {settings.grpc_port} cannot be listened on: choose another."
@@ -181,6 +180,16 @@ class GRPCServer:
         if not known:
             return int(UNKNOWN)
         return int(SERVING if await self.answers.is_ready() else NOT_SERVING)
+
+
+def tls_credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """The files that HTTP uses; None where it has none."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    pair = settings.tls_key.read_bytes(), settings.tls_cert.read_bytes()
+    client_ca = settings.tls_client_ca
+    known = None if client_ca is None else client_ca.read_bytes()
+    return grpc.ssl_server_credentials([pair], known, require_client_auth=known is not None)
 
 
 def serialized(answer: Any) -> bytes:

@@ -104,7 +104,17 @@ def test_workers_share_the_port_and_the_files_for_tls(text_artifact: Artifact, t
     options = ["--tls-cert", str(cert), "--tls-key", str(key), "--grpc-port", str(port)]
     with started(text_artifact, 2, *options):
         for _ in range(4):
-            assert ask("secure", f"127.0.0.1:{port}", cert)["labels"] == 5
+            assert ask("secure", f"127.0.0.1:{port}", cert)["status"] == "OK"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_clients_show_a_certificate_where_they_must(text_artifact: Artifact, tmp_path: Path) -> None:
+    (cert, key), mine, other = (make_certificate(tmp_path, name) for name in ("own", "mine", "other"))
+    port = free_port()
+    options = ["--tls-cert", str(cert), "--tls-key", str(key), "--tls-client-ca", str(mine[0])]
+    with started(text_artifact, 1, *options, "--grpc-port", str(port)):
+        found = [ask("secure", f"127.0.0.1:{port}", cert, *shown)["status"] for shown in ((), mine, other)]
+    assert found == ["UNAVAILABLE", "OK", "UNAVAILABLE"]
 
 
 def test_a_service_that_stops_ends_calls_with_a_status(text_artifact: Artifact) -> None:
