@@ -20,6 +20,8 @@ class Counts(Body):
 
     seconds: float
     """Length of the stretch."""
+    protocols: dict[str, int]
+    """All requests that ended, by protocol: http, grpc."""
     predictions: int
     """Prediction requests that were answered."""
     rows: int

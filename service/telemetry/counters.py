@@ -24,6 +24,8 @@ PENDING = 1024  # answers; counting them takes a tenth of a millisecond
 CLIENT_CLOSED_REQUEST = 499  # in the place of a status where a client left before its answer, as nginx has it
 OTHER = "other"  # the route of what is no route
 PREDICT = "/predict"
+PROTOCOLS = ("http", "grpc")
+GRPC_ROUTES = ("/inference.", "/addnorm.", "/grpc.")  # begin with the name of a package
 REASONS = {
     400: "invalid",
     401: "unauthorized",
@@ -191,6 +193,11 @@ class RequestCounters:
         queues = [batcher.queue for batcher in batchers]
         waiting = sum(each.requests for each in queues), sum(each.tokens for each in queues)
         return tally, Gauges(self.in_flight, *waiting, resident_bytes())
+
+
+def protocol_of(route: str) -> str:
+    """What a request came by."""
+    return "grpc" if route.startswith(GRPC_ROUTES) else "http"
 
 
 def route_of(scope: Scope) -> str:

@@ -24,11 +24,10 @@ from runtime.graph.session import Placement
 from service.batching.batcher import ROW_BOUNDS
 from service.norm_stats.interface import Snapshot
 from service.telemetry.aggregator import Report
-from service.telemetry.counters import BOUNDS, PHASES, REASONS
+from service.telemetry.counters import BOUNDS, PHASES, REASONS, protocol_of
 from service.telemetry.report import padding_ratio
 
 MODEL = ("model", "version")
-GRPC_ROUTES = ("/inference.", "/addnorm.", "/grpc.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +174,6 @@ class ServiceMetrics(Collector):
         yield GaugeMetricFamily("process_resident_memory_bytes", help_text, self.report.now.resident_bytes)
         help_text = "When the service started, in Unix seconds."
         yield GaugeMetricFamily("process_start_time_seconds", help_text, self.report.since)
-
-
-def protocol_of(route: str) -> str:
-    """What a request came by; gRPC's routes begin with the name of a package."""
-    return "grpc" if route.startswith(GRPC_ROUTES) else "http"
 
 
 def buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

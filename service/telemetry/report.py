@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from service.schemas.base import iso
 from service.schemas.traffic import Counts, Now, Quantiles, Recent, ServedModel, Total, TrafficResponse
 from service.telemetry.aggregator import Report, Stretch
-from service.telemetry.counters import BOUNDS, PHASES, Tally
+from service.telemetry.counters import BOUNDS, PHASES, PROTOCOLS, Tally, protocol_of
 
 # seconds between which a bucket's values are taken to lie; the first and the last are as wide as their neighbours
 EDGES = np.array([BOUNDS[0] / 1.6, *BOUNDS, BOUNDS[-1] * 1.6])
@@ -32,6 +32,7 @@ def counts(seconds: float, tally: Tally) -> dict[str, Any]:
     batches = int(tally.batch_rows.sum())
     fields = {
         "seconds": seconds,
+        "protocols": by_protocol(tally),
         "predictions": int(tally.latencies[-1].sum()),
         "rows": tally.rows,
         "tokens": tally.tokens,
@@ -65,6 +66,13 @@ def by_route(tally: Tally) -> dict[str, dict[str, int]]:
     for (route, status), count in sorted(tally.requests.items()):
         found[route][str(status)] = count
     return dict(found)
+
+
+def by_protocol(tally: Tally) -> dict[str, int]:
+    found = dict.fromkeys(PROTOCOLS, 0)
+    for (route, _), count in tally.requests.items():
+        found[protocol_of(route)] += count
+    return found
 
 
 def quantiles(histogram: NDArray[np.int64], total: float) -> Quantiles:

@@ -149,6 +149,8 @@ def test_calls_are_counted_beside_requests(service: Service) -> None:
     assert any('status="200"' in line for line in lines) and any('status="404"' in line for line in lines)
     assert all('protocol="grpc"' in line for line in lines)
     assert 'protocol="http"' in metrics
+    total = httpx.get(f"{service.url}/traffic", trust_env=False).json()["total"]
+    assert total["protocols"]["grpc"] > 10 and total["requests"]["/inference.GRPCInferenceService/ModelInfer"]["200"]
 
 
 def test_messages_are_those_of_the_clients_own_code() -> None:

@@ -50,9 +50,10 @@ function tilesOf({ traffic, overhead_ratio: overhead, requests, since }) {
   const { now, last_10s: lately, workers } = traffic;
   const model = store.get("model");
   const total = lately.latency_seconds.total;
+  const calls = lately.protocols.grpc;
   const delay = (seconds) => (seconds === null ? "–" : milliseconds(1000 * seconds));
   return [
-    ["Requests per second", num(lately.predictions_per_second), `${num(lately.rows_per_second)} inputs, ${num(lately.tokens_per_second)} tokens`],
+    ["Requests per second", num(lately.predictions_per_second), `${num(lately.rows_per_second)} inputs, ${num(lately.tokens_per_second)} tokens${calls ? `; ${num(calls / lately.seconds)} calls over gRPC` : ""}`],
     ["Median time to answer", delay(total.p50), `95 %: ${delay(total.p95)}, 99 %: ${delay(total.p99)}`],
     ["Waiting to run", count(now.queue_requests), `${count(now.queue_tokens)} tokens in the queue`],
     ["Inputs in a batch", lately.mean_batch_rows === null ? "–" : num(lately.mean_batch_rows), lately.padding_ratio === null ? "no batch lately" : `padding adds ${percent(lately.padding_ratio - 1, 0)} tokens`],

@@ -122,6 +122,7 @@ def test_every_answer_is_counted_by_route_status_and_reason(text_engine: Engine,
         "other": {"404": 1},
     }
     assert total["refusals"] == {"deadline": 1, "invalid": 1, "too_large": 1}
+    assert total["protocols"] == {"http": 10, "grpc": 0}
     tokens = sum(len(item.tokens) for item in text_engine.inputs.encode(texts))
     assert (total["predictions"], total["batches"], total["rows"]) == (3, 3, 6)
     assert (total["tokens"], total["padding_ratio"], total["mean_batch_rows"]) == (3 * tokens, 1.0, 2.0)

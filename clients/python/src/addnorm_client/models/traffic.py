@@ -52,6 +52,8 @@ class Total(Body):
     """Tokens computed / tokens of inputs; 1 is no padding at all."""
     predictions: int
     """Prediction requests that were answered."""
+    protocols: dict[str, int]
+    """All requests that ended, by protocol: http, grpc."""
     refusals: dict[str, int]
     """
     Requests that were not answered, by reason: invalid, unauthorized, too_large, overloaded, deadline, unavailable,
@@ -83,6 +85,8 @@ class Recent(Body):
     predictions: int
     """Prediction requests that were answered."""
     predictions_per_second: float
+    protocols: dict[str, int]
+    """All requests that ended, by protocol: http, grpc."""
     refusals: dict[str, int]
     """
     Requests that were not answered, by reason: invalid, unauthorized, too_large, overloaded, deadline, unavailable,
