@@ -7,7 +7,7 @@ service runs without a clone.
 from setuptools import find_packages, setup
 
 CLIENT = "clients/python/src"
-PACKAGES = find_packages(include=["addnorm*", "runtime*", "service*", "model", "model.*", "export*"])
+PACKAGES = find_packages(include=["addnorm*", "runtime*", "service*", "model", "model.*", "export*", "studies*"])
 
 setup(
     packages=[*PACKAGES, *find_packages(CLIENT), "service.models"],

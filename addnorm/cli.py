@@ -18,6 +18,7 @@ COMMANDS = {
     "export": ("addnorm.commands.export:Export", "a run -> a verified ONNX artifact in the model repository"),
     "adopt": ("addnorm.commands.adopt:Adopt", "anybody's text encoder -> an artifact, with a baseline of your texts"),
     "serve": ("addnorm.commands.serve:Serve", "an artifact -> HTTP: answers, and normalization statistics"),
+    "study": ("addnorm.commands.study:Study", "the claims about normalization, measured -> docs/study.md"),
     "stats": ("addnorm.commands.stats:Stats", "a running service -> its normalization layers as a table"),
 }
 # command -> a package that it needs, the extra that has it, the lock that has that
@@ -25,6 +26,7 @@ NEEDS = {
     "train": ("torch", "train", "train"),
     "export": ("torch", "train", "train"),
     "adopt": ("onnx_ir", "adopt", "serve"),
+    "study": ("statsmodels", "study", "test"),
 }
 
 

@@ -1,0 +1,112 @@
+"""`addnorm study`."""
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+from rich.console import Console
+from rich.table import Table
+
+from runtime.errors import SettingError
+from runtime.options import option_config
+
+if TYPE_CHECKING:
+    from studies.claim import Claim
+    from studies.runner import Study as Runner
+
+DOCUMENT = Path("docs/study.md")
+
+
+class Study(BaseSettings):
+    """Measures the notes' claims about normalization, and writes docs/study.md.
+
+    What was run is kept and not run again: with neither --quick nor --full, what is missing for the first three seeds.
+    """
+
+    model_config = option_config("addnorm study")
+
+    quick: bool = False
+    """Three seeds: exploratory, half an hour on two cores. This is what is done where nothing is said."""
+    full: bool = False
+    """Ten seeds; takes hours."""
+    only: str = Field("", pattern=r"^(|C\d+(,C\d+)*)$")
+    """Claims, separated by commas: C4,C9. All, where none is named."""
+    one: bool = False
+    """Run one cell of each, and print what it measures; nothing is kept."""
+    results: Path | None = None
+    """Folder with the cells that were run; that of this package where none is named."""
+    document: Path = DOCUMENT
+    """Document to write; its pictures go to img/study beside it."""
+    processes: int = Field(0, ge=0)
+    """Cells that run at a time; 0 is as many as there are cores."""
+
+    def cli_cmd(self) -> None:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a cell has one core
+        from studies.cells import KEPT, Cells
+        from studies.claim import FULL, QUICK
+        from studies.claims import CLAIMS
+        from studies.report import write
+        from studies.runner import Study as Runner
+
+        if self.quick and self.full:
+            raise SettingError("--quick and --full are both there: say one of them.")
+        console, claims = Console(), self.claims()
+        if self.one:
+            show_one(claims, console)
+            return
+        runner = Runner(claims, FULL if self.full else QUICK, self.results or KEPT)
+        try:
+            runner.run(console, self.processes or None)
+        except KeyboardInterrupt:
+            console.print("Interrupted; the same command goes on from here.")
+            raise
+        write([Cells(claim, self.results or KEPT) for claim in CLAIMS.values()], self.document)
+        console.print(f"{self.document} is written", highlight=False)
+        console.print(table_of(runner))
+
+    def claims(self) -> "list[Claim]":
+        """Those that are asked for."""
+        from studies.claims import CLAIMS
+
+        numbers = self.only.split(",") if self.only else list(CLAIMS)
+        if unknown := [number for number in numbers if number not in CLAIMS]:
+            raise SettingError(f"only names {unknown[0]}, which is no claim: expected some of {', '.join(CLAIMS)}.")
+        return [CLAIMS[number] for number in numbers]
+
+
+def show_one(claims: "list[Claim]", console: Console) -> None:
+    """Runs the first cell of each claim, and prints its measures."""
+    from studies.claim import QUICK, Results
+    from studies.runner import prepare, run_cell
+
+    prepare()
+    for claim in claims:
+        cell = next(iter(claim.cells(Results({}), QUICK)))
+        started = time.perf_counter()
+        measures = run_cell(claim.number, cell)
+        console.print(f"{claim.number} {cell.key}, {time.perf_counter() - started:.1f} s", highlight=False)
+        for name, value in measures.items():
+            console.print(f"  {name} {tell(value)}", highlight=False)
+
+
+def tell(value: float | list[float]) -> str:
+    return ", ".join(map(tell, value)) if isinstance(value, list) else f"{value:.5g}"
+
+
+def table_of(runner: "Runner") -> Table:
+    """A line a claim."""
+    from studies.report import MARKS, seeds_of
+    from studies.verdicts import judge
+
+    table = Table("", "claim", "verdict", "runs")
+    for file in runner.files:
+        claim: Any = file.claim
+        if seeds := seeds_of(claim, file.results):
+            finding = judge(claim, file.results, seeds)
+            table.add_row(claim.number, claim.title, MARKS[finding.verdict], "full" if finding.full else "exploratory")
+        else:
+            table.add_row(claim.number, claim.title, "not run yet", "")
+    return table

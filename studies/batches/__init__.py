@@ -1,0 +1,1 @@
+"""Claims about what the norms depend on: the batch, its size, its padding."""

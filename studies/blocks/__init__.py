@@ -1,0 +1,1 @@
+"""Claims about Add & Norm: residuals, gradients, placement, values."""

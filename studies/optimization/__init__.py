@@ -1,0 +1,1 @@
+"""Claims about training: speed, stability, rates, smoothness, regularization."""
