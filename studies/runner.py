@@ -58,9 +58,9 @@ class Study:
                 f"A process ended ({error}): run the command again, it goes on with what is kept."
             ) from error
         finally:
+            self._keep_all()  # before those that run have ended, if nobody wants to wait for them
             pool.shutdown(wait=True, cancel_futures=True)
-            for file in self.files:
-                file.save_changes()
+            self._keep_all()
         if self.failed:
             raise StudyError(" ".join(self.failed))
 
@@ -84,6 +84,14 @@ class Study:
             self.asked.add((number, cell))
             self.waiting[pool.submit(run_cell, number, cell)] = file, cell
         progress.update(task, total=(progress.tasks[task].total or 0) + len(cells))
+
+    def _keep_all(self) -> None:
+        """Keeps what was computed and not looked at, where the study is ended before."""
+        for future, (file, cell) in self.waiting.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                file.add(cell, future.result())
+        for file in self.files:
+            file.save_changes()
 
     def _keep(self, file: Cells, cell: Cell, future: Future[Measures]) -> None:
         try:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from benchmarks.reliability.faults import hangs, kills, rolls, silence, turns
+from benchmarks.reliability.frames import frames
+from benchmarks.reliability.grpc_faults import grpc_kills, grpc_rolls
 from benchmarks.reliability.overload import overload
 from benchmarks.reliability.proxy import smuggling
 from benchmarks.reliability.soak import soak
@@ -25,6 +27,9 @@ PARTS: dict[str, tuple[Callable[[int], Counter[str]], int, int]] = {
     "silence": (silence, 11_000, 500),
     "kills": (kills, 100, 5),
     "rolls": (rolls, 25, 3),
+    "frames": (frames, 10_000, 1000),
+    "grpc-kills": (grpc_kills, 50, 5),
+    "grpc-rolls": (grpc_rolls, 20, 3),
     "hangs": (hangs, 5, 1),
     "turns": (turns, 200, 50),
     "damaged": (damaged, 40, 5),
@@ -44,6 +49,11 @@ NEVER = (
     "victims",
     "never closed",
     "hung after 6 s",
+    "hung",
+    "without status",
+    "never answered again",
+    "not rolled",
+    "forged lines",
     "still there",
     "counts lost",
     "goodput too low",

@@ -37,7 +37,7 @@ class Service:
 
     @property
     def tracebacks(self) -> int:
-        return self.log.read_text().count("Traceback (most recent call last)")
+        return self.log.read_text(errors="replace").count("Traceback (most recent call last)")
 
     def ask(self, path: str, body: bytes | None = None, timeout: float = 20.0) -> Any:
         """The JSON of an answer, on a connection of its own."""

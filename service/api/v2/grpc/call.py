@@ -80,18 +80,26 @@ class Method(NamedTuple):
     start: Callable[[Any, "Call"], Work]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallContext:
     """What all calls share.
 
     Attributes:
         request_log: where calls are counted and written down.
+        held: calls that wait until clients know that the service stops; None where none has to.
         stopped: set once calls are refused.
     """
 
     admission: Admission
     request_log: RequestLog
+    held: "list[Call] | None" = None
     stopped: Future[Any] = field(default_factory=Future)
+
+    def release(self) -> None:
+        """Answers the calls that were held; no more are."""
+        held, self.held = self.held or [], None
+        for call in held:
+            call.start()
 
 
 class Call:
@@ -111,14 +119,23 @@ class Call:
         self.work: Work | None = None
 
     def begin(self) -> None:
-        """Counts the request, and has it answered."""
-        shared, method, headers = self.shared, self.method, self.caller.headers
+        """Counts the request, and has it answered, now or as soon as calls are held no longer."""
         self.started = time.perf_counter()
-        self.request_id = shared.request_log.begin(headers)
+        self.request_id = self.shared.request_log.begin(self.caller.headers)
+        if self.shared.held is not None and self.method.subject != "health":
+            self.shared.held.append(self)
+        else:
+            self.start()
+
+    def start(self) -> None:
+        """Has the request answered."""
+        shared, method = self.shared, self.method
+        if self.over:
+            return
         try:
             if shared.stopped.done() and method.subject != "health":
                 raise Unavailable(STOPPING)
-            shared.admission.check(method.subject, headers)
+            shared.admission.check(method.subject, self.caller.headers)
             work = method.start(read(method.kind, self.content), self)
         except Exception as error:
             self.fail(error)

@@ -42,7 +42,7 @@ HEALTH = "grpc.health.v1.Health"
 MOST_CALLS = 1024  # in flight in a process, beyond which grpc refuses; each has a thread that waits for its answer
 METADATA = 1 << 14  # bytes
 CONNECTION_AGE, AGE_GRACE = 300_000, 30_000  # ms until a client is to connect anew, so that new workers get their share
-REFUSING = 0.2  # seconds in which calls are refused before connections are closed
+HOLDING, TELLING = 0.2, 0.05  # seconds in which calls are held before clients are told, and until they know
 WATCH = 1.0  # seconds between two looks at what a client of Health.Watch follows
 SERVING, NOT_SERVING, UNKNOWN = (
     HealthCheckResponse.SERVING,
@@ -100,15 +100,22 @@ class GRPCServer:
         logger.info("gRPC at %s", address)
 
     async def stop(self, grace: float) -> None:
-        """Tells clients to go elsewhere (UNAVAILABLE, then GOAWAY), and answers what was accepted.
+        """Tells clients to go elsewhere (GOAWAY), and answers what was accepted.
+
+        grpc cancels calls that come between its stop and the moment when their client knows of it; a client that waits
+        for an answer sends none, so answers are held back until then.
 
         Args:
             grace: seconds that this may take.
         """
         if self.server is not None:
+            self.calls.shared.held = []
+            await asyncio.sleep(HOLDING)
+            ended = self.server.stop(grace)
+            await asyncio.sleep(TELLING)
+            self.calls.shared.release()
             self.calls.stopped.set_result(None)
-            await asyncio.sleep(REFUSING)
-            await run_in_threadpool(self.server.stop(grace).wait)
+            await run_in_threadpool(ended.wait)
 
     def options(self) -> list[tuple[str, int]]:
         return [

@@ -200,6 +200,27 @@ def test_a_call_that_was_left_before_it_began_ends_too() -> None:
     assert calls.shared.request_log.counters.in_flight == 0
 
 
+def test_calls_that_are_held_are_answered_when_they_are_released_but_for_those_that_left() -> None:
+    calls, stays, leaves = make_calls(), Context(), Context()
+    calls.shared.held = []
+
+    async def ask() -> list[Any]:
+        async def answer(_request: Any, _caller: Caller) -> Message:
+            return InferResponse(id="7")
+
+        handle = handler(calls, answer)
+        asked = [asyncio.create_task(asyncio.to_thread(handle, b"", context)) for context in (stays, leaves)]
+        while len(calls.shared.held or []) < 2:
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(leaves.callbacks[0])
+        calls.shared.release()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answered, left = asyncio.run(ask())
+    assert answered == InferResponse(id="7") and isinstance(left, Aborted)
+    assert calls.shared.request_log.counters.requests == {(ROUTE, 200): 1, (ROUTE, CLIENT_CLOSED_REQUEST): 1}
+
+
 def test_the_nearer_of_deadline_and_timeout_counts() -> None:
     assert Caller(Context()).timeout() is None and Caller(Context()).timeout(2.0) == 2.0
     assert Caller(Context(1.5)).timeout(2.0) == 1.5 and Caller(Context(1e9)).timeout(2.0) == 2.0
