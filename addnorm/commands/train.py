@@ -14,7 +14,16 @@ from runtime.options import option_config
 if TYPE_CHECKING:  # what reads data and trains is loaded only where the command runs
     from model.data import Dataset
 
-OWN = ("dataset", "out", "pretrained", "data", "text", "label", "threads")  # options of both kinds of training
+OWN = (
+    "dataset",
+    "out",
+    "pretrained",
+    "data",
+    "text",
+    "label",
+    "threads",
+    "record_norms",
+)  # options of both kinds of training
 
 
 class Train(Recipe, FineTuning, BaseSettings):
@@ -37,6 +46,8 @@ class Train(Recipe, FineTuning, BaseSettings):
     """Column of the file that holds the class."""
     teachers: list[Path] = []
     """Runs whose averaged answers are learned instead of the labels."""
+    record_norms: bool = False
+    """Keep what every norm sees during training, with gradients and the size of the steps: norm_record.png."""
     threads: int = Field(0, ge=0)
     """CPU threads; 0 for one per core."""
 
@@ -73,10 +84,12 @@ class Train(Recipe, FineTuning, BaseSettings):
 
     def train(self, dataset: "Dataset", chosen: Recipe | FineTuning) -> None:
         columns = (self.text, self.label)
+        if self.record_norms and self.pretrained is not None:
+            raise DataError("--record-norms is for encoders that are trained from scratch: leave it out with --from.")
         if isinstance(chosen, Recipe):
             from model.training.run import train
 
-            train(dataset, chosen, self.out, teachers=self.teachers, columns=columns)
+            train(dataset, chosen, self.out, teachers=self.teachers, columns=columns, record_norms=self.record_norms)
         elif self.pretrained is not None:
             from model.finetuning.run import fine_tune
 

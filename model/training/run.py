@@ -16,6 +16,7 @@ from model.network.config import Architecture, EncoderConfig
 from model.network.encoder import Encoder, count_parameters
 from model.training.checkpoint import RECIPE, TOKENIZER, DataInfo, Run, RunInfo, load_info, load_run, load_tokenizer
 from model.training.examples import make_examples
+from model.training.norm_record import NormRecord
 from model.training.recipe import SMALL, Recipe
 from model.training.report import Report
 from model.training.teachers import EncoderTeacher, LinearTeacher, Teacher
@@ -34,6 +35,7 @@ def train(
     *,
     teachers: Sequence[Path] = (),
     columns: tuple[str, str] = ("text", "label"),
+    record_norms: bool = False,
     console: Console | None = None,
 ) -> Run:
     """Trains an encoder, or goes on with a run that was stopped, and returns the best weights by validation.
@@ -42,6 +44,7 @@ def train(
         directory: the run's; a finished or half-finished run of the same recipe there is continued.
         teachers: run directories whose averaged answers are learned instead of the labels.
         columns: names of the text and label columns, kept so that export can read the data again.
+        record_norms: whether to keep what every norm sees on the way, and to draw it.
 
     Raises:
         DataError: the directory holds another run, or a teacher knows other classes.
@@ -64,8 +67,15 @@ def train(
     examples = make_examples(dataset.train, recipe, encoder, len(dataset.labels), taught_by)
     say = partial(console.print, highlight=False, soft_wrap=True)
     say(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
-    with Report(directory, directory.name, console) as report:
-        Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory).run(report)
+    trainer = Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory)
+    if record_norms:
+        trainer.record = NormRecord(model, directory, trainer.total_steps)
+    try:
+        with Report(directory, directory.name, console) as report:
+            trainer.run(report)
+    finally:
+        if trainer.record is not None:
+            trainer.record.draw()
     run = load_run(directory)
     split, name = (dataset.test, "test") if len(dataset.test) else (dataset.validation, "validation")
     _, accuracy = evaluate(run.model, split, encoder)

@@ -3,7 +3,7 @@
 import math
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from model.data.dataset import Split
 from model.training.batches import Batch, Examples, count_batches, evaluation_batches, training_batches
 from model.training.checkpoint import MODEL, STATE, load_tensors, save_tensors
+from model.training.norm_record import NormRecord
 from model.training.optimizer import averaging, make_optimizer
 from model.training.recipe import Schedule
 from model.training.report import Report, Sums
@@ -35,6 +36,9 @@ class Trainer:
         directory: where the state and the best weights are kept; a state found there is resumed.
         examples: draws what an epoch over `size` training examples sees.
         pooling: how the vectors of a sequence's tokens become one.
+
+    Attributes:
+        record: what is recorded of every norm on the way; None records nothing.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Trainer:
         self.average = AveragedModel(model, multi_avg_fn=averaging(recipe.average_decay), use_buffers=True)
         self.step, self.best = 0, (-1.0, -math.inf)
         self.state_path = directory / STATE
+        self.record: NormRecord | None = None
 
     def run(self, report: Report) -> None:
         """Trains to the end, from where the state in the directory stands.
@@ -66,6 +71,8 @@ class Trainer:
         """
         sums = self.restore() if self.state_path.exists() else Sums()
         report.begin(self.step, self.total_steps, sums)
+        if self.record is not None:
+            self.record.resume(self.step)
         with stop_on_sigint() as stop_asked:
             for epoch in range(self.step // self.epoch_steps, self.recipe.epochs):
                 self.train_epoch(epoch, report, stop_asked)
@@ -92,12 +99,14 @@ class Trainer:
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # so that dropout is the same after a resume
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * self.learning_rate()
-        logits = self.model(*batch.inputs).logits
+        output = self.model(*batch.inputs)
+        logits: Tensor = output.logits
         loss = F.cross_entropy(logits, batch.targets)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
+        with self.record.recording(self.step, output, batch) if self.record is not None else nullcontext():
+            self.optimizer.step()
         self.average.update_parameters(self.model)
         self.step += 1
         return loss.item(), int((logits.argmax(1) == batch.targets.argmax(1)).sum())
