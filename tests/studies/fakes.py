@@ -1,0 +1,47 @@
+"""Results that no network gave: enough to see that a claim's cells, comparisons and picture belong together."""
+
+import matplotlib as mpl
+import numpy as np
+import torch
+
+from studies.claim import QUICK, Cell, Claim, Measures, Results
+from studies.pictures import STYLE, new_figure
+
+
+def complete(claim: Claim, like: Measures) -> Results:
+    """All cells of three seeds, whose measures are those of `like`, and a little more each."""
+    found = Results({})
+    draws = np.random.default_rng(0)
+    while missing := claim.missing(found, QUICK):
+        for cell in missing:
+            found.cells[cell] = {name: (np.asarray(value) + draws.uniform()).tolist() for name, value in like.items()}
+    return found
+
+
+def check(claim: Claim, like: Measures) -> None:
+    """Each comparison finds its arms, and the picture can be drawn, with what diverged, too."""
+    found = complete(claim, like)
+    for comparison in claim.comparisons:
+        for arm in (comparison.a, comparison.b):
+            assert found.values(comparison.measure, QUICK, **arm).shape == (len(QUICK),)
+    first = next(cell for cell in found.cells if cell.seed == QUICK[0])
+    found.cells[first] = {
+        name: value if isinstance(value, list) else float("nan") for name, value in found.cells[first].items()
+    }
+    with mpl.rc_context(STYLE):
+        figure = new_figure()
+        claim.draw(found, QUICK, figure)
+        figure.canvas.draw()
+    for axes in figure.axes:
+        assert axes.get_title(loc="left") and axes.has_data()
+
+
+def same_twice(claim: Claim, cell: Cell) -> Measures:
+    """A cell's measures, which its seed alone decides."""
+    torch.manual_seed(cell.seed)
+    first = claim.run(cell)
+    torch.manual_seed(cell.seed)
+    second = claim.run(cell)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
+    return first
