@@ -1,4 +1,4 @@
-"""C3 exactly: what the modules compute is the hand formula, and a sample's neighbours reach it through BatchNorm only."""
+"""C3 exactly: what the modules compute is the hand formula, and neighbours reach a sample through BatchNorm only."""
 
 import numpy as np
 import pytest
