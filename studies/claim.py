@@ -147,7 +147,7 @@ class Claim:
         title: in a few words.
         notes: the sentence of the notes, or what people ask.
         experiment: what is done, and what is measured.
-        holds: what is true, in one or two sentences, wherever the literature knows it; printed beside the verdict.
+        holds: what is known to be true, in one or two sentences, whatever these runs say.
         anchor: what was published, and where.
         cells: which cells there are for these seeds, given what was found: rates are chosen on the way.
         run: one cell; under a minute.

@@ -81,10 +81,11 @@ def section(claim: Claim, finding: Finding, picture: Path) -> str:
     parts = [
         f"## {heading(claim)}",
         f"> {claim.notes}",
-        f"**{MARKS[finding.verdict]}** ({seeds}). {claim.holds}",
+        f"**{MARKS[finding.verdict]}** ({seeds})",
         f"![{claim.title}: {claim.experiment}]({picture.as_posix()})",
         f"*Experiment*: {claim.experiment} `addnorm study --only {claim.number}`",
         comparisons(claim, finding),
+        f"*What is known*: {claim.holds}",
         f"*Published*: {claim.anchor}",
     ]
     return "\n\n".join(parts)

@@ -10,7 +10,7 @@ takes ten and some hours. Cells that were run are kept in `studies/results/`, so
 `addnorm study --only C4 --one` runs a single cell: change `studies/batches/c04_batch_size.py`, and look.
 
 How to read a row: arms are compared seed by seed, with the same order of the data and the same initialization. Each arm
-has the learning rate that was best for it on two other seeds. What is asked, and how large a difference must be to
+has the learning rate that was best for it on two other seeds (of the same test digits). What is asked, and how large a difference must be to
 matter, is in the code before a run. A comparison holds if the median difference is that large, its 95 % interval
 (bootstrap) does not reach zero, and, with ten seeds, Wilcoxon's signed-rank test gives p <= .05 after Holm's correction
 within the claim. Cliff's delta says how often one arm is above the other: 1 is always. Losses are in nats, and are told
