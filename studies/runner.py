@@ -74,6 +74,7 @@ class Study:
                 self._keep(file, cell, future)
                 progress.advance(tasks[file])
                 if not any(other is file for other, _ in self.waiting.values()):
+                    file.save_changes()
                     self._ask(pool, file, progress, tasks[file])
 
     def _ask(self, pool: ProcessPoolExecutor, file: Cells, progress: Progress, task: TaskID) -> None:

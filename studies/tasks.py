@@ -31,6 +31,7 @@ class Split(NamedTuple):
 
 
 @cache
+@torch.inference_mode(False)  # whoever asks first: others train on them
 def digits(shape: Shape = "rows") -> tuple[Split, Split]:
     """Training and test digits."""
     loaded = load_digits()
