@@ -99,9 +99,15 @@ def comparisons(claim: Claim, finding: Finding) -> str:
         shown = f"{p:.3f}" if finding.full else "–"
         lines.append(
             f"| {comparison.question} | {interval(comparison, effect)} | {effect.delta:+.2f} | {shown} "
-            f"| {ANSWERS[outcome]} |"
+            f"| {answer(comparison, outcome)} |"
         )
     return "\n".join(lines)
+
+
+def answer(comparison: Comparison, outcome: Outcome) -> str:
+    if outcome == "opposite" and comparison.expected == "alike":
+        return "✘ they differ"
+    return ANSWERS[outcome]
 
 
 def difference(comparison: Comparison, effect: Effect) -> str:
