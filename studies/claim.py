@@ -128,6 +128,7 @@ class Comparison:
         measure: what is compared, between the arms `a` and `b`, seed by seed.
         expected: whether the notes expect `a` below `b`, or the two alike.
         margin: the smallest difference that matters, in the measure's unit.
+        measure_of_b: what is compared with it, where that is another measure.
     """
 
     question: str
@@ -136,6 +137,7 @@ class Comparison:
     b: Setting
     expected: Literal["below", "alike"]
     margin: float
+    measure_of_b: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,10 @@ def judge(claim: Claim, results: Results, seeds: Sequence[int]) -> Finding:
     """Compares what was fixed, over these seeds."""
     full = len(seeds) == len(FULL)
     effects = [
-        effect(results.values(each.measure, seeds, **each.a), results.values(each.measure, seeds, **each.b))
+        effect(
+            results.values(each.measure, seeds, **each.a),
+            results.values(each.measure_of_b or each.measure, seeds, **each.b),
+        )
         for each in claim.comparisons
     ]
     corrected = [float(p) for p in multipletests([each.p for each in effects], LEVEL, method="holm")[1]]

@@ -22,8 +22,9 @@ def check(claim: Claim, like: Measures) -> None:
     """Each comparison finds its arms, and the picture can be drawn, with what diverged, too."""
     found = complete(claim, like)
     for comparison in claim.comparisons:
-        for arm in (comparison.a, comparison.b):
-            assert found.values(comparison.measure, QUICK, **arm).shape == (len(QUICK),)
+        measures = comparison.measure, comparison.measure_of_b or comparison.measure
+        for measure, arm in zip(measures, (comparison.a, comparison.b), strict=True):
+            assert found.values(measure, QUICK, **arm).shape == (len(QUICK),)
     first = next(cell for cell in found.cells if cell.seed == QUICK[0])
     found.cells[first] = {
         name: value if isinstance(value, list) else float("nan") for name, value in found.cells[first].items()
