@@ -9,7 +9,15 @@ from studies.batches import (
     c17_online,
     c18_dropout,
 )
-from studies.blocks import c11_add_and_norm, c12_jacobian, c13_residuals, c14_gradients, c15_values, c20_served
+from studies.blocks import (
+    c11_add_and_norm,
+    c12_jacobian,
+    c13_residuals,
+    c14_gradients,
+    c15_values,
+    c19_rms_norm,
+    c20_served,
+)
 from studies.claim import Claim
 from studies.optimization import (
     c01_faster,
@@ -39,6 +47,7 @@ MODULES = (
     c16_recurrent,
     c17_online,
     c18_dropout,
+    c19_rms_norm,
     c20_served,
 )
 CLAIMS: dict[str, Claim] = {module.CLAIM.number: module.CLAIM for module in MODULES}
