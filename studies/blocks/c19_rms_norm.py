@@ -121,8 +121,11 @@ def draw(found: Results, seeds: Sequence[int], figure: Figure) -> None:
     points(left, {name: found.values("loss", seeds, **arm(norm, "loss")) for norm, name in names.items()},
            [colour(norm) for norm in NORMS])  # fmt: skip
     left.set_title("test loss (nats)\n")
-    titles = {"training": "time of a training step\n(% above LayerNorm)", "serving": "time of a served batch\n(% above)",
-              "bytes": "bytes of the graph\n(% above)"}  # fmt: skip
+    titles = {
+        "training": "time of a training step\n(% above LayerNorm)",
+        "serving": "time of a served batch\n(% above)",
+        "bytes": "bytes of the graph\n(% above)",
+    }
     for axes, (measure, title) in zip(others, titles.items(), strict=True):
         arms = {name: found.values(measure, seeds, **arm(norm, "cost")) for norm, name in names.items()}
         points(axes, arms, [colour(norm) for norm in NORMS])
