@@ -19,6 +19,8 @@ KEPT = Path(__file__).parent / "results"
 class StudyError(AddNormError):
     """What the study cannot go on with; says what to do."""
 
+    code = "study_error"
+
 
 class Cells:
     """The file of one claim.

@@ -83,8 +83,12 @@ def test_an_interruption_keeps_what_was_computed(tmp_path: Path, monkeypatch, ra
         return TOY.run(cell)
 
     monkeypatch.setattr("studies.runner.run_cell", run_cell)
-    with pytest.raises(KeyboardInterrupt):
-        study(tmp_path).run(quiet(), 1)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have told to ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            study(tmp_path).run(quiet(), 1)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     kept = len(Cells(TOY, tmp_path).results.cells)
     assert 3 <= kept < CELLS
     before = len(ran)
