@@ -9,17 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import AddNormError
+from runtime.errors import DataError
 from studies.claim import Cell, Claim, Measures, Results
 
 VERSION = 1
 KEPT = Path(__file__).parent / "results"
-
-
-class StudyError(AddNormError):
-    """What the study cannot go on with; says what to do."""
-
-    code = "study_error"
 
 
 class Cells:
@@ -29,7 +23,7 @@ class Cells:
         folder: where it lies, or will.
 
     Raises:
-        StudyError: the file is of another version, or no such file at all.
+        DataError: the file is of another version, or no such file at all.
     """
 
     def __init__(self, claim: Claim, folder: Path = KEPT) -> None:
@@ -44,18 +38,18 @@ class Cells:
             version, revision = document["version"], document["revision"]
             rows = document["cells"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StudyError(f"{self.path} cannot be read ({error}): {again}") from error
+            raise DataError(f"{self.path} cannot be read ({error}): {again}") from error
         if version != VERSION:
-            raise StudyError(f"{self.path} has format {version}, expected {VERSION}: {again}")
+            raise DataError(f"{self.path} has format {version}, expected {VERSION}: {again}")
         if revision != self.claim.revision:
-            raise StudyError(
+            raise DataError(
                 f"{self.path} holds cells of revision {revision} of {self.claim.number}, which is "
                 f"{self.claim.revision} now: {again}"
             )
         try:
             return {Cell.of(row["seed"], **row["setting"]): from_json(row["measures"]) for row in rows}
         except (KeyError, TypeError, AttributeError) as error:
-            raise StudyError(f"{self.path} has a cell that is none ({error!r}): {again}") from error
+            raise DataError(f"{self.path} has a cell that is none ({error!r}): {again}") from error
 
     def add(self, cell: Cell, measures: Measures) -> None:
         self.results.cells[cell] = measures
@@ -65,7 +59,7 @@ class Cells:
         """Writes the file anew; what was there stays until the new one is whole.
 
         Raises:
-            StudyError: it cannot be written.
+            DataError: it cannot be written.
         """
         if not self.changed:
             return
@@ -80,7 +74,7 @@ class Cells:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.path, text)
         except OSError as error:
-            raise StudyError(
+            raise DataError(
                 f"{self.path} cannot be written ({error.strerror}): make room, and run the command again; "
                 "what was kept before is unharmed."
             ) from error

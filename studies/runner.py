@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from studies.cells import KEPT, Cells, StudyError
+from runtime.errors import DataError
+from studies.cells import KEPT, Cells
 from studies.claim import Cell, Claim, Measures
 from studies.claims import CLAIMS
 
@@ -29,7 +30,7 @@ class Study:
         folder: where cells are kept.
 
     Raises:
-        StudyError: what was kept cannot be used.
+        DataError: what was kept cannot be used.
     """
 
     def __init__(self, claims: Sequence[Claim], seeds: Sequence[int], folder: Path = KEPT) -> None:
@@ -44,7 +45,7 @@ class Study:
 
         Raises:
             KeyboardInterrupt: it was interrupted.
-            StudyError: cells cannot be kept, or some failed; the others are run first.
+            DataError: cells cannot be kept, or some failed; the others are run first.
         """
         context = get_context("spawn")  # torch's threads do not survive a fork
         pool = ProcessPoolExecutor(processes or os.cpu_count() or 1, context, initializer=prepare)
@@ -54,7 +55,7 @@ class Study:
                 tasks = {file: progress.add_task(file.claim.number, total=0) for file in self.files}
                 self._run(pool, progress, tasks)
         except BrokenProcessPool as error:
-            raise StudyError(
+            raise DataError(
                 f"A process ended ({error}): run the command again, it goes on with what is kept."
             ) from error
         finally:
@@ -62,7 +63,7 @@ class Study:
             pool.shutdown(wait=True, cancel_futures=True)
             self._keep_all()
         if self.failed:
-            raise StudyError(" ".join(self.failed))
+            raise DataError(" ".join(self.failed))
 
     def _run(self, pool: ProcessPoolExecutor, progress: Progress, tasks: dict[Cells, TaskID]) -> None:
         for file in self.files:

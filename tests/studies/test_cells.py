@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from studies.cells import Cells, StudyError
+from runtime.errors import DataError
+from studies.cells import Cells
 from studies.claim import Cell, Results, tuning_cells
 from tests.studies.toy import RATES, TOY
 
@@ -49,14 +50,14 @@ def test_a_file_that_does_not_fit_is_refused_in_one_sentence_and_left_alone(tmp_
     path = kept(tmp_path).path
     text = "[" if change is None else json.dumps(json.loads(path.read_text()) | change)
     path.write_text(text)
-    with pytest.raises(StudyError, match=words) as error:
+    with pytest.raises(DataError, match=words) as error:
         Cells(TOY, tmp_path)
     assert "addnorm study --only C99" in str(error.value) and path.read_text() == text
 
 
 def test_cells_of_another_claim_are_not_taken(tmp_path: Path) -> None:
     kept(tmp_path)
-    with pytest.raises(StudyError, match="revision 1"):
+    with pytest.raises(DataError, match="revision 1"):
         Cells(replace(TOY, revision=2), tmp_path)
 
 
@@ -69,7 +70,7 @@ def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr("studies.cells.os.fdopen", full)
     file.add(Cell.of(1, arm="a", rate=1.0), {"loss": 1.0})
-    with pytest.raises(StudyError, match=r"No space left.*make room"):
+    with pytest.raises(DataError, match=r"No space left.*make room"):
         file.save_changes()
     assert file.path.read_text() == before and [each.name for each in tmp_path.iterdir()] == [file.path.name]
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from studies.cells import Cells, StudyError
+from runtime.errors import DataError
+from studies.cells import Cells
 from studies.claim import QUICK, Cell, Measures
 from studies.report import write
 from studies.runner import Study
@@ -65,7 +66,7 @@ def test_a_cell_that_fails_is_told_after_the_others_have_run(tmp_path: Path, mon
         return TOY.run(cell)
 
     monkeypatch.setattr("studies.runner.run_cell", run_cell)
-    with pytest.raises(StudyError, match=r'C99 .*"rate": 0.1.* failed .*too much'):
+    with pytest.raises(DataError, match=r'C99 .*"rate": 0.1.* failed .*too much'):
         study(tmp_path).run(quiet(), 1)
     # arm b is whole; a's rate is not chosen
     assert len(Cells(TOY, tmp_path).results.cells) == CELLS - 1 - len(QUICK)
