@@ -6,7 +6,8 @@ AddNorm grew from notes that explain BatchNorm, LayerNorm and Add & Norm. Here e
 **supported**, **conditional** (some of its sentences hold, or only under a condition) or **contradicted**.
 
 `addnorm study` runs them on two cores in half an hour with three seeds, which is exploratory; `addnorm study --full`
-takes ten and some hours. Cells that were run are kept in `studies/results/`, so that it goes on where it stopped.
+does so with ten, in about an hour. Cells that were run are kept in `studies/results/`, so that it goes on where it
+stopped; without them, or with `--results EMPTY_FOLDER`, all is run again.
 `addnorm study --only C4 --one` runs a single cell: change `studies/batches/c04_batch_size.py`, and look.
 
 How to read a row: arms are compared seed by seed, with the same order of the data and the same initialization. Each arm
