@@ -131,6 +131,8 @@ def draw(found: Results, seeds: Sequence[int], figure: Figure) -> None:
         points(axes, arms, [colour(norm) for norm in NORMS])
         axes.axhline(0, color="#BBBBBB", linewidth=0.8, zorder=0)
         axes.set_title(title)
+    for axes in (left, *others):
+        axes.tick_params(axis="x", labelsize=8)
 
 
 CLAIM = Claim(
