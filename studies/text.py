@@ -6,7 +6,7 @@ AddNorm grew from notes that explain BatchNorm, LayerNorm and Add & Norm. Here e
 **supported**, **conditional** (some of its sentences hold, or only under a condition) or **contradicted**.
 
 `addnorm study` runs them on two cores in half an hour with three seeds, which is exploratory; `addnorm study --full`
-does so with ten, in about an hour. Cells that were run are kept in `studies/results/`, so that it goes on where it
+does so with ten, in about an hour (added up from parts). Cells that were run are kept in `studies/results/`, so that it goes on where it
 stopped; without them, or with `--results EMPTY_FOLDER`, all is run again.
 `addnorm study --only C4 --one` runs a single cell: change `studies/batches/c04_batch_size.py`, and look.
 

@@ -3,7 +3,7 @@
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
@@ -78,11 +78,13 @@ class Study(BaseSettings):
 
 
 def show_one(claims: "list[Claim]", console: Console) -> None:
-    """Runs the first cell of each claim, and prints its measures."""
-    from studies.claim import QUICK, Results
-    from studies.runner import prepare, run_cell
+    """Runs the first cell of each claim, on one core as in a study, and prints its measures."""
+    import torch
 
-    prepare()
+    from studies.claim import QUICK, Results
+    from studies.runner import run_cell
+
+    torch.set_num_threads(1)
     for claim in claims:
         cell = next(iter(claim.cells(Results({}), QUICK)))
         started = time.perf_counter()
@@ -103,7 +105,7 @@ def table_of(runner: "Runner") -> Table:
 
     table = Table("", "claim", "verdict", "runs")
     for file in runner.files:
-        claim: Any = file.claim
+        claim = file.claim
         if seeds := seeds_of(claim, file.results):
             finding = judge(claim, file.results, seeds)
             table.add_row(claim.number, claim.title, MARKS[finding.verdict], "full" if finding.full else "exploratory")

@@ -14,16 +14,8 @@ from runtime.options import option_config
 if TYPE_CHECKING:  # what reads data and trains is loaded only where the command runs
     from model.data import Dataset
 
-OWN = (
-    "dataset",
-    "out",
-    "pretrained",
-    "data",
-    "text",
-    "label",
-    "threads",
-    "record_norms",
-)  # options of both kinds of training
+# options of both kinds of training
+OWN = ("dataset", "out", "pretrained", "data", "text", "label", "threads", "record_norms")
 
 
 class Train(Recipe, FineTuning, BaseSettings):

@@ -68,14 +68,7 @@ def train(
     say = partial(console.print, highlight=False, soft_wrap=True)
     say(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
     trainer = Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory)
-    if record_norms:
-        trainer.record = NormRecord(model, directory, trainer.total_steps)
-    try:
-        with Report(directory, directory.name, console) as report:
-            trainer.run(report)
-    finally:
-        if trainer.record is not None:
-            trainer.record.draw()
+    run_trainer(trainer, NormRecord(model, directory, trainer.total_steps) if record_norms else None, console)
     run = load_run(directory)
     split, name = (dataset.test, "test") if len(dataset.test) else (dataset.validation, "validation")
     _, accuracy = evaluate(run.model, split, encoder)
@@ -83,6 +76,17 @@ def train(
     for line in beside_teacher(accuracy, taught_by, split, len(dataset.train)):
         say(f"{directory}: {line}")
     return run
+
+
+def run_trainer(trainer: Trainer, record: NormRecord | None, console: Console) -> None:
+    """Trains to the end; what was recorded of the norms is drawn, however it ends."""
+    trainer.record = record
+    try:
+        with Report(trainer.directory, trainer.directory.name, console) as report:
+            trainer.run(report)
+    finally:
+        if record is not None:
+            record.draw()
 
 
 def beside_teacher(accuracy: float, teachers: Sequence[Teacher], split: Split, rows: int) -> list[str]:

@@ -1,5 +1,6 @@
 """`addnorm study`, as a reader of the document runs it."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,8 +42,10 @@ def test_what_cannot_be_run_is_told_in_one_sentence(
 
 
 def test_a_cell_alone_is_printed_and_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
     assert main(["study", "--only", "C3", "--one", "--results", str(tmp_path)]) == 0
     assert "training_64" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGINT) is before  # so that Ctrl+C ends it
 
 
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
