@@ -43,9 +43,9 @@ train: $(VENV)/test.stamp  ## train the default recipe on clinc150 into runs/def
 export: $(VENV)/test.stamp  ## export runs/default as models/default/1
 	$(BIN)/python -m addnorm export runs/default --name default --version 1 --data $(DATA)
 
-intents: $(VENV)/test.stamp  ## train the embedded model again into runs/intents (about 10 minutes; docs/training.md)
-	$(BIN)/python -m addnorm train clinc150 --data $(DATA) --out runs/intents \
-	  --d-model 160 --d-ff 320 --epochs 36 --variants 16
+intents: $(VENV)/test.stamp  ## train the embedded model again into runs/intents (about 10 minutes; NORM=batch_norm: its twin)
+	$(BIN)/python -m addnorm train clinc150 --data $(DATA) --out runs/intents$(NORM) \
+	  --d-model 160 --d-ff 320 --epochs 36 --variants 16 $(if $(NORM),--norm $(NORM))
 
 bench: $(VENV)/test.stamp $(PEERS:%=.bench/%.stamp)  ## measure serving beside other servers (needs wrk; QUICK=1: 2 minutes), packing and statistics
 	$(BIN)/python -m benchmarks.serving --data $(DATA) $(if $(QUICK),--quick)

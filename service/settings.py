@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings
 from runtime.options import Device, option_config
 
 PACKAGED = Path(__file__).parent / "models"  # in a wheel (setup.py); in a clone and in an image it lies beside service/
-EMBEDDED = (PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "models") / "intents" / "1"
+MODELS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "models"
+EMBEDDED = MODELS / "intents" / "1"
+TWIN = MODELS / "intents-batchnorm" / "1"  # the same network with BatchNorm, so that their statistics can be compared
 
 
 class Settings(BaseSettings):
@@ -24,7 +26,7 @@ class Settings(BaseSettings):
     grpc_port: int | None = Field(None, ge=1, le=65535)
     """TCP port for the Open Inference Protocol over gRPC, with the grpc extra; None offers none."""
     model: Path = EMBEDDED
-    """Directory of the artifact to serve."""
+    """Directory of the artifact to serve; without one, the embedded model and its twin with BatchNorm are served."""
     models: Path | None = None
     """Directory of a model repository, NAME/VERSION/ below it; all its models are served, instead of `model`."""
     default_model: str | None = None
@@ -95,6 +97,11 @@ class Settings(BaseSettings):
     """Seconds from which a request is logged as slow; None logs none."""
     otel_endpoint: str | None = Field(None, pattern="^https?://")
     """URL of an OpenTelemetry collector that takes traces over HTTP; None leaves it to the OTEL_* variables."""
+
+    @property
+    def artifacts(self) -> list[Path]:
+        """What is served where no repository is."""
+        return [self.model] if "model" in self.model_fields_set else [self.model, TWIN]
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

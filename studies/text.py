@@ -17,7 +17,10 @@ matter, is in the code before a run. A comparison holds if the median difference
 within the claim. Cliff's delta says how often one arm is above the other: 1 is always. Losses are in nats, and are told
 as 4.6, twice that of a guess, where they are larger. Networks are small (a width of 64) and learn handwritten digits of
 8 x 8 pixels: what holds here need not hold for a large model, and the published results beside each row are of larger
-ones."""
+ones.
+
+To look at both norms in a running service, use `make run`: it serves one encoder with LayerNorm and its twin with BatchNorm
+([statistics.md](statistics.md#side-by-side-layernorm-and-batchnorm))."""
 
 REWORDED = """## Four sentences to say otherwise
 

@@ -10,7 +10,7 @@ from tests.serving import served
 from tests.wheels import ROOT, Environment, build
 
 PACKAGES = ["addnorm", "runtime", "service", "model", "export"]
-SOURCES = ["pyproject.toml", "setup.py", "README.md", "models/intents", "clients/python/src", *PACKAGES]
+SOURCES = ["pyproject.toml", "setup.py", "README.md", "models", "clients/python/src", *PACKAGES]
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +19,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return Environment(tmp_path_factory.mktemp("environment"), wheel, "cpu")
 
 
-def test_wheel_holds_every_module_the_page_and_the_embedded_model_once(environment: Environment):
+def test_wheel_holds_every_module_the_page_and_the_embedded_models_once(environment: Environment):
     files = [str(file) for file in environment.distribution.files or []]
     folders = {**dict.fromkeys(PACKAGES, ROOT), "addnorm_client": ROOT / "clients" / "python" / "src"}
     modules = {str(path.relative_to(at)) for name, at in folders.items() for path in (at / name).rglob("*.py")}
     assert {file for file in files if file.endswith(".py")} == modules
     models = {file for file in files if "models/intents" in file}
-    assert models == {f"service/models/intents/1/{path.name}" for path in (ROOT / "models/intents/1").iterdir()}
+    assert models == {f"service/{path.relative_to(ROOT)}" for path in (ROOT / "models").glob("intents*/1/*")}
     page = ROOT / "service" / "page" / "static"
     assert {str(path.relative_to(ROOT)) for path in page.rglob("*") if path.is_file()} <= set(files)
     assert {f"{name}/py.typed" for name in folders} <= set(files)

@@ -95,10 +95,10 @@ def record(directory: Path, usual: list[str], odd: list[str]) -> None:
 
 
 @contextmanager
-def serving(*options: str, model: Path = EMBEDDED, port: int = 0) -> Iterator[str]:
-    """The address of a service in a process of its own."""
+def serving(*options: str, model: Path | None = EMBEDDED, port: int = 0) -> Iterator[str]:
+    """The address of a service in a process of its own, of one model; None: of those that are served by default."""
     command = [sys.executable, "-m", "addnorm", "serve", "--port", str(port), "--workers", "1", "--device", "cpu"]
-    command += ["--model", str(model), *options]
+    command += [*(["--model", str(model)] if model else []), *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout

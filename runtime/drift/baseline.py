@@ -21,8 +21,8 @@ from runtime.statistics.moments import Moments
 from runtime.statistics.recorder import Recorded, Summarize
 from runtime.statistics.state import NormState
 from runtime.statistics.windows import Span
+from runtime.store.checks import UNUSABLE
 from runtime.store.document import (
-    UNUSABLE,
     deep_from_dict,
     deep_to_dict,
     moments_from_dict,

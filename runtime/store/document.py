@@ -10,16 +10,21 @@ from numpy.typing import NDArray
 from runtime.errors import StateError
 from runtime.manifest import Manifest
 from runtime.statistics.deep import DeepState
-from runtime.statistics.histogram import BUCKETS
 from runtime.statistics.moments import Moments
 from runtime.statistics.state import NormState, SparseState
-from runtime.statistics.traffic import COUNTERS, Traffic
+from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Span
+from runtime.store.checks import (
+    UNUSABLE,
+    check_counts,
+    check_histograms,
+    checked_deep,
+    checked_moments,
+    checked_traffic,
+    fits,
+)
 
 FORMAT, READ = 3, (2, 3)  # what is written, and what can be read: 2 has neither repeats nor sums by class
-LARGEST = float(np.finfo(np.float32).max) ** 2  # no mean and no variance of float32 values is larger
-MOST = 10**15  # tokens: a million a second for thirty years
-UNUSABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ class StateDocument:
             raise StateError(f"{source} does not fit the features of its model: it was altered.")
         return self
 
-    def to_dict(self) -> dict[str, Any]:
+    def head(self) -> dict[str, Any]:
+        """All but the states."""
         return {
             "format": FORMAT,
             "model": self.model,
@@ -68,9 +74,22 @@ class StateDocument:
             "layers": self.layers,
             "from": self.covered.start,
             "to": self.covered.end,
-            "state": state_to_dict(self.state),
-            "deep": deep_to_dict(self.deep) if self.deep else None,
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        deep = deep_to_dict(self.deep) if self.deep else None
+        return self.head() | {"state": state_to_dict(self.state), "deep": deep}
+
+    @classmethod
+    def from_head(cls, content: bytes, form: int, source: str) -> Self:
+        """What `head` gave, as JSON of that format, with an empty state. Raises StateError where it is none."""
+        try:
+            raw = json.loads(content)
+            if raw["format"] != form:
+                raise ValueError(f"format {raw['format']}")
+            return cls(*_head_of(raw), NormState.empty([]))
+        except UNUSABLE as error:
+            raise StateError(f"{source} is not a state of format {form} ({error}).") from error
 
     @classmethod
     def from_json(cls, content: bytes, source: str) -> Self:
@@ -86,10 +105,8 @@ class StateDocument:
             raw = json.loads(content)
             if raw["format"] not in READ:
                 raise ValueError(f"format {raw['format']}")
-            covered, state = Span(float(raw["from"]), float(raw["to"])), state_from_dict(raw["state"])
             deep = deep_from_dict(raw["deep"]) if raw["deep"] else None
-            model, version, digest = (str(raw[name]) for name in ("model", "version", "digest"))
-            return cls(model, version, digest, [str(name) for name in raw["layers"]], covered, state, deep)
+            return cls(*_head_of(raw), state_from_dict(raw["state"]), deep)
         except UNUSABLE as error:
             raise StateError(
                 f"{source} is not a state of format {FORMAT} ({error}): take one from GET /norm-stats/state."
@@ -100,6 +117,11 @@ class StateDocument:
         covered = Span(min(self.covered.start, other.covered.start), max(self.covered.end, other.covered.end))
         deep = self.deep.merge(other.deep) if self.deep and other.deep else self.deep or other.deep
         return replace(self, covered=covered, state=self.state.merge(other.state), deep=deep)
+
+
+def _head_of(raw: dict[str, Any]) -> tuple[str, str, str, list[str], Span]:
+    model, version, digest = (str(raw[name]) for name in ("model", "version", "digest"))
+    return model, version, digest, [str(name) for name in raw["layers"]], Span(float(raw["from"]), float(raw["to"]))
 
 
 def state_to_dict(state: NormState) -> dict[str, Any]:
@@ -127,9 +149,7 @@ def sparse_from_dict(raw: dict[str, Any]) -> SparseState:
     """Raises what `state_from_dict` raises."""
     moments = moments_from_dict(raw["moments"])
     places, counts = (np.array(raw["histograms"][name], dtype=np.int64) for name in ("places", "counts"))
-    if len(places) != len(counts) or (places < 0).any() or (places >= len(moments.count) * BUCKETS).any():
-        raise ValueError("histogram places that do not fit the moments")
-    check_counts(counts)
+    check_histograms(places, counts, len(moments.count))
     traffic = traffic_from_dict(raw["traffic"])
     features = {int(layer): moments_from_dict(features) for layer, features in raw["features"].items()}
     return SparseState(*totals_from_dict(raw), moments, places, counts, features, traffic)
@@ -144,23 +164,7 @@ def traffic_from_dict(raw: dict[str, Any]) -> Traffic:
     """Raises what `state_from_dict` raises."""
     counts, repeats = (np.array(raw.get(name, []), dtype=np.int64) for name in ("counts", "repeats"))
     totals, by_class = (np.array(raw.get(name, []), dtype=np.float64) for name in ("totals", "by_class"))
-    sketched = int(raw.get("sketched", 0))
-    check_counts(counts, np.array([sketched]))
-    if not ((np.abs(totals) <= MOST * LARGEST).all() and (np.abs(by_class) <= MOST).all()):
-        raise ValueError("totals that no traffic has")
-    if sketched > counts.sum() or np.abs(repeats).sum() > sketched:
-        raise ValueError("more repeats than requests")
-    return Traffic(counts, totals, by_class, repeats, sketched)
-
-
-def fits(traffic: Traffic, columns: int, classes: int) -> bool:
-    """Whether traffic can be that of a model with so many columns (two of each norm) and classes."""
-    sums, repeats = traffic.by_class.shape, traffic.repeats.shape
-    if not len(traffic.counts):
-        return not len(traffic.totals) and sums == repeats == (0,)
-    numbers = columns + 5 if sums == (2, classes) else columns + 4
-    shapes = (traffic.counts.shape, traffic.totals.shape)
-    return shapes == ((classes,), (numbers,)) and sums in ((2, classes), (0,)) and repeats in ((COUNTERS,), (0,))
+    return checked_traffic(counts, totals, by_class, repeats, int(raw.get("sketched", 0)))
 
 
 def totals_from_dict(raw: dict[str, Any]) -> tuple[int, int]:
@@ -168,11 +172,6 @@ def totals_from_dict(raw: dict[str, Any]) -> tuple[int, int]:
     requests, tokens = int(raw["requests"]), int(raw["tokens"])
     check_counts(np.array([requests, tokens]))
     return requests, tokens
-
-
-def check_counts(*counts: NDArray[np.int64]) -> None:
-    if not all(((column >= 0) & (column <= MOST)).all() for column in counts):
-        raise ValueError("counts that no traffic has")
 
 
 def bucket_to_dict(content: SparseState | DeepState) -> dict[str, Any]:
@@ -207,11 +206,7 @@ def deep_from_dict(raw: dict[str, Any]) -> DeepState:
     """Raises what `state_from_dict` raises where `raw` is not a deep state."""
     outputs, adds = moments_from_dict(raw["outputs"]), moments_from_dict(raw["adds"])
     largest = np.array(raw["largest"], dtype=np.float64)
-    if largest.shape != (2, len(outputs.count)):
-        raise ValueError("largest activations of other features than the moments")
-    if not ((largest >= 0) & (largest <= LARGEST)).all():
-        raise ValueError("activations that no float32 holds")
-    return DeepState(*totals_from_dict(raw), outputs, largest, adds)
+    return checked_deep(*totals_from_dict(raw), outputs, largest, adds)
 
 
 def round_to(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
@@ -233,14 +228,4 @@ def moments_from_dict(raw: dict[str, Any]) -> Moments:
     mean, m2 = (np.array(raw[name], dtype=np.float64) for name in ("mean", "m2"))
     low = np.array([np.inf if value is None else value for value in raw["minimum"]], dtype=np.float64)
     high = np.array([-np.inf if value is None else value for value in raw["maximum"]], dtype=np.float64)
-    if {len(column) for column in (mean, m2, low, high)} != {len(count)}:
-        raise ValueError("moments of different lengths")
-    check_counts(count)
-    seen = count > 0
-    if not (
-        (np.abs(mean) <= LARGEST).all()
-        and ((m2 >= -1e-6 * LARGEST) & (m2 <= np.maximum(count, 1) * LARGEST**2)).all()
-        and ((low <= high) & (np.abs(low) <= LARGEST) & (np.abs(high) <= LARGEST))[seen].all()
-    ):
-        raise ValueError("moments that no float32 values have")
-    return Moments(count, mean, m2, low, high)
+    return checked_moments(count, mean, m2, low, high)

@@ -1,16 +1,37 @@
-"""What the file of an artifact's statistics keeps: rows of names, numbers and compressed JSON, and reading them."""
+"""What the file of an artifact's statistics keeps: rows of names, numbers and contents, and reading them.
+
+States are binary (runtime/store/binary.py); files of older versions hold them as compressed JSON, and are read as well.
+"""
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_json
 
 from runtime.errors import StateError
 from runtime.manifest import Manifest
+from runtime.statistics.deep import DeepState
+from runtime.statistics.state import SparseState
 from runtime.statistics.windows import Bucket
+from runtime.store.binary import (
+    FORMAT,
+    is_binary,
+    pack_content,
+    pack_deep,
+    pack_whole,
+    unpack_content,
+    unpack_deep,
+    unpack_sparse,
+)
+from runtime.store.checks import UNUSABLE
 from runtime.store.document import StateDocument, bucket_from_dict
 
-EVERYTHING, BASELINE = "everything", "baseline"
+EVERYTHING, BASELINE, FLEET = "everything", "baseline", "fleet"
+HEAD, STATE, DEEP = 0, 1, 2  # the numbers of the rows that say what was seen since counting began
 SELECT = "SELECT name, number, content FROM kept WHERE name LIKE ? ORDER BY name, number"
 
 
@@ -22,11 +43,26 @@ class Kept:
         document: of everything since counting began.
         buckets: of the time windows, in the order of their numbers; when saved, those that changed.
         baselines: those that were taken from live traffic, oldest first, as JSON.
+        replicas: the services that counted it, one after the other, as they are known to others of their fleet.
+        revision: of the baselines, the highest of the fleet.
     """
 
     document: StateDocument
     buckets: list[Bucket] = field(default_factory=list)
     baselines: list[bytes] = field(default_factory=list)
+    replicas: tuple[str, ...] = ()
+    revision: int = 0
+
+    def rows(self) -> list[tuple[str, int, bytes]]:
+        """What is written of it."""
+        head = self.document.head() | {"format": FORMAT}
+        rows = [(EVERYTHING, HEAD, pack_json(head))]
+        rows.append((EVERYTHING, STATE, pack_whole(SparseState.compress(self.document.state))))
+        if self.document.deep is not None:
+            rows.append((EVERYTHING, DEEP, pack_deep(self.document.deep)))
+        rows += [(ring, number, pack_content(content)) for ring, number, content in self.buckets]
+        rows += [(BASELINE, number, zlib.compress(content)) for number, content in enumerate(self.baselines)]
+        return [*rows, (FLEET, 0, pack_json({"replicas": self.replicas, "revision": self.revision}))]
 
 
 def read_kept(path: Path, only: str = "%") -> Kept:
@@ -56,19 +92,51 @@ def parse_kept(rows: list[tuple[str, int, bytes]], path: Path) -> Kept:
         StateError: they are no state.
     """
     try:
-        contents = [(name, number, zlib.decompress(content)) for name, number, content in rows]
-    except (zlib.error, TypeError) as error:
+        contents = {(name, number): inflated(content) for name, number, content in rows}
+        fleet = json.loads(contents.get((FLEET, 0), b"{}"))
+        replicas, revision = tuple(map(str, fleet.get("replicas", ()))), int(fleet.get("revision", 0))
+    except (*UNUSABLE, zlib.error) as error:
         raise StateError(f"{path} holds what is no state ({error}).") from error
-    document = next((content for name, _, content in contents if name == EVERYTHING), b"")
     return Kept(
-        StateDocument.from_json(document, str(path)),
+        parse_everything(contents, str(path)),
         [
-            Bucket(name, number, bucket_from_dict(name, json.loads(content), str(path)))
-            for name, number, content in contents
-            if name not in (EVERYTHING, BASELINE)
+            Bucket(name, number, parse_bucket(name, content, str(path)))
+            for (name, number), content in contents.items()
+            if name not in (EVERYTHING, BASELINE, FLEET)
         ],
-        [content for name, _, content in contents if name == BASELINE],
+        [content for (name, _), content in contents.items() if name == BASELINE],
+        replicas,
+        revision,
     )
+
+
+def parse_everything(contents: Mapping[tuple[str, int], bytes], source: str) -> StateDocument:
+    """What was seen since counting began. Raises StateError."""
+    head = contents.get((EVERYTHING, HEAD), b"")
+    if (EVERYTHING, STATE) not in contents:
+        return StateDocument.from_json(head, source)  # of an older version: all of it
+    document = StateDocument.from_head(head, FORMAT, source)
+    state = unpack_sparse(contents[EVERYTHING, STATE], source).expand()
+    deep = contents.get((EVERYTHING, DEEP))
+    return replace(document, state=state, deep=None if deep is None else unpack_deep(deep, source))
+
+
+def parse_bucket(ring: str, content: bytes, source: str) -> SparseState | DeepState:
+    """A time bucket of the ring of that name. Raises StateError."""
+    if is_binary(content):
+        return unpack_content(ring, content, source)
+    try:
+        return bucket_from_dict(ring, json.loads(content), source)
+    except ValueError as error:
+        raise StateError(f"{source} holds what is no state ({error}).") from error
+
+
+def inflated(content: bytes) -> bytes:
+    return content if is_binary(content) else zlib.decompress(content)
+
+
+def pack_json(content: dict[str, Any]) -> bytes:
+    return zlib.compress(to_json(content), 1)
 
 
 def kept_version(directory: Path | None, manifest: Manifest, version: str) -> StateDocument:

@@ -7,18 +7,14 @@ ended, and before anything is written: the counts of both are kept.
 
 import logging
 import threading
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic_core import to_json
+from typing import TYPE_CHECKING, Literal
 
 from runtime.errors import StateError
 from runtime.manifest import Manifest
 from runtime.statistics.windows import Windows
-from runtime.store.document import bucket_to_dict
-from runtime.store.kept import BASELINE, EVERYTHING, SELECT, Kept, parse_kept, read_kept
+from runtime.store.kept import BASELINE, SELECT, Kept, parse_kept, read_kept
 
 if TYPE_CHECKING:  # a megabyte: imported where statistics are kept
     import sqlite3
@@ -152,10 +148,7 @@ class StateStore:
             self._connection = None
 
     def _write(self, connection: "sqlite3.Connection", kept: Kept) -> None:
-        rows = [(EVERYTHING, 0, pack_json(kept.document.to_dict()))]
-        rows += [(ring, number, pack_json(bucket_to_dict(content))) for ring, number, content in kept.buckets]
-        rows += [(BASELINE, number, zlib.compress(content)) for number, content in enumerate(kept.baselines)]
-        connection.executemany(UPSERT, rows)
+        connection.executemany(UPSERT, kept.rows())
         connection.execute("DELETE FROM kept WHERE name = ? AND number >= ?", (BASELINE, len(kept.baselines)))
         for ring, size in Windows.sizes().items():
             newest = max((bucket.number for bucket in kept.buckets if bucket.ring == ring), default=0)
@@ -172,7 +165,12 @@ class StateStore:
         if self.path is None or self.unread:
             return
         kept = read(self.newest)
-        version = kept.document.state.requests, kept.document.deep and kept.document.deep.requests, kept.baselines
+        version = (
+            kept.document.state.requests,
+            kept.document.deep and kept.document.deep.requests,
+            kept.baselines,
+            kept.revision,
+        )
         if version != self._saved or self.storage == "disk_failing":
             self.save(kept)
             self._saved = version
@@ -199,7 +197,3 @@ class StateStore:
             self._thread.join()
             self._thread = None
         self._disconnect()
-
-
-def pack_json(content: dict[str, Any]) -> bytes:
-    return zlib.compress(to_json(content), 1)

@@ -41,14 +41,14 @@ class Catalog:
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """The artifact or the repository that the settings name, read and verified.
+        """The artifacts or the repository that the settings name, read and verified.
 
         Raises:
             ArtifactError: nothing there can be served.
             SettingError: the directory, or the default model in it, cannot be used.
         """
         if settings.models is None:
-            return cls.fixed([read_artifact(settings.model)])
+            return cls.fixed([read_artifact(directory) for directory in settings.artifacts])
         catalog = cls(Repository(settings.models), settings.keep_versions)
         catalog.default = settings.default_model
         if settings.watch:
@@ -197,7 +197,7 @@ class Catalog:
         if self.repository is None:
             raise InvalidInput(
                 "no_repository",
-                "This service serves one artifact: start it with `--models DIRECTORY` to load and unload models.",
+                "There is no model repository here: start the service with `--models DIRECTORY` to load and unload models.",
             )
         return self.repository
 

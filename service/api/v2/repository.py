@@ -15,7 +15,7 @@ from service.http.openapi import GONE, GUARDED, error, json_body
 from service.repository.control import Control
 from service.schemas.models import IndexEntry, IndexRequest, LoadRequest, UnloadRequest
 
-BAD = error(400, "The body cannot be used, or this service serves one artifact alone")
+BAD = error(400, "The body cannot be used, or there is no model repository")
 UNKNOWN = error(404, "No such model or version")
 BROKEN = error(409, "What lies there cannot be served; nothing was changed")
 FAILED = error(503, "A worker ended meanwhile, or the service is stopping; nothing was changed")

@@ -30,6 +30,14 @@ export async function ask(path, options = {}) {
   throw new Refused(response.status, body.error ?? `The service answered ${response.status}.`);
 }
 
+export function addressed(path, query) {
+  const given = Object.entries(query).filter(([, value]) => value !== undefined);
+  return given.length ? `${path}?${new URLSearchParams(given)}` : path;
+}
+
+// an address about the chosen model; about the default one where none was chosen
+export const about = (path, query = {}) => addressed(path, { ...query, ...store.get("chosen") });
+
 export const get = async (path) => (await ask(path)).json();
 
 // phases: where the time went, as far as the service says it

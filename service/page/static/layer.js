@@ -10,6 +10,8 @@ export function layerCard() {
     variance: new Chart("Variance of what enters", 190, describeDistribution),
     mean: new Chart("Mean of what enters", 190, describeDistribution),
     history: new Chart("This layer's score over time, in units of its limit", 190, describeHistory),
+    means: new Chart("Mean of each feature over the batch: live, beside the running mean", 190, describeRunning),
+    variances: new Chart("Variance of each feature over the batch: live, beside the running one", 190, describeRunning),
     outliers: new Chart("The largest features of its output, beside the median feature", 190, describeOutliers),
   };
   const head = h("div", { class: "grid" });
@@ -34,6 +36,10 @@ export function layerCard() {
       charts.variance.draw(layer.distributions.variance);
       charts.mean.draw(layer.distributions.mean);
       charts.history.draw({ history, name: layer.name });
+      for (const [name, moment] of [["means", "mean"], ["variances", "variance"]]) {
+        charts[name].element.hidden = !layer.running;
+        if (layer.running) charts[name].draw({ running: layer.running[moment], live: layer.live.features?.[moment] });
+      }
       charts.outliers.element.hidden = !layer.deep;
       if (layer.deep) charts.outliers.draw(layer.deep);
       fill(facts, factsTable(layer));
@@ -95,6 +101,26 @@ function describeDistribution({ edges, live, baseline }, width) {
   };
   const rows = baseline.map((share, i) => [`${num(edges[i])} to ${num(edges[i + 1])}`, live ? percent(live[i]) : "–", percent(share)]);
   return { option, head: ["from, to", "live", "baseline"], rows };
+}
+
+// BatchNorm: each feature is a point; on the line, live traffic has the moment that it is normalized with
+function describeRunning({ running, live }) {
+  const all = [...running, ...(live ?? [])];
+  const margin = 0.04 * (Math.max(...all) - Math.min(...all));
+  const [low, high] = [Math.min(...all) - margin, Math.max(...all) + margin];
+  const axis = { type: "value", min: low, max: high, splitNumber: 3, ...axisStyle({ axisLabel: { formatter: (x) => num(x, 2), showMinLabel: false, showMaxLabel: false } }), nameLocation: "middle", nameTextStyle: { color: colour("ink") } };
+  const option = {
+    grid: { left: 44, right: 12, top: 14, bottom: 40, outerBoundsMode: "none" },
+    tooltip: tooltip({ trigger: "item", formatter: ({ dataIndex, value }) => `feature ${dataIndex}\nrunning: ${num(value[0])}\nlive: ${num(value[1])}` }),
+    xAxis: { ...axis, name: "running", nameGap: 22 },
+    yAxis: { ...axis, name: "live", nameGap: 32, splitLine: { show: false } },
+    series: [{
+      type: "line", lineStyle: { opacity: 0 }, symbol: "circle", symbolSize: 5, color: colour("live"), data: live ? running.map((each, i) => [each, live[i]]) : [],
+      markLine: { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: colour("usual"), type: [5, 4] }, data: [[{ coord: [low, low] }, { coord: [high, high] }]] },
+    }],
+  };
+  const rows = running.map((each, i) => [String(i), num(live?.[i]), num(each)]);
+  return { option, head: ["feature", "live", "running"], rows };
 }
 
 function describeHistory({ history, name }) {

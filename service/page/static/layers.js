@@ -1,7 +1,8 @@
 // The network, and one of its norms in detail.
-import { get } from "./api.js";
+import { about, get } from "./api.js";
 import { $, fill, h } from "./dom.js";
 import { layerCard } from "./layer.js";
+import { others } from "./models.js";
 import { drawNetwork } from "./network.js";
 import { store } from "./store.js";
 
@@ -15,7 +16,8 @@ let seen = ""; // the norm that was scrolled to
 let placements = {};
 const list = h("ol", { class: "network", "aria-label": "The encoder, from its input to its output" });
 const unseen = h("p", { class: "soft small", hidden: true });
-const left = h("div", { class: "card" }, h("h2", {}, "The encoder"), h("p", { class: "soft small" }, "Score of each norm, and its limit. Choose one."), list, unseen);
+const beside = h("p", { class: "soft small", hidden: true });
+const left = h("div", { class: "card" }, h("h2", {}, "The encoder"), h("p", { class: "soft small" }, "Score of each norm, and its limit. Choose one."), list, unseen, beside);
 const card = layerCard();
 
 function build() {
@@ -36,6 +38,7 @@ export const layersView = {
 store.on("summary", () => shown && update());
 store.on("window", () => { asked = null; });
 store.on("model", () => { placements = {}; asked = null; });
+store.on("chosen", () => { asked = null; });
 
 // within the drawing, where that scrolls; never the page
 function showChosen() {
@@ -63,6 +66,7 @@ function update() {
   const here = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   left.classList.toggle("long", summary.layers.length > MANY);
   tellUnseen(store.get("model"));
+  others(beside);
   drawNetwork(list, summary, placements, name);
   if (name !== seen) { seen = name; showChosen(); }
   if (here) list.querySelector(`[href="${CSS.escape(here)}"]`)?.focus({ preventScroll: true });
@@ -71,19 +75,20 @@ function update() {
 
 async function read(name) {
   const window = store.get("window");
-  asked = { name, window, at: Date.now() };
+  const mine = asked = { name, window, at: Date.now() };
   try {
     if (!(name in placements)) await readPlacements();
-    const [layer, history] = await Promise.all([get(`norm-stats/${encodeURIComponent(name)}?window=${window}`), get(`norm-stats/history?window=${window}`)]);
-    if (asked?.name === name && asked.window === window) card.show(layer, history);
+    const [layer, history] = await Promise.all([get(about(`norm-stats/${encodeURIComponent(name)}`, { window })), get(about("norm-stats/history", { window }))]);
+    if (asked === mine) card.show(layer, history);
   } catch (error) {
+    if (asked !== mine) return; // another layer, window or model is asked for
     asked = null;
     card.fail(error.message);
   }
 }
 
 async function readPlacements() {
-  const { layers } = await get("norm-stats");
+  const { layers } = await get(about("norm-stats"));
   placements = Object.fromEntries(layers.map((layer) => [layer.name, layer.placement]));
   drawNetwork(list, store.get("summary"), placements, asked?.name);
 }

@@ -1,9 +1,10 @@
 // Starts the page: what is served, which view, which window, which theme.
-import { get, useKey } from "./api.js";
+import { addressed, get, useKey } from "./api.js";
 import { showBanner } from "./banner.js";
 import { redrawAll } from "./charts.js";
 import { $, fill, h } from "./dom.js";
 import { layersView } from "./layers.js";
+import { readAddress, readModels, showChoice } from "./models.js";
 import { store } from "./store.js";
 import { follow } from "./stream.js";
 import { trafficView } from "./traffic.js";
@@ -60,18 +61,23 @@ function chooseTheme() {
 }
 
 async function readModel() {
-  const model = await get("model");
+  const { model: name, version } = store.get("chosen");
+  const model = await get(addressed("model", { name, version }));
   const before = store.get("model");
   const same = before && JSON.stringify([before.model, before.version, before.layers]) === JSON.stringify([model.model, model.version, model.layers]);
   if (!same) store.set("model", model);
-  $("served").textContent = `${model.model}, version ${model.version}, ${model.layers.length} norms, on ${model.provider.replace("ExecutionProvider", "")}`;
+  showChoice();
+  const which = $("models").hidden ? `${model.model}, version ${model.version}, ` : "";
+  $("served").textContent = `${which}${model.layers.length} norms, on ${model.provider.replace("ExecutionProvider", "")}`;
 }
 
 async function start() {
   try {
+    await readModels();
     await readModel();
   } catch (error) {
     store.set("connection", error.status ? "refused" : "lost");
+    if (error.status === 404) $("served").textContent = error.message; // a model that the address names
     if (error.status !== 401) setTimeout(start, 2000);
     return;
   }
@@ -84,7 +90,7 @@ function listen() {
     $("pulse").textContent = words[state];
     document.body.dataset.connection = state;
     $("pulse").dataset.state = state === "refused" ? "lost" : state;
-    if (state === "live") readModel().catch(() => {}); // it may be another one after a restart
+    if (state === "live") readModels().then(readModel).catch(() => {}); // it may be another one after a restart
   });
   store.on("refused", (refused) => { $("key").hidden = refused === null; });
   $("key").addEventListener("submit", (event) => {
@@ -98,7 +104,9 @@ function listen() {
 
 chooseTheme();
 chooseWindows();
+readAddress();
 listen();
+store.on("chosen", start);
 store.on("summary", showBanner);
 addEventListener("hashchange", route);
 route();

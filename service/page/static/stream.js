@@ -1,6 +1,6 @@
 // GET /events, followed for as long as the page is open. fetch in the place of EventSource: it can show an API key, and it
 // tells why it was not let in.
-import { ask } from "./api.js";
+import { about, ask } from "./api.js";
 import { store } from "./store.js";
 
 const SILENCE = 15_000; // milliseconds without any event, after which a connection counts as lost
@@ -35,7 +35,7 @@ async function read(controller, window, onEvent) {
   controller.signal.addEventListener("abort", stop);
   let timer = setTimeout(stop, SILENCE);
   try {
-    const response = await ask(`events?window=${window}`, { signal: attempt.signal });
+    const response = await ask(about("events", { window }), { signal: attempt.signal });
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let text = ""; ;) {
       const { value, done } = await reader.read();

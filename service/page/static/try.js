@@ -113,7 +113,7 @@ async function submit(event) {
     const asked = inputs();
     const { path, body } = asksOf(kind).request(asked);
     const named = prompt?.value ? { prompt_name: prompt.value } : {};
-    answer.show(asked, await post(path, { ...body, ...named }), path);
+    answer.show(asked, await post(path, { ...body, ...named, ...store.get("chosen") }), path);
     trouble.hidden = true;
     if (innerWidth < 700) $("answers").scrollIntoView({ block: "start" });
   } catch (error) {

@@ -1,5 +1,5 @@
 // Where traffic departs, and when: every layer's score, and a map of layers over time.
-import { get } from "./api.js";
+import { about, get } from "./api.js";
 import { Chart, axisStyle, colour, limitLine, tooltip } from "./charts.js";
 import { $, STATE_WORDS, fill, h, markOf } from "./dom.js";
 import { heatmap } from "./heatmap.js";
@@ -36,6 +36,7 @@ export const verdictView = {
 
 store.on("summary", () => shown && update());
 store.on("window", () => { asked = null; if (shown) update(); });
+store.on("chosen", () => { asked = null; });
 
 function update() {
   const summary = store.get("summary");
@@ -53,10 +54,10 @@ function update() {
 }
 
 async function readHistory() {
-  asked = { window: store.get("window"), at: Date.now() };
+  const mine = asked = { window: store.get("window"), at: Date.now() };
   try {
-    const history = await get(`norm-stats/history?window=${asked.window}`);
-    if (!shown || asked?.window !== store.get("window")) return;
+    const history = await get(about("norm-stats/history", { window: mine.window }));
+    if (!shown || asked !== mine) return;
     const empty = history.slices.length === 0;
     none.hidden = !empty;
     fill(none, "input" in store.get("summary") ? ["No request in this window yet. ", h("a", { href: "#try" }, "Ask something"), ", and it appears here within seconds."] : "This model's baseline cannot judge its traffic.");
@@ -64,6 +65,7 @@ async function readHistory() {
     if (!empty) map.draw(history);
     trouble.hidden = true;
   } catch (error) {
+    if (asked !== mine) return; // another window or model is asked for
     asked = null;
     trouble.hidden = false;
     trouble.textContent = error.message;

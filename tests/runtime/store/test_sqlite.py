@@ -7,16 +7,20 @@ from unittest.mock import patch
 
 import pytest
 
-from runtime.artifact import Artifact
-from runtime.drift.baseline import read_baseline
+from runtime.artifact import Artifact, read_artifact
+from runtime.drift.baseline import parse_baseline, read_baseline
 from runtime.errors import StateError
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.state import NormState
 from runtime.statistics.windows import Span
 from runtime.store import sqlite
+from runtime.store.binary import is_binary
 from runtime.store.document import StateDocument, bucket_to_dict
-from runtime.store.kept import Kept, kept_version
+from runtime.store.kept import Kept, kept_version, pack_json
 from runtime.store.sqlite import StateStore
+from service.settings import EMBEDDED
+
+KEPT = Path(__file__).parents[1] / "kept"
 
 
 @pytest.fixture
@@ -46,6 +50,28 @@ def test_what_was_saved_is_loaded(kept: Kept, text_artifact: Artifact, tmp_path:
     found = StateStore(tmp_path / "new", text_artifact.manifest).load()
     assert found is not None and content(found) == content(kept)
     assert f"{kept.document.digest[:16]}.sqlite" in [path.name for path in (tmp_path / "new").iterdir()]
+
+
+def test_file_of_format_3_is_read_and_goes_on_in_the_newest(tmp_path: Path):
+    """Compressed JSON, as it was kept before states were binary: 108 requests, and a baseline taken from them."""
+    manifest = read_artifact(EMBEDDED).manifest
+    store = StateStore(tmp_path, manifest)
+    assert store.path is not None
+    store.path.write_bytes((KEPT / "statistics_format_3.sqlite").read_bytes())
+    found = store.load()
+    assert found is not None and found.document.covered == Span(1.7e9 - 100, 1.7e9)
+    assert (found.document.state.requests, found.document.state.tokens) == (108, 1014)
+    assert [(bucket.ring, bucket.number) for bucket in found.buckets] == [
+        ("window-10", 170000000),
+        ("window-300", 5666666),
+    ]
+    assert parse_baseline(found.baselines[0], manifest, "it").state.requests == 108
+    assert (found.replicas, found.revision) == ((), 0)
+    save(store, replace(found, replicas=("a",), revision=2))
+    again = StateStore(tmp_path, manifest).load()
+    assert again is not None and content(again) == content(found) and (again.replicas, again.revision) == (("a",), 2)
+    rows = sqlite3.connect(store.path).execute("SELECT content FROM kept WHERE name LIKE 'window%'").fetchall()
+    assert all(is_binary(row) for (row,) in rows)
 
 
 def test_buckets_that_are_over_are_forgotten_and_dropped_baselines_too(
@@ -88,14 +114,14 @@ def test_unreadable_file_is_set_aside_and_reported(
     assert StateStore(tmp_path, text_artifact.manifest).load() is not None
 
 
-@pytest.mark.parametrize("name", ["everything", "window-10", "deep-300"])
+@pytest.mark.parametrize("name", ["everything", "window-10", "deep-300", "fleet"])
 def test_file_with_a_spoiled_part_is_set_aside(
     kept: Kept, text_artifact: Artifact, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ):
     store = StateStore(tmp_path, text_artifact.manifest)
     save(store, kept)
     assert store.path is not None
-    for spoiled in (b"?", sqlite.pack_json({"requests": 1})):
+    for spoiled in (b"?", pack_json({"requests": 1, "replicas": 1})):
         connection = sqlite3.connect(store.path)
         with connection:
             connection.execute("UPDATE kept SET content = ? WHERE name = ?", (spoiled, name))

@@ -33,6 +33,13 @@ def fresh() -> Iterator[str]:
 
 
 @pytest.fixture
+def both() -> Iterator[str]:
+    """A service of what is served by default: the embedded model and its twin."""
+    with serving(model=None) as url:
+        yield url
+
+
+@pytest.fixture
 def watched(browser: Browser) -> Iterator[Watched]:
     """A page in which nothing may go wrong but what is meant.
 

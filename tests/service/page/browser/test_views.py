@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from benchmarks.pictures.page import VIEWS
-from tests.service.page.browser.browsing import Watched, ask, heading, needs_chromium
+from tests.service.page.browser.browsing import USUAL, Watched, ask, heading, needs_chromium
 
 pytestmark = needs_chromium
 
@@ -57,6 +57,40 @@ def test_windows_have_verdicts_of_their_own(watched: Watched, busy: str):
     assert page.url.endswith("window=5m")
     page.get_by_label("All").check(force=True)
     expect(heading(page)).to_contain_text("since ")
+
+
+def test_models_are_chosen_and_compared(both: str, watched: Watched):
+    """The twin with BatchNorm: the address names it, it is asked alone, and shows the moments that it uses."""
+    page = watched.page
+    page.goto(f"{both}/#try")
+    choice = page.get_by_role("combobox", name="Model")
+    expect(choice.locator("option:checked")).to_have_text("intents, version 1")
+    choice.select_option("intents-batchnorm, version 1")
+    expect(page).to_have_url(re.compile("model=intents-batchnorm&version=1"))
+    ask(page, "\n".join(USUAL))
+    expect(page.locator("[data-answer]").first).to_be_visible()
+    expect(heading(page)).not_to_contain_text("0 of 30 requests")
+    page.get_by_role("link", name="Layers").click()
+    expect(page.get_by_text("BatchNorm of 160 features")).to_be_visible()
+    running = page.locator("figure", has_text="Mean of each feature over the batch")
+    expect(running).to_be_visible()
+    running.locator("summary").click()
+    expect(running.locator("tbody tr").first.locator("td").first).not_to_have_text("–")
+    page.get_by_role("button", name="intents, version 1").click()
+    expect(page.get_by_text("LayerNorm of 160 features")).to_be_visible()
+    expect(running).to_be_hidden()
+    expect(heading(page)).to_contain_text("0 of 30 requests")  # each model has its own traffic
+
+
+def test_model_that_is_not_served_is_said_so(both: str, watched: Watched):
+    page = watched.page
+    watched.meant = ("404",)
+    page.goto(f"{both}/?model=nothing")
+    expect(page.locator("#served")).to_contain_text(
+        "There is no model 'nothing' here, there is intents, intents-batchnorm"
+    )
+    page.get_by_role("combobox", name="Model").select_option("intents, version 1")
+    expect(page.locator("body[data-ready]")).to_be_attached()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -1,0 +1,73 @@
+"""What a state that was read must hold, whatever wrote it: else it would spoil what it is merged with."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.statistics.deep import DeepState
+from runtime.statistics.histogram import BUCKETS
+from runtime.statistics.moments import Moments
+from runtime.statistics.traffic import COUNTERS, Traffic
+
+LARGEST = float(np.finfo(np.float32).max) ** 2  # no mean and no variance of float32 values is larger
+MOST = 10**15  # tokens: a million a second for thirty years
+UNUSABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def check_counts(*counts: Ints) -> None:
+    """Raises ValueError where counts are negative, or more than there can be."""
+    if not all(((column >= 0) & (column <= MOST)).all() for column in counts):
+        raise ValueError("counts that no traffic has")
+
+
+def checked_moments(count: Ints, mean: Floats, m2: Floats, low: Floats, high: Floats) -> Moments:
+    """Moments of these columns [K]; raises ValueError where no values have them."""
+    if {column.shape for column in (mean, m2, low, high)} != {(len(count),)}:
+        raise ValueError("moments of different lengths")
+    check_counts(count)
+    seen = count > 0
+    if not (
+        (np.abs(mean) <= LARGEST).all()
+        and ((m2 >= -1e-6 * LARGEST) & (m2 <= np.maximum(count, 1) * LARGEST**2)).all()
+        and ((low <= high) & (np.abs(low) <= LARGEST) & (np.abs(high) <= LARGEST))[seen].all()
+    ):
+        raise ValueError("moments that no float32 values have")
+    return Moments(count, mean, m2, low, high)
+
+
+def check_histograms(places: Ints, counts: Ints, columns: int) -> None:
+    """Raises ValueError where sparse histograms are not those of so many columns."""
+    if places.shape != counts.shape or (places < 0).any() or (places >= columns * BUCKETS).any():
+        raise ValueError("histogram places that do not fit the moments")
+    check_counts(counts)
+
+
+def checked_traffic(counts: Ints, totals: Floats, by_class: Floats, repeats: Ints, sketched: int) -> Traffic:
+    """Traffic of these sums; raises ValueError where none has them."""
+    check_counts(counts, np.array([sketched]))
+    if not ((np.abs(totals) <= MOST * LARGEST).all() and (np.abs(by_class) <= MOST).all()):
+        raise ValueError("totals that no traffic has")
+    if sketched > counts.sum() or np.abs(repeats).sum() > sketched:
+        raise ValueError("more repeats than requests")
+    return Traffic(counts, totals, by_class, repeats, sketched)
+
+
+def checked_deep(requests: int, tokens: int, outputs: Moments, largest: Floats, adds: Moments) -> DeepState:
+    """A deep state; raises ValueError where it is none."""
+    if largest.shape != (2, len(outputs.count)):
+        raise ValueError("largest activations of other features than the moments")
+    if not ((largest >= 0) & (largest <= LARGEST)).all():
+        raise ValueError("activations that no float32 holds")
+    return DeepState(requests, tokens, outputs, largest, adds)
+
+
+def fits(traffic: Traffic, columns: int, classes: int) -> bool:
+    """Whether traffic can be that of a model with so many columns (two of each norm) and classes."""
+    sums, repeats = traffic.by_class.shape, traffic.repeats.shape
+    if not len(traffic.counts):
+        return not len(traffic.totals) and sums == repeats == (0,)
+    numbers = columns + 5 if sums == (2, classes) else columns + 4
+    shapes = (traffic.counts.shape, traffic.totals.shape)
+    return shapes == ((classes,), (numbers,)) and sums in ((2, classes), (0,)) and repeats in ((COUNTERS,), (0,))
