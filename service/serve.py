@@ -13,6 +13,7 @@ from runtime.graph.session import Placement
 from runtime.graph.session import logger as session_logger
 from runtime.manifest import Manifest, TensorInputs, version_order
 from service.cpus import share_cpus
+from service.fleet.host import check_exchange, courier_thread
 from service.process import Process
 from service.repository.catalog import Catalog
 from service.repository.control import load_all
@@ -42,6 +43,7 @@ def serve(settings: Settings) -> None:
     configure_logging(settings)
     check_tls(settings)
     check_grpc(settings)
+    check_exchange(settings)
     settings = share_cpus(settings)
     if settings.workers == 1:
         serve_alone(settings)
@@ -63,7 +65,9 @@ def serve_alone(settings: Settings) -> None:
     for engine in control.models:
         log_start(engine.manifest.name, engine.manifest.version, engine.placement)
     listener = listen(settings.host, settings.port)
-    Process(settings, control.models, control, listener, lambda: greet(listener, control.catalog, settings)).run()
+    process = Process(settings, control.models, control, listener, lambda: greet(listener, control.catalog, settings))
+    with courier_thread(settings, control.collectors):
+        process.run()
 
 
 def serve_together(settings: Settings) -> None:

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     """Seconds between the signal to stop and the stop; meanwhile the service is not ready, but still answers."""
     state: Path | None = None
     """Directory that keeps statistics over restarts; None keeps them in memory only."""
+    peers: str = ""
+    """Other replicas, separated by commas, whose statistics are added to this one's: http://HOST:PORT, or dns:NAME:PORT
+    for all addresses of a name. They ask one another."""
+    store: str | None = None
+    """URL of a Redis or Valkey in which replicas share their statistics, redis://HOST:PORT, instead of `peers`."""
     deep_budget: float = Field(0.02, ge=0, le=1)
     """Share of a worker's time for deep statistics of a sample of the traffic; 0 turns them off."""
     api_keys: str = ""
@@ -107,6 +112,8 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         if self.models is not None and "model" in self.model_fields_set:
             raise ValueError("Model names one artifact and models a directory of many: leave one of them out")
+        if self.peers and self.store:
+            raise ValueError("Peers and store are two ways to share statistics: leave one of them out")
         if self.grpc_port == self.port:
             raise ValueError(f"Port and grpc_port are both {self.port}: give gRPC a port of its own")
         return self

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,10 @@ from runtime.statistics.deep import DeepState
 from runtime.statistics.moments import Moments
 from runtime.statistics.state import NormState
 from runtime.statistics.traffic import Traffic
-from runtime.statistics.windows import Bucket, Span, Windows
+from runtime.statistics.windows import Bucket, Span, Windows, began
 
 Summarize = Callable[[EncodedBatch], Traffic]
+Place = tuple[str, int]  # a ring's name, and the number of one of its buckets
 
 
 def steady_clock() -> Callable[[], float]:
@@ -135,9 +136,13 @@ class NormRecorder:
 
     def began(self, requests: int) -> float:
         """When the last so many requests began to come, in Unix seconds; a day ago at most."""
+        return began(self.requests(), requests, self.clock())
+
+    def requests(self) -> list[tuple[float, int]]:
+        """When each bucket of the day began (Unix seconds), oldest first, and its requests."""
         with self._lock:
             self._settle()
-            return self.windows.began(requests, self.clock())
+            return self.windows.requests(self.clock())
 
     def history(self, span: Span) -> tuple[int, list[tuple[int, Traffic]]]:
         """What drift is judged by, bucket by bucket of `span`, as `Windows.history` gives it."""
@@ -145,11 +150,18 @@ class NormRecorder:
             self._settle()
             return self.windows.history(span, self.clock())
 
-    def buckets(self, since: dict[str, int]) -> list[Bucket]:
+    def buckets(self, since: Mapping[str, int]) -> list[Bucket]:
         """The time buckets that may have changed, given the newest of each ring that the reader has."""
         with self._lock:
             self._settle()
             return self.windows.buckets(since)
+
+    def changed(self, since: Mapping[str, int]) -> tuple[list[Place], dict[Place, NormState | DeepState]]:
+        """Ring and number of the buckets that `buckets` gives, and what those hold that are not over: without
+        compressing them."""
+        with self._lock:
+            self._settle()
+            return self.windows.numbers(since), self.windows.filling()
 
     def traffic(self) -> list[tuple[float, Traffic]]:
         """What drift is judged by, oldest first: all that is older than a day, then when each bucket began and its

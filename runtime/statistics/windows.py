@@ -5,7 +5,7 @@ is answered in whole buckets, and the answer says from when to when.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from runtime.manifest import NormLayer
@@ -86,6 +86,14 @@ class Ring(Generic[State, Compressed]):
         filling = self.filling[1] if self.filling is not None and first <= self.filling[0] < last else None
         return Span(first * self.seconds, last * self.seconds), closed, filling
 
+    def put(self, contents: Mapping[int, Compressed | None]) -> None:
+        """Puts these in the place of what its buckets held; None leaves nothing there. All count as over."""
+        held = {
+            number: content for number, content in (dict(self.closed) | dict(contents)).items() if content is not None
+        }
+        newest = max(held, default=0)
+        self.closed = deque((n, held[n]) for n in sorted(held) if n > newest - self.size)
+
     def buckets(self, since: int) -> list[tuple[int, Compressed]]:
         """Number and content of every bucket from number `since` on."""
         filling = [(self.filling[0], self.compress(self.filling[1]))] if self.filling is not None else []
@@ -109,6 +117,20 @@ def as_it_is(state: DeepState) -> DeepState:
 def finest(rings: Sequence[Ring[State, Compressed]], start: float, now: float) -> Ring[State, Compressed]:
     """The finest ring that still knows the time `start`, else the coarsest."""
     return next((ring for ring in rings if start >= ring.oldest(now)), rings[-1])
+
+
+def began(held: Sequence[tuple[float, int]], requests: int, now: float) -> float:
+    """When the last so many requests began to come, in Unix seconds; as long ago as is known at most.
+
+    Args:
+        held: when each bucket began, oldest first, and its requests.
+    """
+    start = now
+    for when, count in reversed(held):
+        if requests <= 0:
+            break
+        start, requests = when, requests - count
+    return start
 
 
 class Windows:
@@ -145,7 +167,20 @@ class Windows:
         for ring in self.deep_rings:
             ring.add(state, when)
 
-    def buckets(self, since: dict[str, int]) -> list[Bucket]:
+    def numbers(self, since: Mapping[str, int]) -> list[tuple[str, int]]:
+        """The ring and number of what `buckets` gives."""
+        return [
+            (name, number)
+            for name, ring in self.named.items()
+            for number in [*(number for number, _ in ring.closed), *([ring.filling[0]] if ring.filling else [])]
+            if number >= since.get(name, 0)
+        ]
+
+    def filling(self) -> dict[tuple[str, int], NormState | DeepState]:
+        """What the buckets hold that are not over, by ring and number."""
+        return {(name, ring.filling[0]): ring.filling[1] for name, ring in self.named.items() if ring.filling}
+
+    def buckets(self, since: Mapping[str, int]) -> list[Bucket]:
         """Every ring's buckets from the number on that `since` gives for it."""
         return [
             Bucket(name, number, content)
@@ -168,18 +203,13 @@ class Windows:
         oldest = ring.oldest(now)
         return [(n * ring.seconds, traffic) for n, traffic in buckets if n * ring.seconds >= oldest]
 
-    def began(self, requests: int, now: float) -> float:
-        """When the last so many requests began to come, in Unix seconds; as long ago as is known at most."""
+    def requests(self, now: float) -> list[tuple[float, int]]:
+        """When each bucket of the day began (Unix seconds), oldest first, and its requests."""
         ring = self.rings[-1]
-        held = [*((number, closed.requests) for number, closed in ring.closed)]
+        held = [(number, closed.requests) for number, closed in ring.closed]
         if ring.filling is not None:
             held.append((ring.filling[0], ring.filling[1].requests))
-        start = now
-        for number, count in reversed(held):
-            if requests <= 0:
-                break
-            start, requests = float(number * ring.seconds), requests - count
-        return max(start, ring.oldest(now))
+        return [(max(float(number * ring.seconds), ring.oldest(now)), count) for number, count in held]
 
     def history(self, span: Span, now: float) -> tuple[int, list[tuple[int, Traffic]]]:
         """Seconds of the buckets that overlap `span`, and those that hold traffic: number and traffic, oldest first."""

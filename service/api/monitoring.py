@@ -88,5 +88,6 @@ def add_health(app: FastAPI, models: ModelRegistry, sink: CountSink) -> None:
         engine = models.default
         collector = engine.collector
         versions = {name: models.versions(name) for name in models.names()}
-        storage = collector.status().storage
-        return Ready(**identity(engine), workers=collector.workers, statistics=storage, models=versions)
+        status = collector.status()
+        fleet = {} if status.fleet is None else {"fleet": status.fleet}
+        return Ready(**identity(engine), workers=collector.workers, statistics=status.storage, models=versions, **fleet)

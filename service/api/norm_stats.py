@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
+from runtime.errors import UnknownModel
 from service.http.admission import ChangeGuard
 from service.http.bodies import JSONBytes
 from service.http.openapi import GUARDED, NOT_LOADED_OR_GONE, ModelName, ModelVersion, error
@@ -25,6 +26,7 @@ from service.norm_stats.interface import (
     MergeableState,
     OneLayer,
     Query,
+    Shared,
     Statistics,
     TakeBaseline,
     WindowQuery,
@@ -61,12 +63,26 @@ Against = Annotated[
 ]
 
 
-async def _window_query(window: WindowName = None, start: WindowStart = None, end: WindowEnd = None) -> WindowQuery:
-    return WindowQuery(window, start, end)
+ScopeName = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "enum": ["fleet", "replica"]}),
+    Parameter(alias="scope", description="fleet, the default where several replicas share statistics, or replica"),
+]
 
 
-async def _present_query(window: WindowName = None, start: WindowStart = None, end: WindowEnd = None) -> WindowQuery:
-    return WindowQuery(AUTO if window is start is end is None else window, start, end)
+Since = Annotated[int, Parameter(ge=0)]
+
+
+async def _window_query(
+    window: WindowName = None, start: WindowStart = None, end: WindowEnd = None, scope: ScopeName = None
+) -> WindowQuery:
+    return WindowQuery(window, start, end, scope)
+
+
+async def _present_query(
+    window: WindowName = None, start: WindowStart = None, end: WindowEnd = None, scope: ScopeName = None
+) -> WindowQuery:
+    return WindowQuery(AUTO if window is start is end is None else window, start, end, scope)
 
 
 Window = Annotated[WindowQuery, Depends(_window_query)]  # all traffic where none is named
@@ -86,11 +102,15 @@ class Reports:
 
     async def answer(self, statistics: Statistics, query: Query) -> Response:
         """The answer as it comes, JSON; raises AddNormError where there is none."""
+        return JSONBytes(await self.ask(statistics, query))
+
+    async def ask(self, statistics: Statistics, query: Query) -> bytes:
+        """The answer as it comes; raises AddNormError where there is none."""
         async with self._lock:
             await asyncio.sleep(max(0.0, self._rested - time.monotonic()))
             started = time.monotonic()
             try:
-                return JSONBytes(await run_in_threadpool(statistics.report, query))
+                return await run_in_threadpool(statistics.report, query)
             finally:
                 now = time.monotonic()
                 self._rested = now + min(REST * (now - started), LONGEST_REST)
@@ -114,6 +134,20 @@ def add_statistics(app: FastAPI, models: ModelRegistry, guard: ChangeGuard, repo
     async def norm_stats_state(collector: OfModel, query: Window) -> Response:
         """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
         return await reports.answer(collector, MergeableState(query))
+
+    exchanges = Reports()  # other replicas wait for no page, and pages for no replica
+
+    # Not in the documents: what replicas tell one another has a format of its own (runtime/store/shares.py).
+    @app.get("/norm-stats/exchange", include_in_schema=False)
+    async def norm_stats_exchange(
+        digest: str, replica: str = "", since: Annotated[int, Parameter(ge=0)] = 0
+    ) -> Response:
+        """What this replica counted since the sequence that it gave, for the other replicas of a fleet."""
+        collector = next((each.collector for each in models if each.manifest.digest == digest), None)
+        if collector is None:
+            raise UnknownModel(f"This service serves no artifact of digest {digest[:16]!r}.")
+        content = await exchanges.ask(collector, Shared(replica, since))
+        return Response(content, media_type="application/octet-stream")
 
     @app.get("/norm-stats/compare", responses=ASKED, response_model=CompareResponse)
     async def norm_stats_compare(collector: OfModel, query: Window, against: Against = "24h") -> Response:

@@ -7,15 +7,17 @@ from pydantic_core import to_json
 
 from runtime.artifact import Artifact
 from runtime.drift.baseline import Baseline, parse_baseline, read_baseline
-from runtime.drift.stretches import Stretches
 from runtime.errors import ArtifactError, InvalidInput
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.deep import DeepState
+from runtime.statistics.fleet import FleetRecorder
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.windows import Span
 from runtime.store.document import StateDocument
 from runtime.store.kept import Kept, kept_version
+from runtime.store.shares import Published
 from runtime.store.sqlite import StateStore
+from service.norm_stats.fleet import Fleet
 from service.norm_stats.history import history
 from service.norm_stats.interface import (
     AUTO,
@@ -25,11 +27,13 @@ from service.norm_stats.interface import (
     WINDOW,
     AllLayers,
     Comparison,
+    Delivery,
     DropBaseline,
     History,
     MergeableState,
     OneLayer,
     Query,
+    Shared,
     Snapshot,
     Status,
     TakeBaseline,
@@ -68,7 +72,7 @@ class Collector:
         self.baselines = [read_baseline(artifact)]  # the last one is in force
         self.taken: list[bytes] = []  # those taken from live traffic, as they are kept
         self.recorder = NormRecorder(self.manifest.layers, self.baseline.summarize, limits=self.baseline.limits)
-        self.stretches = Stretches(self.recorder.traffic, lambda: self.recorder.clock())
+        self.fleet = Fleet(self.recorder, settings)
         self.siblings: Callable[[str, str], list[Collector]] = lambda _model, _version: []  # in this process
         self.store = StateStore(settings.state, self.manifest, self._resume)
         if (kept := self.store.load()) is not None:
@@ -102,45 +106,70 @@ class Collector:
         """Answers a query, as JSON."""
         match query:
             case AllLayers(window):
-                return as_json(all_layers(self, self._observed(self._span(window))))
+                return as_json(all_layers(self, self._observed(window)))
             case OneLayer(window, name):
-                return as_json(one_layer(self, name, self._observed(self._span(window))))
+                return as_json(one_layer(self, name, self._observed(window)))
             case MergeableState(window):
-                return to_json(self.document(self._span(window)).to_dict())
+                recorder = self.fleet.view(window.scope).recorder
+                return to_json(self.document(self._span(window), recorder).to_dict())
             case History(window):
-                return as_json(history(self.manifest, self.baseline.reference, self.recorder, self._span(window)))
+                recorder = self.fleet.view(window.scope).recorder
+                return as_json(history(self.manifest, self.baseline.reference, recorder, self._span(window)))
             case Comparison(window, against):
-                return as_json(self._compare(self._observed(self._span(window)), against))
+                return as_json(self._compare(window, against))
             case TakeBaseline(window):
-                return as_json(self._take_baseline(self._span(window)))
+                return as_json(self._take_baseline(window))
             case DropBaseline():
                 return as_json(self._drop_baseline())
+            case Shared(replica, sequence):
+                return self.publish(sequence if replica == self.fleet.publication.id else 0).pack()
 
     def snapshot(self) -> Snapshot:
         """The few numbers of the last hour that are worth watching all the time."""
         span = self._span(WindowQuery(WINDOW))
         assert span is not None
-        stretches = self.stretches.up_to(self.baseline.reference, span.end)
+        stretches = self.fleet.views["replica"].stretches.up_to(self.baseline.reference, span.end)
         figures = self.recorder.figures(span)
         return snapshot(self.manifest, self.baseline, figures, alert_of(stretches), self.status())
 
     def status(self) -> Status:
         """Where the statistics are kept, and what they cost since this process started."""
-        return Status(self.store.storage, self._overhead())
+        fleet = self.fleet.status("fleet", self.recorder.clock())
+        return Status(self.store.storage, self._overhead(), fleet)
 
-    def document(self, span: Span | None = None) -> StateDocument:
-        """What was recorded in a span, by default since counting began."""
-        recorded = self.recorder.window(span)
+    def publish(self, sequence: int) -> Published:
+        """What this replica counted since it gave that sequence; 0 gives all."""
+        return self.fleet.publication.since(sequence, self.taken, self.fleet.revision)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Takes what the other replicas counted, and the newest baselines that any of them took."""
+        self.fleet.deliver(delivery)
+        if delivery.baselines is not None and delivery.baselines[0] > self.fleet.revision:
+            revision, contents = delivery.baselines
+            try:
+                others = [
+                    parse_baseline(content, self.manifest, "A baseline of another replica") for content in contents
+                ]
+            except ArtifactError as error:
+                logger.warning("%s", error)
+                return
+            self.fleet.revision, self.baselines[1:], self.taken[:] = revision, others, contents
+            self.recorder.summarize = self.baseline.summarize
+
+    def document(self, span: Span | None = None, recorder: NormRecorder | FleetRecorder | None = None) -> StateDocument:
+        """What was recorded in a span, by default since counting began, and by this replica."""
+        recorded = (recorder or self.recorder).window(span)
         return StateDocument.of(self.manifest, recorded.covered, recorded.state, recorded.deep)
 
-    def _compare(self, seen: Observed, against: str) -> CompareResponse:
+    def _compare(self, window: WindowQuery, against: str) -> CompareResponse:
+        seen = self._observed(window)
         if against.startswith(VERSION):
             other = self._other_version(against.removeprefix(VERSION))
             return compare(self, seen, Observed.of_document(other), other.version, other.layers)
-        return compare(self, seen, self._observed(self._span(WindowQuery(against), "against")))
+        return compare(self, seen, self._observed(WindowQuery(against, scope=window.scope), "against"))
 
-    def _take_baseline(self, span: Span | None) -> BaselineResponse:
-        recorded = self.recorder.window(span)
+    def _take_baseline(self, window: WindowQuery) -> BaselineResponse:
+        recorded = self.fleet.view(window.scope).recorder.window(self._span(window))
         if recorded.state.requests < BASELINE_REQUESTS:
             raise InvalidInput(
                 "too_few_requests",
@@ -181,6 +210,7 @@ class Collector:
 
     def _baseline_in_force(self) -> BaselineResponse:
         self.recorder.summarize = self.baseline.summarize
+        self.fleet.next_revision()
         return BaselineResponse(
             model=self.manifest.name,
             version=self.manifest.version,
@@ -190,25 +220,30 @@ class Collector:
 
     def _span(self, query: WindowQuery, name: str = "window") -> Span | None:
         now = self.recorder.clock()
-        if query == WindowQuery(AUTO):
-            return Span(min(now - PRESENT, self.recorder.began(PRESENT_REQUESTS)), now)
-        return parse_window(*query, now, name)
+        if query[:3] == (AUTO, None, None):
+            return Span(min(now - PRESENT, self.fleet.view(query.scope).recorder.began(PRESENT_REQUESTS)), now)
+        return parse_window(*query[:3], now, name)
 
-    def _observed(self, span: Span | None) -> Observed:
-        recorded = self.recorder.window(span)
-        stretches = self.stretches.up_to(self.baseline.reference, recorded.covered.end)
-        return Observed(recorded, self.recorder.since, stretches, self._overhead())
+    def _observed(self, query: WindowQuery, name: str = "window") -> Observed:
+        view = self.fleet.view(query.scope)
+        recorded = view.recorder.window(self._span(query, name))
+        stretches = view.stretches.up_to(self.baseline.reference, recorded.covered.end)
+        fleet = self.fleet.status(view.scope, self.recorder.clock())
+        return Observed(recorded, view.recorder.since, stretches, self._overhead(), fleet)
 
     def _resume(self, kept: Kept) -> None:
         document = kept.document
+        self.fleet.publication.replaces += kept.replicas
         self.recorder.resume(document.state, document.deep, document.covered.start, kept.buckets)
         try:
             taken = [parse_baseline(content, self.manifest, "A kept baseline") for content in kept.baselines]
             self.baselines[1:1] = taken  # those that this process has taken are newer
             self.taken[:0] = kept.baselines
+            self.fleet.revision = max(self.fleet.revision, kept.revision)
         except ArtifactError as error:
             logger.warning("%s The artifact's own is in force.", error)
         self.recorder.summarize = self.baseline.summarize
 
     def _to_keep(self, newest: dict[str, int]) -> Kept:
-        return Kept(self.document(), self.recorder.buckets(newest), list(self.taken))
+        counted, revision = self.fleet.publication.counted, self.fleet.revision
+        return Kept(self.document(), self.recorder.buckets(newest), list(self.taken), counted, revision)

@@ -7,6 +7,7 @@ import numpy as np
 
 from runtime.drift.detector import MIN_REQUESTS, Judgement, Reference
 from runtime.manifest import Manifest
+from runtime.statistics.fleet import FleetRecorder
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Span
@@ -27,7 +28,7 @@ class Part(NamedTuple):
 
 
 def history(
-    manifest: Manifest, reference: Reference | None, recorder: NormRecorder, span: Span | None
+    manifest: Manifest, reference: Reference | None, recorder: NormRecorder | FleetRecorder, span: Span | None
 ) -> HistoryResponse:
     """The span's slices, oldest first, each judged by itself; none where there is no reference to judge by.
 

@@ -1,5 +1,6 @@
 """What norm statistics can be asked, wherever they are kept, and of which stretch of time."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -7,9 +8,11 @@ from runtime.drift.detector import State
 from runtime.errors import InvalidInput
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.deep import DeepState
+from runtime.statistics.fleet import Content
+from runtime.statistics.recorder import Place
 from runtime.statistics.windows import Span
 from runtime.store.sqlite import Storage
-from service.schemas.norm_stats import Overhead
+from service.schemas.norm_stats import FleetStatus, Overhead
 
 VERSION = "version:"
 
@@ -24,11 +27,12 @@ WINDOW = "1h"
 
 
 class WindowQuery(NamedTuple):
-    """The stretch of time that a client asks for, in its own words; `parse_window` reads them."""
+    """The stretch of time that a client asks for, and of which replicas, in its own words; `parse_window` reads it."""
 
     window: str | None = None
     start: str | None = None
     end: str | None = None
+    scope: str | None = None
 
 
 class AllLayers(NamedTuple):
@@ -73,7 +77,18 @@ class DropBaseline(NamedTuple):
     """Goes back to the baseline before. Raises InvalidInput if the artifact's own is in force."""
 
 
-Query: TypeAlias = AllLayers | OneLayer | MergeableState | History | Comparison | TakeBaseline | DropBaseline
+class Shared(NamedTuple):
+    """What this replica counted since a sequence that it gave, for others of its fleet.
+
+    Attributes:
+        replica: the id that gave the sequence; another one is told everything.
+    """
+
+    replica: str
+    sequence: int
+
+
+Query: TypeAlias = Shared | AllLayers | OneLayer | MergeableState | History | Comparison | TakeBaseline | DropBaseline
 
 
 class LayerSnapshot(NamedTuple):
@@ -97,6 +112,7 @@ class Status(NamedTuple):
 
     storage: Storage
     overhead: Overhead
+    fleet: FleetStatus | None = None
 
 
 class Snapshot(NamedTuple):
@@ -118,6 +134,41 @@ class Snapshot(NamedTuple):
     alert: bool = False
     unlike: float | None = None
     accuracy: float | None = None
+
+
+class Member(NamedTuple):
+    """Another replica of this service.
+
+    Attributes:
+        name: host and port.
+        since: when it began to count.
+        heard: when it was last heard of. Both in Unix seconds.
+        clock_offset: seconds that its clock is ahead; None where that is not known.
+    """
+
+    id: str
+    name: str
+    since: float
+    heard: float
+    clock_offset: float | None
+
+
+class Delivery(NamedTuple):
+    """What came from the other replicas.
+
+    Attributes:
+        contents: what all of them counted, merged, in each bucket that changed; None where nothing is left.
+        since: when the first of them began to count; None where there is none.
+        members: None where they could not be asked: those before are still the last that is known.
+        trouble: what is wrong, in a sentence each; empty where nothing is.
+        baselines: revision and contents of the newest that anyone took.
+    """
+
+    contents: Mapping[Place, Content | None]
+    since: float | None
+    members: tuple[Member, ...] | None
+    trouble: str = ""
+    baselines: tuple[int, tuple[bytes, ...]] | None = None
 
 
 class Statistics(Protocol):

@@ -7,7 +7,10 @@ from collections.abc import Collection, Iterable
 
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError
+from runtime.manifest import Manifest
+from runtime.store.shares import Published
 from service.norm_stats.collector import Collector
+from service.norm_stats.interface import Delivery
 from service.settings import Settings
 
 RETIRED = 4  # collectors that stay open after their artifact was let go, for late answers and for its return
@@ -29,6 +32,25 @@ class CollectorPool:
 
     def get(self, digest: str) -> Collector | None:
         return self._open.get(digest)
+
+    def digests(self) -> list[str]:
+        """Those of all that are open."""
+        return list(self._open)
+
+    def manifest(self, digest: str) -> Manifest | None:
+        """The manifest of that digest; None where it is not open."""
+        collector = self._open.get(digest)
+        return None if collector is None else collector.manifest
+
+    def publish(self, digest: str, sequence: int) -> Published | None:
+        """What a collector has counted since that sequence; None where there is none any more."""
+        collector = self._open.get(digest)
+        return None if collector is None else collector.publish(sequence)
+
+    def deliver(self, digest: str, delivery: Delivery) -> None:
+        """Gives a collector what other replicas counted."""
+        if (collector := self._open.get(digest)) is not None:
+            collector.deliver(delivery)
 
     def open(self, artifact: Artifact) -> Collector:
         """The artifact's collector. A new one resumes from the saved state.

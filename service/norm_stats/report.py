@@ -35,6 +35,7 @@ from service.schemas.base import iso
 from service.schemas.deep import FeatureShift
 from service.schemas.norm_stats import (
     BaselineSource,
+    FleetStatus,
     LayerResponse,
     LayerStatistics,
     NormStatsResponse,
@@ -62,12 +63,14 @@ class Observed:
         since: when counting began (Unix seconds).
         stretches: how it was judged over time, up to the window's end; none for merged states.
         overhead: what recording it cost; None for merged states.
+        fleet: whose traffic it is, where several replicas count.
     """
 
     recorded: Recorded
     since: float
     stretches: Sequence[Stretch] = ()
     overhead: Overhead | None = None
+    fleet: FleetStatus | None = None
 
     @property
     def state(self) -> NormState:
@@ -163,7 +166,7 @@ def _head(model: Model, traffic: Observed, judgement: Judgement | None) -> dict[
             _moved(model, traffic, first_departure(judgement)),
         ),
         "overhead_ratio": traffic.overhead,
-    }
+    } | ({} if traffic.fleet is None else {"fleet": traffic.fleet})
 
 
 def _moved(model: Model, traffic: Observed, position: int | None) -> list[FeatureShift]:

@@ -197,7 +197,7 @@ class Catalog:
         if self.repository is None:
             raise InvalidInput(
                 "no_repository",
-                "There is no model repository here: start the service with `--models DIRECTORY` to load and unload models.",
+                "There is no model repository: start with `--models DIRECTORY` to load and unload models.",
             )
         return self.repository
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from runtime.manifest import Plan, PlanName, PlanSource
 from service.schemas.base import Body
+from service.schemas.norm_stats import FleetStatus
 
 
 class PlanInUse(Body):
@@ -74,6 +75,8 @@ class Ready(Body):
     """disk_failing: they cannot be written, and stay in memory until they can."""
     models: dict[str, list[str]]
     """Every model that is loaded, with its versions, lowest first."""
+    fleet: FleetStatus | None = None
+    """The other replicas that share statistics; only where some are named."""
 
 
 class IndexRequest(Body):

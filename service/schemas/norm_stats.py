@@ -117,6 +117,36 @@ class BaselineSource(Body):
     """Live: the end of that window; UTC, ISO 8601."""
 
 
+class FleetReplica(Body):
+    """Another replica of this service."""
+
+    name: str
+    """Host and port."""
+    since: str
+    """When it began to count; UTC, ISO 8601."""
+    heard: str
+    """When it was last heard of."""
+    age_seconds: float
+    clock_offset_seconds: float | None
+    """Seconds that its clock is ahead."""
+
+
+class FleetStatus(Body):
+    """Whose statistics these are, where several replicas count."""
+
+    scope: Literal["fleet", "replica"]
+    """fleet: of all replicas; replica: of the one that answers."""
+    replicas: int
+    """Replicas that count, this one and silent ones included."""
+    silent: int
+    """Of these, those that were not heard of for five seconds; what they counted until then stays."""
+    oldest_push_seconds: float | None
+    """Since when the most silent of the others was heard of; None where there is no other."""
+    others: list[FleetReplica]
+    trouble: str
+    """What keeps replicas from being heard, in a sentence each; empty where nothing does."""
+
+
 class Overhead(Body):
     """What the statistics cost since this service started."""
 
@@ -215,6 +245,8 @@ class NormStatsHead(Body):
     verdict: Verdict
     overhead_ratio: Overhead | None
     """None for merged states."""
+    fleet: FleetStatus | None = None
+    """Whose traffic it is; only where several replicas count."""
 
 
 class NormStatsResponse(NormStatsHead):

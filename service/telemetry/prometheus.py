@@ -68,6 +68,7 @@ class ServiceMetrics(Collector):
         yield from self._batches()
         yield from self._places()
         yield from self._statistics()
+        yield from self._fleet()
         yield from self._layers()
         yield from self._processes()
 
@@ -150,6 +151,23 @@ class ServiceMetrics(Collector):
             overhead.add_metric([*each.labels, "always_on"], status.overhead.always_on)
             overhead.add_metric([*each.labels, "deep"], status.overhead.deep)
         yield from (drift, mix, alert, unlike, accuracy, requests, failing, overhead)
+
+    def _fleet(self) -> Iterator[Metric]:
+        help_text = "Replicas that share their statistics, this one and silent ones included."
+        replicas = GaugeMetricFamily("addnorm_fleet_replicas", help_text, labels=MODEL)
+        help_text = "Replicas that were not heard of for five seconds."
+        silent = GaugeMetricFamily("addnorm_fleet_silent_replicas", help_text, labels=MODEL)
+        help_text = "Since when the most silent of the others was heard of."
+        oldest = GaugeMetricFamily("addnorm_fleet_oldest_push_seconds", help_text, labels=MODEL)
+        help_text = "1 where something keeps other replicas from being heard, else 0."
+        trouble = GaugeMetricFamily("addnorm_fleet_trouble", help_text, labels=MODEL)
+        for each in self.models:
+            if (fleet := each.snapshot.status.fleet) is not None:
+                replicas.add_metric(each.labels, fleet.replicas)
+                silent.add_metric(each.labels, fleet.silent)
+                oldest.add_metric(each.labels, fleet.oldest_push_seconds or 0.0)
+                trouble.add_metric(each.labels, float(bool(fleet.trouble)))
+        yield from (replicas, silent, oldest, trouble)
 
     def _layers(self) -> Iterator[Metric]:
         told = {

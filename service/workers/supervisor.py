@@ -24,6 +24,7 @@ from service.repository.rollout import READING, Rollout
 from service.settings import Settings
 from service.telemetry.aggregator import Aggregator
 from service.workers.channel import PARENT, SupervisorEnd
+from service.workers.fleet import FleetProcess
 from service.workers.fork import Restarts, Selector, Worker, describe_exit, fork, signals_as_bytes
 from service.workers.heartbeat import Heartbeat, Watchdog
 from service.workers.reader import Reader
@@ -55,14 +56,13 @@ class Supervisor:
     ) -> None:
         self.settings, self.catalog, self.collectors, self.graphs = settings, catalog, collectors, graphs
         self.listeners, self.announce, self.aggregator = listeners, announce, Aggregator()
-        self.selector = Selector()
+        self.selector, self.restarts, self.watchdog = Selector(), Restarts(), Watchdog()
         self.reader = Reader(self.selector, self._inherited, READING)
+        self.fleet = FleetProcess(settings, collectors, self.selector, self._inherited)
         self.rollout = Rollout(catalog, collectors, settings.watch, read=self.reader.run)
-        self.placements: Placements = {}
-        self.workers: list[Worker] = []
-        self.announced = self.stopping = False
+        self.placements, self.workers = Placements(), list[Worker]()
         self.failure: AddNormError | None = None
-        self.restarts, self.watchdog = Restarts(), Watchdog()
+        self.announced = self.stopping = False
         self.rolling: list[int] = []  # slots that are to get a new worker
         self.leave_at = self.deadline = float("inf")
         self.next_save = time.monotonic() + INTERVAL
@@ -80,6 +80,7 @@ class Supervisor:
                 self._start(slot)
             while self.workers or not self.stopping:
                 self._turn()
+            self.fleet.finish()
         self.reader.close()
         self.collectors.close()
         if self.failure is not None:
@@ -92,6 +93,7 @@ class Supervisor:
             self._start(slot)
         if now >= self.next_save:
             self.collectors.keep()
+            self.fleet.keep_running()
             self.next_save = time.monotonic() + INTERVAL
         if now >= self.leave_at:
             self._leave()
@@ -104,10 +106,9 @@ class Supervisor:
         self.selector.turn(min(dues) - time.monotonic())
 
     def _inherited(self, slot: int | None = None) -> list[Callable[[], None]]:
-        """What closes in a forked process what is not its own."""
         closing: list[Callable[[], None]] = [worker.channel.close for worker in self.workers]
         closing += [listener.close for number, listener in enumerate(self.listeners) if number != slot]
-        return [*closing, partial(os.close, self._lifeline_end)]
+        return [*closing, *self.fleet.closing, partial(os.close, self._lifeline_end)]
 
     def _start(self, slot: int) -> None:
         channel = SupervisorEnd(len(self.listeners), self.aggregator)
@@ -204,8 +205,7 @@ class Supervisor:
             self._stop()
             return
         self.restarts.note(worker)
-        others = [other for other in self.workers if other.slot == worker.slot and not other.retiring]
-        if others:  # the one that it was to relieve, or its relief
+        if any(other.slot == worker.slot and not other.retiring for other in self.workers):  # relieved, or its relief
             self.rolling = self.rolling if worker.ready else []
             return
         seconds = self.restarts.add(worker.slot)

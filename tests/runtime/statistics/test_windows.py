@@ -9,7 +9,7 @@ from runtime.manifest import NormLayer
 from runtime.statistics.deep import DeepState
 from runtime.statistics.moments import Moments
 from runtime.statistics.state import NormState, SparseState, merge_sparse
-from runtime.statistics.windows import Bucket, Ring, Span, Windows
+from runtime.statistics.windows import Bucket, Ring, Span, Windows, began
 from tests.helpers import assert_same_moments
 
 LAYERS = [NormLayer(name="norm", kind="layer_norm", placement="post", d_model=4, eps=1e-5)]
@@ -114,8 +114,8 @@ def test_the_last_requests_are_dated_to_their_bucket(requests: int, ago: int) ->
     for minute in range(30 * 60):
         windows.add(one(minute), first + 60 * minute)
     now = first + 30 * 3600
-    assert windows.began(requests, now) == pytest.approx(now - ago, abs=300 if ago == 86_400 else 0)
-    assert Windows(LAYERS).began(1000, now) == now
+    assert began(windows.requests(now), requests, now) == pytest.approx(now - ago, abs=300 if ago == 86_400 else 0)
+    assert began(Windows(LAYERS).requests(now), 1000, now) == now
 
 
 def test_empty_window_has_an_empty_state() -> None:

@@ -1,0 +1,165 @@
+"""The courier: every second it tells the others what this replica counted, and brings what they did, merged.
+
+It runs beside what answers requests, in a thread or a process of its own: a store that hangs holds up nobody.
+"""
+
+import json
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from runtime.manifest import Manifest
+from runtime.statistics.fleet import Content
+from runtime.statistics.recorder import Place
+from runtime.store.checks import UNUSABLE
+from runtime.store.shares import BASELINES, Published, merged
+from service.fleet.exchange import Exchange, Fetched, FleetError, Met, Shares
+from service.norm_stats.interface import Delivery, Member
+
+logger = logging.getLogger("addnorm.fleet")
+
+INTERVAL = 1.0  # seconds between two turns
+SKEW = 5.0  # seconds: half a time bucket
+LARGEST = 1 << 26  # bytes of all baselines together
+
+
+class Local(Protocol):
+    """The collectors of this replica, in this process or in another."""
+
+    def digests(self) -> list[str]: ...
+    def manifest(self, digest: str) -> Manifest | None: ...
+    def publish(self, digest: str, sequence: int) -> Published | None: ...
+    def deliver(self, digest: str, delivery: Delivery) -> None: ...
+
+
+class Courier:
+    """Goes between this replica and the others.
+
+    Args:
+        exchange: how they meet.
+        clock: Unix seconds.
+    """
+
+    def __init__(self, exchange: Exchange, local: Local, clock: Callable[[], float] = time.time) -> None:
+        self.exchange, self.local, self.clock = exchange, local, clock
+        self.manifests: dict[str, Manifest] = {}
+        self.pushed: dict[str, int] = {}  # the sequence up to which the others were told, by digest
+        self.replaced: dict[str, frozenset[str]] = {}  # replicas whose counts are not to be added, by digest
+        self.said: dict[str, str] = {}  # the trouble that was logged last, by digest
+
+    def run(self, stop: threading.Event) -> None:
+        """Turns every second until it is told to stop, and once more then: nothing that was counted stays untold."""
+        stopping = False
+        while not stopping:
+            stopping = stop.wait(INTERVAL)
+            try:
+                self.turn()
+            except (EOFError, OSError):  # whom it asks here is gone
+                raise
+            except Exception:
+                logger.exception("defect in the exchange of statistics")
+        self.exchange.close()
+
+    def turn(self) -> None:
+        """Tells and asks once, for every artifact."""
+        for digest in self.local.digests():
+            manifest = self.manifests.get(digest) or self.local.manifest(digest)
+            if manifest is None:  # it is gone again
+                continue
+            self.manifests[digest] = manifest
+            try:
+                self._turn(manifest)
+            except FleetError as error:
+                self._log(manifest, str(error))
+                self.local.deliver(manifest.digest, Delivery({}, None, None, str(error)))
+
+    def _turn(self, manifest: Manifest) -> None:
+        digest = manifest.digest
+        own = self._push(manifest)
+        if own is None:
+            return
+        fetched = self._fetch(manifest, own)
+        replaced = self.replaced[digest]
+        contents, refused = merge_changed(manifest, fetched.changed, replaced)
+        others = [met for met in fetched.met if met.replica.id not in replaced]
+        skewed = [skew(met) for met in fetched.met if abs(met.clock_offset or 0.0) > SKEW]
+        trouble = " ".join(dict.fromkeys([*fetched.troubles, *refused, *skewed]))
+        self._log(manifest, trouble)
+        since = min((met.replica.since for met in others), default=None)
+        newest = newest_baselines(fetched)
+        self.local.deliver(digest, Delivery(contents, since, tuple(map(member, others)), trouble, newest))
+
+    def _fetch(self, manifest: Manifest, own: Published) -> Fetched:
+        """What changed; all there is, where other replicas than before are not to be counted any more."""
+        before = self.replaced.get(manifest.digest)
+        fetched = self.exchange.fetch(manifest, own.replica.id, everything=before is None)
+        gone = (met.replica.replaces for met in fetched.met)
+        self.replaced[manifest.digest] = now = frozenset(own.replica.replaces).union(*gone, [own.replica.id])
+        if before not in (None, now):
+            fetched = self.exchange.fetch(manifest, own.replica.id, everything=True)
+        changed = dict(fetched.changed)
+        while fetched.more:
+            fetched = self.exchange.fetch(manifest, own.replica.id, everything=False)
+            changed |= fetched.changed
+        return fetched._replace(changed=changed)
+
+    def _push(self, manifest: Manifest) -> Published | None:
+        """Tells what is new; all of it, where the others have lost it."""
+        digest = manifest.digest
+        published = self.local.publish(digest, self.pushed.get(digest, 0))
+        if published is not None and not self.exchange.push(manifest, published):
+            self.replaced.pop(digest, None)
+            published = self.local.publish(digest, 0)
+            if published is not None:
+                self.exchange.push(manifest, published)
+        if published is not None:
+            self.pushed[digest] = published.replica.sequence
+        return published
+
+    def _log(self, manifest: Manifest, trouble: str) -> None:
+        """Once, until it changes."""
+        if trouble and trouble != self.said.get(manifest.digest):
+            logger.warning("%s version %s: %s", manifest.name, manifest.version, trouble)
+        elif not trouble and self.said.get(manifest.digest):
+            logger.info("%s version %s: all replicas are heard of again", manifest.name, manifest.version)
+        self.said[manifest.digest] = trouble
+
+
+def merge_changed(
+    manifest: Manifest, changed: Mapping[Place, Shares], without: frozenset[str]
+) -> tuple[dict[Place, Content | None], list[str]]:
+    """What all replicas but some counted in each bucket, and what could not be used, in a sentence each."""
+    contents: dict[Place, Content | None] = {}
+    refused: list[str] = []
+    for place, shares in changed.items():
+        if place[0] != BASELINES:
+            contents[place], errors = merged(manifest, place, shares, without)
+            refused += map(str, errors)
+    return contents, refused
+
+
+def newest_baselines(fetched: Fetched) -> tuple[int, tuple[bytes, ...]] | None:
+    """Revision and contents of those that were taken last; None where none can be read."""
+    shares = fetched.changed.get((BASELINES, 0), {})
+    for share in sorted(shares.values(), key=lambda share: share.sequence, reverse=True):
+        try:
+            held = json.loads(zlib.decompressobj().decompress(share.content, LARGEST))
+            return share.sequence, tuple(str(baseline).encode() for baseline in held)
+        except (*UNUSABLE, zlib.error):
+            logger.warning("baselines that a replica shares cannot be read")
+    return None
+
+
+def member(met: Met) -> Member:
+    return Member(met.replica.id, met.replica.name, met.replica.since, met.heard, met.clock_offset)
+
+
+def skew(met: Met) -> str:
+    seconds = met.clock_offset or 0.0
+    return (
+        f"The clock of {met.replica.name} is {abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}: its traffic "
+        "counts in other time buckets, set its clock (NTP)."
+    )

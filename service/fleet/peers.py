@@ -1,0 +1,168 @@
+"""The exchange without a store: every replica asks the others over HTTP what they counted since the last time.
+
+What was heard of a replica that is gone stays. A replica that starts later does not know it: for that there is a store.
+"""
+
+import http.client
+import socket
+import ssl
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from urllib.parse import urlencode, urlsplit
+
+from runtime.errors import SettingError, StateError
+from runtime.manifest import Manifest
+from runtime.statistics.recorder import Place
+from runtime.store.shares import Published, Shelf, is_over
+from service.fleet.exchange import Fetched, FleetError, Met
+
+TIMEOUT = 2.0  # seconds that a replica has to answer
+MOST = 64  # replicas that are asked at once
+LARGEST = 1 << 30  # bytes of an answer
+FORGET = 86_400.0  # seconds after which one that is gone is named no more
+
+
+@dataclass(slots=True)
+class Peer:
+    """Another address, and what came from there.
+
+    Attributes:
+        sequences: of each replica that answered there, what was heard last, by digest.
+        trouble: why it gave nothing at last; empty where it did.
+    """
+
+    url: str
+    sequences: dict[tuple[str, str], int] = field(default_factory=dict)
+    answered: dict[str, str] = field(default_factory=dict)  # the replica's id, by digest
+    trouble: str = ""
+
+
+class Peers:
+    """Asks other replicas.
+
+    Args:
+        addresses: as ADDNORM_PEERS has them.
+        port: where an address of a DNS name listens, unless it says so.
+        key: an API key that they accept; they are told it where it is not empty.
+        ca: certificates that theirs may be signed by, beside the system's.
+
+    Raises:
+        SettingError: one of them is no address.
+    """
+
+    def __init__(self, addresses: str, key: str = "", ca: str | None = None) -> None:
+        self.addresses = [checked(address.strip()) for address in addresses.split(",") if address.strip()]
+        self.key, self.context = key, None if ca is None else ssl.create_default_context(cafile=ca)
+        self.peers: dict[str, Peer] = {}
+        self.shelves: defaultdict[str, Shelf] = defaultdict(Shelf)
+        self.met: dict[tuple[str, str], Met] = {}  # by digest and replica
+        self.pool = ThreadPoolExecutor(MOST, "addnorm-peers")
+
+    def push(self, manifest: Manifest, published: Published) -> bool:
+        """They ask for it themselves."""
+        return True
+
+    def fetch(self, manifest: Manifest, own: str, everything: bool) -> Fetched:
+        digest, shelf = manifest.digest, self.shelves[manifest.digest]
+        urls, troubles = resolved(self.addresses)
+        self.peers = {url: self.peers.get(url, Peer(url)) for url in urls}
+        asked = list(self.peers.values())
+        changed: set[Place] = set(shelf.held) if everything else set()
+        for peer, answer in zip(asked, self.pool.map(lambda peer: self._ask(peer, manifest, own), asked), strict=True):
+            if isinstance(answer, FleetError):
+                peer.trouble = str(answer)
+                troubles.append(peer.trouble)
+            elif answer is not None:
+                published, offset = answer
+                replica = published.replica
+                self.met[digest, replica.id] = Met(replica, time.time(), offset)
+                changed |= {share.place for share in published.shares if shelf.put(replica.id, share)}
+        now = time.time()
+        gone = [known for known, met in self.met.items() if now - met.heard > FORGET]
+        for known in gone:
+            del self.met[known]
+        shelf.forget([place for place in shelf.held if is_over(place, now, expired=True)])
+        met = [each for (of, _), each in self.met.items() if of == digest]
+        return Fetched({place: dict(shelf.held.get(place, {})) for place in changed}, met, troubles)
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, peer: Peer, manifest: Manifest, own: str) -> tuple[Published, float] | FleetError | None:
+        """What a replica counted since the last time, and how far its clock is ahead; None where it is this one."""
+        digest = manifest.digest
+        replica = peer.answered.get(digest, "")
+        if replica == own:
+            return None
+        query = {"digest": digest, "replica": replica, "since": peer.sequences.get((digest, replica), 0)}
+        started = time.time()
+        try:
+            content = self._get(peer.url, f"/norm-stats/exchange?{urlencode(query)}")
+            published = Published.unpack(content, peer.url)
+        except (FleetError, StateError) as error:
+            return FleetError(str(error))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return FleetError(f"{peer.url} cannot be reached ({error or type(error).__name__}).")
+        peer.answered[digest], peer.trouble = published.replica.id, ""
+        peer.sequences[digest, published.replica.id] = published.replica.sequence
+        if published.replica.id == own:
+            return None
+        return published, published.clock - (started + time.time()) / 2
+
+    def _get(self, url: str, path: str) -> bytes:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        if parts.scheme == "https":
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, port, timeout=TIMEOUT, context=self.context
+            )
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.key}"} if self.key else {})
+            response = connection.getresponse()
+            content = response.read(LARGEST)
+            if response.status == 404:
+                raise FleetError(f"{url} does not serve this version of this model: its traffic is not counted here.")
+            if response.status in (401, 403):
+                raise FleetError(f"{url} refuses the API key: give all replicas the same ADDNORM_API_KEYS.")
+            if response.status != 200:
+                raise FleetError(f"{url} answers {response.status}: it is no AddNorm, or of an older version.")
+            return content
+        finally:
+            connection.close()
+
+
+def checked(address: str) -> str:
+    """An address of ADDNORM_PEERS; raises SettingError where it is none."""
+    parts = urlsplit(address if "://" in address or address.startswith("dns:") else f"http://{address}")
+    if parts.scheme == "dns":
+        name, _, port = address.removeprefix("dns:").rpartition(":")
+        if name and port.isdigit() and 0 < int(port) < 65536:
+            return address
+    elif parts.scheme in ("http", "https"):
+        try:
+            if parts.hostname and parts.port and not parts.path.strip("/"):
+                return f"{parts.scheme}://{parts.netloc}"
+        except ValueError:
+            pass
+    raise SettingError(f"peers has {address!r}, expected http://HOST:PORT, https://HOST:PORT or dns:NAME:PORT.")
+
+
+def resolved(addresses: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The URLs of all, a DNS name's for every address that it has; and which names have none."""
+    urls, troubles = [], []
+    for address in addresses:
+        if not address.startswith("dns:"):
+            urls.append(address)
+            continue
+        name, _, port = address.removeprefix("dns:").rpartition(":")
+        try:
+            found = sorted({str(info[4][0]) for info in socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)})
+            urls += [f"http://[{each}]:{port}" if ":" in each else f"http://{each}:{port}" for each in found]
+        except OSError as error:
+            troubles.append(f"The name {name} cannot be resolved ({error}).")
+    return list(dict.fromkeys(urls)), troubles
