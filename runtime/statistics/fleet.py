@@ -95,8 +95,8 @@ class FleetRecorder:
 
     def traffic(self) -> list[tuple[float, Traffic]]:
         """As `NormRecorder.traffic`."""
-        (_, older), *own = self.own.traffic()
-        others = self.others.windows.traffic(self.clock())
+        (_, older), *own = self.own.traffic(self.since)
+        others = [(max(start, self.since), each) for start, each in self.others.windows.traffic(self.clock())]
         theirs = self.others.state.traffic.without(Traffic.merge_all([traffic for _, traffic in others]))
         return [(self.since, older.merge(theirs)), *together([*own, *others])]
 

@@ -163,12 +163,13 @@ class NormRecorder:
             self._settle()
             return self.windows.numbers(since), self.windows.filling()
 
-    def traffic(self) -> list[tuple[float, Traffic]]:
+    def traffic(self, since: float | None = None) -> list[tuple[float, Traffic]]:
         """What drift is judged by, oldest first: all that is older than a day, then when each bucket began and its
-        traffic."""
+        traffic; no earlier than counting did, here or, where others counted too, at `since`."""
+        first = self.since if since is None else since
         with self._lock:
             self._settle()
-            day = [(max(start, self.since), traffic) for start, traffic in self.windows.traffic(self.clock())]
+            day = [(max(start, first), traffic) for start, traffic in self.windows.traffic(self.clock())]
             older = self._folded.traffic.without(Traffic.merge_all([traffic for _, traffic in day]))
             return [(self.since, older), *day]
 

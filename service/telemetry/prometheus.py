@@ -153,6 +153,7 @@ class ServiceMetrics(Collector):
         yield from (drift, mix, alert, unlike, accuracy, requests, failing, overhead)
 
     def _fleet(self) -> Iterator[Metric]:
+        """Only of a service that knows other replicas."""
         help_text = "Replicas that share their statistics, this one and silent ones included."
         replicas = GaugeMetricFamily("addnorm_fleet_replicas", help_text, labels=MODEL)
         help_text = "Replicas that were not heard of for five seconds."
@@ -167,7 +168,7 @@ class ServiceMetrics(Collector):
                 silent.add_metric(each.labels, fleet.silent)
                 oldest.add_metric(each.labels, fleet.oldest_push_seconds or 0.0)
                 trouble.add_metric(each.labels, float(bool(fleet.trouble)))
-        yield from (replicas, silent, oldest, trouble)
+        yield from (family for family in (replicas, silent, oldest, trouble) if family.samples)
 
     def _layers(self) -> Iterator[Metric]:
         told = {

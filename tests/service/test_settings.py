@@ -33,6 +33,8 @@ EXAMPLES = {
     "max_in_flight": (3, 4),
     "drain_delay": (1.5, 5.0),
     "state": (Path("here"), Path("there")),
+    "peers": ("a:8000,dns:b:80", "http://c:1"),
+    "store": ("redis://a:6379", "rediss://b:6379"),
     "deep_budget": (0.05, 0.0),
     "api_keys": ("one,two", "three"),
     "api_keys_file": (Path("keys.txt"), Path("other.txt")),

@@ -166,7 +166,7 @@ def test_single_artifact_is_listed_and_stays(text_artifact: Artifact):
     catalog = Catalog.open(Settings(model=text_artifact.path))
     assert [(entry["name"], entry["state"]) for entry in catalog.index(catalog.scan())] == [("texts", "READY")]
     for change in (catalog.load, catalog.unload):
-        with pytest.raises(InvalidInput, match="start it with `--models DIRECTORY`") as caught:
+        with pytest.raises(InvalidInput, match="start with `--models DIRECTORY`") as caught:
             change("texts")
         assert caught.value.code == "no_repository"
 

@@ -1,0 +1,309 @@
+"""Replicas that exchange their statistics answer as one service that has seen everything."""
+
+import json
+import logging
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.artifact import Artifact, read_artifact
+from runtime.errors import InvalidInput
+from runtime.graph.batch import EncodedBatch
+from runtime.graph.encoder import Encoder
+from runtime.graph.texts import make_input_encoder
+from runtime.statistics.fleet import EVERYTHING
+from runtime.store.shares import WHOLE, Share
+from service.fleet.courier import SKEW
+from service.norm_stats.collector import Collector
+from service.norm_stats.interface import (
+    AllLayers,
+    DropBaseline,
+    History,
+    MergeableState,
+    OneLayer,
+    Query,
+    TakeBaseline,
+    WindowQuery,
+)
+from service.settings import EMBEDDED, TWIN, Settings
+from tests.helpers import TEXTS
+from tests.service.fleet.bus import MIDNIGHT, Bus, Replica
+
+
+@pytest.fixture(scope="module")
+def artifact() -> Artifact:
+    """The embedded model: its baseline can judge."""
+    return read_artifact(EMBEDDED)
+
+
+@pytest.fixture(scope="module")
+def batches(artifact: Artifact) -> list[EncodedBatch]:
+    return run(artifact, 1, 3, 7, 20)
+
+
+def run(artifact: Artifact, *rows: int) -> list[EncodedBatch]:
+    encoder = Encoder(artifact)
+    tokens = [item.tokens for item in make_input_encoder(artifact).encode(TEXTS)]
+    return [encoder.run(tokens[each : 2 * each]) for each in rows]
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [MIDNIGHT + 3.0]
+
+
+def ask(collector: Collector, query: Query) -> Any:
+    return json.loads(collector.report(query))
+
+
+def alone(artifact: Artifact, now: list[float]) -> Collector:
+    collector = Collector(artifact, Settings(device="cpu"))
+    collector.recorder.clock, collector.recorder.since = (lambda: now[0]), now[0]
+    return collector
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Counts and words are equal, figures to 1e-9."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name in expected:
+            assert_same(found[name], expected[name])
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    else:
+        assert found == expected
+
+
+def without_costs(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name not in ("overhead_ratio", "fleet")}
+
+
+def assert_one_service(replica: Collector, whole: Collector) -> None:
+    """Whatever is asked: all layers, one, the history, the state; of the hour, the day and all time."""
+    name = whole.manifest.layer_names[1]
+    for window in ("auto", "5m", "1h", "24h", "all"):
+        query = WindowQuery(window)
+        for each in (AllLayers(query), OneLayer(query, name)):
+            assert_same(without_costs(ask(replica, each)), without_costs(ask(whole, each)))
+        assert_same(ask(replica, MergeableState(query)), ask(whole, MergeableState(query)))
+    assert_same(ask(replica, History(WindowQuery("24h"))), ask(whole, History(WindowQuery("24h"))))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lost_doubled_late_and_reordered_pushes_change_nothing(
+    artifact: Artifact, batches: list[EncodedBatch], now: list[float], seed: int
+):
+    random = Random(seed)
+    bus = Bus(random)
+    replicas = [Replica(artifact, bus, now) for _ in range(3)]
+    whole = alone(artifact, now)
+    for _ in range(60):
+        batch = random.choice(batches)
+        random.choice(replicas).collector.observe(batch, 0.01)
+        whole.observe(batch, 0.01)
+        now[0] += random.choice([0.5, 4.0, 11.0, 200.0])
+        random.choice(replicas).turn()
+    bus.random = None
+    for write in random.sample(bus.late, len(bus.late)):
+        bus.write(write)
+    now[0] += 11.0  # histograms come every ten seconds
+    for replica in [*replicas, *replicas]:
+        replica.turn()
+    for replica in replicas:
+        assert_one_service(replica.collector, whole)
+
+
+def test_batch_norms_features_are_shared(now: list[float]):
+    artifact, bus = read_artifact(TWIN), Bus()
+    one, other = (Replica(artifact, bus, now) for _ in range(2))
+    whole = alone(artifact, now)
+    for replica, batch in zip((one, other, one), run(artifact, 20, 11, 9), strict=True):
+        replica.collector.observe(batch, 0.0)
+        whole.observe(batch, 0.0)
+    for replica in (one, other, one):
+        replica.turn()
+    assert_one_service(one.collector, whole)
+    assert ask(one.collector, AllLayers(WindowQuery("all")))["layers"][0]["live"]["features"] is not None
+
+
+def test_figures_come_every_second_and_histograms_every_ten(
+    artifact: Artifact, batches: list[EncodedBatch], now: list[float]
+):
+    bus = Bus()
+    one, other = (Replica(artifact, bus, now) for _ in range(2))
+    for _ in range(3):
+        one.collector.observe(batches[2], 0.0)
+        one.turn()
+        other.turn()
+        now[0] += 1.0
+    answer = ask(other.collector, MergeableState(WindowQuery("all")))["state"]
+    assert answer["requests"] == sum(answer["traffic"]["counts"]) == 21
+    assert answer["moments"]["count"][0] > sum(answer["histograms"]["counts"]) / 4 / 2  # of the first seven requests
+    now[0] += 10.0
+    one.turn()
+    other.turn()
+    answer = ask(other.collector, MergeableState(WindowQuery("all")))["state"]
+    assert sum(answer["histograms"]["counts"]) == sum(answer["moments"]["count"])
+
+
+def test_replica_goes_on_alone_says_so_and_catches_up(
+    artifact: Artifact, batches: list[EncodedBatch], now: list[float], caplog: pytest.LogCaptureFixture
+):
+    bus = Bus()
+    one, other = (Replica(artifact, bus, now) for _ in range(2))
+    for replica in (one, other, one):
+        replica.collector.observe(batches[1], 0.0)
+        replica.turn()
+    bus.down = True
+    for _ in range(25):
+        now[0] += 1.0
+        one.collector.observe(batches[0], 0.0)
+        one.turn()
+    answer = ask(one.collector, AllLayers(WindowQuery("all")))
+    assert answer["requests"] == 6 + 3 + 25  # its own, and what is known of the other
+    assert answer["fleet"]["trouble"] == "the bus is down" and answer["fleet"]["oldest_push_seconds"] >= 25
+    assert (answer["fleet"]["replicas"], answer["fleet"]["silent"]) == (2, 1)
+    assert caplog.text.count("the bus is down") == 1
+    bus.down = False
+    with caplog.at_level(logging.INFO):
+        for replica in (one, other, one):
+            replica.turn()
+    for replica in (one, other):
+        answer = ask(replica.collector, AllLayers(WindowQuery("all")))
+        assert (answer["requests"], answer["fleet"]["trouble"]) == (34, "")
+    assert "all replicas are heard of again" in caplog.text
+
+
+def test_store_that_lost_everything_is_told_all_again(
+    artifact: Artifact, batches: list[EncodedBatch], now: list[float]
+):
+    bus = Bus()
+    one = Replica(artifact, bus, now)
+    for _ in range(5):
+        one.collector.observe(batches[1], 0.0)
+        one.turn()
+        now[0] += 400.0
+    before = set(bus.places(artifact.manifest.digest))
+    bus.forget()
+    one.turn()
+    assert set(bus.places(artifact.manifest.digest)) == before
+    late = Replica(artifact, bus, now)
+    late.turn()
+    assert ask(late.collector, AllLayers(WindowQuery("24h")))["window"]["requests"] == 15
+
+
+def test_dead_replica_counts_and_its_silence_is_said(artifact: Artifact, batches: list[EncodedBatch], now: list[float]):
+    bus = Bus()
+    dead, left = (Replica(artifact, bus, now) for _ in range(2))
+    dead.collector.observe(batches[2], 0.0)
+    dead.turn()
+    now[0] += 60.0
+    left.turn()
+    answer = ask(left.collector, AllLayers(WindowQuery("all")))
+    assert answer["requests"] == 7 and answer["fleet"]["silent"] == 1
+    (silent,) = answer["fleet"]["others"]
+    assert silent["heard"] == "2025-11-26T00:00:03+00:00" and silent["age_seconds"] == 60.0
+
+
+def test_restarted_replica_that_goes_on_from_disk_is_not_counted_twice(
+    artifact: Artifact, batches: list[EncodedBatch], now: list[float], tmp_path: Path
+):
+    bus, settings = Bus(), Settings(store="redis://bus", device="cpu", state=tmp_path)
+    other = Replica(artifact, bus, now)
+    for start in range(3):
+        replica = Replica(artifact, bus, now, settings)
+        replica.collector.recorder.since = min(replica.collector.recorder.since, now[0])
+        replica.collector.observe(batches[1], 0.0)
+        replica.turn()
+        other.turn()
+        assert ask(other.collector, AllLayers(WindowQuery("all")))["requests"] == 3 * (start + 1)
+        replica.collector.keep()
+        replica.collector.close()
+        now[0] += 2.0
+    assert ask(other.collector, AllLayers(WindowQuery("all")))["fleet"]["replicas"] == 2
+
+
+def test_baseline_of_one_replica_holds_on_all(artifact: Artifact, batches: list[EncodedBatch], now: list[float]):
+    bus = Bus()
+    replicas = [Replica(artifact, bus, now) for _ in range(3)]
+    for _ in range(8):
+        for replica in replicas:
+            replica.collector.observe(batches[3], 0.0)
+
+    def sources() -> list[str]:
+        for replica in [*replicas, *replicas]:
+            replica.turn()
+        return [ask(each.collector, AllLayers(WindowQuery("all")))["baseline"]["source"] for each in replicas]
+
+    assert sources() == ["validation"] * 3
+    assert ask(replicas[1].collector, TakeBaseline(WindowQuery("all")))["baseline"]["requests"] == 384  # of all three
+    assert sources() == ["live"] * 3
+    ask(replicas[2].collector, TakeBaseline(WindowQuery("all", scope="replica")))
+    ask(replicas[2].collector, DropBaseline())
+    assert sources() == ["live"] * 3
+    ask(replicas[0].collector, DropBaseline())
+    assert sources() == ["validation"] * 3
+
+
+def test_scope_of_the_replica_alone_and_of_none(artifact: Artifact, batches: list[EncodedBatch], now: list[float]):
+    bus = Bus()
+    one, other = (Replica(artifact, bus, now) for _ in range(2))
+    for replica in (one, other, one):
+        replica.collector.observe(batches[1], 0.0)
+        replica.turn()
+    answer = ask(one.collector, AllLayers(WindowQuery("all", scope="replica")))
+    assert (answer["requests"], answer["fleet"]["scope"]) == (6, "replica")
+    with pytest.raises(InvalidInput, match="scope is 'world', expected fleet or replica"):
+        ask(one.collector, AllLayers(WindowQuery("all", scope="world")))
+    with pytest.raises(InvalidInput, match="knows no other replicas"):
+        ask(alone(artifact, now), AllLayers(WindowQuery("all", scope="fleet")))
+    assert "fleet" not in ask(alone(artifact, now), AllLayers(WindowQuery("all")))
+
+
+def test_what_cannot_be_used_is_left_out_and_said(
+    artifact: Artifact,
+    feature_artifact: Artifact,
+    batches: list[EncodedBatch],
+    now: list[float],
+    caplog: pytest.LogCaptureFixture,
+):
+    """Garbage, and a state of another artifact, under the names of replicas that never were."""
+    bus = Bus()
+    one, stranger = Replica(artifact, bus, now), Replica(feature_artifact, bus, now)
+    one.collector.observe(batches[1], 0.0)
+    one.turn()
+    stranger.collector.recorder.windows.add(stranger.collector.baseline.state, now[0])
+    stranger.collector.recorder.resume(stranger.collector.baseline.state, None, now[0], [])
+    foreign = next(
+        share for share in stranger.collector.publish(0).shares if share.ring == EVERYTHING and share.kind == WHOLE
+    )
+    shelf = bus.shelves[artifact.manifest.digest]
+    shelf.put("garbage", Share("everything", 0, WHOLE, 1, b"\x00garbage"))
+    shelf.put("stranger", foreign)
+    one.turn()
+    answer = ask(one.collector, AllLayers(WindowQuery("all")))
+    assert answer["requests"] == 3
+    assert "What replica garbage shares is not a state of format 4" in answer["fleet"]["trouble"]
+    assert "What replica stranger shares does not fit the layers and labels of intents" in answer["fleet"]["trouble"]
+    assert "What replica garbage shares" in caplog.text
+
+
+def test_clock_that_is_off_is_told(artifact: Artifact, now: list[float]):
+    bus = Bus()
+    one, skewed = (Replica(artifact, bus, now) for _ in range(2))
+    skewed.turn()
+    for known, met in bus.met.items():
+        bus.met[known] = met._replace(clock_offset=-3600.0)
+    one.turn()
+    trouble = ask(one.collector, AllLayers(WindowQuery("all")))["fleet"]["trouble"]
+    assert SKEW < 3600 and "3600 s behind" in trouble and trouble.endswith("set its clock (NTP).")
+    assert np.isclose(
+        ask(one.collector, AllLayers(WindowQuery("all")))["fleet"]["others"][0]["clock_offset_seconds"], -3600
+    )

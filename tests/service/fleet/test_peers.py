@@ -1,0 +1,214 @@
+"""The exchange without a store: services that ask one another, and addresses that give nothing."""
+
+import http.server
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runtime.artifact import Artifact
+from runtime.errors import SettingError
+from runtime.store.shares import LENGTH, WHOLE, Published, Replica, Share
+from service.fleet.host import check_exchange
+from service.fleet.peers import Peers, checked, resolved
+from service.settings import Settings
+from tests.helpers import TEXTS
+from tests.service.fleet.conftest import free_port
+from tests.serving import served
+
+ASKED = {"requests": 12, "replicas": 2}
+
+
+def stats(url: str, key: str = "") -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    found: dict[str, Any] = httpx.get(f"{url}/norm-stats", headers=headers).json()
+    return found
+
+
+def until(url: str, expected: dict[str, Any], key: str = "", seconds: float = 15.0) -> dict[str, Any]:
+    """The statistics, once they are as expected: they come every second."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = stats(url, key)
+        found = {name: answer.get(name, answer["fleet"].get(name)) for name in expected}
+        if found == expected or time.monotonic() > deadline:
+            assert found == expected, answer["fleet"]
+            return answer
+        time.sleep(0.1)
+
+
+@contextmanager
+def fleet(model: Path, *options: str) -> Iterator[list[str]]:
+    """Two services that know one another; the second has two workers."""
+    ports = [free_port(), free_port()]
+    peers = ",".join(f"127.0.0.1:{port}" for port in ports)
+    common = ("--model", str(model), "--peers", peers, *options)
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(served(*common, "--port", str(port), "--workers", str(workers)))
+            for port, workers in zip(ports, (1, 2), strict=True)
+        ]
+
+
+def test_services_ask_one_another_and_answer_as_one(text_artifact: Artifact):
+    with fleet(text_artifact.path) as (one, two):
+        for url, rows in ((one, 5), (two, 7)):
+            httpx.post(f"{url}/predict", json={"inputs": TEXTS[:rows]}).raise_for_status()
+        found = [until(url, ASKED) for url in (one, two)]
+        assert found[0]["tokens"] == found[1]["tokens"]
+        alone = httpx.get(f"{two}/norm-stats", params={"scope": "replica"}).json()
+        assert (alone["requests"], alone["fleet"]["scope"]) == (7, "replica")
+        ready = httpx.get(f"{one}/health/ready").json()["fleet"]
+        assert (ready["replicas"], ready["silent"], ready["trouble"]) == (2, 0, "")
+        metrics = httpx.get(f"{two}/metrics").text
+        assert 'addnorm_fleet_replicas{model="texts",version="1"} 2.0' in metrics
+
+
+def test_courier_that_is_killed_is_replaced(text_artifact: Artifact):
+    with fleet(text_artifact.path) as (one, two):
+        until(two, {"replicas": 2})
+        *workers, courier = children_of(two)
+        os.kill(courier, signal.SIGKILL)
+        httpx.post(f"{one}/predict", json={"inputs": TEXTS[:3]}).raise_for_status()
+        until(two, {"requests": 3})
+        found = children_of(two)
+        assert found[:2] == workers and found[2] != courier
+
+
+def children_of(url: str) -> list[int]:
+    """The processes of a service, in the order of their start: two workers, then the courier."""
+    port = url.rpartition(":")[2]
+    pids = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if f"--port\0{port}" in read(path)]
+    (children,) = filter(None, (read(Path(f"/proc/{pid}/task/{pid}/children")) for pid in pids))
+    return [int(pid) for pid in children.split()]
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # that process has ended
+        return ""
+
+
+def test_replicas_show_each_other_their_key(text_artifact: Artifact):
+    with fleet(text_artifact.path, "--api-keys", "secret", "--api-key-for", "reads,health") as (one, two):
+        headers = {"Authorization": "Bearer secret"}
+        httpx.post(f"{two}/predict", json={"inputs": TEXTS[:4]}, headers=headers).raise_for_status()
+        until(one, {"requests": 4, "trouble": ""}, "secret")
+        refused = httpx.get(f"{one}/norm-stats/exchange", params={"digest": text_artifact.manifest.digest})
+        assert refused.status_code == 401
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Answers what the test wants."""
+
+    status, content = 200, b""
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def peer() -> Iterator[tuple[type[Answers], Peers]]:
+    handler = type("Handler", (Answers,), {})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    peers = Peers(f"127.0.0.1:{server.server_port}")
+    yield handler, peers
+    peers.close()
+    server.shutdown()
+    server.server_close()
+
+
+def packed(sequence: int, who: str = "other", content: bytes = b"x") -> bytes:
+    shares = [Share("window-10", 1 << 40, WHOLE, sequence, content)]
+    return Published(Replica(who, "host:8000", 1.0, sequence=sequence), time.time() + 100.0, shares).pack()
+
+
+def test_newer_is_kept_and_older_is_not(peer: tuple[type[Answers], Peers], text_artifact: Artifact):
+    handler, peers = peer
+    for sequence, content, expected in ((5, b"first", b"first"), (7, b"newer", b"newer"), (6, b"late", None)):
+        handler.content = packed(sequence, content=content)
+        fetched = peers.fetch(text_artifact.manifest, "me", everything=False)
+        found = [share.content for shares in fetched.changed.values() for share in shares.values()]
+        assert found == ([] if expected is None else [expected]) and not fetched.troubles
+    assert fetched.met[0].clock_offset == pytest.approx(100.0, abs=5.0)
+
+
+def test_itself_is_known_and_left_alone(peer: tuple[type[Answers], Peers], text_artifact: Artifact):
+    handler, peers = peer
+    handler.content = packed(5, who="me")
+    assert peers.fetch(text_artifact.manifest, "me", everything=False) == ({}, [], [], False)
+    handler.status = 500  # it is not asked again
+    assert peers.fetch(text_artifact.manifest, "me", everything=False) == ({}, [], [], False)
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "said"),
+    [
+        (404, b"", "does not serve this version of this model"),
+        (401, b"", "refuses the API key: give all replicas the same ADDNORM_API_KEYS"),
+        (200, b"<html>", "gives no statistics of format 1"),
+        (200, LENGTH.pack(2) + b"{}", "gives no statistics of format 1"),
+        (200, packed(1).replace(b'"format":1', b'"format":9'), "(format 9)"),
+        (200, packed(1)[:-1], "gives no statistics of format 1"),
+        (200, b"", "gives no statistics of format 1"),
+        (503, b"", "answers 503: it is no AddNorm"),
+    ],
+)
+def test_what_is_no_replica_is_named(
+    peer: tuple[type[Answers], Peers], text_artifact: Artifact, status: int, content: bytes, said: str
+):
+    handler, peers = peer
+    handler.status, handler.content = status, content
+    (trouble,) = peers.fetch(text_artifact.manifest, "me", everything=False).troubles
+    assert said in trouble and trouble.startswith("http://127.0.0.1:") and trouble.endswith(".")
+
+
+def test_address_that_is_silent_keeps_nobody_long(text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.fleet.peers.TIMEOUT", 0.1)
+    peers = Peers(f"127.0.0.1:{free_port()},dns:nowhere.invalid:8000")
+    started = time.monotonic()
+    troubles = peers.fetch(text_artifact.manifest, "me", everything=False).troubles
+    assert time.monotonic() - started < 10
+    assert "nowhere.invalid cannot be resolved" in troubles[0] and "cannot be reached" in troubles[1]
+    peers.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("a:1", "http://a:1"),
+        ("https://a:1", "https://a:1"),
+        ("dns:a.b:80", "dns:a.b:80"),
+        ("http://[::1]:8", "http://[::1]:8"),
+    ],
+)
+def test_addresses(address: str, found: str):
+    assert checked(address) == found
+
+
+@pytest.mark.parametrize(
+    "address", ["a", "http://a", "dns:a", "dns:a:x", "ftp://a:1", "http://a:99999", "http://a:1/path"]
+)
+def test_what_is_no_address_is_refused_at_the_start(address: str):
+    with pytest.raises(SettingError, match=r"^peers has .*, expected http://HOST:PORT"):
+        check_exchange(Settings(peers=f"a:1,{address}"))
+
+
+def test_name_stands_for_all_its_addresses():
+    urls, troubles = resolved(["dns:localhost:80", "http://127.0.0.1:80"])
+    assert "http://127.0.0.1:80" in urls and len(urls) == len(set(urls)) and not troubles
