@@ -83,14 +83,15 @@ class FleetProcess:
         self.selector.add(self.process.sentinel, self._on_end)
 
     def _on_question(self) -> None:
-        assert self.asks is not None and self.process is not None
+        if self.asks is None or self.process is None:  # its end was noticed before what it ended of
+            return
         try:
             method, arguments = self.asks.recv()
             assert method in ASK + TELL
             answer = attempt(getattr(self.collectors, method), *arguments)
             if method in ASK:
                 self.asks.send(answer)
-        except (OSError, EOFError, pickle.UnpicklingError, AssertionError):
+        except (OSError, EOFError, pickle.UnpicklingError):
             self.selector.remove(self.asks.fileno())
             self.process.kill()  # its end is noticed, and another starts
 
