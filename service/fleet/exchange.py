@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from runtime.errors import AddNormError
 from runtime.manifest import Manifest
 from runtime.statistics.recorder import Place
 from runtime.store.shares import Published, Replica, Share
@@ -11,10 +10,8 @@ from runtime.store.shares import Published, Replica, Share
 Shares = Mapping[tuple[str, str], Share]  # by replica and kind
 
 
-class FleetError(AddNormError):
+class FleetError(Exception):
     """The others cannot be reached, or give what cannot be used; says which and why."""
-
-    code = "fleet_unreachable"
 
 
 class Met(NamedTuple):

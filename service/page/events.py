@@ -21,7 +21,7 @@ from service.telemetry.report import recent
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second for nginx, which would hold events back
 
 ENDS = ("input", "output", "all_layers", "unlikeness")  # what is judged beside the layers
-HEAD = ("model", "version", "requests", "since", "baseline", "window", "verdict", "overhead_ratio")
+HEAD = ("model", "version", "requests", "since", "baseline", "window", "verdict", "overhead_ratio", "fleet")
 
 
 class FeedTopic(NamedTuple):
@@ -60,7 +60,7 @@ def summary(collector: Statistics, report: Report, window: str) -> bytes:
     answer = json.loads(collector.report(AllLayers(WindowQuery(window))))
     ends = {name: answer[name] for name in ENDS if answer.get(name)}
     return to_json(
-        {name: answer[name] for name in HEAD}
+        {name: answer[name] for name in HEAD if name in answer}
         | {"needed": MIN_REQUESTS, "asked": window, "traffic": traffic_now(report)}
         | {name: line(layer) for name, layer in ends.items()}
         | {"layers": [line(layer) | {"not_finite": layer["live"]["not_finite"]} for layer in answer["layers"]]}

@@ -1,5 +1,7 @@
 // Numbers, times and sentences as people read them.
 
+const SILENT = 5; // seconds without a word from a replica
+
 export const WINDOWS = { auto: "Now", "5m": "5 min", "1h": "1 h", "24h": "24 h", all: "All" };
 const OVER = { auto: "lately", "5m": "over the last 5 minutes", "1h": "over the last hour", "24h": "over the last 24 hours" };
 
@@ -93,7 +95,15 @@ export function advice(summary, task) {
 export function detail(summary) {
   const { window, baseline } = summary;
   const source = `${count(baseline.requests)} requests of ${baseline.source === "live" ? `live traffic up to ${moment(baseline.taken)}` : "validation data"}`;
-  return `${summary.verdict.sentence} Window: ${moment(window.from)} to ${moment(window.to)}. Baseline: ${source}.`;
+  return `${summary.verdict.sentence} Window: ${moment(window.from)} to ${moment(window.to)}. Baseline: ${source}.${together(summary.fleet)}`;
+}
+
+// who counted it, where several replicas share their statistics
+function together(fleet) {
+  if (!fleet) return "";
+  const silent = fleet.others.filter(({ age_seconds: age }) => age > SILENT).map(({ name, heard }) => ` ${name} is silent since ${moment(heard)}.`);
+  const alone = fleet.replicas === 1 ? "this replica, which hears of no other" : `${fleet.replicas} replicas`;
+  return ` Counted by ${alone}.${silent.join("")}${fleet.trouble ? ` ${fleet.trouble}` : ""}`;
 }
 
 // what else there is to know of the window, for those who look closer
