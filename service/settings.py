@@ -1,9 +1,10 @@
 """Settings of the service: `ADDNORM_*` variables and the same-named options of `addnorm serve`."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 from runtime.options import Device, option_config
@@ -26,7 +27,10 @@ class Settings(BaseSettings):
     grpc_port: int | None = Field(None, ge=1, le=65535)
     """TCP port for the Open Inference Protocol over gRPC, with the grpc extra; None offers none."""
     model: Path = EMBEDDED
-    """Directory of the artifact to serve; without one, the embedded model and its twin with BatchNorm are served."""
+    """Directory of the artifact to serve, or of NAME/VERSION/ with a single one; without one, the embedded model and
+    its twin with BatchNorm are served."""
+    name: str | None = None
+    """Name that the served artifact answers by, instead of its manifest's; with `model` only."""
     models: Path | None = None
     """Directory of a model repository, NAME/VERSION/ below it; all its models are served, instead of `model`."""
     default_model: str | None = None
@@ -56,6 +60,11 @@ class Settings(BaseSettings):
     """Seconds that a client has to begin its first request, and for the headers of each request."""
     body_timeout: float = Field(30.0, gt=0, le=3600)
     """Seconds that a client has for the body of a request."""
+    connection_age: float | None = Field(None, gt=0, le=86400)
+    """Seconds after which a connection is closed with its next answer, up to a tenth sooner or later, so that clients
+    connect anew and other replicas get their share; None sets no limit over HTTP, and 300 over gRPC."""
+    connection_requests: int | None = Field(None, ge=1)
+    """Requests after which a connection over HTTP is closed, for the same reason; None sets no limit."""
     timeout: float | None = Field(None, gt=0, le=3600)
     """Seconds after which a request fails with 504, unless it names its own timeout; None sets no limit."""
     max_in_flight: int | None = Field(None, ge=1)
@@ -100,6 +109,16 @@ class Settings(BaseSettings):
     """Whether every request is logged, with its route, status and time, but never its content."""
     slow_request: float | None = Field(None, gt=0)
     """Seconds from which a request is logged as slow; None logs none."""
+    input_log: Path | None = None
+    """Directory for a log of inputs and answers, JSON lines that `addnorm score` reads; None keeps none."""
+    input_log_share: float = Field(1.0, gt=0, le=1)
+    """Share of the requests that are in it."""
+    input_log_bytes: int = Field(64 << 20, ge=1 << 16)
+    """Largest size of a process's files in it, in bytes; the oldest go first."""
+    input_log_texts: bool = False
+    """Whether texts are in it, without what `input_log_redact` matches."""
+    input_log_redact: str = r"\S+@\S+|\d[\d -]{3,}\d"
+    """Regular expression of what is left out of texts: e-mail addresses and long numbers, by default."""
     otel_endpoint: str | None = Field(None, pattern="^https?://")
     """URL of an OpenTelemetry collector that takes traces over HTTP; None leaves it to the OTEL_* variables."""
 
@@ -108,10 +127,21 @@ class Settings(BaseSettings):
         """What is served where no repository is."""
         return [self.model] if "model" in self.model_fields_set else [self.model, TWIN]
 
+    @field_validator("input_log_redact")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"it is no regular expression ({error})") from error
+        return pattern
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.models is not None and "model" in self.model_fields_set:
             raise ValueError("Model names one artifact and models a directory of many: leave one of them out")
+        if self.models is not None and self.name is not None:
+            raise ValueError("Name is for the one artifact of model, and models has many: leave one of them out")
         if self.peers and self.store:
             raise ValueError("Peers and store are two ways to share statistics: leave one of them out")
         if self.grpc_port == self.port:

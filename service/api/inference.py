@@ -1,6 +1,7 @@
 """Predictions, and what answers them."""
 
 import time
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -95,7 +96,10 @@ class Embedding(Inference[bytes]):
         self.request = request = EmbedRequest.model_validate_json(body)
         engine = context.models.find(request.model, request.version)
         engine.require("classification", "embedding")
-        super().__init__(engine, started, request.timeout)
+        super().__init__(engine, started, request.timeout, input_log=context.request_log.inputs)
+
+    def sent(self) -> list[Any]:
+        return self.engine.as_list(self.request.inputs)
 
     def encode(self) -> list[EncodedInput]:
         return self.engine.encode(self.request.inputs, self.request.prompt_name)

@@ -111,6 +111,8 @@ class InferenceCycle:
     def set_result(self, answer: Answer) -> None:
         inference = self.inference
         assert inference is not None
+        if inference.input_log is not None:
+            REQUEST_ID.set(self.request_id)  # others have run meanwhile
         try:
             body = inference.finish(answer)
         except Exception as error:

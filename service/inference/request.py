@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
@@ -21,6 +21,7 @@ from service.inference.registry import ModelRegistry
 from service.inference.results import check_finite, predictions
 from service.schemas.inference import PredictRequest
 from service.telemetry.counters import Phases, RequestCounters
+from service.telemetry.input_log import InputLog
 from service.telemetry.request_log import RequestLog
 
 T = TypeVar("T")
@@ -55,20 +56,42 @@ class Inference(ABC, Generic[T]):
         encoded: the inputs, once it is submitted.
         phases: where its time went, once it is finished.
         counters: where its phases are counted; those of predictions are.
+        input_log: where its inputs are kept, if they are in the sample.
     """
 
-    __slots__ = ("counters", "encoded", "engine", "parse", "phases", "started", "timeout", "tokenize", "waiting")
+    __slots__ = (
+        "counters",
+        "encoded",
+        "engine",
+        "input_log",
+        "parse",
+        "phases",
+        "started",
+        "timeout",
+        "tokenize",
+        "waiting",
+    )
 
     def __init__(
-        self, engine: Engine, started: float, timeout: float | None, counters: RequestCounters | None = None
+        self,
+        engine: Engine,
+        started: float,
+        timeout: float | None,
+        counters: RequestCounters | None = None,
+        input_log: InputLog | None = None,
     ) -> None:
         self.engine, self.started, self.timeout, self.counters = engine, started, timeout, counters
+        self.input_log = input_log
         self.parse = time.perf_counter() - started
 
     @property
     def inputs_name(self) -> str:
         """What its client calls the inputs."""
         return "inputs"
+
+    def sent(self) -> list[Any]:
+        """The inputs as its client sent them, where it has an input log."""
+        return []
 
     @abstractmethod
     def encode(self) -> list[EncodedInput]:
@@ -98,6 +121,8 @@ class Inference(ABC, Generic[T]):
         batch, queue, infer = answer
         check_finite(batch)
         written = self.write(batch)
+        if self.input_log is not None:
+            self.input_log.note(self.engine.manifest, self.engine.baseline, batch, self.sent())
         ended = time.perf_counter()
         started, parse, tokenize = self.started, self.parse, self.tokenize
         serialize, total = ended - ran, ended - started
@@ -139,7 +164,10 @@ class Prediction(Inference[bytes]):
         named = request.model is not None or request.version is not None
         engine = context.models.find(request.model, request.version) if named else context.models.default
         engine.require("classification")
-        super().__init__(engine, started, request.timeout, context.request_log.counters)
+        super().__init__(engine, started, request.timeout, context.request_log.counters, context.request_log.inputs)
+
+    def sent(self) -> list[Any]:
+        return self.engine.as_list(self.request.inputs)
 
     def encode(self) -> list[EncodedInput]:
         return self.engine.encode(self.request.inputs)

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.settings import Settings
 from service.telemetry.counters import CLIENT_CLOSED_REQUEST, Headers, Phases, RequestCounters, route_of
+from service.telemetry.input_log import open_input_log
 from service.telemetry.logging import REQUEST_ID
 from service.telemetry.tracing import Tracing
 
@@ -31,12 +32,14 @@ class RequestLog:
     Attributes:
         counters: the counts.
         writes: whether requests are written down one by one.
+        inputs: where a sample of the inputs is kept; None where none is.
     """
 
     def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
         self.counters, self.tracing = RequestCounters(), tracing
         self.access_log, self.slow_seconds = settings.access_log, settings.slow_request
         self.writes = self.access_log or self.slow_seconds is not None or tracing is not None
+        self.inputs = open_input_log(settings)
         self._prefix, self._numbers = secrets.token_hex(6).encode() + b"-", count(1)
 
     def begin(self, headers: Headers, in_flight: int = 1) -> bytes:
@@ -106,6 +109,8 @@ class RequestLog:
         """Hands over the last spans; waits for that."""
         if self.tracing is not None:
             self.tracing.close()
+        if self.inputs is not None:
+            self.inputs.close()
 
 
 class RequestLogMiddleware:

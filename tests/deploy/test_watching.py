@@ -17,6 +17,7 @@ import pytest
 import yaml
 from prometheus_client import parser
 
+from service.settings import EMBEDDED
 from tests.prometheus import prometheus
 from tests.serving import served
 
@@ -153,7 +154,7 @@ def values(client: httpx.Client, expression: str) -> list[float]:
 
 @needs_prometheus
 def test_every_expression_of_the_dashboard_gives_data(tmp_path: Path) -> None:
-    with served() as url, traffic(url), scraping(tmp_path, url.removeprefix("http://")) as client:
+    with served("--model", str(EMBEDDED)) as url, traffic(url), scraping(tmp_path, url.removeprefix("http://")) as client:
         missing, deadline = dict(EXPRESSIONS), time.monotonic() + 40
         while missing:
             assert time.monotonic() < deadline, f"no data for {missing}"
@@ -170,7 +171,7 @@ def test_every_expression_of_the_dashboard_gives_data(tmp_path: Path) -> None:
 @needs_prometheus
 def test_verdict_of_too_little_traffic_is_not_called_ok(tmp_path: Path) -> None:
     (verdict,) = [e for title, e in EXPRESSIONS.items() if title.startswith("Verdict on")]
-    with served() as url, scraping(tmp_path, url.removeprefix("http://")) as client:
+    with served("--model", str(EMBEDDED)) as url, scraping(tmp_path, url.removeprefix("http://")) as client:
         deadline = time.monotonic() + 30
         while not (found := values(client, verdict)):
             assert time.monotonic() < deadline

@@ -15,6 +15,7 @@ EXAMPLES = {
     "port": (0, 9000),
     "grpc_port": (9000, 8001),
     "model": (Path("models/a/1"), Path("models/b/2")),
+    "name": ("intents", "reviews"),
     "models": (Path("models"), Path("elsewhere")),
     "default_model": ("texts", "signals"),
     "keep_versions": (3, 0),
@@ -29,6 +30,8 @@ EXAMPLES = {
     "max_queue_tokens": (10, 11),
     "head_timeout": (0.5, 2.5),
     "body_timeout": (0.5, 2.5),
+    "connection_age": (60.0, 2.5),
+    "connection_requests": (1000, 1),
     "timeout": (0.5, 2.5),
     "max_in_flight": (3, 4),
     "drain_delay": (1.5, 5.0),
@@ -50,6 +53,11 @@ EXAMPLES = {
     "log_format": ("json", "json"),
     "access_log": (True, True),
     "slow_request": (0.5, 2.0),
+    "input_log": (Path("log"), Path("inputs")),
+    "input_log_share": (0.5, 0.01),
+    "input_log_bytes": (1 << 16, 1 << 30),
+    "input_log_texts": (True, True),
+    "input_log_redact": ("[0-9]", "x"),
     "otel_endpoint": ("http://here:4318", "https://there:4318"),
 }
 
@@ -120,6 +128,9 @@ def test_option_and_variable_both_work_and_the_option_wins(
         ("watch", "0"),
         ("log_level", "loud"),
         ("max_in_flight", "0"),
+        ("connection_age", "0"),
+        ("connection_age", "inf"),
+        ("connection_requests", "0"),
         ("drain_delay", "-1"),
         ("api_key_for", "changes"),
         ("api_key_for", "inference,"),
@@ -143,6 +154,12 @@ def test_artifact_and_repository_exclude_each_other(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("ADDNORM_MODEL", "models/a/1")
     with pytest.raises(ValidationError, match="leave one of them out"):
         Settings(models=Path("models"))
+
+
+def test_name_is_for_one_artifact_and_not_for_many():
+    assert Settings(model=Path("models/a/1"), name="b").name == "b"
+    with pytest.raises(ValidationError, match="Name is for the one artifact of model, and models has many"):
+        Settings(models=Path("models"), name="b")
 
 
 def test_empty_variable_is_no_variable(monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,94 @@
+"""The input log: a sample of what was asked and answered, as JSON lines, for `addnorm score` and for people.
+
+It is off by default. A line is one input: id, model, version, time, label, score, tokens, and how far it lies from the
+baseline at every norm. Its text is kept only where the settings ask for it, without what a pattern matches. The size of
+the files is bounded.
+"""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from random import Random
+from typing import Any
+
+from runtime.drift.baseline import Baseline
+from runtime.errors import SettingError
+from runtime.graph.batch import EncodedBatch, row_means, token_values
+from runtime.manifest import Manifest
+from service.settings import Settings
+from service.telemetry.logging import REQUEST_ID
+
+logger = logging.getLogger("addnorm.service")
+
+FILES = 4  # of a process: the one that is written, and those before
+REDACTED = "[redacted]"
+
+
+class InputLog:
+    """Writes a sample of the inputs of one process; what cannot be written is told once, and not kept.
+
+    Args:
+        random: decides which requests are in the sample.
+
+    Raises:
+        SettingError: the directory cannot be written to.
+    """
+
+    def __init__(self, settings: Settings, random: Random | None = None) -> None:
+        assert settings.input_log is not None
+        self.share, self.random = settings.input_log_share, random or Random()
+        self.pattern = re.compile(settings.input_log_redact) if settings.input_log_texts else None
+        self.path = settings.input_log / f"inputs-{os.getpid()}.jsonl"
+        self.failing = False
+        try:
+            settings.input_log.mkdir(parents=True, exist_ok=True)
+            self.handler = RotatingFileHandler(
+                self.path, maxBytes=max(1, settings.input_log_bytes // FILES), backupCount=FILES - 1, encoding="utf-8"
+            )
+        except OSError as error:
+            raise SettingError(f"input_log cannot be written ({error}): name a directory that can.") from error
+        self.handler.handleError = self._fail  # type: ignore[method-assign]
+
+    def note(self, manifest: Manifest, baseline: Baseline, batch: EncodedBatch, inputs: Sequence[Any]) -> None:
+        """Keeps the inputs of a request, if it is in the sample.
+
+        Args:
+            inputs: what the client sent; none where that is not known.
+        """
+        if self.random.random() >= self.share:
+            return
+        z_scores = baseline.z_scores(row_means(token_values(batch.norm_statistics, manifest.layers), batch.lengths))
+        now, request_id = datetime.now(UTC).isoformat(timespec="milliseconds"), REQUEST_ID.get().decode()
+        for row, z in enumerate(z_scores.tolist()):
+            line = {"id": request_id, "row": row, "time": now, "model": manifest.name, "version": manifest.version}
+            if manifest.task == "classification":
+                line |= {"label": manifest.labels[batch.classes[row]], "score": round(batch.scores[row], 6)}
+            line |= {"tokens": int(batch.lengths[row])}
+            line |= {"mean_z": rounded(z[::2]), "variance_z": rounded(z[1::2])}
+            if self.pattern is not None and row < len(inputs) and isinstance(inputs[row], str):
+                line["text"] = self.pattern.sub(REDACTED, inputs[row])
+            self._write(line)
+
+    def close(self) -> None:
+        self.handler.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self.handler.handle(logging.LogRecord("", logging.INFO, "", 0, json.dumps(line), None, None))
+
+    def _fail(self, record: logging.LogRecord) -> None:
+        if not self.failing:
+            logger.exception("%s cannot be written: inputs are not kept until it can", self.path)
+        self.failing = True
+
+
+def rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 3) for value in values]
+
+
+def open_input_log(settings: Settings) -> InputLog | None:
+    """The log of this process, where the settings ask for one. Raises SettingError."""
+    return None if settings.input_log is None else InputLog(settings)
