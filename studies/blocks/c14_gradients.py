@@ -5,6 +5,7 @@ Xavier's, and twice as large. Measured is the gradient of the feed-forward weigh
 on 64 digits: its Frobenius norm, in powers of ten, as a mean over 4 initializations.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Literal, cast
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from model.network.config import Placement
 from model.network.layers import Block
+from model.training.norm_record import length, matrices
 from studies.claim import Cell, Claim, Comparison, Measures, Results, Setting
 from studies.networks import encoder
 from studies.pictures import lines
@@ -58,15 +60,13 @@ def amplify(blocks: nn.Module, gain: float) -> None:
 
 
 def gradients(network: nn.Module, blocks: Sequence[nn.Module], batch: Split) -> list[float]:
-    """Norm of the gradient of both feed-forward matrices of each block, in powers of ten."""
+    """Norm of the gradient of both feed-forward matrices of each block, in powers of ten: what `addnorm train
+    --record-norms` draws of a run, step by step."""
     network.zero_grad()
     F.cross_entropy(network(batch.inputs), batch.targets).backward()  # type: ignore[no-untyped-call]
-    found = []
-    for block in blocks:
-        assert isinstance(block, Block)
-        both = [weight.grad for weight in block.feed_forward.sublayer.parameters() if weight.dim() == 2]
-        found.append(float(torch.cat([each.flatten() for each in both if each is not None]).double().norm().log10()))
-    return found
+    feed_forwards = [cast(Block, block).feed_forward for block in blocks]
+    grads = [[weight.grad for weight in matrices(each) if weight.grad is not None] for each in feed_forwards]
+    return [math.log10(length(each)) for each in grads]
 
 
 def weaker(text: str, layers: int, placement: Literal["post", "pre"], gain: float) -> Comparison:

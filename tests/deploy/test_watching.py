@@ -154,7 +154,8 @@ def values(client: httpx.Client, expression: str) -> list[float]:
 
 @needs_prometheus
 def test_every_expression_of_the_dashboard_gives_data(tmp_path: Path) -> None:
-    with served("--model", str(EMBEDDED)) as url, traffic(url), scraping(tmp_path, url.removeprefix("http://")) as client:
+    alone = served("--model", str(EMBEDDED))
+    with alone as url, traffic(url), scraping(tmp_path, url.removeprefix("http://")) as client:
         missing, deadline = dict(EXPRESSIONS), time.monotonic() + 40
         while missing:
             assert time.monotonic() < deadline, f"no data for {missing}"
