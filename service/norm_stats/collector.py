@@ -109,8 +109,8 @@ class Collector:
                 return as_json(all_layers(self, self._observed(window)))
             case OneLayer(window, name):
                 return as_json(one_layer(self, name, self._observed(window)))
-            case MergeableState(window):
-                recorder = self.fleet.view(window.scope).recorder
+            case MergeableState(window):  # of this replica, unless all are asked for: those of several are added up
+                recorder = self.fleet.view(window.scope or "replica").recorder
                 return to_json(self.document(self._span(window), recorder).to_dict())
             case History(window):
                 recorder = self.fleet.view(window.scope).recorder

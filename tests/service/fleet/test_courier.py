@@ -92,7 +92,8 @@ def assert_one_service(replica: Collector, whole: Collector) -> None:
         query = WindowQuery(window)
         for each in (AllLayers(query), OneLayer(query, name)):
             assert_same(without_costs(ask(replica, each)), without_costs(ask(whole, each)))
-        assert_same(ask(replica, MergeableState(query)), ask(whole, MergeableState(query)))
+        state = ask(replica, MergeableState(query._replace(scope="fleet")))
+        assert_same(state, ask(whole, MergeableState(query)))
     assert_same(ask(replica, History(WindowQuery("24h"))), ask(whole, History(WindowQuery("24h"))))
 
 
@@ -143,13 +144,13 @@ def test_figures_come_every_second_and_histograms_every_ten(
         one.turn()
         other.turn()
         now[0] += 1.0
-    answer = ask(other.collector, MergeableState(WindowQuery("all")))["state"]
+    answer = ask(other.collector, MergeableState(WindowQuery("all", scope="fleet")))["state"]
     assert answer["requests"] == sum(answer["traffic"]["counts"]) == 21
     assert answer["moments"]["count"][0] > sum(answer["histograms"]["counts"]) / 4 / 2  # of the first seven requests
     now[0] += 10.0
     one.turn()
     other.turn()
-    answer = ask(other.collector, MergeableState(WindowQuery("all")))["state"]
+    answer = ask(other.collector, MergeableState(WindowQuery("all", scope="fleet")))["state"]
     assert sum(answer["histograms"]["counts"]) == sum(answer["moments"]["count"])
 
 
@@ -250,6 +251,19 @@ def test_baseline_of_one_replica_holds_on_all(artifact: Artifact, batches: list[
     assert sources() == ["live"] * 3
     ask(replicas[0].collector, DropBaseline())
     assert sources() == ["validation"] * 3
+
+
+def test_states_of_two_replicas_add_up_to_the_fleets(artifact: Artifact, batches: list[EncodedBatch], now: list[float]):
+    """`addnorm stats merge` asks each for its own: nothing counts twice."""
+    bus = Bus()
+    replicas = [Replica(artifact, bus, now) for _ in range(2)]
+    for replica in [*replicas, *replicas]:
+        replica.collector.observe(batches[1], 0.0)
+        replica.turn()
+    own = [ask(each.collector, MergeableState(WindowQuery()))["state"]["requests"] for each in replicas]
+    assert own == [6, 6]
+    replicas[0].turn()
+    assert ask(replicas[0].collector, MergeableState(WindowQuery(scope="fleet")))["state"]["requests"] == 12
 
 
 def test_scope_of_the_replica_alone_and_of_none(artifact: Artifact, batches: list[EncodedBatch], now: list[float]):

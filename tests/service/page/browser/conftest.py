@@ -40,6 +40,13 @@ def both() -> Iterator[str]:
 
 
 @pytest.fixture
+def member() -> Iterator[str]:
+    """A service that knows of another one, which does not answer."""
+    with serving("--peers", "127.0.0.1:1") as url:
+        yield url
+
+
+@pytest.fixture
 def watched(browser: Browser) -> Iterator[Watched]:
     """A page in which nothing may go wrong but what is meant.
 

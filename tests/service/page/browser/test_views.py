@@ -93,6 +93,13 @@ def test_model_that_is_not_served_is_said_so(both: str, watched: Watched):
     expect(page.locator("body[data-ready]")).to_be_attached()
 
 
+def test_page_says_who_counts_and_what_is_wrong(member: str, watched: Watched):
+    page = watched.page
+    page.goto(member)
+    expect(page.locator(".detail")).to_contain_text("Counted by this replica, which hears of no other.")
+    expect(page.locator(".detail")).to_contain_text("http://127.0.0.1:1 cannot be reached")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_phone_shows_everything_within_its_width(watched: Watched, busy: str, theme: str):
     page = watched.page
