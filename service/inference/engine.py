@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from math import isnan
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.drift.baseline import read_baseline
@@ -18,7 +18,7 @@ from runtime.graph.tensor_graph import TensorGraph, open_encoder
 from runtime.graph.texts import TextEncoder, make_input_encoder
 from runtime.manifest import Task
 from runtime.options import Device
-from runtime.statistics.deep import DeepSampler
+from runtime.statistics.deep import DeepSampler, DeepState
 from service.batching.batcher import Batcher
 from service.batching.executors import Executor, LoopExecutor, ThreadExecutor, cpu_thread
 from service.batching.queue import Receiver, Request
@@ -198,6 +198,13 @@ def choose_executor(device: Device, batch_seconds: float) -> Executor:
     return ThreadExecutor(cpu_thread(os.getpid())) if batch_seconds > SLOW else LoopExecutor()
 
 
+class Observer(Protocol):
+    """Takes what norms saw: a collector, or a recorder."""
+
+    def observe(self, batch: EncodedBatch, seconds: float) -> None: ...
+    def observe_deep(self, state: DeepState, seconds: float) -> None: ...
+
+
 class ModelRunner:
     """An encoder whose runs are counted.
 
@@ -208,7 +215,7 @@ class ModelRunner:
     """
 
     def __init__(
-        self, encoder: Encoder, collector: Statistics, sampler: DeepSampler | None, counts: InferenceCounts
+        self, encoder: Encoder, collector: Observer, sampler: DeepSampler | None, counts: InferenceCounts
     ) -> None:
         self.encoder, self.collector, self.sampler, self.counts = encoder, collector, sampler, counts
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from runtime.artifact import Artifact, read_artifact
+from runtime.artifact import Artifact
 from runtime.errors import AddNormError, ArtifactError, InvalidInput, SettingError, UnknownModel
 from runtime.manifest import Manifest, version_order
 from service.repository.change import Change, Failures
-from service.repository.storage import Repository, RepositoryPoller, check_name, listed
+from service.repository.storage import Repository, RepositoryPoller, check_name, listed, read_only
 from service.settings import Settings
 
 logger = logging.getLogger("addnorm.service")
@@ -47,8 +47,10 @@ class Catalog:
             ArtifactError: nothing there can be served.
             SettingError: the directory, or the default model in it, cannot be used.
         """
+        if settings.name is not None and "model" not in settings.model_fields_set:
+            raise SettingError("name is for one artifact: name its directory with model, too, or leave name out.")
         if settings.models is None:
-            return cls.fixed([read_artifact(directory) for directory in settings.artifacts])
+            return cls.fixed(read_only(directory, settings.name) for directory in settings.artifacts)
         catalog = cls(Repository(settings.models), settings.keep_versions)
         catalog.default = settings.default_model
         if settings.watch:

@@ -5,6 +5,7 @@ DIRECTORY/NAME/VERSION/ are artifacts. What begins with a dot is none of them: a
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.artifact import Artifact, read_artifact, read_manifest
@@ -96,6 +97,45 @@ class Repository:
         except OSError:  # it is being written or removed: another look shows what has become of it
             pass
         return found
+
+
+def read_only(directory: Path, name: str | None = None) -> Artifact:
+    """Reads and verifies the only artifact in a directory: the directory itself, or one at NAME/VERSION/ below it.
+
+    Args:
+        name: what it is to be called, instead of by its manifest; its digest stays, and with it what goes by that.
+
+    Raises:
+        ArtifactError: there is none or more than one, or it cannot be used.
+        InvalidInput: no model can have that name.
+    """
+    if name is not None:
+        check_name("model", name)
+    artifact = read_artifact(find_only(directory))
+    if name is None:
+        return artifact
+    return replace(artifact, manifest=artifact.manifest.model_copy(update={"name": name}))
+
+
+def find_only(directory: Path) -> Path:
+    if (directory / MANIFEST).exists() or not directory.is_dir():
+        return directory  # whoever reads it says what is wrong with it
+    try:
+        below = [directory / name for name in sorted(folders(directory))]
+        deeper = [path / name for path in below if path.is_dir() for name in sorted(folders(path))]
+    except OSError as error:
+        raise ArtifactError(f"{error.filename} cannot be read ({error.strerror}): make it readable.") from error
+    found = [path for path in below + deeper if (path / MANIFEST).exists()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(str(path.relative_to(directory)) for path in found)
+        raise ArtifactError(
+            f"{directory} holds more than one artifact ({names}): name one, or serve all with --models."
+        )
+    raise ArtifactError(
+        f"{directory} holds no artifact: expected {MANIFEST} in it, or in the one NAME/VERSION/ below it."
+    )
 
 
 def folders(directory: Path) -> list[str]:

@@ -41,6 +41,11 @@ NOT_RUN = {  # how a command begins: why it is not run
     "addnorm adopt my_encoder/": "exports for half a minute; docs/adopt.md has one that is run",
     "addnorm export runs/pre": "needs that run",
     "addnorm serve --model models/mine/2": "needs that run",
+    "kubectl ": "needs a cluster; tests/deploy renders and checks what is applied",
+    "helm ": "the same",
+    "addnorm serve --store redis://redis": "needs a Redis of that name; tests/service/fleet starts one",
+    "pip install ": "tests/test_wheel.py installs the wheel likewise",
+    "addnorm score log/": "needs a Ray cluster; benchmarks/scaling/ray_score.py starts one",
 }
 
 
@@ -121,6 +126,8 @@ def test_commands_that_are_not_run_name_what_exists() -> None:
             assert {words[n + 1] for n, word in enumerate(words) if word == "--profile"} <= profiles, command
             if "run" in words:
                 assert next(word for word in words[words.index("run") + 1 :] if word[0] != "-") in services, command
+        elif program in ("kubectl", "helm"):
+            assert all((ROOT / word).exists() for word in words if word.startswith("deploy/")), command
         elif program == "python" and words[0] == "-m":
             place = ROOT / words[1].replace(".", "/")
             assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), command

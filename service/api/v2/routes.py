@@ -20,7 +20,7 @@ from service.api.v2.schemas import (
     ServerReady,
     StatisticsResponse,
 )
-from service.http.openapi import GONE, INFERENCE, Responses, error, header, json_body
+from service.http.openapi import GONE, INFERENCE, STOPPING, Responses, error, header, json_body
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.norm_stats.interface import AllLayers, OneLayer
@@ -62,9 +62,10 @@ def add_oip(app: FastAPI, models: ModelRegistry, settings: Settings, reporter: R
         """The process answers."""
         return ServerLive(live=True)
 
-    @app.get("/v2/health/ready")
-    async def v2_ready() -> ServerReady:
-        """All models answer."""
+    @app.get("/v2/health/ready", responses=STOPPING)
+    def v2_ready() -> ServerReady:
+        """Every loaded model answers, and where models are loaded over HTTP, more may be; 503 when stopping."""
+        reporter.sink.check_ready()
         return ServerReady(ready=True)
 
     @app.get("/v2/models/stats")

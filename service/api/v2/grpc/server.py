@@ -41,7 +41,10 @@ INFERENCE, STATISTICS = f"{PACKAGE}.GRPCInferenceService", f"{STATISTICS_PACKAGE
 HEALTH = "grpc.health.v1.Health"
 MOST_CALLS = 1024  # in flight in a process, beyond which grpc refuses; each has a thread that waits for its answer
 METADATA = 1 << 14  # bytes
-CONNECTION_AGE, AGE_GRACE = 300_000, 30_000  # ms until a client is to connect anew, so that new workers get their share
+CONNECTION_AGE = (
+    300.0  # seconds until a client is to connect anew, so that new workers get their share; grpc adds jitter
+)
+AGE_GRACE = 30_000  # ms that its calls have from then on
 HOLDING, TELLING = 0.2, 0.05  # seconds in which calls are held before clients are told, and until they know
 WATCH = 1.0  # seconds between two looks at what a client of Health.Watch follows
 SERVING, NOT_SERVING, UNKNOWN = (
@@ -118,13 +121,14 @@ class GRPCServer:
             await run_in_threadpool(ended.wait)
 
     def options(self) -> list[tuple[str, int]]:
+        age = self.settings.connection_age or CONNECTION_AGE
         return [
             ("grpc.max_receive_message_length", self.settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", METADATA),
             ("grpc.absolute_max_metadata_size", 2 * METADATA),
             ("grpc.max_concurrent_streams", MOST_CALLS),
-            ("grpc.max_connection_age_ms", CONNECTION_AGE),
+            ("grpc.max_connection_age_ms", max(1, round(1000 * age))),
             ("grpc.max_connection_age_grace_ms", AGE_GRACE),
             ("grpc.so_reuseport", int(self.shared)),
             ("grpc.enable_channelz", 0),

@@ -21,7 +21,7 @@ from .norm_stats import (
     Window,
 )
 from .ranking import Ranked, RerankResponse, SimilarityResponse, Token, TokenizeResponse
-from .repository import IndexEntry, ModelResponse, Plan, PlanInUse, Ready, Unobserved
+from .repository import FleetReplica, FleetStatus, IndexEntry, ModelResponse, Plan, PlanInUse, Ready, Unobserved
 from .traffic import Now, Quantiles, Recent, ServedModel, Total, TrafficResponse
 
 __all__ = [
@@ -38,6 +38,8 @@ __all__ = [
     "FeatureMoments",
     "FeatureShift",
     "FeatureSize",
+    "FleetReplica",
+    "FleetStatus",
     "IndexEntry",
     "InputState",
     "InputStatistics",

@@ -8,6 +8,7 @@ from addnorm_client.bodies import Body
 
 from .deep import FeatureShift
 from .layers import LayerDrift, LayerStatistics
+from .repository import FleetStatus
 
 
 class TogetherStatistics(Body):
@@ -165,6 +166,8 @@ class NormStatsResponse(Body):
     all_layers: TogetherStatistics | None = None
     """None likewise, and where the artifact is older."""
     baseline: BaselineSource
+    fleet: FleetStatus | None = None
+    """Whose traffic it is; only where several replicas count."""
     input: InputStatistics | None = None
     """None where the baseline cannot judge."""
     layers: list[LayerStatistics]
@@ -189,6 +192,8 @@ class NormStatsResponse(Body):
 
 class LayerResponse(Body):
     baseline: BaselineSource
+    fleet: FleetStatus | None = None
+    """Whose traffic it is; only where several replicas count."""
     layer: LayerStatistics
     model: str
     overhead_ratio: Overhead | None = None

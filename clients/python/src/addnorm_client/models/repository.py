@@ -24,22 +24,18 @@ class Unobserved(Body):
     reason: str
 
 
-class Ready(Body):
-    """Where the default model runs, and where its statistics are kept; and which models there are."""
+class FleetReplica(Body):
+    """Another replica of this service."""
 
-    device: str
-    fallback_reason: str
-    model: str
-    models: dict[str, list[str]]
-    """Every model that is loaded, with its versions, lowest first."""
-    provider: str
-    requested_device: str
-    statistics: Literal["memory", "disk", "disk_failing"]
-    """disk_failing: they cannot be written, and stay in memory until they can."""
-    status: Literal["ready"] = "ready"
-    version: str
-    workers: int
-    """Processes that answer on this port; the statistics are of all of them."""
+    age_seconds: float
+    clock_offset_seconds: float | None = None
+    """Seconds that its clock is ahead."""
+    heard: str
+    """When it was last heard of."""
+    name: str
+    """Host and port."""
+    since: str
+    """When it began to count; UTC, ISO 8601."""
 
 
 class IndexEntry(Body):
@@ -61,6 +57,22 @@ class PlanInUse(Body):
     """default: all are on; unfused: Add and LayerNormalization stay apart."""
     source: Literal["measured", "rule"]
     """measured: by export, for this provider and release of ONNX Runtime; rule: by what is known of them."""
+
+
+class FleetStatus(Body):
+    """Whose statistics these are, where several replicas count."""
+
+    oldest_push_seconds: float | None = None
+    """Since when the most silent of the others was heard of; None where there is no other."""
+    others: list[FleetReplica]
+    replicas: int
+    """Replicas that count, this one and silent ones included."""
+    scope: Literal["fleet", "replica"]
+    """fleet: of all replicas; replica: of the one that answers."""
+    silent: int
+    """Of these, those that were not heard of for five seconds; what they counted until then stays."""
+    trouble: str
+    """What keeps replicas from being heard, in a sentence each; empty where nothing does."""
 
 
 class ModelResponse(Body):
@@ -89,3 +101,23 @@ class ModelResponse(Body):
     unobserved: list[Unobserved]
     """Normalization layers that have no statistics, each with the reason."""
     version: str
+
+
+class Ready(Body):
+    """Where the default model runs, and where its statistics are kept; and which models there are."""
+
+    device: str
+    fallback_reason: str
+    fleet: FleetStatus | None = None
+    """The other replicas that share statistics; only where some are named."""
+    model: str
+    models: dict[str, list[str]]
+    """Every model that is loaded, with its versions, lowest first."""
+    provider: str
+    requested_device: str
+    statistics: Literal["memory", "disk", "disk_failing"]
+    """disk_failing: they cannot be written, and stay in memory until they can."""
+    status: Literal["ready"] = "ready"
+    version: str
+    workers: int
+    """Processes that answer on this port; the statistics are of all of them."""

@@ -212,7 +212,35 @@ def follow(address: str) -> dict[str, Any]:
         return found | {"statuses": statuses}
 
 
+def reconnect(address: str, seconds: str, model: str) -> dict[str, Any]:
+    """Clients that ask all the time, each over a channel of its own: how calls ended, and when channels connected."""
+    ended: dict[str, int] = {}
+    connected: list[list[float]] = []
+    begun = time.monotonic()
+
+    def ask() -> None:
+        times: list[float] = []
+        connected.append(times)
+
+        def note(state: grpc.ChannelConnectivity) -> None:
+            if state is grpc.ChannelConnectivity.READY:
+                times.append(time.monotonic() - begun)
+
+        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            channel.subscribe(note, try_to_connect=True)
+            while time.monotonic() < begun + float(seconds):
+                status = refusal(lambda: infer(channel)(request("hello", model=model), timeout=10))["status"]
+                ended[status] = ended.get(status, 0) + 1
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"ended": ended, "connected": connected}
+
+
 if __name__ == "__main__":
-    every = (describe, break_things, keys, secure, leave, feed, drain, follow)
+    every = (describe, break_things, keys, secure, leave, feed, drain, follow, reconnect)
     asked = {each.__name__: each for each in every}
     print(json.dumps(asked[sys.argv[1]](*sys.argv[2:])))

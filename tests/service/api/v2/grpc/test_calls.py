@@ -134,6 +134,16 @@ def test_a_service_that_stops_ends_calls_with_a_status(text_artifact: Artifact) 
         assert ended["OK"] > 0 and ended.keys() <= {"OK", "UNAVAILABLE"}
 
 
+def test_old_connections_are_told_to_connect_anew_and_no_call_is_lost(text_artifact: Artifact) -> None:
+    port = free_port()
+    options = ("--grpc-port", str(port), "--connection-age", "0.8", "--name", "reviews")
+    with started(text_artifact, 1, "--model", str(text_artifact.path), *options):
+        found = ask("reconnect", f"127.0.0.1:{port}", 2.5, "reviews")
+    assert found["ended"].keys() == {"OK"} and found["ended"]["OK"] > 20
+    assert all(len(times) >= 2 for times in found["connected"])
+    assert len({round(times[1], 2) for times in found["connected"]}) > 1  # grpc's jitter is a tenth, too
+
+
 def test_open_streams_do_not_hold_up_a_stop(text_artifact: Artifact) -> None:
     port = free_port()
     with started(text_artifact, 1, "--grpc-port", str(port)) as service:
