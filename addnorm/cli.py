@@ -19,6 +19,10 @@ COMMANDS = {
     "adopt": ("addnorm.commands.adopt:Adopt", "anybody's text encoder -> an artifact, with a baseline of your texts"),
     "serve": ("addnorm.commands.serve:Serve", "an artifact -> HTTP: answers, and normalization statistics"),
     "study": ("addnorm.commands.study:Study", "the claims about normalization, measured -> docs/study.md"),
+    "score": (
+        "addnorm.commands.score:Score",
+        "a file of texts -> predictions, and a verdict on them, without a service",
+    ),
     "stats": ("addnorm.commands.stats:Stats", "a running service -> its normalization layers as a table"),
 }
 # command -> a package that it needs, the extra that has it, the lock that has that

@@ -19,7 +19,7 @@ grep -v -- --hash requirements/serve.txt | sed 's/ \\$//' > "$pins"
 for extra in train test; do
   pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
     --no-emit-trusted-host --no-emit-options --allow-unsafe --constraint "$pins" --extra cpu --extra train \
-    $([ $extra = test ] && echo --extra test --extra otel --extra grpc --extra redis --extra study || true) --output-file requirements/$extra.txt pyproject.toml
+    $([ $extra = test ] && echo --extra test --extra otel --extra grpc --extra redis --extra parquet --extra study || true) --output-file requirements/$extra.txt pyproject.toml
   sed -n -E 's/^(torch==[0-9.]+).*/\1/p' requirements/$extra.txt > requirements/torch.txt
   sed -i -E '/^torch==/d; /^#/d; /^$/d' requirements/$extra.txt
   add_hashes requirements/$extra.txt

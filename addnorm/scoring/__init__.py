@@ -1,0 +1,1 @@
+"""Scores files: predictions and norm statistics over them, without a service."""

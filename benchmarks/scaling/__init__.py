@@ -1,0 +1,1 @@
+"""Several replicas as one service: whether their counts are right whatever breaks, and what that costs."""

@@ -1,0 +1,98 @@
+"""Rows and files that cannot be scored are named, or left out."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runtime.artifact import Artifact
+from tests.addnorm.scoring.files import command, read_jsonl, save_jsonl, scored
+from tests.addnorm.test_cli import assert_complains
+from tests.helpers import TEXTS
+
+BAD = {
+    "number": ('{"text": 5}', "'text' is a number, expected a text"),
+    "null": ('{"text": null}', "'text' is null, expected a text"),
+    "nan": ('{"text": NaN}', "'text' is a number, expected a text"),
+    "list": ('{"text": ["a", "b"]}', "'text' is a list, expected a text"),
+    "empty": ('{"text": " "}', "'text' is empty"),
+    "surrogate": ('{"text": "\\ud800"}', "half a surrogate pair"),
+    "no object": ("[1]", "this is no JSON object"),
+    "no JSON": ('{"text": ', "this is no JSON"),
+    "deep": ("[" * 100_000, "this is no JSON"),
+    "column": ('{"question": "hi"}', "no column 'text', it has 'question'"),
+    "bytes": (b'{"text": "Z\xfcrich"}', "this is no UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("line", "words"), BAD.values(), ids=BAD)
+def test_bad_row_is_named_or_left_out(
+    line: str | bytes, words: str, text_artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = save_jsonl(tmp_path / "a.jsonl", [{"text": text} for text in TEXTS])
+    bad = line if isinstance(line, bytes) else line.encode()
+    source.write_bytes(source.read_bytes() + b"\n" + bad + b'\n{"text": "hi"}\n')
+    number = len(TEXTS) + 2  # an empty line is none
+    out = tmp_path / "out"
+    assert_complains(capsys, command(source, out, text_artifact), f"{source}, line {number}: ", words, "--skip-bad")
+    assert list(tmp_path.iterdir()) == [source]
+    printed = scored(capsys, source, out, text_artifact, "--skip-bad")
+    assert f"{len(TEXTS) + 1} rows scored, " in printed and ", 1 skipped, see report.json." in printed
+    report = json.loads((out / "report.json").read_text())
+    assert report["requests"] == report["scoring"]["scored"] == len(TEXTS) + 1
+    (skipped,) = report["scoring"]["skipped_rows"]
+    assert (skipped["file"], skipped["line"]) == (str(source), number) and words in skipped["reason"]
+    rows = read_jsonl(out / "predictions.jsonl")
+    empty = dict.fromkeys(("label", "score", "tokens", "truncated"))
+    assert rows[-2] == {"row": len(TEXTS) + 1} | empty and rows[-1]["label"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "has no rows"),
+        (b"text\n", "has no rows"),
+        (b"question,topic\nhi,x\n", "no column 'text', it has 'question', 'topic': name yours with --text"),
+        (b"text,text\nhi,x\n", "2 columns 'text'"),
+        (b"text,topic\nhi,x\nhi\n", "line 3: there are 1 cells under 2 names"),
+        (b'text,topic\n"hi\nyou",x\n"open', "line 4: this is no CSV (unexpected end of data)"),
+        (b"text,topic\nhi,x\nZ\xfcrich,x\n", "line 3: 'text' is no UTF-8"),
+        (b'text\n""\n', "line 2: 'text' is empty"),
+        (b"\xff\xfet\x00e\x00x\x00t\x00\n\x00", "no column 'text'"),
+    ],
+)
+def test_csv_that_cannot_be_scored_is_one_sentence(
+    content: bytes, words: str, text_artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = tmp_path / "a.csv"
+    source.write_bytes(content)
+    assert_complains(capsys, command(source, tmp_path / "out", text_artifact), str(source), words)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_rows_of_which_none_can_be_scored_are_no_result(
+    text_artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = save_jsonl(tmp_path / "a.jsonl", [{"text": 5}, {"text": ""}])
+    arguments = command(source, tmp_path / "out", text_artifact, "--skip-bad")
+    assert_complains(capsys, arguments, "no row that can be scored", "'text' is a number")
+
+
+def test_what_cannot_be_used_is_one_sentence(
+    text_artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    source, out = save_jsonl(tmp_path / "a.jsonl", [{"text": "hi"}]), tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    for name, words in (
+        ("gone.csv", "does not exist"),
+        ("a.txt", "ends in .csv, .jsonl, .parquet"),
+        ("empty", "no file"),
+    ):
+        assert_complains(capsys, command(tmp_path / name, out, text_artifact), str(tmp_path / name), words)
+    assert_complains(capsys, command(source, out, tmp_path / "none"), "No artifact at")
+    assert_complains(capsys, command(source, out, text_artifact, "--text-pair", "b"), "leave --text-pair out")
+    assert_complains(capsys, command(source, out, text_artifact, "--id", "score"), "--id score", "rename")
+    assert_complains(capsys, command(source, source / "out", text_artifact), "cannot be written")
+    manifest = text_artifact.manifest.model_copy(update={"inputs": type("Tensors", (), {"kind": "tensors"})()})
+    monkeypatch.setattr("runtime.artifact.read_artifact", lambda path: Artifact(path, manifest, {}))
+    assert_complains(capsys, command(source, out, text_artifact), "reads tensors", "/v2")
