@@ -45,6 +45,7 @@ NOT_RUN = {  # how a command begins: why it is not run
     "helm ": "the same",
     "addnorm serve --store redis://redis": "needs a Redis of that name; tests/service/fleet starts one",
     "pip install ": "tests/test_wheel.py installs the wheel likewise",
+    "serve run deploy.ray.serve:app": "needs a Ray cluster; tests/deploy/ray has one where ray is installed",
     "addnorm score log/": "needs a Ray cluster; benchmarks/scaling/ray_score.py starts one",
 }
 
