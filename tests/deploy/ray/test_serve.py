@@ -13,7 +13,7 @@ from tests.serving import checkout
 
 __all__ = ["redis"]  # the fixture
 ray = pytest.importorskip("ray", reason="ray[serve] is not installed: pip install 'ray[serve]==2.60.0'")
-pytestmark = needs_redis
+pytestmark = [needs_redis, pytest.mark.filterwarnings("ignore")]  # Ray's own
 
 
 def ask(port: int, path: str, body: Any = None) -> Any:
