@@ -82,7 +82,7 @@ class NormRecorder:
         self.limits, self.feature_limits = limits
         self.batch_norms = [index for index, layer in enumerate(layers) if layer.kind == "batch_norm"]
         self.windows = Windows(layers)
-        self.since = self.clock()
+        self.since = self.latest = self.clock()  # when counting began, and when something was observed last
         self.costs = Costs(self.since)
         self._folded, self._deep = NormState.empty(layers), DeepState.empty(layers)
         self._buffer = TokenBuffer(2 * len(layers), self.batch_norms, self.feature_limits)
@@ -174,6 +174,7 @@ class NormRecorder:
             return [(self.since, older), *day]
 
     def _hold(self, batch: EncodedBatch, now: float) -> None:
+        self.latest = now
         if not self._begun <= now < self._ends:
             self._settle()
             self._begin(now)

@@ -21,7 +21,7 @@ from service.norm_stats.interface import Delivery, Member
 
 logger = logging.getLogger("addnorm.fleet")
 
-INTERVAL = 1.0  # seconds between two turns
+INTERVAL, LEAST = 1.0, 0.1  # seconds from the beginning of a turn to the next, and between two at least
 SKEW = 5.0  # seconds: half a time bucket
 LARGEST = 1 << 26  # bytes of all baselines together
 
@@ -31,7 +31,7 @@ class Local(Protocol):
 
     def digests(self) -> list[str]: ...
     def manifest(self, digest: str) -> Manifest | None: ...
-    def publish(self, digest: str, sequence: int) -> Published | None: ...
+    def publish(self, digest: str, sequence: int, last: bool = False) -> Published | None: ...
     def deliver(self, digest: str, delivery: Delivery) -> None: ...
 
 
@@ -52,33 +52,35 @@ class Courier:
 
     def run(self, stop: threading.Event) -> None:
         """Turns every second until it is told to stop, and once more then: nothing that was counted stays untold."""
-        stopping = False
+        stopping, spent = False, 0.0
         while not stopping:
-            stopping = stop.wait(INTERVAL)
+            stopping = stop.wait(max(LEAST, INTERVAL - spent))
+            started = time.monotonic()
             try:
-                self.turn()
+                self.turn(stopping)
             except (EOFError, OSError):  # whom it asks here is gone
                 raise
             except Exception:
                 logger.exception("defect in the exchange of statistics")
+            spent = time.monotonic() - started
         self.exchange.close()
 
-    def turn(self) -> None:
-        """Tells and asks once, for every artifact."""
+    def turn(self, last: bool = False) -> None:
+        """Tells and asks once, for every artifact; `last`: histograms too, which are not told every time."""
         for digest in self.local.digests():
             manifest = self.manifests.get(digest) or self.local.manifest(digest)
             if manifest is None:  # it is gone again
                 continue
             self.manifests[digest] = manifest
             try:
-                self._turn(manifest)
+                self._turn(manifest, last)
             except FleetError as error:
                 self._log(manifest, str(error))
                 self.local.deliver(manifest.digest, Delivery({}, None, None, str(error)))
 
-    def _turn(self, manifest: Manifest) -> None:
+    def _turn(self, manifest: Manifest, last: bool) -> None:
         digest = manifest.digest
-        own = self._push(manifest)
+        own = self._push(manifest, last)
         if own is None:
             return
         fetched = self._fetch(manifest, own)
@@ -106,10 +108,10 @@ class Courier:
             changed |= fetched.changed
         return fetched._replace(changed=changed)
 
-    def _push(self, manifest: Manifest) -> Published | None:
+    def _push(self, manifest: Manifest, last: bool) -> Published | None:
         """Tells what is new; all of it, where the others have lost it."""
         digest = manifest.digest
-        published = self.local.publish(digest, self.pushed.get(digest, 0))
+        published = self.local.publish(digest, self.pushed.get(digest, 0), last)
         if published is not None and not self.exchange.push(manifest, published):
             self.replaced.pop(digest, None)
             published = self.local.publish(digest, 0)

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
@@ -20,9 +20,11 @@ from runtime.store.shares import Published, Shelf, is_over
 from service.fleet.exchange import Fetched, FleetError, Met
 
 TIMEOUT = 2.0  # seconds that a replica has to answer
+MOMENT = 0.5  # seconds of a turn that wait for answers: what comes later is taken in the next turn
 MOST = 64  # replicas that are asked at once
 LARGEST = 1 << 30  # bytes of an answer
 FORGET = 86_400.0  # seconds after which one that is gone is named no more
+Answer = tuple[Published, float] | FleetError | None
 
 
 @dataclass(slots=True)
@@ -31,13 +33,13 @@ class Peer:
 
     Attributes:
         sequences: of each replica that answered there, what was heard last, by digest.
-        trouble: why it gave nothing at last; empty where it did.
+        trouble: why it gave nothing at last, by digest.
     """
 
     url: str
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
     answered: dict[str, str] = field(default_factory=dict)  # the replica's id, by digest
-    trouble: str = ""
+    trouble: dict[str, str] = field(default_factory=dict)
 
 
 class Peers:
@@ -60,6 +62,7 @@ class Peers:
         self.shelves: defaultdict[str, Shelf] = defaultdict(Shelf)
         self.met: dict[tuple[str, str], Met] = {}  # by digest and replica
         self.pool = ThreadPoolExecutor(MOST, "addnorm-peers")
+        self.asking: dict[tuple[str, str], Future[Answer]] = {}  # by digest and URL
 
     def push(self, manifest: Manifest, published: Published) -> bool:
         """They ask for it themselves."""
@@ -71,15 +74,17 @@ class Peers:
         self.peers = {url: self.peers.get(url, Peer(url)) for url in urls}
         asked = list(self.peers.values())
         changed: set[Place] = set(shelf.held) if everything else set()
-        for peer, answer in zip(asked, self.pool.map(lambda peer: self._ask(peer, manifest, own), asked), strict=True):
+        for peer, answer in self._answers(asked, manifest, own):
             if isinstance(answer, FleetError):
-                peer.trouble = str(answer)
-                troubles.append(peer.trouble)
-            elif answer is not None:
+                peer.trouble[digest] = str(answer)
+                continue
+            peer.trouble.pop(digest, None)
+            if answer is not None:
                 published, offset = answer
                 replica = published.replica
                 self.met[digest, replica.id] = Met(replica, time.time(), offset)
                 changed |= {share.place for share in published.shares if shelf.put(replica.id, share)}
+        troubles += [peer.trouble[digest] for peer in asked if digest in peer.trouble]
         now = time.time()
         gone = [known for known, met in self.met.items() if now - met.heard > FORGET]
         for known in gone:
@@ -91,7 +96,17 @@ class Peers:
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self, peer: Peer, manifest: Manifest, own: str) -> tuple[Published, float] | FleetError | None:
+    def _answers(self, asked: list[Peer], manifest: Manifest, own: str) -> list[tuple[Peer, Answer]]:
+        """What came within a moment. One that does not answer is not asked again meanwhile, and holds up no other."""
+        due = {(manifest.digest, peer.url): peer for peer in asked}
+        for key, peer in due.items():
+            if key not in self.asking:
+                self.asking[key] = self.pool.submit(self._ask, peer, manifest, own)
+        wait([self.asking[key] for key in due], MOMENT)
+        self.asking = {key: each for key, each in self.asking.items() if key in due or key[0] != manifest.digest}
+        return [(peer, self.asking.pop(key).result()) for key, peer in due.items() if self.asking[key].done()]
+
+    def _ask(self, peer: Peer, manifest: Manifest, own: str) -> Answer:
         """What a replica counted since the last time, and how far its clock is ahead; None where it is this one."""
         digest = manifest.digest
         replica = peer.answered.get(digest, "")
@@ -106,7 +121,7 @@ class Peers:
             return FleetError(str(error))
         except (OSError, http.client.HTTPException, ValueError) as error:
             return FleetError(f"{peer.url} cannot be reached ({error or type(error).__name__}).")
-        peer.answered[digest], peer.trouble = published.replica.id, ""
+        peer.answered[digest] = published.replica.id
         peer.sequences[digest, published.replica.id] = published.replica.sequence
         if published.replica.id == own:
             return None

@@ -137,9 +137,9 @@ class Collector:
         fleet = self.fleet.status("fleet", self.recorder.clock())
         return Status(self.store.storage, self._overhead(), fleet)
 
-    def publish(self, sequence: int) -> Published:
+    def publish(self, sequence: int, last: bool = False) -> Published:
         """What this replica counted since it gave that sequence; 0 gives all."""
-        return self.fleet.publication.since(sequence, self.taken, self.fleet.revision)
+        return self.fleet.publication.since(sequence, self.taken, self.fleet.revision, last)
 
     def deliver(self, delivery: Delivery) -> None:
         """Takes what the other replicas counted, and the newest baselines that any of them took."""

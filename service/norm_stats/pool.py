@@ -42,10 +42,10 @@ class CollectorPool:
         collector = self._open.get(digest)
         return None if collector is None else collector.manifest
 
-    def publish(self, digest: str, sequence: int) -> Published | None:
+    def publish(self, digest: str, sequence: int, last: bool = False) -> Published | None:
         """What a collector has counted since that sequence; None where there is none any more."""
         collector = self._open.get(digest)
-        return None if collector is None else collector.publish(sequence)
+        return None if collector is None else collector.publish(sequence, last)
 
     def deliver(self, digest: str, delivery: Delivery) -> None:
         """Gives a collector what other replicas counted."""

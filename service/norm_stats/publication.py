@@ -15,6 +15,7 @@ from runtime.store.binary import pack_content, pack_figures
 from runtime.store.shares import BASELINES, FIGURES, WHOLE, Published, Replica, Share
 
 EVERY = 10.0  # seconds between two looks at histograms: they are most of what is sent
+QUIET = 0.9  # seconds without traffic after which they are told at once: a replica may end any time
 STARTS = 1000  # earlier starts that are named: others have forgotten those before
 NEVER = float("-inf")
 SIZES = Windows.sizes()
@@ -46,15 +47,18 @@ class Publication:
         """The starts whose counts are here: this one, and those before, the newest first."""
         return (self.id, *self.replaces)[:STARTS]
 
-    def since(self, sequence: int, baselines: Sequence[bytes] = (), revision: int = 0) -> Published:
+    def since(self, sequence: int, baselines: Sequence[bytes] = (), revision: int = 0, last: bool = False) -> Published:
         """All that is newer than `sequence`; 0 gives all there is.
 
         Args:
             baselines: those that were taken from live traffic, oldest first.
             revision: of these; 0 where none was ever taken or dropped.
+            last: whether nothing will be told any more, so that histograms are told now.
         """
         now, recorded = self.recorder.clock(), self.recorder.window(None)
         places, filling = self.recorder.changed(self.newest)
+        if last or now - self.recorder.latest >= QUIET:
+            self._whole_at = NEVER
         self._mark(now, (recorded.everything.requests, recorded.deep.requests), places)
         held = {**filling, (EVERYTHING, 0): recorded.everything, (EVERYTHING_DEEP, 0): recorded.deep}
         wanted = sorted(mark for mark, marked in self.marks.items() if marked > sequence)
@@ -82,9 +86,10 @@ class Publication:
             deep = [place for place in changed if is_deep(place)] if seen[1] != self._whole_seen[1] else []
             self.marks |= {(*place, WHOLE): self.sequence for place in [*since_then, *deep]}
             self._whole_at, self._whole_seen = now, seen
-        self.newest |= dict(place for place in places if not is_deep(place) or whole_due)
-        oldest = {ring: self.newest.get(ring, 0) - size for ring, size in SIZES.items()}
-        self.marks = {mark: marked for mark, marked in self.marks.items() if mark[1] > oldest.get(mark[0], -1)}
+        newest = self.newest | dict(place for place in places if not is_deep(place) or whole_due)
+        if newest != self.newest:  # a bucket began: others are too old now
+            self.newest, oldest = newest, {ring: newest.get(ring, 0) - size for ring, size in SIZES.items()}
+            self.marks = {mark: marked for mark, marked in self.marks.items() if mark[1] > oldest.get(mark[0], -1)}
 
     def _contents(self, wanted: Sequence[Mark], held: Held) -> list[tuple[Mark, Content | NormState]]:
         """What lies at the places that are wanted, as it stands now.

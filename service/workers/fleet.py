@@ -119,8 +119,8 @@ class Parent:
     def manifest(self, digest: str) -> Manifest | None:
         return self._ask("manifest", digest)  # type: ignore[no-any-return]
 
-    def publish(self, digest: str, sequence: int) -> Published | None:
-        return self._ask("publish", digest, sequence)  # type: ignore[no-any-return]
+    def publish(self, digest: str, sequence: int, last: bool = False) -> Published | None:
+        return self._ask("publish", digest, sequence, last)  # type: ignore[no-any-return]
 
     def deliver(self, digest: str, delivery: Delivery) -> None:
         self.asks.send(("deliver", (digest, delivery)))

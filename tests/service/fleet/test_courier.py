@@ -321,3 +321,27 @@ def test_clock_that_is_off_is_told(artifact: Artifact, now: list[float]):
     assert np.isclose(
         ask(one.collector, AllLayers(WindowQuery("all")))["fleet"]["others"][0]["clock_offset_seconds"], -3600
     )
+
+
+def test_histograms_are_told_at_once_where_nothing_comes_or_all_ends(
+    artifact: Artifact, batches: list[EncodedBatch], now: list[float]
+):
+    """A replica may end any time: killed a second after its last answer it has told all."""
+    bus = Bus()
+    replicas = [Replica(artifact, bus, now) for _ in range(3)]
+    quiet, stopped, reader = replicas
+    for replica in replicas:
+        replica.turn()
+    now[0] += 1.0
+    for replica in (quiet, stopped):
+        replica.collector.observe(batches[2], 0.0)
+        replica.turn()
+    now[0] += 0.5
+    stopped.collector.observe(batches[1], 0.0)
+    stopped.courier.turn(last=True)
+    now[0] += 0.5
+    quiet.turn()
+    reader.turn()
+    state = ask(reader.collector, MergeableState(WindowQuery("all", scope="fleet")))["state"]
+    assert state["requests"] == 7 + 7 + 3
+    assert sum(state["histograms"]["counts"]) == sum(state["moments"]["count"]) > 0

@@ -3,6 +3,7 @@
 import http.server
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -186,6 +187,25 @@ def test_address_that_is_silent_keeps_nobody_long(text_artifact: Artifact, monke
     assert time.monotonic() - started < 10
     assert "nowhere.invalid cannot be resolved" in troubles[0] and "cannot be reached" in troubles[1]
     peers.close()
+
+
+def test_one_that_hangs_holds_up_no_other(
+    peer: tuple[type[Answers], Peers], text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("service.fleet.peers.MOMENT", 0.2)
+    handler, peers = peer
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        peers.addresses.append(f"http://127.0.0.1:{hanging.getsockname()[1]}")
+        handler.content = packed(5)
+        started = time.monotonic()
+        fetched = peers.fetch(text_artifact.manifest, "me", everything=False)
+        assert time.monotonic() - started < 1.0
+        assert len(fetched.changed) == 1 and not fetched.troubles
+        deadline = time.monotonic() + 10
+        while not (troubles := peers.fetch(text_artifact.manifest, "me", everything=False).troubles):
+            assert time.monotonic() < deadline
+        assert len(troubles) == 1 and "cannot be reached" in troubles[0]
+        assert peers.fetch(text_artifact.manifest, "me", everything=False).troubles == troubles  # while it hangs again
 
 
 @pytest.mark.parametrize(
