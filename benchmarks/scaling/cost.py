@@ -65,7 +65,7 @@ def pushes(console: Console) -> bool:
             table.add_row(str(norms), kind, f"{made:.2f}", f"{sent:.2f}", f"{made + sent:.2f}", f"{size:,.0f}")
         figures, all_told = a_second(found)
         adding_up = found.observed - found.alone
-        table.add_row("", "adding up every second, not every tenth", "", "", f"{adding_up:.2f}", "")
+        table.add_row("", "folding that is done there, not elsewhere", "", "", f"{adding_up:.2f}", "")
         table.add_row("", "a second: that and figures", "", "", f"{figures + adding_up:.2f}", "")
         table.add_row(
             "", "a second: that and all, on average", "", "", f"{all_told + adding_up:.2f}", "", end_section=True

@@ -25,8 +25,8 @@ class Pushes:
     """Of each push, by its kind: milliseconds of the core for what was told and for telling it, and its bytes.
 
     Attributes:
-        observed: milliseconds a second to count the traffic, and to add it up for the push.
-        alone: the same of a replica that tells nobody, and adds up when a time bucket ends.
+        observed: milliseconds a second to count the traffic of the replica that tells, but for what telling folds.
+        alone: the same of a replica that tells nobody, and folds all itself.
     """
 
     published: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -44,13 +44,11 @@ class Traffic:
         self.recorder = recorder(norms, self.now)
         fill(self.recorder, START, self.made, self.made)  # a replica that has counted for a day has most to look at
 
-    def observe(self, second: int, read: bool) -> None:
-        """A second's; `read` adds it up, as whoever reads first must."""
+    def observe(self, second: int) -> None:
+        """A second's."""
         for number in range(RATE // BATCH):
             self.now[0] += BATCH / RATE
             self.recorder.observe(self.made[(second + number) % len(self.made)])
-        if read:
-            self.recorder.window(None)
 
 
 def measure(norms: int, manifest: Manifest, store: RedisStore) -> Pushes:
@@ -62,8 +60,8 @@ def measure(norms: int, manifest: Manifest, store: RedisStore) -> Pushes:
     told, untold, found, sequence = Traffic(norms), Traffic(norms), Pushes(), 0
     publication = Publication(told.recorder, "benchmark:1")
     for second in range(WARM + SECONDS):
-        _, observed = timed(partial(told.observe, second, read=True))
-        _, alone = timed(partial(untold.observe, second, read=False))
+        _, observed = timed(partial(told.observe, second))
+        _, alone = timed(partial(untold.observe, second))
         published, spent = timed(partial(publication.since, sequence))
         _, sent = timed(partial(store.push, manifest, published))
         sequence = published.replica.sequence

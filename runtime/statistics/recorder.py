@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,22 @@ class Recorded:
     state: NormState
     deep: DeepState
     everything: NormState
+
+
+class Lately(NamedTuple):
+    """What changes with every batch.
+
+    Attributes:
+        everything: figures of all traffic since counting began.
+        filling: figures of the buckets that are not over, by ring and number.
+        places: all buckets that there are since some number, those of deep statistics too.
+        deep_requests: requests that were looked at deeply.
+    """
+
+    everything: NormState
+    filling: dict[Place, NormState]
+    places: list[Place]
+    deep_requests: int
 
 
 class NormRecorder:
@@ -156,12 +173,31 @@ class NormRecorder:
             self._settle()
             return self.windows.buckets(since)
 
-    def changed(self, since: Mapping[str, int]) -> tuple[list[Place], dict[Place, NormState | DeepState]]:
-        """Ring and number of the buckets that `buckets` gives, and what those hold that are not over: without
-        compressing them."""
+    def filling(self) -> dict[Place, NormState | DeepState]:
+        """What the buckets hold that are not over."""
         with self._lock:
             self._settle()
-            return self.windows.numbers(since), self.windows.filling()
+            return self.windows.filling()
+
+    def lately(self, since: Mapping[str, int]) -> Lately:
+        """What changes with every batch, without histograms: those need not be added up for it, which takes longest.
+
+        Args:
+            since: of each ring, the number of the first bucket to be named.
+        """
+        with self._lock:
+            self._fold()
+            recent, places = self._recent, set(self.windows.numbers(since))
+            figures = self.windows.figures().items()
+            filling = {place: state for place, state in figures if place[1] >= since.get(place[0], 0)}
+            everything = self._folded.without_histograms()
+            if recent is not None:
+                recent = recent.without_histograms()
+                everything = everything.merge(recent)
+                for ring in self.windows.rings:
+                    place = self.windows.name(ring), int(self._begun // ring.seconds)
+                    filling[place] = filling[place].merge(recent) if place in filling else recent
+            return Lately(everything, filling, sorted(places | filling.keys()), self._deep.requests)
 
     def traffic(self, since: float | None = None) -> list[tuple[float, Traffic]]:
         """What drift is judged by, oldest first: all that is older than a day, then when each bucket began and its

@@ -14,6 +14,7 @@ from runtime.statistics.state import NormState, SparseState, merge_sparse
 from runtime.statistics.traffic import Traffic
 
 # seconds and number of the buckets of each ring, finest first
+WINDOW, DEEP = "window", "deep"  # how the names of rings begin
 SHAPES, DEEP_SHAPES = ((10, 361), (300, 289)), ((300, 13), (3600, 25))
 
 
@@ -143,11 +144,8 @@ class Windows:
         self.layers = layers
         self.rings = tuple(Ring(*shape, SparseState.compress, SparseState.expand) for shape in SHAPES)
         self.deep_rings = tuple(Ring(*shape, as_it_is, as_it_is) for shape in DEEP_SHAPES)
-        self.named: dict[str, Ring[Any, Any]] = {
-            f"{kind}-{ring.seconds}": ring
-            for kind, rings in (("window", self.rings), ("deep", self.deep_rings))
-            for ring in rings
-        }
+        rings: tuple[Ring[Any, Any], ...] = (*self.rings, *self.deep_rings)
+        self.named = {self.name(ring): ring for ring in rings}
 
     @classmethod
     def sizes(cls) -> dict[str, int]:
@@ -179,6 +177,14 @@ class Windows:
     def filling(self) -> dict[tuple[str, int], NormState | DeepState]:
         """What the buckets hold that are not over, by ring and number."""
         return {(name, ring.filling[0]): ring.filling[1] for name, ring in self.named.items() if ring.filling}
+
+    def figures(self) -> dict[tuple[str, int], NormState]:
+        """The same of traffic, without histograms."""
+        filling = [(ring, ring.filling) for ring in self.rings if ring.filling]
+        return {(self.name(ring), number): state.without_histograms() for ring, (number, state) in filling}
+
+    def name(self, ring: Ring[Any, Any]) -> str:
+        return f"{WINDOW if ring in self.rings else DEEP}-{ring.seconds}"
 
     def buckets(self, since: Mapping[str, int]) -> list[Bucket]:
         """Every ring's buckets from the number on that `since` gives for it."""

@@ -2,13 +2,13 @@
 
 import secrets
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from pydantic_core import to_json
 
 from runtime.statistics.fleet import EVERYTHING, EVERYTHING_DEEP, Content
-from runtime.statistics.recorder import NormRecorder, Place
+from runtime.statistics.recorder import Lately, NormRecorder, Place
 from runtime.statistics.state import NormState, SparseState
 from runtime.statistics.windows import Windows
 from runtime.store.binary import pack_content, pack_figures
@@ -21,7 +21,6 @@ NEVER = float("-inf")
 SIZES = Windows.sizes()
 NOTHING = np.zeros(0, dtype=np.int64)
 Mark = tuple[str, int, str]  # ring, number, kind
-Held = Mapping[Place, Content | NormState]
 
 
 class Publication:
@@ -55,14 +54,12 @@ class Publication:
             revision: of these; 0 where none was ever taken or dropped.
             last: whether nothing will be told any more, so that histograms are told now.
         """
-        now, recorded = self.recorder.clock(), self.recorder.window(None)
-        places, filling = self.recorder.changed(self.newest)
+        now, lately = self.recorder.clock(), self.recorder.lately(self.newest)
         if last or now - self.recorder.latest >= QUIET:
             self._whole_at = NEVER
-        self._mark(now, (recorded.everything.requests, recorded.deep.requests), places)
-        held = {**filling, (EVERYTHING, 0): recorded.everything, (EVERYTHING_DEEP, 0): recorded.deep}
+        self._mark(now, (lately.everything.requests, lately.deep_requests), lately.places)
         wanted = sorted(mark for mark, marked in self.marks.items() if marked > sequence)
-        shares = [self._share(mark, content) for mark, content in self._contents(wanted, held)]
+        shares = [self._share(mark, content) for mark, content in self._contents(wanted, lately)]
         if revision:
             content = zlib.compress(to_json([baseline.decode() for baseline in baselines]), 1)
             shares.append(Share(BASELINES, 0, WHOLE, revision, content))
@@ -91,22 +88,29 @@ class Publication:
             self.newest, oldest = newest, {ring: newest.get(ring, 0) - size for ring, size in SIZES.items()}
             self.marks = {mark: marked for mark, marked in self.marks.items() if mark[1] > oldest.get(mark[0], -1)}
 
-    def _contents(self, wanted: Sequence[Mark], held: Held) -> list[tuple[Mark, Content | NormState]]:
-        """What lies at the places that are wanted, as it stands now.
+    def _contents(self, wanted: Sequence[Mark], lately: Lately) -> list[tuple[Mark, Content | NormState]]:
+        """What lies at the places that are wanted, as it stands now; what `lately` has not is looked up."""
+        figures: dict[Place, NormState] = {(EVERYTHING, 0): lately.everything, **lately.filling}
+        quick = [mark for mark in wanted if mark[2] == FIGURES and mark[:2] in figures]
+        rest = [mark for mark in wanted if not (mark[2] == FIGURES and mark[:2] in figures)]
+        found = self._looked_up(rest) if rest else {}
+        slow: list[tuple[Mark, Content | NormState]] = [(mark, found[mark[:2]]) for mark in rest if mark[:2] in found]
+        return [*((mark, figures[mark[:2]]) for mark in quick), *slow]
 
-        Args:
-            held: what is not over; what is, is looked up.
-        """
-        first: dict[str, int] = {}
-        for ring, number, _ in wanted:
-            if (ring, number) not in held:
-                first[ring] = min(first.get(ring, number), number)
+    def _looked_up(self, marks: Sequence[Mark]) -> dict[Place, Content | NormState]:
+        """What lies at the places of these, histograms added up."""
+        recorded = self.recorder.window(None)
         found: dict[Place, Content | NormState] = {}
+        found |= {(EVERYTHING, 0): recorded.everything, (EVERYTHING_DEEP, 0): recorded.deep}
+        found.update(self.recorder.filling())
+        first: dict[str, int] = {}
+        for ring, number, _ in marks:
+            if (ring, number) not in found:
+                first[ring] = min(first.get(ring, number), number)
         if first:
             for ring, number, content in self.recorder.buckets({ring: first.get(ring, 1 << 62) for ring in SIZES}):
-                found[ring, number] = content
-        found.update(held)
-        return [(mark, found[mark[:2]]) for mark in wanted if mark[:2] in found]
+                found.setdefault((ring, number), content)
+        return found
 
     def _share(self, mark: Mark, content: Content | NormState) -> Share:
         ring, number, kind = mark

@@ -164,3 +164,25 @@ def test_window_and_everything_are_read_together(encoder: Encoder, batches: list
                 assert recorded.everything.requests == recorded.state.requests
         finally:
             stop.set()
+
+
+def test_lately_is_what_adding_up_gives_without_histograms(encoder: Encoder, batches: list[EncodedBatch]):
+    """Of everything and of each bucket that is filling, also where the newest traffic is in no ring yet."""
+    now = [1_000_000.0]
+    seen = NormRecorder(encoder.manifest.layers, clock=lambda: now[0])
+    for seconds in (0.0, 1.0, 3.0, 7.0, 12.0, 400.0, 1.0):
+        now[0] += seconds
+        for batch in batches:
+            seen.observe(batch)
+        newest = {f"window-{length}": int(now[0] // length) for length in (10, 300)}
+        lately = seen.lately(newest)
+        assert sorted(lately.filling) == sorted(place for place in lately.places if place in newest.items())
+        whole = seen.window(None).everything  # adds up
+        assert lately.everything.tokens == whole.tokens and lately.everything.requests == whole.requests
+        assert_same_moments(lately.everything.moments, whole.moments)
+        for place, state in seen.filling().items():
+            if isinstance(state, NormState):
+                assert lately.filling[place].requests == state.requests
+                assert_same_moments(lately.filling[place].moments, state.moments)
+                for layer, moments in state.features.items():
+                    assert_same_moments(lately.filling[place].features[layer], moments)
