@@ -179,10 +179,10 @@ def test_lately_is_what_adding_up_gives_without_histograms(encoder: Encoder, bat
         assert sorted(lately.filling) == sorted(place for place in lately.places if place in newest.items())
         whole = seen.window(None).everything  # adds up
         assert lately.everything.tokens == whole.tokens and lately.everything.requests == whole.requests
-        assert_same_moments(lately.everything.moments, whole.moments)
+        assert_same_moments(lately.everything.moments, whole.moments, 1e-12)
         for place, state in seen.filling().items():
             if isinstance(state, NormState):
                 assert lately.filling[place].requests == state.requests
-                assert_same_moments(lately.filling[place].moments, state.moments)
+                assert_same_moments(lately.filling[place].moments, state.moments, 1e-12)
                 for layer, moments in state.features.items():
-                    assert_same_moments(lately.filling[place].features[layer], moments)
+                    assert_same_moments(lately.filling[place].features[layer], moments, 1e-12)
