@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
+import pytest
 import torch
 from filelock import FileLock
 
@@ -160,6 +161,22 @@ def split_anyhow(values: np.ndarray, random: Random) -> list[np.ndarray]:
     order = random.sample(range(len(values)), len(values))
     cuts = sorted(random.choices(range(len(values) + 1), k=random.randrange(8)))
     return np.split(values[order], cuts)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Counts and words are equal, figures to 1e-9: sums in another order differ in their last bits."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name in expected:
+            assert_same(found[name], expected[name])
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    else:
+        assert found == expected
 
 
 def assert_same_moments(found: Moments, expected: Moments, rtol: float) -> None:

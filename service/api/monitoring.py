@@ -81,7 +81,7 @@ def add_health(app: FastAPI, models: ModelRegistry, sink: CountSink) -> None:
         """The process answers."""
         return Live()
 
-    @app.get("/health/ready", responses=NOT_LOADED)
+    @app.get("/health/ready", responses=NOT_LOADED, response_model_exclude_none=True)
     def ready() -> Ready:
         """The default model is loaded, verified against its canary, and runs on this provider; 503 when stopping."""
         sink.check_ready()

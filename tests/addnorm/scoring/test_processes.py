@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,8 +74,9 @@ def test_ctrl_c_leaves_nothing_half(stop: signal.Signals, text_artifact: Artifac
     os.mkfifo(source)
     arguments = [str(source), "--out", str(out), "--model", str(text_artifact.path), "--processes", "2"]
     command = [sys.executable, "-m", "addnorm", "score", *arguments, "--device", "cpu"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, cwd=ROOT, env=checkout(), start_new_session=True, **pipes)  # type: ignore[call-overload]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell may have told to ignore it
+    process = subprocess.Popen(command, cwd=ROOT, env=checkout(), start_new_session=True, preexec_fn=heed, **pipes)
     with process, source.open("w") as rows:
         for text in TEXTS * 80:
             rows.write(json.dumps({"text": text}) + "\n")

@@ -29,7 +29,7 @@ from service.norm_stats.interface import (
     WindowQuery,
 )
 from service.settings import EMBEDDED, TWIN, Settings
-from tests.helpers import TEXTS
+from tests.helpers import TEXTS, assert_same
 from tests.service.fleet.bus import MIDNIGHT, Bus, Replica
 
 
@@ -63,22 +63,6 @@ def alone(artifact: Artifact, now: list[float]) -> Collector:
     collector = Collector(artifact, Settings(device="cpu"))
     collector.recorder.clock, collector.recorder.since = (lambda: now[0]), now[0]
     return collector
-
-
-def assert_same(found: Any, expected: Any) -> None:
-    """Counts and words are equal, figures to 1e-9."""
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for name in expected:
-            assert_same(found[name], expected[name])
-    elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_same(one, other)
-    elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
-    else:
-        assert found == expected
 
 
 def without_costs(answer: dict[str, Any]) -> dict[str, Any]:
