@@ -29,8 +29,8 @@ class Others:
         self.state, self.deep = NormState.empty(layers), DeepState.empty(layers)
         self.since = inf
 
-    def put(self, contents: Mapping[Place, Content | None], since: float) -> None:
-        """Puts these in the place of what the buckets held before; None leaves nothing there."""
+    def put(self, contents: Mapping[Place, Content | None], since: float, now: float) -> None:
+        """Puts these in the place of what the buckets held; None leaves nothing there. Times are Unix seconds."""
         by_ring: defaultdict[str, dict[int, Content | None]] = defaultdict(dict)
         for (ring, number), content in contents.items():
             if ring in self.windows.named:
@@ -41,7 +41,7 @@ class Others:
             elif ring == EVERYTHING_DEEP:
                 self.deep = content if isinstance(content, DeepState) else DeepState.empty(self.windows.layers)
         for ring, buckets in by_ring.items():
-            self.windows.named[ring].put(buckets)
+            self.windows.named[ring].put(buckets, now)
         self.since = since
 
 

@@ -87,13 +87,14 @@ class Ring(Generic[State, Compressed]):
         filling = self.filling[1] if self.filling is not None and first <= self.filling[0] < last else None
         return Span(first * self.seconds, last * self.seconds), closed, filling
 
-    def put(self, contents: Mapping[int, Compressed | None]) -> None:
-        """Puts these in the place of what its buckets held; None leaves nothing there. All count as over."""
-        held = {
-            number: content for number, content in (dict(self.closed) | dict(contents)).items() if content is not None
-        }
-        newest = max(held, default=0)
-        self.closed = deque((n, held[n]) for n in sorted(held) if n > newest - self.size)
+    def put(self, contents: Mapping[int, Compressed | None], now: float) -> None:
+        """Puts these in the place of what its buckets held; None leaves nothing there. All count as over.
+
+        Buckets are kept for as long as before and after `now` as the ring is: no clock that is off pushes others out.
+        """
+        held, this = dict(self.closed) | dict(contents), int(now // self.seconds)
+        known = ((number, held[number]) for number in sorted(held) if abs(number - this) < self.size)
+        self.closed = deque((number, content) for number, content in known if content is not None)
 
     def buckets(self, since: int) -> list[tuple[int, Compressed]]:
         """Number and content of every bucket from number `since` on."""

@@ -79,12 +79,29 @@ class Courier:
                 self.local.deliver(manifest.digest, Delivery({}, None, None, str(error)))
 
     def _turn(self, manifest: Manifest, last: bool) -> None:
-        digest = manifest.digest
         own = self._push(manifest, last)
         if own is None:
             return
         fetched = self._fetch(manifest, own)
-        replaced = self.replaced[digest]
+        self._deliver(manifest, fetched)
+        while fetched.more:  # each part is handed over at once: what fails later has lost nothing
+            fetched = self.exchange.fetch(manifest, own.replica.id, everything=False)
+            self._deliver(manifest, fetched)
+
+    def _fetch(self, manifest: Manifest, own: Published) -> Fetched:
+        """What changed; all there is, where other replicas than before are not to be counted any more."""
+        before = self.replaced.get(manifest.digest)
+        fetched = self.exchange.fetch(manifest, own.replica.id, everything=before is None)
+        gone = (met.replica.replaces for met in fetched.met)
+        now = frozenset(own.replica.replaces).union(*gone, [own.replica.id])
+        if before not in (None, now):
+            fetched = self.exchange.fetch(manifest, own.replica.id, everything=True)
+        self.replaced[manifest.digest] = now
+        return fetched
+
+    def _deliver(self, manifest: Manifest, fetched: Fetched) -> None:
+        """Merges what was fetched, and hands it over."""
+        replaced = self.replaced[manifest.digest]
         contents, refused = merge_changed(manifest, fetched.changed, replaced)
         others = [met for met in fetched.met if met.replica.id not in replaced]
         skewed = [skew(met) for met in fetched.met if abs(met.clock_offset or 0.0) > SKEW]
@@ -92,21 +109,7 @@ class Courier:
         self._log(manifest, trouble)
         since = min((met.replica.since for met in others), default=None)
         newest = newest_baselines(fetched)
-        self.local.deliver(digest, Delivery(contents, since, tuple(map(member, others)), trouble, newest))
-
-    def _fetch(self, manifest: Manifest, own: Published) -> Fetched:
-        """What changed; all there is, where other replicas than before are not to be counted any more."""
-        before = self.replaced.get(manifest.digest)
-        fetched = self.exchange.fetch(manifest, own.replica.id, everything=before is None)
-        gone = (met.replica.replaces for met in fetched.met)
-        self.replaced[manifest.digest] = now = frozenset(own.replica.replaces).union(*gone, [own.replica.id])
-        if before not in (None, now):
-            fetched = self.exchange.fetch(manifest, own.replica.id, everything=True)
-        changed = dict(fetched.changed)
-        while fetched.more:
-            fetched = self.exchange.fetch(manifest, own.replica.id, everything=False)
-            changed |= fetched.changed
-        return fetched._replace(changed=changed)
+        self.local.deliver(manifest.digest, Delivery(contents, since, tuple(map(member, others)), trouble, newest))
 
     def _push(self, manifest: Manifest, last: bool) -> Published | None:
         """Tells what is new; all of it, where the others have lost it."""

@@ -124,12 +124,12 @@ class RedisStore:
         for place, kind in filter(None, (parse(member) for member, _ in changes)):
             wanted[place] |= {kind} if place in shelf.held else {FIGURES, WHOLE}
         self._read(head, shelf, [(*place, kind) for place, kinds in wanted.items() for kind in kinds])
-        self.revision[manifest.digest] = max([since, *(int(score) for _, score in changes)])
         changed = {place: dict(shelf.held.get(place, {})) for place in wanted}
         shelf.forget([place for place in shelf.held if is_over(place, now)])
         if now - self.cleaned > CLEANING:
             self._clean(head, met, now)
             self.cleaned = now
+        self.revision[manifest.digest] = max([since, *(int(score) for _, score in changes)])  # all of it was read
         return Fetched(changed, met, troubles, more=len(changes) == MOST)
 
     def close(self) -> None:

@@ -233,7 +233,7 @@ class Collector:
 
     def _resume(self, kept: Kept) -> None:
         document = kept.document
-        self.fleet.publication.replaces += kept.replicas
+        self.fleet.publication.take_over(kept.replicas)
         self.recorder.resume(document.state, document.deep, document.covered.start, kept.buckets)
         try:
             taken = [parse_baseline(content, self.manifest, "A kept baseline") for content in kept.baselines]

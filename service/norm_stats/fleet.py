@@ -78,7 +78,8 @@ class Fleet:
         if delivery.members is not None:
             self.members = delivery.members
         if delivery.contents or delivery.since is not None:
-            self.others.put(delivery.contents, self.others.since if delivery.since is None else delivery.since)
+            since = self.others.since if delivery.since is None else delivery.since
+            self.others.put(delivery.contents, since, self.publication.recorder.clock())
         self.trouble = delivery.trouble
 
     def status(self, scope: Scope, now: float) -> FleetStatus | None:

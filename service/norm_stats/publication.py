@@ -46,6 +46,11 @@ class Publication:
         """The starts whose counts are here: this one, and those before, the newest first."""
         return (self.id, *self.replaces)[:STARTS]
 
+    def take_over(self, starts: tuple[str, ...]) -> None:
+        """The counts of these are here from now on: all buckets are told anew, in the place of theirs."""
+        self.replaces += starts
+        self.newest = {}
+
     def since(self, sequence: int, baselines: Sequence[bytes] = (), revision: int = 0, last: bool = False) -> Published:
         """All that is newer than `sequence`; 0 gives all there is.
 

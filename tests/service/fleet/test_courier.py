@@ -329,3 +329,44 @@ def test_histograms_are_told_at_once_where_nothing_comes_or_all_ends(
     state = ask(reader.collector, MergeableState(WindowQuery("all", scope="fleet")))["state"]
     assert state["requests"] == 7 + 7 + 3
     assert sum(state["histograms"]["counts"]) == sum(state["moments"]["count"]) > 0
+
+
+def test_replica_with_a_clock_an_hour_ahead_pushes_no_other_out(
+    artifact: Artifact, batches: list[EncodedBatch], now: list[float]
+):
+    bus, ahead = Bus(), [now[0] + 3600.0]
+    skewed, one, reader = (Replica(artifact, bus, clock) for clock in (ahead, now, now))
+    for replica in (one, skewed, reader):
+        replica.collector.observe(batches[2], 0.0)
+        replica.turn()
+    for _ in range(3):
+        now[0] += 1.0
+        ahead[0] += 1.0
+        skewed.collector.observe(batches[0], 0.0)
+        for replica in (skewed, reader):
+            replica.turn()
+    answer = ask(reader.collector, AllLayers(WindowQuery("1h")))
+    assert answer["window"]["requests"] == 14 and answer["requests"] == 7 * 3 + 3
+
+
+def test_file_that_is_taken_over_late_is_told_in_the_place_of_its_service(
+    artifact: Artifact, batches: list[EncodedBatch], now: list[float], tmp_path: Path
+):
+    """A rolling restart: the old service ends, and the new one, which has told already, goes on with its counts."""
+    bus, settings = Bus(), Settings(store="redis://bus", device="cpu", state=tmp_path)
+    old, reader = Replica(artifact, bus, now, settings), Replica(artifact, bus, now)
+    old.collector.observe(batches[2], 0.0)
+    old.collector.keep()
+    old.turn()
+    new = Replica(artifact, bus, now, settings)  # the old one holds the file
+    now[0] += 400.0
+    new.collector.observe(batches[1], 0.0)
+    new.turn()
+    old.collector.close()
+    new.collector.keep()
+    new.collector.observe(batches[0], 0.0)
+    now[0] += 11.0
+    for replica in (new, reader):
+        replica.turn()
+    answer = ask(reader.collector, AllLayers(WindowQuery("1h")))
+    assert (answer["requests"], answer["window"]["requests"], answer["fleet"]["replicas"]) == (11, 11, 2)

@@ -222,3 +222,28 @@ def test_url_that_is_none_is_refused_at_the_start():
 @pytest.mark.parametrize("member", [b"", b"window-10", b"window-10:x:whole", b"other:1:whole", b"\xff:1:whole"])
 def test_change_that_names_no_bucket_is_none(member: bytes):
     assert parse(member) is None
+
+
+def test_store_that_fails_in_the_middle_of_reading_has_lost_nothing(
+    services: list[Service], batch: EncodedBatch, monkeypatch: pytest.MonkeyPatch
+):
+    writer, reader, _ = services
+    start = writer.collector.recorder.clock()
+    for number in range(300):
+        writer.collector.recorder.clock = lambda number=number: start - 3000 + 10 * number
+        writer.collector.observe(batch, 0.0)
+    writer.courier.turn()
+    fetch, calls = reader.store.fetch, [0]
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise FleetError("gone in the middle")
+        return fetch(*arguments, **options)
+
+    monkeypatch.setattr(reader.store, "fetch", failing)
+    reader.courier.turn()
+    assert reader.answer()["fleet"]["trouble"] == "gone in the middle"
+    reader.courier.turn()
+    report = json.loads(reader.collector.report(AllLayers(WindowQuery("1h"))))
+    assert report["window"]["requests"] == 1500 and "gone in the middle" not in report["fleet"]["trouble"]
