@@ -1,61 +1,6 @@
-# AddNorm as an image. `docker build .` makes the CPU one; docker-compose.yml makes all three (docs/deployment.md).
+# AddNorm as an image. `docker build .` makes the one for CPUs, `docker build --build-arg DEVICE=cuda .` the one for a GPU:
+# the same, with CUDA and cuDNN as Python packages. docker-compose.yml makes both, and that for training.
 FROM python:3.11-slim-bookworm AS python
-
-# docker-compose.yml puts NVIDIA's CUDA image in the place of this stage, so that the CPU image never pulls it.
-# Without compose: docker build --target gpu --build-context cuda=docker-image://nvidia/cuda:TAG .
-FROM python AS cuda
-
-
-FROM cuda AS cuda-python
-RUN ldconfig -p | grep -q 'libcudnn\.so\.9' \
- || { echo "The gpu target needs --build-context cuda=..., see above." >&2; exit 1; }
-RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3 python3-venv \
- && rm -rf /var/lib/apt/lists/*
-
-
-FROM cuda-python AS gpu-builder
-WORKDIR /app
-COPY requirements/serve-gpu.txt /tmp/requirements.txt
-RUN python3 -m venv /opt/venv \
- && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/requirements.txt \
- && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip
-COPY addnorm/ addnorm/
-COPY clients/python/src/addnorm_client/ addnorm_client/
-COPY runtime/ runtime/
-COPY service/ service/
-COPY models/ models/
-RUN chmod -R a+rX /app \
- && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash addnorm addnorm_client runtime service
-
-
-FROM cuda-python AS gpu
-LABEL org.opencontainers.image.title="AddNorm" \
-      org.opencontainers.image.description="Serves Transformer encoders on a GPU, with their normalization statistics" \
-      org.opencontainers.image.version="0.1.0"
-RUN groupadd --gid 10001 addnorm \
- && useradd --uid 10001 --gid addnorm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin addnorm \
- && install --directory --owner 10001 --group addnorm /state /models
-COPY --from=gpu-builder /opt/venv /opt/venv
-COPY --from=gpu-builder /app /app
-# ONNX Runtime reports to Microsoft unless told not to.
-# The device by name, not `auto`: without a GPU the service says what is missing and exits 2.
-ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
-    ORT_DISABLE_TELEMETRY=1 \
-    CUDA_CACHE_PATH=/tmp/cuda \
-    ADDNORM_HOST=0.0.0.0 \
-    ADDNORM_DEVICE=cuda \
-    ADDNORM_STATE=/state
-WORKDIR /app
-USER 10001:10001
-EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
-  CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; \
-  build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/health/ready', timeout=4)"]
-ENTRYPOINT ["python", "-m", "addnorm"]
-CMD ["serve"]
 
 
 FROM python AS train-builder
@@ -100,10 +45,12 @@ CMD ["clinc150"]
 
 
 FROM python AS builder
+ARG DEVICE=cpu
 WORKDIR /app
-COPY requirements/serve.txt /tmp/requirements.txt
+COPY requirements/serve.txt requirements/serve-gpu.txt /tmp/
 RUN python3 -m venv /opt/venv \
- && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/requirements.txt \
+ && lock=serve$([ "$DEVICE" = cpu ] || echo -gpu).txt \
+ && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/$lock \
  && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip \
  && rm -r /opt/venv/lib/python*/site-packages/onnx/backend/test
 COPY addnorm/ addnorm/
@@ -118,6 +65,7 @@ RUN chmod -R a+rX /app \
 
 
 FROM python AS service
+ARG DEVICE=cpu
 LABEL org.opencontainers.image.title="AddNorm" \
       org.opencontainers.image.description="Serves Transformer encoders, with their normalization statistics" \
       org.opencontainers.image.version="0.1.0"
@@ -127,17 +75,21 @@ RUN groupadd --gid 10001 addnorm \
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /app /app
 # ONNX Runtime reports to Microsoft unless told not to.
+# The device by name, not `auto`: without a GPU the service says what is missing and exits 2. The container toolkit adds
+# the driver's libraries for what NVIDIA_DRIVER_CAPABILITIES names, and CUDA keeps compiled kernels where it may write.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    CUDA_CACHE_PATH=/tmp/cuda \
     ADDNORM_HOST=0.0.0.0 \
-    ADDNORM_DEVICE=cpu \
+    ADDNORM_DEVICE=$DEVICE \
     ADDNORM_STATE=/state
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
   CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; \
   build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/health/ready', timeout=4)"]
 ENTRYPOINT ["python", "-m", "addnorm"]

@@ -1,6 +1,7 @@
 # AddNorm: `make run` serves the embedded model, `make test` checks everything. `make help` lists the rest.
 PYTHON ?= python3
 VENV := .venv
+SERVE_VENV := $(VENV)$(if $(filter cuda tensorrt,$(DEVICE)),-gpu)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= $(or $(ADDNORM_DATA),data)
@@ -13,8 +14,8 @@ TORCH_PEERS := infinity sentence
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-run: $(VENV)/serve.stamp  ## serve the embedded model at http://127.0.0.1:8000 (PORT=, HOST=, ADDNORM_* variables)
-	@exec $(BIN)/python -m addnorm serve $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT))
+run: $(SERVE_VENV)/serve.stamp  ## serve the embedded models at http://127.0.0.1:8000 (PORT=, HOST=, DEVICE=cuda, ADDNORM_* variables)
+	@exec $(SERVE_VENV)/bin/python -m addnorm serve $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(DEVICE),--device $(DEVICE))
 
 install: $(VENV)/test.stamp  ## install everything, for training and development
 
@@ -64,13 +65,20 @@ lock:  ## resolve pyproject.toml into requirements/*.txt again (needs uv and pip
 	sh requirements/lock.sh
 
 clean:  ## remove the virtual environments and caches
-	rm -rf $(VENV) .bench .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-gpu .bench .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf build *.egg-info clients/python/build clients/python/src/*.egg-info
 
-$(BIN)/python:
+$(VENV)/bin/python $(VENV)-gpu/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "AddNorm needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(@D:%/bin=%)
+
+# CUDA and cuDNN come as Python packages: 2.5 GB, and nothing else but a driver is needed.
+$(VENV)-gpu/serve.stamp: requirements/serve-gpu.txt pyproject.toml setup.py | $(VENV)-gpu/bin/python
+	@echo "Installing the serving dependencies and CUDA into $(VENV)-gpu ..."
+	$(VENV)-gpu/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/serve-gpu.txt
+	$(VENV)-gpu/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
 
 $(VENV)/serve.stamp: requirements/serve.txt pyproject.toml setup.py | $(BIN)/python
 	@echo "Installing the serving dependencies into $(VENV) ..."

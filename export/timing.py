@@ -13,7 +13,8 @@ import onnxruntime as ort
 from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens, pack, pad
-from runtime.graph.session import CPU, PLANS
+from runtime.graph.providers import CPU
+from runtime.graph.session import PLANS
 from runtime.manifest import Plan, PlanName
 
 ROUNDS, FEWEST_ROUNDS = 20, 3

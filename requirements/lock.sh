@@ -11,7 +11,7 @@ add_hashes() {
 }
 for extra in cpu gpu; do
   file=requirements/serve$([ $extra = gpu ] && echo -gpu || true).txt
-  uv pip compile pyproject.toml --extra $extra --extra grpc --extra redis $([ $extra = cpu ] && echo --extra adopt || true) --universal \
+  uv pip compile pyproject.toml --extra $extra --extra adopt --extra grpc --extra redis --universal \
     --python-version 3.11 --generate-hashes --no-annotate --no-header --output-file $file
 done
 pins=$(mktemp)

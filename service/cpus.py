@@ -4,7 +4,7 @@ import math
 import os
 from pathlib import Path
 
-from runtime.graph.session import may_use_gpu
+from runtime.graph.providers import may_use_gpu
 from service.settings import Settings
 
 CGROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")

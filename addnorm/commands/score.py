@@ -109,7 +109,7 @@ class Score(BaseSettings):
 
     def count(self) -> int:
         """How many processes."""
-        from runtime.graph.session import may_use_gpu
+        from runtime.graph.providers import may_use_gpu
         from service.cpus import usable_cpus
 
         return self.processes or (1 if may_use_gpu(self.device) else usable_cpus())

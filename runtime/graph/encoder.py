@@ -5,6 +5,7 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime as ort
@@ -45,6 +46,27 @@ class Encoder:
         self.pack_seconds = 0.0
         self.session: ort.InferenceSession
         self.placement: Placement
+        self.open(artifact, device, threads)
+        inputs = self.manifest.inputs
+        self.values_name = "input_ids" if isinstance(inputs, TextInputs) else "features"
+        self.pooling = inputs.pooling if isinstance(inputs, TextInputs) else "mean"
+        self.type_ids = isinstance(inputs, TextInputs) and inputs.type_ids
+        self.padded = self.manifest.graph == "padded"
+        self.output_names = [output.name for output in self.session.get_outputs()]
+        self.classifies = self.manifest.task == "classification"
+        self.clusters = read_clusters(artifact)
+        self.piece_lengths = piece_lengths(artifact)
+        self.no_feature_moments = np.empty((0, 2, self.manifest.d_model), dtype=np.float32)
+        try:
+            verify_canary(self, artifact)
+        except ArtifactError as error:
+            if device != "auto" or self.placement.device == "cpu":
+                raise
+            self.open(artifact, "cpu", threads)
+            self.placement = replace(self.placement, requested=device, reason=str(error))
+            verify_canary(self, artifact)
+
+    def open(self, artifact: Artifact, device: Device, threads: int) -> None:
         try:
             self.session, self.placement = open_session(
                 artifact.files[MODEL],
@@ -59,17 +81,6 @@ class Encoder:
             raise ArtifactError(
                 f"{artifact.path / MODEL} does not load ({first_line(error)}): export it again."
             ) from error
-        inputs = self.manifest.inputs
-        self.values_name = "input_ids" if isinstance(inputs, TextInputs) else "features"
-        self.pooling = inputs.pooling if isinstance(inputs, TextInputs) else "mean"
-        self.type_ids = isinstance(inputs, TextInputs) and inputs.type_ids
-        self.padded = self.manifest.graph == "padded"
-        self.output_names = [output.name for output in self.session.get_outputs()]
-        self.classifies = self.manifest.task == "classification"
-        self.clusters = read_clusters(artifact)
-        self.piece_lengths = piece_lengths(artifact)
-        self.no_feature_moments = np.empty((0, 2, self.manifest.d_model), dtype=np.float32)
-        verify_canary(self, artifact)
 
     def read_canary(self, artifact: Artifact) -> list[Tokens]:
         """The inputs that export stored, as the graph takes them."""

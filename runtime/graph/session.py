@@ -1,38 +1,32 @@
-"""An ONNX Runtime session on the device that was asked for, or an error that says why not.
+"""An ONNX Runtime session on the device that was asked for, or an error that says why not."""
 
-ONNX Runtime creates a CPU session without an error where a GPU provider cannot load, and lists GPU providers on
-machines without a GPU; only a session's own provider list tells where it runs.
-"""
-
-import ctypes
 import logging
 import os
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
-from typing import get_args
 
 import onnxruntime as ort
 
 from runtime.errors import DeviceError
+from runtime.graph.providers import (
+    CPU,
+    PROVIDERS,
+    check_placement,
+    check_wheels,
+    failure,
+    missing_library,
+    prepare,
+    unavailable,
+)
 from runtime.manifest import Plan, PlanName, PlanSource
 from runtime.options import Device
 
 logger = logging.getLogger("addnorm.session")
-_PROVIDERS: dict[Device, str] = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-WHEELS = ("onnxruntime", "onnxruntime-gpu")
-
-assert set(_PROVIDERS) | {"auto"} == set(get_args(Device))
 
 # Of ten switches tried, only the fusion of Add with LayerNormalization matters: without it, float32 takes 0.67 to 0.93
-# of the time on the CPU with onnxruntime 1.32, int8 0.50 to 0.79 (docs/training.md).
-PLANS: dict[PlanName, list[str]] = {"default": [], "unfused": ["SkipLayerNormFusion"]}
+# of the time on the CPU with onnxruntime 1.32, int8 0.50 to 0.79 (docs/training.md). The fused kernels of embeddings
+# and, on GPUs, of Add leave out means and 1/sigmas.
+PLANS: dict[PlanName, list[str]] = {"default": [], "unfused": ["SkipLayerNormFusion", "EmbedLayerNormFusion"]}
 SLOW_FUSION = (1, 30)  # the release whose fused CPU kernel became slower than its parts; before, it was the faster one
-CPU = "CPUExecutionProvider"
 NOWHERE = f"{os.devnull}/none"  # a folder that there cannot be
 
 
@@ -90,11 +84,6 @@ def open_session(
         return start(model, "cpu", threads, plan, device, str(error), weights)
 
 
-def may_use_gpu(device: Device) -> bool:
-    """Whether `device` may turn out to be a GPU; whether one works, only a session tells."""
-    return device in ("cuda", "tensorrt") or (device == "auto" and _PROVIDERS["cuda"] in ort.get_available_providers())
-
-
 def start(
     model: bytes,
     device: Device,
@@ -104,15 +93,31 @@ def start(
     reason: str = "",
     weights: dict[str, bytes] | None = None,
 ) -> tuple[ort.InferenceSession, Placement]:
-    provider = _PROVIDERS[device]
+    providers = list(PROVIDERS[device])
+    provider = providers[0]
     placement = Placement(requested, device, provider, reason, *choose_plan(provider, ort.__version__, plan))
-    if provider not in ort.get_available_providers():
-        raise DeviceError(
-            f"Device {device} is not available: the installed onnxruntime {ort.__version__} has no {provider}; "
-            "install the gpu extra in place of the cpu one."
-        )
+    prepare(device)
+    options = session_options(threads, weights)
     if device != "cpu":
-        ort.preload_dlls()
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    try:  # without a fallback, here and at run time: it would go on where nobody asked for it
+        session = ort.InferenceSession(
+            model, options, providers=providers, disabled_optimizers=PLANS[placement.plan], enable_fallback=0
+        )
+    except Exception as error:
+        if device != "cpu" and (said := failure(error)):
+            raise unavailable(device, said) from error
+        raise
+    session._model_bytes = None  # kept for a fallback only
+    if provider not in session.get_providers():
+        raise unavailable(device, missing_library(provider))
+    if device != "cpu":
+        nodes = check_placement(session, device)
+        logger.debug("%d nodes on %s, %d of shapes on the CPU", nodes.total() - nodes[CPU], provider, nodes[CPU])
+    return session, placement
+
+
+def session_options(threads: int, weights: dict[str, bytes] | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -125,49 +130,15 @@ def start(
         options.add_external_initializers_from_files_in_memory(
             list(weights), list(weights.values()), [len(content) for content in weights.values()]
         )
-    providers = [provider] if device == "cpu" else [provider, _PROVIDERS["cpu"]]
-    session = ort.InferenceSession(model, options, providers=providers, disabled_optimizers=PLANS[placement.plan])
-    session.disable_fallback()
-    session._model_bytes = None  # kept for a fallback only
-    if provider not in session.get_providers():
-        raise DeviceError(
-            f"Device {device} is not available: {missing_library(provider)}; mend that, or ask for device cpu or auto."
-        )
-    return session, placement
-
-
-def missing_library(provider: str) -> str:
-    """Why a provider did not load, in the dynamic linker's words."""
-    name = provider.removesuffix("ExecutionProvider").lower()
-    library = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
-    try:
-        ctypes.CDLL(str(library))
-    except OSError as error:
-        return str(error)
-    return f"{library.name} loads, but found no usable GPU: check the driver, and --gpus in a container"
-
-
-def check_wheels() -> None:
-    """Refuses an environment with both wheels: they overwrite each other's files."""
-    installed = [wheel for wheel in WHEELS if _is_installed(wheel)]
-    if len(installed) > 1:
-        raise DeviceError(
-            "Both onnxruntime and onnxruntime-gpu are installed and overwrite each other: "
-            "uninstall both, then install one."
-        )
-
-
-def _is_installed(wheel: str) -> bool:
-    try:
-        metadata.distribution(wheel)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return options
 
 
 def choose_plan(provider: str, version: str, measured: Plan | None) -> tuple[PlanName, PlanSource]:
-    """The plan for a provider and release: what export measured on the same ones, else what is known of them."""
+    """The plan for a provider and release: what export measured on the same ones, else what is known of them.
+
+    On a GPU the fused kernel of Add and LayerNormalization gives no means and 1/sigmas: there it is left out.
+    """
     if measured and (measured.provider, measured.onnxruntime) == (provider, version):
         return measured.name, "measured"
     release = tuple(int(part) for part in version.split(".")[:2])
-    return ("unfused" if provider == CPU and release >= SLOW_FUSION else "default"), "rule"
+    return ("unfused" if provider != CPU or release >= SLOW_FUSION else "default"), "rule"

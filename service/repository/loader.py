@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError, Unavailable
-from runtime.graph.session import may_use_gpu
+from runtime.graph.providers import may_use_gpu
 from runtime.manifest import MODEL
 from service.inference.engine import Engine, Graphs, open_graphs
 from service.inference.registry import ModelRegistry

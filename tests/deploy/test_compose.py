@@ -14,6 +14,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 STAGES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.M | re.S))
 each_service = pytest.mark.parametrize("name", SERVICES)
+LOCKS = ("serve.txt", "serve-gpu.txt")
 
 
 def stage(name: str) -> str:
@@ -92,8 +93,21 @@ def test_images_of_one_version_of_this_project() -> None:
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]  # type: ignore[index]
     ours = [service["image"] for service in SERVICES.values() if "build" in service]
     assert {image.split(":")[1].split("-")[0] for image in ours} == {version}
-    for name in ("service", "gpu", "train"):
+    for name in ("service", "train"):
         assert f'image.version="{version}"' in STAGES[name]
+
+
+def test_the_gpu_image_differs_from_the_cpu_one_in_its_device_and_in_cuda_alone() -> None:
+    build, cpu = SERVICES["addnorm-gpu"]["build"], SERVICES["addnorm"]["build"]
+    assert {**build, "args": {}} == {**cpu, "args": {}} and build["args"] == {"DEVICE": "cuda"}
+    assert "ARG DEVICE=cpu" in STAGES["builder"] and "ADDNORM_DEVICE=$DEVICE" in STAGES["service"]
+    locks = [set(re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements" / name).read_text(), re.M)) for name in LOCKS]
+    (only_cpu,), only_gpu = locks[0] - locks[1], {name for name, _ in locks[1] - locks[0]}
+    assert only_cpu[0] == "onnxruntime"
+    assert "onnxruntime-gpu" in only_gpu and "onnxruntime" not in only_gpu
+    assert all(name.startswith("nvidia-") for name in only_gpu - {"onnxruntime-gpu"})
+    # what ONNX Runtime loads when a session is made: with these, only the driver is missing
+    assert only_gpu >= {"nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-cufft", "nvidia-curand", "nvidia-cuda-runtime"}
 
 
 def test_images_get_what_they_copy() -> None:

@@ -4,14 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError, DeviceError
+from runtime.graph import session as session_module
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.encoder import INT8_CPU_ONLY, Encoder
 from runtime.graph.packing import like_lengths, pack
+from runtime.graph.session import Placement
 from runtime.manifest import CANARY, MODEL, PoolingKind, Precision
+from runtime.options import Device
 from tests.helpers import Export, random_sequences, rewrite
 
 ANSWERS = ("logits", "embedding", "norm_statistics")
@@ -186,3 +190,28 @@ def test_padded_texts_are_pooled_as_the_manifest_says(
 
 def test_encoder_says_where_it_runs(encoder: Encoder):
     assert (encoder.placement.device, encoder.placement.provider) == ("cpu", "CPUExecutionProvider")
+
+
+def test_auto_goes_back_to_the_cpu_where_a_gpu_answers_wrongly(text_artifact: Artifact, monkeypatch):
+    """The made-up GPU runs the graph on the CPU, and loses the statistics as fused kernels do."""
+
+    class Broken:
+        def __init__(self, session: ort.InferenceSession) -> None:
+            self.session, self.get_outputs = session, session.get_outputs
+
+        def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray | None]:
+            answers = zip(names, self.session.run(names, feeds), strict=True)
+            return [None if name == "norm_statistics" else answer for name, answer in answers]
+
+    def open_session(model: bytes, device: Device, threads: int, **more) -> tuple[object, Placement]:
+        session, placement = session_module.open_session(model, "cpu", threads, **more)
+        if device == "cpu":
+            return session, placement
+        return Broken(session), replace(placement, requested=device, device="cuda", provider="CUDAExecutionProvider")
+
+    monkeypatch.setattr("runtime.graph.encoder.open_session", open_session)
+    encoder = Encoder(text_artifact, "auto")
+    assert (encoder.placement.requested, encoder.placement.device) == ("auto", "cpu")
+    assert "cannot run its canary" in encoder.placement.reason
+    with pytest.raises(ArtifactError, match="cannot run its canary"):
+        Encoder(text_artifact, "cuda")

@@ -1,5 +1,5 @@
-from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,14 +24,23 @@ class FakeSession:
     """A session as ONNX Runtime gives it where a GPU provider does not load: on the CPU, without an error."""
 
     works_on_gpu = False
+    left_to_cpu: ClassVar[list[str]] = []  # operators
+    said = ""  # an error, where the first provider is a GPU's
     opened: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(self, model: bytes, options: ort.SessionOptions, **arguments: Any) -> None:
         self.opened.append({"threads": options.intra_op_num_threads} | arguments)
         self.providers = arguments["providers"] if self.works_on_gpu else ["CPUExecutionProvider"]
+        if self.said and arguments["providers"] != ["CPUExecutionProvider"]:
+            raise RuntimeError(self.said)
 
-    def disable_fallback(self) -> None:
-        pass
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        def part(provider: str, index: int, operator: str) -> Any:
+            node = SimpleNamespace(name=f"node_{index}", op_type=operator, domain="")
+            return SimpleNamespace(ep_name=provider, get_nodes=lambda: [node])
+
+        left = [part("CPUExecutionProvider", index, operator) for index, operator in enumerate(self.left_to_cpu)]
+        return [part(self.providers[0], 9, "MatMul"), *left]
 
     def get_providers(self) -> list[str]:
         return self.providers
@@ -43,6 +52,7 @@ def gpu_wheel(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(ort, "get_available_providers", lambda: providers)
     monkeypatch.setattr(ort, "preload_dlls", lambda **_: None)
+    monkeypatch.setattr(ort, "set_default_logger_severity", lambda _: None)
     monkeypatch.setattr(ort, "InferenceSession", FakeSession)
     monkeypatch.setattr(FakeSession, "opened", [])
     return FakeSession
@@ -104,27 +114,52 @@ def test_gpu_that_works_is_taken(gpu_wheel: type[FakeSession], monkeypatch: pyte
     assert placement.reason == ""
 
 
-def test_both_wheels_at_once_are_refused(graph: bytes, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(metadata, "distribution", lambda name: name)
-    with pytest.raises(DeviceError, match="Both onnxruntime and onnxruntime-gpu are installed"):
-        open_session(graph, "cpu", threads=1)
+def test_failure_of_cuda_itself_is_told_without_a_fallback(
+    gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu_wheel, "said", "CUDA failure 100: no CUDA-capable device is detected ; GPU=-1 ; line=355")
+    with pytest.raises(DeviceError, match=r"not available: CUDA failure 100: no CUDA-capable device is detected; look"):
+        open_session(b"", "cuda", threads=1)
+    _, placement = open_session(b"", "auto", threads=1)
+    assert placement.device == "cpu" and "no CUDA-capable device" in placement.reason
+    assert [call["enable_fallback"] for call in gpu_wheel.opened] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("installed", session.WHEELS)
-def test_one_wheel_is_accepted(monkeypatch: pytest.MonkeyPatch, installed: str):
-    def distribution(name: str) -> str:
-        if name != installed:
-            raise metadata.PackageNotFoundError(name)
-        return name
+def test_a_graph_that_is_none_is_no_failure_of_the_device(
+    gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu_wheel, "said", "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF")
+    with pytest.raises(RuntimeError, match="INVALID_PROTOBUF"):
+        open_session(b"", "auto", threads=1)
 
-    monkeypatch.setattr(metadata, "distribution", distribution)
-    session.check_wheels()
+
+def test_a_node_that_computes_on_the_cpu_refuses_the_gpu_by_name(
+    gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu_wheel, "works_on_gpu", True)
+    monkeypatch.setattr(gpu_wheel, "left_to_cpu", ["Shape", "Attention"])
+    with pytest.raises(DeviceError, match=r"Device cuda would leave the node node_1 \(Attention\) to the CPU"):
+        open_session(b"", "cuda", threads=1)
+    _, placement = open_session(b"", "auto", threads=1)
+    assert placement.device == "cpu" and "Attention" in placement.reason
+    monkeypatch.setattr(gpu_wheel, "left_to_cpu", ["Shape"])
+    assert open_session(b"", "cuda", threads=1)[1].device == "cuda"
+
+
+def test_tensorrt_leaves_what_it_cannot_run_to_cuda(gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gpu_wheel, "works_on_gpu", True)
+    open_session(b"", "tensorrt", threads=1)
+    assert gpu_wheel.opened[0]["providers"] == [
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+        "CPUExecutionProvider",
+    ]
 
 
 def test_session_is_opened_without_the_slow_fusion(gpu_wheel: type[FakeSession], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ort, "__version__", "1.30.0")
     open_session(b"", "cpu", threads=1)
-    assert gpu_wheel.opened[0]["disabled_optimizers"] == ["SkipLayerNormFusion"]
+    assert gpu_wheel.opened[0]["disabled_optimizers"] == session.PLANS["unfused"]
 
 
 def test_plan_of_the_manifest_is_used_where_it_was_measured(
@@ -137,7 +172,7 @@ def test_plan_of_the_manifest_is_used_where_it_was_measured(
     assert (placement.plan, placement.plan_source) == ("default", "measured")
     monkeypatch.setattr(ort, "__version__", "1.32.1")
     _, placement = open_session(b"", "cpu", threads=1, plan=plan)
-    assert gpu_wheel.opened[1]["disabled_optimizers"] == ["SkipLayerNormFusion"]
+    assert gpu_wheel.opened[1]["disabled_optimizers"] == session.PLANS["unfused"]
     assert (placement.plan, placement.plan_source) == ("unfused", "rule")
 
 
