@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic_settings import SettingsConfigDict
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
+TrainingDevice = Literal["auto", "cpu", "cuda"]  # TensorRT only serves
 
 
 def option_config(program: str) -> SettingsConfigDict:

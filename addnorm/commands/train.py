@@ -9,13 +9,15 @@ from pydantic_settings import BaseSettings, CliPositionalArg
 
 from model.training.recipe import FineTuning, Recipe
 from runtime.errors import DataError
-from runtime.options import option_config
+from runtime.options import TrainingDevice, option_config
 
 if TYPE_CHECKING:  # what reads data and trains is loaded only where the command runs
+    import torch
+
     from model.data import Dataset
 
 # options of both kinds of training
-OWN = ("dataset", "out", "pretrained", "data", "text", "label", "threads", "record_norms")
+OWN = ("dataset", "out", "pretrained", "data", "text", "label", "threads", "device", "record_norms")
 
 
 class Train(Recipe, FineTuning, BaseSettings):
@@ -40,6 +42,8 @@ class Train(Recipe, FineTuning, BaseSettings):
     """Runs whose averaged answers are learned instead of the labels."""
     record_norms: bool = False
     """Keep what every norm sees during training, with gradients and the size of the steps: norm_record.png."""
+    device: TrainingDevice = "auto"
+    """auto, cpu or cuda; auto: CUDA where torch finds a GPU, else the CPU. A run may go on with another."""
     threads: int = Field(0, ge=0)
     """CPU threads; 0 for one per core."""
 
@@ -47,13 +51,14 @@ class Train(Recipe, FineTuning, BaseSettings):
         import torch
 
         from model.data import load_dataset
+        from model.training.device import choose_device
         from model.training.trainer import Interrupted
 
         torch.set_num_threads(self.threads or os.cpu_count() or 1)
-        chosen = self.choices()
+        chosen, device = self.choices(), choose_device(self.device)
         dataset = load_dataset(self.dataset, self.data, self.text, self.label)
         try:
-            self.train(dataset, chosen)
+            self.train(dataset, chosen, device)
         except Interrupted:
             print(f"Stopped and saved: the same command goes on with {self.out}.")
             raise KeyboardInterrupt from None
@@ -74,15 +79,23 @@ class Train(Recipe, FineTuning, BaseSettings):
                 raise DataError(f"{option} is for pretrained encoders: name one with --from, or leave it out.")
         return kind(**{name: value for name, value in given.items() if name != "teachers"})
 
-    def train(self, dataset: "Dataset", chosen: Recipe | FineTuning) -> None:
+    def train(self, dataset: "Dataset", chosen: Recipe | FineTuning, device: "torch.device") -> None:
         columns = (self.text, self.label)
         if self.record_norms and self.pretrained is not None:
             raise DataError("--record-norms is for encoders that are trained from scratch: leave it out with --from.")
         if isinstance(chosen, Recipe):
             from model.training.run import train
 
-            train(dataset, chosen, self.out, teachers=self.teachers, columns=columns, record_norms=self.record_norms)
+            train(
+                dataset,
+                chosen,
+                self.out,
+                teachers=self.teachers,
+                columns=columns,
+                record_norms=self.record_norms,
+                device=device,
+            )
         elif self.pretrained is not None:
             from model.finetuning.run import fine_tune
 
-            fine_tune(dataset, chosen, self.pretrained, self.out, columns=columns)
+            fine_tune(dataset, chosen, self.pretrained, self.out, columns=columns, device=device)

@@ -20,6 +20,7 @@ from model.data import Dataset
 from model.data.dataset import Split
 from model.finetuning.checkpoint import FineTunedEncoder
 from model.training.batches import to_batch
+from model.training.device import device_of, to_device
 from runtime.graph.inputs import InputEncoder
 from runtime.manifest import PoolingKind
 
@@ -49,13 +50,16 @@ def embed_all(
 def embed(
     model: FineTunedEncoder, split: Split, encoder: InputEncoder, poolings: Sequence[PoolingKind], description: str
 ) -> list[Tensor]:
-    """The vectors [R, D] of each of these poolings; several can only be sums of token vectors with weights."""
+    """The vectors [R, D] of each of these poolings, on the device of the model; several can only be sums of token
+    vectors with weights."""
+    device = device_of(model)
     sequences = [item.tokens for item in encoder.encode(split.inputs)]
     order = np.argsort([len(sequence) for sequence in sequences], kind="stable").tolist()
-    found = torch.empty(len(poolings), len(order), model.network.d_model)
+    found = torch.empty(len(poolings), len(order), model.network.d_model, device=device)
     for start in track(range(0, len(order), BATCH), description=description, transient=True):
         rows = order[start : start + BATCH]
-        batches = [to_batch([sequences[row] for row in rows], torch.empty(0), kind) for kind in poolings]
+        drawn = [sequences[row] for row in rows]
+        batches = [to_device(to_batch(drawn, torch.empty(0), kind), device) for kind in poolings]
         *inputs, _ = batches[0].inputs
         weights = torch.cat([batch.inputs[-1] for batch in batches])  # [K * R, P * S]
         found[:, rows] = model.eval()(*inputs, weights).embedding.unflatten(0, (len(poolings), -1))
@@ -72,7 +76,8 @@ class Fitted(NamedTuple):
 
 def fit_head(vectors: Vectors, dataset: Dataset) -> Fitted:
     """The head that fits the training labels, the best by validation."""
-    targets, wanted = (torch.from_numpy(split.labels) for split in (dataset.train, dataset.validation))
+    device = vectors.train.device
+    targets, wanted = (torch.from_numpy(split.labels).to(device) for split in (dataset.train, dataset.validation))
     found: list[Fitted] = []
     for decay in DECAYS:
         head = logistic_regression(vectors.train, targets, len(dataset.labels), decay)
@@ -89,7 +94,7 @@ def logistic_regression(vectors_RD: Tensor, targets_R: Tensor, classes: int, dec
     center = vectors_RD.mean(0)
     scale = (vectors_RD - center).square().mean().sqrt()
     x_RD = (vectors_RD - center) / scale
-    head = nn.Linear(vectors_RD.shape[1], classes)
+    head = nn.Linear(vectors_RD.shape[1], classes, device=vectors_RD.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=ITERATIONS, line_search_fn="strong_wolfe")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model.data.dataset import Split
 from model.finetuning.checkpoint import FineTunedEncoder
 from model.training.batches import evaluation_batches
+from model.training.device import device_of, to_device
 from runtime.graph.batch import token_values
 from runtime.graph.inputs import InputEncoder
 from runtime.statistics.moments import Moments
@@ -40,9 +41,10 @@ def measure(model: FineTunedEncoder, split: Split, encoder: InputEncoder) -> dic
     layers, found = model.network.norms, Moments.empty(2 * len(model.network.norms))
     model.eval()
     for batch in evaluation_batches(split, encoder, model.network.pooling):
+        batch = to_device(batch, device_of(model))
         *_, statistics_PSL2 = model.network(*batch.inputs)
         valid = batch.inputs[2] > 0
-        values: NDArray[np.float64] = token_values(statistics_PSL2[valid].numpy(), layers)
+        values: NDArray[np.float64] = token_values(statistics_PSL2[valid].cpu().numpy(), layers)
         found = found.merge(Moments.of(values, np.isfinite(values)))
     return {"mean": found.mean.tolist(), "std": found.std.tolist()}
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -20,14 +21,14 @@ from model.finetuning.checkpoint import (
 )
 from model.finetuning.head import MEASURED, Fitted, embed_all, fit_head
 from model.finetuning.movement import PICTURE, SMALLEST, Movement, measure, write
-from model.network.encoder import count_parameters
 from model.pretrained.load import load_with_new_head
 from model.pretrained.source import Source, read_encoder, said_pooling
 from model.training.checkpoint import is_fine_tuned, load_info
+from model.training.device import CPU, device_of
 from model.training.examples import EncodedExamples
 from model.training.recipe import FineTuning
 from model.training.report import Report
-from model.training.run import data_facts, make_directory, open_directory
+from model.training.run import begun, data_facts, make_directory, open_directory
 from model.training.trainer import Trainer, evaluate
 from runtime.errors import DataError
 from runtime.graph.inputs import InputEncoder
@@ -44,6 +45,7 @@ def fine_tune(
     directory: Path,
     *,
     columns: tuple[str, str] = ("text", "label"),
+    device: torch.device = CPU,
     console: Console | None = None,
 ) -> FineTunedRun:
     """Fits a new head on a pretrained encoder, trains both, and returns the best weights by validation.
@@ -52,6 +54,7 @@ def fine_tune(
         pretrained: the encoder's directory, of any family that can be adopted.
         directory: the run's; a finished or half-finished run of the same recipe there is continued.
         columns: names of the text and label columns, kept so that export can read the data again.
+        device: where it trains, and where the returned model is; a run may go on with another.
 
     Raises:
         DataError: the data are no texts, or the directory holds another run.
@@ -64,14 +67,13 @@ def fine_tune(
     say = partial(console.print, highlight=False, soft_wrap=True)
     poolings = possible_poolings(recipe, pretrained, directory)
     source = shortened(read_encoder(pretrained, dataset.labels, poolings[0]), recipe.max_tokens)
-    model, encoder = FineTunedEncoder(load_with_new_head(source)), input_encoder(source)
+    model, encoder = FineTunedEncoder(load_with_new_head(source)).to(device), input_encoder(source)
     if len(poolings) == 1:
         keep_info(dataset, recipe, pretrained, source, directory, columns)
     else:
         make_directory(directory)
-    say(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
-    vectors = embed_all(model, dataset, encoder, poolings)
-    heads = {kind: fit_head(found, dataset) for kind, found in vectors.items()}
+    say(begun(directory, model, dataset, device))
+    heads = {kind: fit_head(found, dataset) for kind, found in embed_all(model, dataset, encoder, poolings).items()}
     model.network.pooling = pooling = min(heads, key=lambda kind: heads[kind].loss)
     if len(poolings) > 1:
         keep_info(dataset, recipe, pretrained, replace(source, pooling=pooling), directory, columns)
@@ -79,6 +81,7 @@ def fine_tune(
     before = measure(model, dataset.validation, encoder)
     accuracy = train_model(model, heads[pooling].head, dataset, recipe, encoder, directory, console)
     run = load_fine_tuned(directory)
+    run.model.to(device)
     tell(run, dataset, accuracy, directory, say)
     names = [layer.name for layer in model.network.norms]
     moved = write(directory, names, before, measure(run.model, dataset.validation, encoder))
@@ -128,7 +131,8 @@ def train_model(
     loss, accuracy = evaluate(model, dataset.validation, encoder, pooling)
     few = len(dataset.validation) < FEW and not recipe.head_only
     before = {name: value.clone() for name, value in model.state_dict().items()} if few else {}
-    trainer = Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory, pooling)
+    size, device = len(dataset.train), device_of(model)
+    trainer = Trainer(model, recipe, examples, size, dataset.validation, encoder, directory, pooling, device)
     if not trainer.state_path.exists():
         trainer.keep_best(BEFORE, loss, accuracy)
     if not recipe.head_only:

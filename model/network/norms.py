@@ -41,6 +41,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(d_model))
 
     def forward(self, x_PSD: Tensor, valid_PS1: Tensor) -> tuple[Tensor, NormStatistics]:
+        x_PSD = widened(x_PSD)
         y_PSD, mean, inv_std = torch.native_layer_norm(x_PSD, (self.d_model,), self.weight, self.bias, self.eps)
         return y_PSD, NormStatistics(mean, inv_std)
 
@@ -54,6 +55,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x_PSD: Tensor, valid_PS1: Tensor) -> tuple[Tensor, NormStatistics]:
+        x_PSD = widened(x_PSD)
         y_PSD = F.rms_norm(x_PSD, (self.d_model,), self.weight, self.eps)
         return y_PSD, token_statistics(x_PSD, self.eps)
 
@@ -77,6 +79,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(d_model))
 
     def forward(self, x_PSD: Tensor, valid_PS1: Tensor) -> tuple[Tensor, NormStatistics]:
+        x_PSD = widened(x_PSD)
         mean_D, var_D, count = self.valid_moments(x_PSD, valid_PS1)
         live = torch.stack([mean_D, var_D])
         if self.training:
@@ -132,6 +135,12 @@ def norm_kind(norm: nn.Module) -> NormKind:
 
 def token_statistics(x_PSD: Tensor, eps: float) -> NormStatistics:
     """Mean and 1/sigma of every token, for norms that do not compute both themselves."""
+    x_PSD = widened(x_PSD)
     mean = x_PSD.mean(-1, keepdim=True)
     variance = (x_PSD - mean).square().mean(-1, keepdim=True)
     return NormStatistics(mean, torch.rsqrt(variance + eps))
+
+
+def widened(x_PSD: Tensor) -> Tensor:
+    """What enters a norm, in float32 at least: autocast hands on bfloat16, in which a mean has three digits."""
+    return x_PSD.float() if x_PSD.dtype in (torch.bfloat16, torch.float16) else x_PSD

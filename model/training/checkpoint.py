@@ -121,10 +121,10 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Writes a safetensors file, all of it or nothing, with `facts` in its header."""
+    """Writes a safetensors file, all of it or nothing, with `facts` in its header; tensors may be on any device."""
     temporary = path.with_suffix(".tmp")
     save_file(
-        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         temporary,
         metadata={name: json.dumps(value) for name, value in facts.items()},
     )
@@ -132,9 +132,9 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) 
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a safetensors file and the facts in its header."""
+    """The tensors of a safetensors file, on the CPU wherever they were trained, and the facts in its header."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="pt", device="cpu") as file:
             facts = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
             return {name: torch.as_tensor(file.get_tensor(name)) for name in file.keys()}, facts  # noqa: SIM118
     except (OSError, SafetensorError) as error:

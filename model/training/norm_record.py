@@ -99,8 +99,8 @@ def seen(statistics: list[NormStatistics], batch: Batch, eps: NDArray[np.float64
     """Mean over the valid tokens of their means and variances, at each norm [L]; as statistics of traffic are."""
     valid_PS = batch.inputs[2] > 0
     columns = [(each.mean.detach()[valid_PS], each.inv_std.detach()[valid_PS]) for each in statistics]
-    means_NL = torch.cat([mean for mean, _ in columns], dim=1).double().numpy()
-    inv_std_NL = torch.cat([inv_std for _, inv_std in columns], dim=1).double().numpy()
+    means_NL = torch.cat([mean for mean, _ in columns], dim=1).double().cpu().numpy()
+    inv_std_NL = torch.cat([inv_std for _, inv_std in columns], dim=1).double().cpu().numpy()
     values = np.concatenate([means_NL, np.maximum(1 / np.square(inv_std_NL) - eps, 0.0)], axis=1)
     found = Moments.of(values, np.isfinite(values)).mean.tolist()
     return found[: len(eps)], found[len(eps) :]

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from rich.console import Console
 from tokenizers import Tokenizer
+from torch import nn
 
 from model.data import Dataset, Split
 from model.data.tokenizer import train_tokenizer
 from model.network.config import Architecture, EncoderConfig
 from model.network.encoder import Encoder, count_parameters
 from model.training.checkpoint import RECIPE, TOKENIZER, DataInfo, Run, RunInfo, load_info, load_run, load_tokenizer
+from model.training.device import CPU, describe_device
 from model.training.examples import make_examples
 from model.training.norm_record import NormRecord
 from model.training.recipe import SMALL, Recipe
@@ -36,6 +38,7 @@ def train(
     teachers: Sequence[Path] = (),
     columns: tuple[str, str] = ("text", "label"),
     record_norms: bool = False,
+    device: torch.device = CPU,
     console: Console | None = None,
 ) -> Run:
     """Trains an encoder, or goes on with a run that was stopped, and returns the best weights by validation.
@@ -45,6 +48,7 @@ def train(
         teachers: run directories whose averaged answers are learned instead of the labels.
         columns: names of the text and label columns, kept so that export can read the data again.
         record_norms: whether to keep what every norm sees on the way, and to draw it.
+        device: where it trains, and where the returned model is; a run may go on with another.
 
     Raises:
         DataError: the directory holds another run, or a teacher knows other classes.
@@ -63,19 +67,26 @@ def train(
     )
     open_directory(directory, info, tokenizer)
     torch.manual_seed(recipe.seed)
-    model, taught_by = Encoder(info.encoder), make_teachers(dataset, recipe, teachers)
+    model, taught_by = Encoder(info.encoder), make_teachers(dataset, recipe, teachers, device)
     examples = make_examples(dataset.train, recipe, encoder, len(dataset.labels), taught_by)
     say = partial(console.print, highlight=False, soft_wrap=True)
-    say(f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples")
-    trainer = Trainer(model, recipe, examples, len(dataset.train), dataset.validation, encoder, directory)
+    say(begun(directory, model, dataset, device))
+    rows = len(dataset.train)
+    trainer = Trainer(model, recipe, examples, rows, dataset.validation, encoder, directory, device=device)
     run_trainer(trainer, NormRecord(model, directory, trainer.total_steps) if record_norms else None, console)
     run = load_run(directory)
-    split, name = (dataset.test, "test") if len(dataset.test) else (dataset.validation, "validation")
-    _, accuracy = evaluate(run.model, split, encoder)
-    say(f"{directory}: best validation accuracy {run.facts['validation_accuracy']:.4f}, {name} {accuracy:.4f}")
-    for line in beside_teacher(accuracy, taught_by, split, len(dataset.train)):
+    run.model.to(device)
+    for line in result(run, dataset, encoder, taught_by):
         say(f"{directory}: {line}")
     return run
+
+
+def begun(directory: Path, model: nn.Module, dataset: Dataset, device: torch.device) -> str:
+    """The first line of a run: what is trained, and where."""
+    return (
+        f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples, "
+        f"on {describe_device(device)}"
+    )
 
 
 def run_trainer(trainer: Trainer, record: NormRecord | None, console: Console) -> None:
@@ -87,6 +98,14 @@ def run_trainer(trainer: Trainer, record: NormRecord | None, console: Console) -
     finally:
         if record is not None:
             record.draw()
+
+
+def result(run: Run, dataset: Dataset, encoder: InputEncoder, teachers: Sequence[Teacher]) -> list[str]:
+    """What came of a run, by its best weights."""
+    split, name = (dataset.test, "test") if len(dataset.test) else (dataset.validation, "validation")
+    _, accuracy = evaluate(run.model, split, encoder)
+    best = f"best validation accuracy {run.facts['validation_accuracy']:.4f}, {name} {accuracy:.4f}"
+    return [best, *beside_teacher(accuracy, teachers, split, len(dataset.train))]
 
 
 def beside_teacher(accuracy: float, teachers: Sequence[Teacher], split: Split, rows: int) -> list[str]:
@@ -138,11 +157,11 @@ def make_encoder(dataset: Dataset, tokenizer: Tokenizer | None, max_tokens: int)
     return FeatureEncoder(np.shape(dataset.train.inputs[0])[-1], max_tokens)
 
 
-def make_teachers(dataset: Dataset, recipe: Recipe, runs: Sequence[Path]) -> list[Teacher]:
+def make_teachers(dataset: Dataset, recipe: Recipe, runs: Sequence[Path], device: torch.device = CPU) -> list[Teacher]:
     """The linear teacher, if the recipe asks for one, and the runs, averaged."""
     teachers: list[Teacher] = []
     if runs:
-        teachers.append(EncoderTeacher([load_run(path) for path in runs], dataset.labels))
+        teachers.append(EncoderTeacher([load_run(path) for path in runs], dataset.labels, device))
     if recipe.linear_teacher and dataset.is_text:
         texts = [str(text) for text in dataset.train.inputs]
         teachers.append(LinearTeacher(texts, dataset.train.labels, recipe.seed))

@@ -18,6 +18,7 @@ from sklearn.svm import LinearSVC
 
 from model.training.batches import to_batch
 from model.training.checkpoint import Run
+from model.training.device import CPU, to_device
 from runtime.errors import DataError
 from runtime.graph.batch import softmax
 from runtime.graph.texts import TextEncoder
@@ -51,26 +52,26 @@ class LinearTeacher:
 
 
 class EncoderTeacher:
-    """Trained runs, averaged: each reads a text by its own tokenizer.
+    """Trained runs, averaged: each reads a text by its own tokenizer, on `device`.
 
     Raises:
         DataError: a run knows other classes, or reads no text.
     """
 
-    def __init__(self, runs: Sequence[Run], labels: list[str]) -> None:
-        self.members = []
+    def __init__(self, runs: Sequence[Run], labels: list[str], device: torch.device = CPU) -> None:
+        self.members, self.device = [], device
         for run in runs:
             if run.info.labels != labels or run.tokenizer is None:
                 raise DataError(f"A run on {run.info.dataset} cannot teach these classes: train it on the same data.")
-            self.members.append((run.model, TextEncoder(run.tokenizer, run.info.encoder.max_tokens)))
+            self.members.append((run.model.to(device), TextEncoder(run.tokenizer, run.info.encoder.max_tokens)))
 
     @torch.inference_mode()
     def scores(self, texts: list[str]) -> NDArray[np.float64]:
         total = np.float64(0)
         for model, encoder in self.members:
             sequences = [item.tokens for item in encoder.encode(texts)]
-            logits = model(*to_batch(sequences, torch.empty(0)).inputs).logits
-            total = total + logits.double().softmax(1).numpy()
+            batch = to_device(to_batch(sequences, torch.empty(0)), self.device)
+            total = total + model(*batch.inputs).logits.double().softmax(1).cpu().numpy()
         return np.log(total / len(self.members))
 
 

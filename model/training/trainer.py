@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from model.data.dataset import Split
 from model.training.batches import Batch, Examples, count_batches, evaluation_batches, training_batches
 from model.training.checkpoint import MODEL, STATE, load_tensors, save_tensors
+from model.training.device import CPU, autocast, device_of, has_bfloat16, to_device
 from model.training.norm_record import NormRecord
 from model.training.optimizer import averaging, make_optimizer
 from model.training.recipe import Schedule
@@ -36,6 +37,8 @@ class Trainer:
         directory: where the state and the best weights are kept; a state found there is resumed.
         examples: draws what an epoch over `size` training examples sees.
         pooling: how the vectors of a sequence's tokens become one.
+        device: where it trains; the model is moved there.
+        bfloat16: whether matrix products are in bfloat16 in training; None: on a GPU that has it.
 
     Attributes:
         record: what is recorded of every norm on the way; None records nothing.
@@ -51,8 +54,10 @@ class Trainer:
         encoder: InputEncoder,
         directory: Path,
         pooling: PoolingKind = "mean",
+        device: torch.device = CPU,
+        bfloat16: bool | None = None,
     ) -> None:
-        self.model, self.examples, self.size, self.pooling = model, examples, size, pooling
+        self.model, self.examples, self.size, self.pooling = model.to(device), examples, size, pooling
         self.validation, self.encoder, self.directory = validation, encoder, directory
         self.epoch_steps = count_batches(size, recipe.batch_size)
         self.recipe = recipe = recipe.with_enough_epochs(self.epoch_steps)
@@ -62,6 +67,8 @@ class Trainer:
         self.step, self.best = 0, (-1.0, -math.inf)
         self.state_path = directory / STATE
         self.record: NormRecord | None = None
+        self.device = device
+        self.bfloat16 = has_bfloat16(device) if bfloat16 is None else bfloat16
 
     def run(self, report: Report) -> None:
         """Trains to the end, from where the state in the directory stands.
@@ -88,7 +95,7 @@ class Trainer:
         recipe, done = self.recipe, self.step - epoch * self.epoch_steps
         batches = training_batches(self.examples, self.size, recipe.batch_size, recipe.seed, epoch, self.pooling)
         for batch in islice(batches, done, None):
-            loss, correct = self.train_step(batch)
+            loss, correct = self.train_step(to_device(batch, self.device))
             report.step(loss, correct, len(batch.targets), batch.tokens)
             if stop_asked() and self.step % self.epoch_steps:  # after an epoch's last step, it is ended first
                 self.save(report.sums)
@@ -96,11 +103,12 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> tuple[float, int]:
         """One step of AdamW; returns the loss and how many answers were right."""
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # so that dropout is the same after a resume
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # CUDA too: dropout is the same after a resume
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * self.learning_rate()
-        output = self.model(*batch.inputs)
-        logits: Tensor = output.logits
+        with autocast(self.device, self.bfloat16):
+            output = self.model(*batch.inputs)
+        logits: Tensor = output.logits.float()
         loss = F.cross_entropy(logits, batch.targets)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -150,10 +158,11 @@ class Trainer:
 def evaluate(
     model: nn.Module, split: Split, encoder: InputEncoder, pooling: PoolingKind = "mean"
 ) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy (0 to 1) of a split."""
+    """Mean cross-entropy (nats) and accuracy (0 to 1) of a split, in float32 on the device of the model."""
     model.eval()
-    loss, correct = 0.0, 0
+    loss, correct, device = 0.0, 0, device_of(model)
     for batch in evaluation_batches(split, encoder, pooling):
+        batch = to_device(batch, device)
         logits = model(*batch.inputs).logits
         loss += F.cross_entropy(logits, batch.targets, reduction="sum").item()
         correct += int((logits.argmax(1) == batch.targets).sum())

@@ -1,6 +1,9 @@
-"""`addnorm train`: which options go with a pretrained encoder, and which without."""
+"""`addnorm train`: which options go with a pretrained encoder, and which without; where it trains."""
+
+from pathlib import Path
 
 import pytest
+import torch
 from pydantic_settings import CliApp
 
 from addnorm.cli import main
@@ -34,3 +37,39 @@ def test_options_of_the_other_kind_are_refused(
 ) -> None:
     assert main(["train", "digits", "--out", "runs/x", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_device_is_no_part_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a run may go on with another."""
+    assert choices("--device", "cpu", "--epochs", "3", monkeypatch=monkeypatch) == Recipe(epochs=3)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--from", "minilm"]])
+def test_cuda_is_refused_without_a_gpu_before_data_are_read(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    out = tmp_path / "run"
+    assert main(["train", "missing.csv", "--out", str(out), "--device", "cuda", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("addnorm: --device cuda: torch") and told.endswith(" or pass --device cpu.\n")
+    assert not out.exists()
+
+
+def test_tensorrt_only_serves(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "digits", "--out", "runs/x", "--device", "tensorrt"]) == 2
+    assert "device is not usable: input should be 'auto', 'cpu' or 'cuda'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("variable", "expected"), [("cpu", "cpu"), ("auto", "cuda"), ("", "cuda")])
+def test_the_device_that_is_found_is_trained_on(
+    variable: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """auto is the default, and ADDNORM_DEVICE is read as by every command."""
+    found: list[torch.device] = []
+    monkeypatch.setenv("ADDNORM_DEVICE", variable)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("model.training.run.train", lambda *_, device, **__: found.append(device))
+    threads = f"--threads={torch.get_num_threads()}"
+    assert main(["train", "digits", "--out", str(tmp_path / "run"), threads]) == 0
+    assert found == [torch.device(expected)]

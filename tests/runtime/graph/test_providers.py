@@ -19,7 +19,7 @@ CUDA = "CUDAExecutionProvider"
 TOO_OLD = (
     "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 std::conditional_t<THRW, void, "
     "onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, const char*, const char*, SUCCTYPE, const char*, "
-    "const char*, int) [with ERRTYPE = cudaError; bool THRW = true] CUDA failure 35: CUDA driver version is insufficient for "
+    "const char*, int) [with ERRTYPE = cudaError] CUDA failure 35: CUDA driver version is insufficient for "
     "CUDA runtime version ; GPU=-1 ; hostname=a ; file=/onnxruntime_src/cuda_execution_provider.cc ; line=355 ; "
     "expr=cudaSetDevice(info_.device_id); \n\n"
 )
