@@ -23,6 +23,7 @@ from service.batching.batcher import Batcher
 from service.batching.executors import Executor, LoopExecutor, ThreadExecutor, cpu_thread
 from service.batching.queue import Receiver, Request
 from service.cpus import share_cpus
+from service.inference.writing import PredictionWriter
 from service.norm_stats.collector import Collector
 from service.norm_stats.interface import Statistics
 from service.settings import Settings
@@ -82,9 +83,11 @@ class Engine:
         self.encoder = graphs.encoder
         self.placement = self.encoder.placement
         self.collector: Statistics = collector or Collector(artifact, settings)
-        self.sampler = DeepSampler(graphs.deep.run, settings.deep_budget) if graphs.deep else None
+        budget, deep = settings.deep_budget, graphs.deep
+        self.sampler = DeepSampler(deep.run, budget, batches=deep.batches) if deep else None
         own = self.collector.baselines[0] if isinstance(self.collector, Collector) else None
         self.baseline = own or read_baseline(artifact)
+        self.writer = PredictionWriter(self.manifest, self.baseline)
         self.timeout = settings.timeout
         self.counts = InferenceCounts()
         runner = ModelRunner(self.encoder, self.collector, self.sampler, self.counts)

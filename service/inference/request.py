@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -18,7 +17,7 @@ from runtime.graph.inputs import EncodedInput
 from service.batching.queue import Answer, Receiver
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
-from service.inference.results import check_finite, predictions
+from service.inference.results import check_finite
 from service.schemas.inference import PredictRequest
 from service.telemetry.counters import Phases, RequestCounters
 from service.telemetry.input_log import InputLog
@@ -173,9 +172,7 @@ class Prediction(Inference[bytes]):
         return self.engine.encode(self.request.inputs)
 
     def write(self, batch: EncodedBatch) -> bytes:
-        engine = self.engine
-        rows = predictions(engine.manifest, engine.baseline, self.encoded, batch, self.request)
-        return to_json(engine.identity | {"predictions": rows})
+        return self.engine.writer.write(self.encoded, batch, self.request)
 
 
 async def run(inference: Inference[T], receive: Receive | None = None) -> T:
