@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from runtime.drift.detector import Reference, window_scores, with_unlikeness
 from runtime.drift.mix import FALSE_ALARMS, WINDOW_SIZES, calibrate_mix
@@ -26,6 +25,7 @@ FEW = 100.0  # times 1 / rows^2: the same, since of few rows the spread is not k
 INPUT, LAYERS, OUTPUT, COMMON_DIRECTION, UNLIKENESS = 0.12, 0.08, 0.08, 0.12, 0.6
 NULL_ALARMS = 1.2 * FALSE_ALARMS  # of windows drawn from the baseline itself, before its own uncertainty is allowed for
 EXPONENT = 1.5  # of -ln p
+WEAK = 1e-3  # a ridge on the slope: of requests that are all told apart, it would grow without end
 KNOTS = 200  # of the unlikeness: every one of the rarest requests, and fewer the commoner they are
 DRAWS = 10_000  # null windows per size
 
@@ -129,8 +129,31 @@ def fit_platt(features: Floats, right: np.ndarray | None) -> Floats:
     if right is None or len(np.unique(right)) < 2:
         return np.array([1.0, 0.0])
     top = np.clip(np.exp(-features[:, -3]), UNSURE, 1 - UNSURE)
-    fitted = LogisticRegression(C=1e3).fit(np.log(top / (1 - top))[:, None], right)
-    return np.array([fitted.coef_[0, 0], fitted.intercept_[0]])
+    return fit_logistic(np.log(top / (1 - top)), right)
+
+
+def fit_logistic(x: Floats, right: np.ndarray) -> Floats:
+    """Slope and intercept of a logistic regression on one column [R], by Newton's method; the slope is held by WEAK.
+
+    The serving image, in which ONNX files are adopted, has neither scikit-learn nor scipy.
+    """
+    columns, held, fitted = np.stack([x, np.ones(len(x))], axis=1), np.array([WEAK, 0.0]), np.zeros(2)
+
+    def loss(weights: Floats) -> float:
+        logits = columns @ weights
+        return float(np.logaddexp(0, np.where(right, -logits, logits)).sum() + 0.5 * held @ np.square(weights))
+
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(columns @ fitted, -500, 500)))
+        gradient = columns.T @ (p - right) + held * fitted
+        curvature = (columns * (p * (1 - p))[:, None]).T @ columns + np.diag(held + 1e-12)
+        step = np.linalg.solve(curvature, gradient)
+        while loss(fitted - step) > loss(fitted) and np.abs(step).max() > 1e-12:
+            step = step / 2
+        fitted = fitted - step
+        if np.abs(step).max() <= 1e-10:
+            break
+    return fitted
 
 
 def variance_components(x: Floats, classes: np.ndarray, counts: Floats, sums: Floats) -> tuple[Floats, Floats]:
