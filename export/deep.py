@@ -1,23 +1,21 @@
 """The deep graph: the same network, handing out what enters and leaves every norm, and what every Add adds to.
 
 It is run on a sample of the traffic beside the served graph (runtime/graph/deep.py), and shares its weights: they are
-external data that lie inside the served graph's own file.
+external data that lie inside the served graph's own file (export/weights.py).
 """
 
 # P packs, S tokens per pack, L norm layers, D d_model, A Adds
 
 import onnx
 import torch
-from onnx import TensorProto
 from torch import Tensor, nn
 
 from export.graph import ServedEncoder, only
+from export.weights import share_weights
 from model.network.encoder import Encoder
 from model.network.layers import Add
 from runtime.graph.packing import PACKED
-from runtime.manifest import MODEL
 
-SHARED_BYTES = 1024  # smaller initializers stay in the deep graph
 OUTPUTS = ("norm_inputs", "norm_outputs", "adds")
 
 
@@ -63,23 +61,4 @@ def update_measures(x_PSD: Tensor, update_PSD: Tensor) -> Tensor:
 
 def deep_graph(both: onnx.ModelProto, served: bytes) -> bytes:
     """The deep graph of `both`, its larger weights replaced by where they lie in `served`, the served graph's file."""
-    deep, last = only(OUTPUTS, both), 0
-    for tensor in deep.graph.initializer:
-        if len(tensor.raw_data) < SHARED_BYTES:
-            continue
-        offset = served.find(tensor.raw_data, last)  # both files have them in about the same order
-        offset = offset if offset >= 0 else served.find(tensor.raw_data)
-        if offset >= 0:  # a graph of other precision has other weights: then the deep graph keeps its own
-            last = offset
-            point_into_file(tensor, offset)
-    content: bytes = deep.SerializeToString()
-    return content
-
-
-def point_into_file(tensor: TensorProto, offset: int) -> None:
-    """Replaces a tensor's content by its place in the served graph's file."""
-    place = {"location": MODEL, "offset": offset, "length": len(tensor.raw_data)}
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    del tensor.external_data[:]
-    tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in place.items())
+    return share_weights(only(OUTPUTS, both), served)

@@ -16,6 +16,7 @@ MODEL, DEEP, TOKENIZER, BASELINE, CANARY, CLUSTERS, MANIFEST = (
     "clusters.npy",
     "manifest.json",
 )
+NO_DEEP = "no_deep_statistics"  # in `training` of an adopted file without a deep graph: why it has none
 
 LayerKind = Literal["layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "none"]
 PrecisionKind = Literal["fp32", "int8", "fp16"]

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from addnorm.commands.export import tell_plan, tell_speed, tell_verdict
 from runtime.errors import ExportError
-from runtime.manifest import Activation, PoolingKind, Precision, PrecisionKind
+from runtime.manifest import NO_DEEP, Activation, PoolingKind, Precision, PrecisionKind
 from runtime.options import option_config
 
 if TYPE_CHECKING:  # what reads and runs models is loaded only where the command runs
@@ -157,6 +157,8 @@ def tell(adopted: "Adopted", count: int) -> list[str]:
         *(f"not observed: {layer.name}: {layer.reason}" for layer in manifest.unobserved),
         *(f"verified: {kind} within {error:.1e} of what was adopted" for kind, error in adopted.errors.items()),
     ]
+    if NO_DEEP in manifest.training:
+        lines.append(f"no deep statistics: {manifest.training[NO_DEEP]}")
     lines += tell_precision(manifest.precision)
     if adopted.accuracy is not None:
         lines.append(f"accuracy on the {kind}: {adopted.accuracy:.4f}")

@@ -15,12 +15,11 @@ from runtime.errors import ArtifactError, InvalidInput, SettingError
 from runtime.graph.batch import EncodedBatch, unit
 from runtime.graph.deep import DeepGraph
 from runtime.graph.inputs import EncodedInput
-from runtime.graph.packing import pack
 from runtime.graph.tensor_graph import open_encoder
 from runtime.graph.texts import make_input_encoder
 from runtime.manifest import Manifest
 from runtime.options import Device
-from runtime.statistics.deep import LOOK_TOKENS, DeepState, measure
+from runtime.statistics.deep import LOOK_TOKENS, DeepState, measure_all
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.state import SparseState
 from service.inference.engine import GPU_TOKENS, MOST_TOKENS, ModelRunner
@@ -146,7 +145,10 @@ class Scorer:
             return empty
         chosen = {place: item for place, item in encoded.items() if (chunk.first + place) % DEEP_EVERY == 0}
         groups = batches(chosen, LOOK_TOKENS)
-        states = [measure(self.deep.run, pack([chosen[place].tokens for place in places])) for places in groups]
+        states = [
+            measure_all(self.deep.run, self.deep.batches([chosen[place].tokens for place in places]))
+            for places in groups
+        ]
         return DeepState.merge_all([empty, *states])
 
 

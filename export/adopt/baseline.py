@@ -18,9 +18,9 @@ from runtime.graph.batch import EncodedBatch, join, row_means, token_values
 from runtime.graph.clusters import Clusters
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
-from runtime.graph.packing import Tokens, pack
+from runtime.graph.packing import Tokens
 from runtime.manifest import CLUSTERS
-from runtime.statistics.deep import DeepState, measure
+from runtime.statistics.deep import DeepState, measure_all
 from runtime.statistics.moments import Moments
 from runtime.statistics.recorder import NormRecorder
 
@@ -60,7 +60,7 @@ def look_deep(deep: DeepGraph, sequences: Sequence[Tokens]) -> DeepState:
     order = sorted(range(len(sequences)), key=lambda place: len(sequences[place]))
     looks = DeepState.empty(deep.layers)
     for places in in_runs(order, [len(sequence) for sequence in sequences], DEEP_TOKENS):
-        looks = looks.merge(measure(deep.run, pack([sequences[place] for place in places])))
+        looks = looks.merge(measure_all(deep.run, deep.batches([sequences[place] for place in places])))
     return looks
 
 

@@ -2,6 +2,7 @@
 
 # N valid tokens, A Adds, F features: the sum of the norms' d_model
 
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError
 from runtime.graph.encoder import Encoder, canary_sequences, first_line
-from runtime.graph.packing import PackedBatch, pack
+from runtime.graph.packing import PackedBatch, Tokens, to_batches
 from runtime.graph.session import open_session
 from runtime.manifest import DEEP, MODEL
 
@@ -36,7 +37,7 @@ class DeepGraph:
             self.outputs = [output.name for output in self.session.get_outputs()]
             if self.outputs not in (OUTPUTS, OUTPUTS[:2]):
                 raise ValueError(f"it has the outputs {', '.join(self.outputs)}")
-            difference = self.difference(pack(canary_sequences(artifact)))
+            difference = max(self.difference(batch) for batch in self.batches(canary_sequences(artifact)))
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise ArtifactError(f"{path} does not run ({first_line(error)}): export the model again.") from error
         if not difference <= TOLERANCE:
@@ -46,6 +47,10 @@ class DeepGraph:
     def of(cls, artifact: Artifact, encoder: Encoder, threads: int = 1) -> Self | None:
         """The artifact's deep graph; None where it has none."""
         return cls(artifact, encoder, threads) if DEEP in artifact.files else None
+
+    def batches(self, sequences: Sequence[Tokens]) -> list[PackedBatch]:
+        """Sequences as this graph runs them: one batch of packs, or padded ones of like lengths."""
+        return to_batches(sequences, self.encoder.padded)
 
     def run(self, batch: PackedBatch) -> list[NDArray[np.float32]]:
         """What entered and left the norms [N, F] each, and the Adds' numbers [N, 2A], of the valid tokens."""

@@ -113,6 +113,14 @@ def like_lengths(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
+def to_batches(sequences: Sequence[Tokens], padded: bool) -> list[PackedBatch]:
+    """Sequences as a graph of this kind runs them: packed in one batch, or padded in batches of like lengths."""
+    if not padded:
+        return [pack(sequences)]
+    groups = like_lengths([len(sequence) for sequence in sequences])
+    return [pad([sequences[place] for place in group]) for group in groups]
+
+
 def lay_out(
     sequences: Sequence[Tokens], packs: Sequence[int], offsets: Sequence[int], num_packs: int, pooling: PoolingKind
 ) -> PackedBatch:

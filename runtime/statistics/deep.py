@@ -9,17 +9,19 @@ beside it on a few requests, as often as a budget of time allows.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from random import Random
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.graph.packing import PackedBatch, Tokens, pack
+from runtime.graph.packing import PackedBatch, Tokens, to_batches
 from runtime.manifest import NormLayer
 from runtime.statistics.moments import Moments
 
 RunDeep = Callable[[PackedBatch], Sequence[NDArray[np.float32]]]  # what entered and left the norms, the Adds' numbers
+Batches = Callable[[Sequence[Tokens]], Sequence[PackedBatch]]  # sequences as the deep graph runs them
 
 ROWS = 4  # requests of one look; short texts fill about a pack
 LOOK_TOKENS = 256  # of one look, but for a single longer request: a large network has 100 kB of features for each
@@ -118,6 +120,16 @@ def measure(run: RunDeep, batch: PackedBatch) -> DeepState:
     return DeepState.of(int(whole.sum()), inputs[kept], outputs[kept], adds[kept], first[kept])
 
 
+def measure_all(run: RunDeep, batches: Sequence[PackedBatch]) -> DeepState:
+    """The state of several batches, at least one."""
+    return reduce(DeepState.merge, (measure(run, batch) for batch in batches))
+
+
+def in_packs(sequences: Sequence[Tokens]) -> list[PackedBatch]:
+    """All of them in one packed batch."""
+    return to_batches(sequences, padded=False)
+
+
 class DeepSampler:
     """Looks deeply at as many requests as a budget of time allows.
 
@@ -128,6 +140,7 @@ class DeepSampler:
         run: the deep graph.
         budget: share of the time that may be spent, 0 to 1.
         clock: seconds, never going back.
+        batches: how the deep graph takes sequences.
     """
 
     def __init__(
@@ -136,8 +149,9 @@ class DeepSampler:
         budget: float,
         clock: Callable[[], float] = time.perf_counter,
         seed: int = 0,
+        batches: Batches = in_packs,
     ) -> None:
-        self.run, self.budget, self.clock = run, budget, clock
+        self.run, self.budget, self.clock, self.batches = run, budget, clock, batches
         self.random = Random(seed)
         self.spent = 0.0  # seconds, what looks cost beside their own time included
         self.accrued = clock()
@@ -158,7 +172,7 @@ class DeepSampler:
         chosen = self.random.sample(sequences, min(ROWS, len(sequences)))
         while len(chosen) > 1 and sum(map(len, chosen)) > LOOK_TOKENS:
             chosen.pop()
-        state = measure(self.run, pack(chosen))
+        state = measure_all(self.run, self.batches(chosen))
         cost = TOLL * (self.clock() - started)
         self.spent += cost
         self.credit -= cost

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from export.adopt.adds import with_adds
 from export.adopt.baseline import Progress
-from export.adopt.directory.deep import DeepTransformer, difference, to_both, verify_deep, with_adds
+from export.adopt.directory.deep import DeepTransformer, difference, to_both, verify_deep
 from export.adopt.directory.lower import lower_adopted, lower_deep
 from export.adopt.directory.reference import NetworkReference
 from export.adopt.parity import verify

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.adopt.adds import NormAdd, expect_adds, find_adds, measure_adds
 from export.adopt.baseline import DEEP_TOKENS, in_runs
-from export.adopt.directory.adds import NormAdd, find_adds, measure_adds
 from export.adopt.parity import relative
 from export.graph import as_tensors, to_onnx
 from export.precision.tolerances import TOLERANCES
@@ -22,7 +22,6 @@ from model.pretrained.packed import PackedTransformer
 from runtime.errors import ExportError
 from runtime.graph.deep import DeepGraph
 from runtime.graph.packing import PACKED, PackedBatch, Tokens, pack
-from runtime.manifest import NormLayer
 
 Floats = NDArray[np.float64]
 
@@ -76,12 +75,6 @@ def to_both(module: DeepTransformer, example: PackedBatch) -> tuple[onnx.ModelPr
     return both, adds
 
 
-def with_adds(layers: Sequence[NormLayer], adds: Sequence[NormAdd]) -> list[NormLayer]:
-    """The layers, with word of which have an Add."""
-    have = {add.norm for add in adds}
-    return [layer.model_copy(update={"add": number in have}) for number, layer in enumerate(layers)]
-
-
 @torch.no_grad()
 def verify_deep(
     deep: DeepGraph, module: DeepTransformer, adds: Sequence[NormAdd], sequences: Sequence[Tokens]
@@ -118,16 +111,3 @@ def expect_deep(module: DeepTransformer, batch: PackedBatch) -> tuple[Floats, Fl
     wide = [tensor.double() if tensor.is_floating_point() else tensor for tensor in as_tensors(batch)]
     entered, left = (output.flatten(0, 1).numpy()[batch.token_index] for output in module(*wide)[-2:])
     return entered, left
-
-
-def expect_adds(entered: Floats, left: Floats, layers: Sequence[NormLayer], adds: Sequence[NormAdd]) -> Floats:
-    """What the Adds' numbers must be [N, 2A]: an update is the difference of what two norms see."""
-    ends = np.cumsum([layer.d_model for layer in layers])[:-1]
-    inputs, outputs = np.split(entered, ends, axis=1), np.split(left, ends, axis=1)
-    numbers = [np.zeros((len(entered), 0))]
-    for add in adds:
-        x = (outputs if layers[add.norm].placement == "post" else inputs)[add.before]
-        update = inputs[add.after] - x
-        sizes = [np.linalg.norm(values, axis=1) for values in (x, update)]
-        numbers.append(np.stack([sizes[1] / sizes[0], (x * update).sum(1) / (sizes[0] * sizes[1])], axis=1))
-    return np.concatenate(numbers, axis=1)

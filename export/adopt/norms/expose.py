@@ -13,20 +13,25 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from export.adopt.norms.norm import Norm
+from export.adopt.norms.outputs import Output, output_of
 from runtime.errors import ExportError
 
 OUTPUT = "norm_statistics"
 AXIS = 2  # of the features: older opsets know no negative axes
 
 
-def expose(model: ir.Model, norms: Sequence[Norm]) -> ir.Model:
-    """`model`, changed in place, with one more output: `norm_statistics` [batch, tokens, 2L] in float32.
+def expose(model: ir.Model, norms: Sequence[Norm]) -> list[Output]:
+    """Gives `model` one more output: `norm_statistics` [batch, tokens, 2L] in float32.
 
     Of norm l, column 2l holds the mean of every token over its features, column 2l + 1 holds 1/sigma =
     1 / sqrt(variance + eps): of an RMSNorm too.
 
     Args:
+        model: it is changed in place.
         norms: what `find_norms` found in this model.
+
+    Returns:
+        What each norm gives in the changed graph [batch, tokens, d_model], with its weights.
 
     Raises:
         ExportError: there are no norms, or an output of this name.
@@ -35,14 +40,14 @@ def expose(model: ir.Model, norms: Sequence[Norm]) -> ir.Model:
         raise ExportError("The graph has no norm that can be observed: nothing to adopt.")
     if any(value.name == OUTPUT for value in (*model.graph.inputs, *model.graph.outputs)):
         raise ExportError(f"The graph has an input or output named {OUTPUT} already: rename it.")
-    surgery = Surgery(model.graph)
+    surgery, outputs = Surgery(model.graph), [output_of(norm) for norm in norms]
     columns = [column for place, norm in enumerate(norms) for column in surgery.statistics(norm, f"{OUTPUT}.{place}")]
     statistics = ir.val(OUTPUT, ir.DataType.FLOAT, ["batch", "tokens", len(columns)])
     model.graph.append(ir.node("Concat", columns, {"axis": AXIS}, outputs=[statistics], name=OUTPUT))
     model.graph.outputs.append(statistics)
     model.graph.sort()
     RemoveUnusedNodesPass()(model)
-    return model
+    return [output._replace(y=surgery.by_now(output.y)) for output in outputs]
 
 
 def exposed_norms(model: ir.Model) -> list[ir.Node]:
@@ -81,6 +86,12 @@ class Surgery:
         """What a norm normalizes, by now."""
         return self.moved.get(norm.match.x, norm.match.x)
 
+    def by_now(self, y: ir.Value | None) -> ir.Value | None:
+        """What took y's place, or y; None where it is not in the graph, as nothing needs it."""
+        y = self.moved.get(y, y) if y is not None else None
+        maker = y.producer() if y is not None else None
+        return y if maker is not None and maker.graph is self.graph else None
+
     def own(self, norm: Norm, place: str) -> Sequence[ir.Value]:
         """The other two outputs of LayerNormalization."""
         node = norm.match.node
@@ -107,6 +118,7 @@ class Surgery:
         else:
             y, *moments = self.layer_norm(norm, x, place, match.scale, match.bias)
         for new, old in zip((y, *moments, x), node.outputs, strict=False):
+            self.moved[old] = new
             if old.uses() or old.is_graph_output():
                 self.take_place(new, old)
         self.graph.remove(node, safe=True)

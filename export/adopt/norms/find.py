@@ -8,11 +8,12 @@ from onnx_ir.passes.common import InlinePass
 
 from export.adopt.norms.names import name_norms
 from export.adopt.norms.norm import Match, Norm, Unobserved
-from export.adopt.norms.patterns import recognize
+from export.adopt.norms.patterns import UNBIASED, recognize
 from export.adopt.norms.probing import Dimensions, Feeds, Tensor, describe
 from export.adopt.norms.tracing import width
 
 UNKNOWN, RANK = 0, 3  # axes of what a norm normalizes
+COUNTED = 1e-4  # 1/N is written in float32, or float16
 
 
 def find_norms(model: ir.Model, batch: Feeds | None = None) -> tuple[list[Norm], list[Unobserved]]:
@@ -58,6 +59,10 @@ def judge(name: str, match: Match, tensor: Tensor | None, usual: Dimensions) -> 
     d_model = dimensions[-1] if rank and isinstance(dimensions[-1], int) else width(match.scale)
     if not isinstance(d_model, int):
         return "its number of features is not fixed"
+    if match.divided_by is not None and abs(match.divided_by / d_model - 1) > COUNTED:
+        return (
+            UNBIASED if abs(match.divided_by / (d_model - 1) - 1) < COUNTED else "its mean is not over all its features"
+        )
     if any(width(term) not in (None, d_model) for term in (match.scale, match.bias)):
         match = match._replace(y=None)
     return Norm(name, d_model, tensor.dtype, match)

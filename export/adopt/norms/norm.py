@@ -42,6 +42,7 @@ class Match(NamedTuple):
         axis: the first normalized axis.
         eps: added to the variance, under the root.
         y: the output of a decomposed norm that LayerNormalization(x, scale, bias) can replace; else None.
+        divided_by: what the squares' sum is divided by, where the graph writes the mean so; else None.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class Match(NamedTuple):
     scale: ir.Value | None = None
     bias: ir.Value | None = None
     y: ir.Value | None = None
+    divided_by: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,9 @@ def decomposed(root: ir.Node) -> Match | str | None:
         return "its eps is not one positive number"
     if len(moment.axes) != 1:
         return f"it normalizes over axes {moment.axes}, not over the features of one token"
-    match = Match(moment.kind, DECOMPOSED, root, moment.x, moment.axes[0], shortest(eps.item()))
+    match = Match(
+        moment.kind, DECOMPOSED, root, moment.x, moment.axes[0], shortest(eps.item()), divided_by=moment.divided_by
+    )
     return replaceable(match, moment, exponent == -0.5) if moment.kind == "layer_norm" else match
 
 
@@ -77,12 +79,13 @@ def shortest(eps: float) -> float:
 
 
 class Moment(NamedTuple):
-    """A variance, or a mean square, of x over axes; d is what is squared."""
+    """A variance, or a mean square, of x over axes; d is what is squared; `divided_by` is of a sum of squares."""
 
     kind: Kind
     x: ir.Value
     d: ir.Value
     axes: list[int]
+    divided_by: float | None
 
 
 def root_exponent(node: ir.Node) -> float | None:
@@ -110,8 +113,8 @@ def variance(value: ir.Value | None) -> Moment | None:
     d = square_of(square)
     if d is None:
         return None
-    x = centered(d, axes)
-    return Moment("rms_norm", d, d, axes) if x is None else Moment("layer_norm", x, d, axes)
+    x, divided_by = centered(d, axes), divisor(value)
+    return Moment("rms_norm", d, d, axes, divided_by) if x is None else Moment("layer_norm", x, d, axes, divided_by)
 
 
 def fast_variance(value: ir.Value | None) -> Moment | None:
@@ -123,7 +126,7 @@ def fast_variance(value: ir.Value | None) -> Moment | None:
         x = square_of(square)
         averaged, mean_axes = mean_of(square_of(difference.inputs[1])) if difference else (None, [])
         if x is not None and origin(x) is origin(averaged) and same_axes(mean_axes, axes):
-            return Moment("layer_norm", x, x, axes)
+            return Moment("layer_norm", x, x, axes, divisor(difference.inputs[0]))  # type: ignore[union-attr]
     return None
 
 
@@ -138,11 +141,25 @@ def mean_of(value: ir.Value | None) -> tuple[ir.Value | None, list[int]]:
 
 def summed_for_mean(value: ir.Value | None) -> ir.Node | None:
     """The sum of a mean that is written as a sum over, or times, a number."""
-    scaled = made_by(value, "Div", SPREAD) or made_by(value, "Mul", SPREAD)
-    if scaled is None:
+    term, _, factor = times_number(value)
+    return made_by(term, "ReduceSum", SPREAD) if factor is not None else None
+
+
+def divisor(value: ir.Value | None) -> float | None:
+    """What the sum of such a mean is divided by; None where the graph does not write it as a sum."""
+    _, op_type, factor = times_number(value)
+    if not factor or summed_for_mean(value) is None:
         return None
-    term, factor = scaled.inputs if number(scaled.inputs[1]) is not None else scaled.inputs[::-1]
-    return made_by(term, "ReduceSum", SPREAD) if number(factor) is not None else None
+    return factor if op_type == "Div" else 1 / factor
+
+
+def times_number(value: ir.Value | None) -> tuple[ir.Value | None, str, float | None]:
+    """What is multiplied with a number, or divided by it: the value, the operator and the number."""
+    node = made_by(value, "Div", SPREAD) or made_by(value, "Mul", SPREAD)
+    if node is None:
+        return None, "", None
+    term, factor = node.inputs if number(node.inputs[1]) is not None else node.inputs[::-1]
+    return term, node.op_type, number(factor)
 
 
 def square_of(value: ir.Value | None) -> ir.Value | None:
@@ -196,8 +213,10 @@ def quotient(root: ir.Value, moment: Moment, inverse: bool) -> tuple[ir.Value | 
 
 
 def is_centered(value: ir.Value | None, moment: Moment) -> bool:
-    """Whether a value is the moment's x - mean(x), perhaps subtracted a second time."""
-    return value is not None and origin(centered(value, moment.axes)) is origin(moment.x)
+    """Whether a value is the moment's x - mean(x), perhaps subtracted a second time; of a mean square, x itself."""
+    if value is None or moment.kind == "rms_norm":
+        return value is not None and origin(value) is origin(moment.x)
+    return origin(centered(value, moment.axes)) is origin(moment.x)
 
 
 def next_term(value: ir.Value, op_type: str) -> tuple[ir.Value | None, ir.Value]:

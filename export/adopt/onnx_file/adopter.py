@@ -1,18 +1,22 @@
 """`addnorm adopt FILE.onnx`: a file that others exported, with its norms observed, served padded. Needs no torch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
 
+from export.adopt.adds import with_adds
 from export.adopt.baseline import Progress
 from export.adopt.norms.expose import expose, exposed_norms
 from export.adopt.norms.find import find_norms
 from export.adopt.norms.norm import Norm
 from export.adopt.norms.norm import Unobserved as UnobservedNorm
+from export.adopt.norms.outputs import Output
 from export.adopt.norms.tracing import placement_of
 from export.adopt.norms.verify import precision_of
 from export.adopt.norms.verify import verify as verify_norms
+from export.adopt.onnx_file.deep import Watched, verify_deep, watch
 from export.adopt.onnx_file.graph import EXAMPLE, GraphFile
 from export.adopt.onnx_file.reference import FileReference
 from export.adopt.onnx_file.signature import last_norm_output, to_served
@@ -30,12 +34,13 @@ from export.adopt.writing import (
     make_canary,
     probes_of,
 )
-from export.timing import with_plan
+from export.timing import with_manifest, with_plan
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, ExportError
+from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens, like_lengths, pad
-from runtime.manifest import CANARY, MODEL, NormLayer, Precision, Unobserved, sha256
+from runtime.manifest import CANARY, DEEP, MODEL, NO_DEEP, NormLayer, Precision, Unobserved, sha256
 
 PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "tokenizers")
 
@@ -61,7 +66,7 @@ def adopt_file(
     check_target(target, overwrite)
     source = read_source(path, hints or Hints())
     check_pairs(source, texts)
-    model, norms, unobserved = observed(source.file)
+    model, norms, unobserved, outputs = observed(source.file)
     precision = precision_of(source.file.content)
     artifact = begin(
         source,
@@ -86,16 +91,16 @@ def adopt_file(
     groups = [[probes[place] for place in group] for group in like_lengths([len(probe) for probe in probes])]
     batches = [source.file.feeds(pad(group), source.type_ids) for group in [canary, *groups]]
     agreement = verify_norms(source.file.content, ir.to_proto(model).SerializeToString(), norms, batches)
-    artifact, errors = make_graph(artifact, source, model, sequences)
+    artifact, errors = make_graphs(artifact, source, model, watch(model, norms, outputs), sequences)
     errors["norm_statistics"] = max(agreement.statistics.values())
     return finish(artifact, texts.labels, sequences, errors, overwrite, progress)
 
 
-def observed(file: GraphFile) -> tuple[ir.Model, list[Norm], list[UnobservedNorm]]:
-    """The file's model with its statistics exposed, its norms, and those that are left out."""
+def observed(file: GraphFile) -> tuple[ir.Model, list[Norm], list[UnobservedNorm], list[Output]]:
+    """The file's model with its statistics exposed, its norms, those that are left out, and what the norms give."""
     model = file.parse()
     norms, unobserved = find_norms(model, file.feeds(pad(EXAMPLE)))
-    return expose(model, norms), norms, unobserved
+    return model, norms, unobserved, expose(model, norms)
 
 
 def to_layer(norm: Norm, node: ir.Node) -> NormLayer:
@@ -104,15 +109,21 @@ def to_layer(norm: Norm, node: ir.Node) -> NormLayer:
     return NormLayer(name=norm.name, kind=norm.kind, placement=placement, d_model=norm.d_model, eps=norm.eps)
 
 
-def make_graph(
-    artifact: Artifact, source: Source, model: ir.Model, sequences: Sequence[Tokens]
+def make_graphs(
+    artifact: Artifact, source: Source, model: ir.Model, watched: list[Watched] | str, sequences: Sequence[Tokens]
 ) -> tuple[Artifact, dict[str, float]]:
-    """`artifact` with its graph, canary and plan, verified against the file."""
+    """`artifact` with its graph, canary and plan, verified against the file; and with its deep graph.
+
+    Args:
+        watched: the norms, for the deep graph, or why there can be none.
+    """
     canary, probes = canary_probes(sequences), probes_of(sequences)
     tokens = source.output if source.task == "embedding" else str(last_norm_output(model).name)
     reference = FileReference(model, source, tokens)
     artifact.files[CANARY] = make_canary(canary, reference.run(canary))
-    artifact.files[MODEL] = to_served(model, source, tokens)
+    norms, reason = ([], watched) if isinstance(watched, str) else (watched, "")
+    graphs = to_served(model, source, tokens, norms)
+    artifact.files[MODEL] = graphs.served
     try:
         artifact = with_plan(artifact, probes)
     except ArtifactError as error:  # it runs the canary, in one batch
@@ -120,4 +131,19 @@ def make_graph(
             f"{source.file.path} answers texts that run together in another way than each alone: export it again, with "
             "an attention mask that keeps padding out."
         ) from error
-    return artifact, verify(Encoder(artifact), reference, probes, artifact.manifest.precision_kind)
+    encoder = Encoder(artifact)
+    errors = verify(encoder, reference, probes, artifact.manifest.precision_kind)
+    if not reason:
+        deep = with_manifest(artifact, layers=with_adds(artifact.manifest.layers, graphs.adds))
+        deep = replace(deep, files=artifact.files | {DEEP: graphs.deep})
+        try:
+            errors["deep"] = verify_deep(DeepGraph(deep, encoder), norms, graphs.adds, probes)
+            return deep, errors
+        except (ArtifactError, ExportError) as error:
+            reason = str(error)
+    return without_deep(artifact, reason), errors
+
+
+def without_deep(artifact: Artifact, reason: str) -> Artifact:
+    """`artifact`, which says why it has no deep graph."""
+    return with_manifest(artifact, training=artifact.manifest.training | {NO_DEEP: reason})

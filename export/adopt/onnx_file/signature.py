@@ -6,15 +6,21 @@ gives vectors of tokens, pooling is done in the graph.
 
 # P packs = R rows, S tokens, D features
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
 
+from export.adopt.adds import NormAdd, measure_adds
 from export.adopt.norms.building import Builder
-from export.adopt.norms.expose import OUTPUT, exposed_norms
+from export.adopt.norms.expose import AXIS, OUTPUT, exposed_norms
+from export.adopt.onnx_file.deep import DEEP_OUTPUTS, Watched, find_adds
 from export.adopt.onnx_file.source import Source
+from export.weights import share_weights, write_raw
 from runtime.errors import ExportError
 from runtime.manifest import PoolingKind
 
@@ -28,6 +34,14 @@ DTYPES = {
 LOWEST = float(np.finfo(np.float32).min)
 
 
+class Graphs(NamedTuple):
+    """An artifact's graph, and its deep graph with the Adds that it measures; empty if no norms are watched."""
+
+    served: bytes
+    deep: bytes
+    adds: list[NormAdd]
+
+
 def last_norm_output(model: ir.Model) -> ir.Value:
     """What the last observed norm gives [R, S, D]; where it is computed elsewhere, what flows into it."""
     norm = exposed_norms(model)[-1]
@@ -35,16 +49,21 @@ def last_norm_output(model: ir.Model) -> ir.Value:
     return norm.outputs[0] if norm.outputs[0].uses() or norm.outputs[0].is_graph_output() else norm.inputs[0]
 
 
-def to_served(model: ir.Model, source: Source, tokens: str) -> bytes:
-    """`model`, changed in place, as the graph of an artifact.
+def to_served(model: ir.Model, source: Source, tokens: str, watched: Sequence[Watched] = ()) -> Graphs:
+    """`model`, changed in place, as the graph of an artifact; and its deep graph.
 
     Args:
         model: of `source`, with its statistics exposed.
         tokens: name of the vectors of tokens [R, S, D], which make a text's embedding.
+        watched: the norms of which the deep graph gives out what enters and leaves them.
+
+    Raises:
+        ExportError: a graph is too large for one file.
     """
     graph = model.graph
     values = {value.name: value for node in graph for value in node.outputs} | {v.name: v for v in graph.inputs}
     free_names(graph)
+    adds = find_adds(model, watched)
     surgery = Surgery(graph, model.opset_imports.get("", 17))
     surgery.replace_inputs(source)
     outputs = []
@@ -55,19 +74,41 @@ def to_served(model: ir.Model, source: Source, tokens: str) -> bytes:
         vectors = surgery.pool(vectors, source.pooling)
     outputs.append(surgery.output("embedding", vectors, ["rows", "features"]))
     outputs += [value for value in graph.outputs if value.name == OUTPUT]
+    outputs += surgery.watch(watched)
     graph.outputs[:] = outputs
     graph.sort()
-    RemoveUnusedNodesPass()(model)
+    deep = model.clone() if watched else None
+    keep(model, lambda name: name not in DEEP_OUTPUTS)
+    if deep is not None:
+        keep(deep, lambda name: name in DEEP_OUTPUTS)
     try:
-        content: bytes = ir.to_proto(model).SerializeToString()
+        served: bytes = with_raw_weights(model).SerializeToString()
+        if deep is None:
+            return Graphs(served, b"", [])
+        proto = with_raw_weights(deep)
+        if adds:
+            measure_adds(proto, adds)
+        return Graphs(served, share_weights(proto, served), adds)
     except Exception as error:  # of protobuf
         raise ExportError(f"{source.file.path} is too large for one file: 2 GB are allowed.") from error
-    return content
+
+
+def keep(model: ir.Model, wanted: Callable[[str], bool]) -> None:
+    """Leaves `model` with these of its outputs, all inputs, and what it needs for that."""
+    model.graph.outputs[:] = [value for value in model.graph.outputs if wanted(str(value.name))]
+    LiftConstantsToInitializersPass()(model)  # weights in nodes could not be shared
+    RemoveUnusedNodesPass()(model)
+
+
+def with_raw_weights(model: ir.Model) -> onnx.ModelProto:
+    proto = ir.to_proto(model)
+    write_raw(proto)
+    return proto
 
 
 def free_names(graph: ir.Graph) -> None:
     """Renames inner values that are called like an input or an output of the served graph."""
-    taken = {"input_ids", "type_ids", "position_ids", "segment_ids", "pooling", "logits", "embedding"}
+    taken = {"input_ids", "type_ids", "position_ids", "segment_ids", "pooling", "logits", "embedding", *DEEP_OUTPUTS}
     for value in [*graph.inputs, *graph.initializers.values(), *(v for n in graph.all_nodes() for v in n.outputs)]:
         if value.name in taken:
             initializer = graph.initializers.pop(value.name, None)
@@ -95,6 +136,20 @@ class Surgery(Builder):
             new = self.cast(roles[role], DTYPES[named.dtype], f"{role}.cast")
             old[named.name].replace_all_uses_with(new)
         self.graph.inputs[:] = list(self.given.values())
+
+    def watch(self, norms: Sequence[Watched]) -> list[ir.Value]:
+        """What enters and leaves the norms, [P, S, F] each, norm after norm; nothing if there are none."""
+        if not norms:
+            return []
+        entered, left = DEEP_OUTPUTS
+        return [self.joined(entered, [norm.x for norm in norms]), self.joined(left, [norm.y for norm in norms])]
+
+    def joined(self, name: str, values: Sequence[ir.Value]) -> ir.Value:
+        """Values side by side, in float32; a Cast that changes nothing is left out by ONNX Runtime."""
+        parts = [
+            self.add("Cast", [value], f"{name}.{place}", to=ir.DataType.FLOAT) for place, value in enumerate(values)
+        ]
+        return self.named(name, self.add("Concat", parts, name, axis=AXIS), [*PACKED, "features"])
 
     def pool(self, tokens: ir.Value, pooling: PoolingKind) -> ir.Value:
         """A vector for each text [R, D] of its tokens' [P, S, D]."""

@@ -18,6 +18,7 @@ from runtime.graph.packing import (
     pack,
     pack_one,
     pad,
+    to_batches,
 )
 from runtime.manifest import PoolingKind
 
@@ -248,3 +249,17 @@ def test_rows_are_grouped_as_their_padding_costs():
     assert like_lengths([100, 36, 100]) == [[0, 2, 1]]
     assert like_lengths([35, 100]) == [[1], [0]]
     assert like_lengths([10, 74, 42, 42]) == [[1, 2, 3], [0]]
+
+
+def test_a_graph_gets_one_batch_of_packs_or_padded_ones_of_like_lengths():
+    sequences = token_ids([200, 2, 3, 199])
+    (packed,) = to_batches(sequences, padded=False)
+    assert packed.rows == 4 and packed.tokens == 404
+    batches = to_batches(sequences, padded=True)
+    assert [batch.values.shape for batch in batches] == [(2, 200), (2, 3)]
+    for batch in batches:  # one text to a row, and its tokens alone are valid
+        assert batch.segment_ids.max(1).tolist() == [1, 2]
+        np.testing.assert_array_equal(
+            np.sort(batch.values[batch.values > 0]), np.sort(batch.values.ravel()[batch.token_index])
+        )
+    assert sum(batch.tokens for batch in batches) == 404

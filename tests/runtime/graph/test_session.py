@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from export.deep import point_into_file
+from export.weights import point_into_file
 from runtime.artifact import Artifact
 from runtime.errors import DeviceError
 from runtime.graph import session

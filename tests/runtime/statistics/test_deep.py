@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.graph.packing import PackedBatch
+from runtime.graph.packing import PackedBatch, to_batches
 from runtime.manifest import NormLayer
 from runtime.statistics.deep import BURST, ROWS, TOLL, DeepSampler, DeepState
 from tests.helpers import assert_same_moments, merge_anyhow, split_anyhow
@@ -132,6 +132,14 @@ def test_a_look_at_long_requests_is_at_fewer_of_them(length: int, rows: int):
     machine = Machine(0.001)
     DeepSampler(machine.run, 1.0, machine.clock).look([np.arange(length)] * 8)
     assert machine.seen == [0, rows]
+
+
+def test_a_padded_graph_looks_at_texts_of_like_lengths_together():
+    machine = Machine(0.001)
+    sampler = DeepSampler(machine.run, 1.0, machine.clock, batches=lambda texts: to_batches(texts, padded=True))
+    state = sampler.look([np.arange(1, length + 1) for length in (90, 4, 5, 91)])
+    assert sorted(machine.seen) == [0, 2, 2]
+    assert (state.requests, state.tokens, state.outputs.count.tolist()) == (4, 190, [190] * 6)
 
 
 def test_layers_may_differ_in_width_and_have_no_adds():

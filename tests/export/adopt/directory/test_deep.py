@@ -12,8 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from export.adopt.adds import expect_adds, with_adds
 from export.adopt.baseline import look_deep
-from export.adopt.directory.deep import DeepTransformer, expect_adds, to_both, verify_deep, with_adds
+from export.adopt.directory.deep import DeepTransformer, to_both, verify_deep
 from model.pretrained.packed import PackedTransformer
 from model.pretrained.watched import is_norm
 from runtime.artifact import Artifact
@@ -163,7 +164,7 @@ def test_an_add_that_is_measured_elsewhere_is_refused(
 
 
 def adds_of(network: PackedTransformer) -> list[Any]:
-    from export.adopt.directory.adds import NormAdd
+    from export.adopt.adds import NormAdd
 
     return [NormAdd(number, number - 1, number, "x", "update") for number in range(1, len(network.norms))]
 

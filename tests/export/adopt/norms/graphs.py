@@ -22,6 +22,7 @@ CONSTANTS = {
     "minus_half": [-0.5],
     "zero": [0.0],
     "eighth": [1 / D],
+    "seventh": [1 / (D - 1)],
     "eps": [1e-5],
     "last": [-1],
     "many": [1e-5] * D,
@@ -67,5 +68,6 @@ def adopt(model: onnx.ModelProto, batches: Sequence[Feeds] | None = None) -> Ado
     before = model.SerializeToString()
     batches, graph = tokens() if batches is None else batches, ir.from_proto(model)
     norms, unobserved = find_norms(graph)
-    after = ir.to_proto(expose(graph, norms)).SerializeToString()
+    expose(graph, norms)
+    after = ir.to_proto(graph).SerializeToString()
     return Adopted(norms, unobserved, before, after, verify(before, after, norms, batches))

@@ -5,6 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from export.adopt.norms.find import find_norms
+from runtime.errors import ExportError
 from tests.export.adopt.norms.graphs import D, adopt, graph
 
 CENTERED = "m = ReduceMean <axes = [-1]> (x) d = Sub(x, m) "
@@ -49,6 +50,10 @@ SUMS = (  # as JAX writes it
     "u = ReduceSum <keepdims = 0> (s, last) q = Mul(u, eighth) p = Mul(m0, m0) w0 = Sub(q, p) v0 = Max(zero, w0) "
     "v = Unsqueeze(v0, last) e = Add(v, eps) r = Sqrt(e) d = Sub(x, m) n = Div(d, r) "
 )
+SQUARE_SUMS = (
+    CENTERED + "s = Mul(d, d) u = ReduceSum <keepdims = 1> (s, last) q = Mul(u, eighth) e = Add(q, eps) r = Sqrt(e) "
+    "n = Div(d, r) "
+)
 RMS_NORMS = {
     "the reciprocal": SQUARES + "r = Sqrt(e) i = Reciprocal(r) n = Mul(x, i) y = Mul(n, weight)",
     "a quotient": SQUARES + "r = Sqrt(e) n = Div(x, r) y = Mul(weight, n)",
@@ -74,11 +79,26 @@ def test_layer_norm_is_replaced_however_it_is_written(body: str, opset: int):
     assert adopted.agreement.statistics[norm.name] < 1e-5 and adopted.agreement.outputs < 1e-5
 
 
-def test_means_may_be_written_as_sums():
-    adopted = adopt(graph(SUMS + SCALED))
+@pytest.mark.parametrize("body", [SUMS, SQUARE_SUMS], ids=["as JAX writes it", "centered"])
+def test_means_may_be_written_as_sums(body: str):
+    adopted = adopt(graph(body + SCALED))
     (norm,) = adopted.norms
     assert (norm.name, norm.kind, norm.d_model, norm.eps) == ("layer.0.norm", "layer_norm", D, 1e-5)
     assert adopted.agreement.statistics["layer.0.norm"] < 1e-5 and adopted.agreement.outputs < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("factor", "why"),
+    [("seventh", "unbiased deviation"), ("half", "its mean is not over all its features")],
+)
+@pytest.mark.parametrize("body", [SUMS, SQUARE_SUMS], ids=["as JAX writes it", "centered"])
+def test_a_sum_that_is_divided_by_another_number_is_no_mean_of_the_features(body: str, factor: str, why: str):
+    written = body.replace("q = Mul(u, eighth)", f"q = Mul(u, {factor})")
+    with pytest.raises(ExportError, match="no norm that can be observed"):
+        adopt(graph(written + SCALED))
+    model = ir.from_proto(graph(written + SCALED))
+    norms, (unobserved,) = find_norms(model)
+    assert not norms and why in unobserved.reason
 
 
 @pytest.mark.parametrize("body", KEPT.values(), ids=KEPT)

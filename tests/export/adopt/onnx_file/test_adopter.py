@@ -25,7 +25,7 @@ from runtime.artifact import Artifact, read_artifact
 from runtime.errors import ArtifactError, ExportError
 from runtime.graph.encoder import Encoder
 from runtime.graph.texts import make_input_encoder
-from runtime.manifest import BASELINE, CANARY, CLUSTERS, MODEL, TOKENIZER, NormLayer, TextInputs
+from runtime.manifest import BASELINE, CANARY, CLUSTERS, DEEP, MODEL, TOKENIZER, NormLayer, TextInputs
 from tests.adopted import make_texts
 from tests.export.adopt.onnx_file.files import (
     D,
@@ -86,7 +86,7 @@ def test_the_training_facts_say_where_it_comes_from(tmp_path: Path):
     assert facts["parameters"] == sum(weight(tiny(), item.name).size for item in tiny().graph.initializer)
     assert facts["accuracy"] is None
     limits = parity.LIMITS.keys() - {"logits"}
-    assert facts["parity"].keys() == limits | {"norm_statistics"}
+    assert facts["parity"].keys() == limits | {"norm_statistics", "deep"}
     assert all(0 <= facts["parity"][kind] <= parity.LIMITS[kind] for kind in limits)
 
 
@@ -95,7 +95,7 @@ def test_the_artifact_is_whole(tmp_path: Path):
     adopted = adopt(path)
     artifact = read_artifact(adopted.artifact.path)
     assert artifact.files == adopted.artifact.files
-    assert artifact.files.keys() == {MODEL, TOKENIZER, CANARY, BASELINE}
+    assert artifact.files.keys() == {MODEL, DEEP, TOKENIZER, CANARY, BASELINE}
     graph = Encoder(artifact).session
     assert {value.name for value in graph.get_inputs()} == {"input_ids", "position_ids", "segment_ids", "pooling"}
     assert {value.name: value.type for value in graph.get_outputs()} == dict.fromkeys(
@@ -178,7 +178,8 @@ def test_a_file_may_be_given_its_texts_in_other_ways(make: Callable[[], onnx.Mod
 
 
 @pytest.mark.parametrize(
-    "part", ["read_source", "observed", "verify_norms", "make_graph", "run_all", "fit_baseline", "accuracy"]
+    "part",
+    ["read_source", "observed", "verify_norms", "make_graphs", "run_all", "fit_baseline", "accuracy"],
 )
 def test_nothing_is_written_where_a_part_fails(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fail(*_: Any) -> None:

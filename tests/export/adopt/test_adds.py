@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from export.adopt.directory.adds import NormAdd, Placement, find_adds, measure_adds
+from export.adopt.adds import NormAdd, Placement, find_adds, measure_adds
 from runtime.graph.session import open_session
 
 POST = """
