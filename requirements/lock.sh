@@ -32,6 +32,19 @@ for peer in mlserver==1.7.1 litserve==0.2.19 bentoml==1.4.39; do
   sed -i -E '/^#/d; /^$/d' requirements/bench-${peer%%==*}.txt
   add_hashes requirements/bench-${peer%%==*}.txt
 done
+# Those beside which benchmarks/adopted measures, and tools of benchmarks; torch and what belongs to it come from torch.txt.
+lock_bench() {
+  file=requirements/bench-$1.txt
+  shift
+  printf '%s\n' "$@" | pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url \
+    --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file $file -
+  sed -i -E '/^(torch|triton|setuptools|nvidia-.*|cuda-.*)==/d; /^#/d; /^$/d' $file
+  add_hashes $file
+}
+lock_bench infinity 'infinity-emb[server,torch]==0.0.78' click==8.1.8 optimum==1.27.0 transformers==4.48.3
+lock_bench sentence sentence-transformers==6.2.0 $(grep -E '^(fastapi|httptools|uvicorn|uvloop)==' "$pins" | sed 's/ ;.*//')
+lock_bench evidently evidently==0.7.23
+lock_bench pyspy py-spy==0.4.3
 # Clients that tests/clients runs as they are published; they want an older protobuf than onnx does.
 printf 'kserve==0.21.0\ntritonclient[grpc]==2.73.0\n' | pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url \
   --no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements/client-kserve.txt -
