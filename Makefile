@@ -1,7 +1,7 @@
 # AddNorm: `make run` serves the embedded model, `make test` checks everything. `make help` lists the rest.
 PYTHON ?= python3
 VENV := .venv
-SERVE_VENV := $(VENV)$(if $(filter cuda tensorrt,$(DEVICE)),-gpu)
+SERVE_VENV := $(VENV)$(if $(filter cuda tensorrt,$(or $(DEVICE),$(ADDNORM_DEVICE))),-gpu)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= $(or $(ADDNORM_DATA),data)

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 
 from model.training.recipe import FineTuning, Recipe
-from runtime.errors import DataError
+from runtime.errors import DataError, SettingError
 from runtime.options import TrainingDevice, option_config
 
 if TYPE_CHECKING:  # what reads data and trains is loaded only where the command runs
@@ -51,7 +51,7 @@ class Train(Recipe, FineTuning, BaseSettings):
         import torch
 
         from model.data import load_dataset
-        from model.training.device import choose_device
+        from model.training.device import choose_device, describe_device
         from model.training.trainer import Interrupted
 
         torch.set_num_threads(self.threads or os.cpu_count() or 1)
@@ -59,6 +59,11 @@ class Train(Recipe, FineTuning, BaseSettings):
         dataset = load_dataset(self.dataset, self.data, self.text, self.label)
         try:
             self.train(dataset, chosen, device)
+        except torch.OutOfMemoryError:
+            raise SettingError(
+                f"The memory of {describe_device(device)} is too small: pass a smaller --batch-size, or --device cpu; "
+                f"the same command goes on with {self.out}."
+            ) from None
         except Interrupted:
             print(f"Stopped and saved: the same command goes on with {self.out}.")
             raise KeyboardInterrupt from None

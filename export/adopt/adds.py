@@ -93,8 +93,10 @@ def add_after(number: int, entered: Sequence[ir.Value], left: Sequence[ir.Value]
 
 def with_casts(value: ir.Value) -> list[ir.Value]:
     """A value and what it is cast to: Llama's RMSNorm casts the residual stream, which then goes on so."""
-    cast = [user.outputs[0] for user in value.consumers() if user.op_type == "Cast"]
-    return [value, *(each for output in cast for each in with_casts(output))]
+    found = [value]
+    for each in found:  # which grows meanwhile
+        found += [user.outputs[0] for user in each.consumers() if user.op_type == "Cast"]
+    return found
 
 
 def orders(add: ir.Node | None) -> list[tuple[ir.Value, ir.Value]]:

@@ -2,18 +2,22 @@
 
 # N valid tokens, A Adds, F features: the sum of the norms' d_model
 
+import logging
 from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
-from runtime.errors import ArtifactError
+from runtime.errors import ArtifactError, DeviceError
 from runtime.graph.encoder import Encoder, canary_sequences, first_line
 from runtime.graph.packing import PackedBatch, Tokens, to_batches
-from runtime.graph.session import open_session
+from runtime.graph.session import Placement, open_session
 from runtime.manifest import DEEP, MODEL
+
+logger = logging.getLogger("addnorm.session")
 
 # Relative, and absolute in sigma: room for a served graph of lower precision. Another network is far off.
 TOLERANCE = 0.05
@@ -24,20 +28,20 @@ class DeepGraph:
     """The deep graph of `artifact`, on the device that its encoder runs on.
 
     Raises:
+        DeviceError: that device cannot have it.
         ArtifactError: it does not load, or sees other token means and variances than the served graph.
     """
 
     def __init__(self, artifact: Artifact, encoder: Encoder, threads: int = 1) -> None:
         self.layers, self.encoder, path = artifact.manifest.layers, encoder, artifact.path / DEEP
         try:
-            weights = {MODEL: artifact.files[MODEL]}
-            self.session, _ = open_session(
-                artifact.files[DEEP], encoder.placement.device, threads, artifact.manifest.plan, weights=weights
-            )
+            self.session = open_beside(artifact, encoder.placement, threads)
             self.outputs = [output.name for output in self.session.get_outputs()]
             if self.outputs not in (OUTPUTS, OUTPUTS[:2]):
                 raise ValueError(f"it has the outputs {', '.join(self.outputs)}")
-            difference = max(self.difference(batch) for batch in self.batches(canary_sequences(artifact)))
+            difference = np.max([self.difference(batch) for batch in self.batches(canary_sequences(artifact))])
+        except DeviceError:
+            raise
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise ArtifactError(f"{path} does not run ({first_line(error)}): export the model again.") from error
         if not difference <= TOLERANCE:
@@ -67,5 +71,19 @@ class DeepGraph:
         mean, variance = (np.stack([each(values, axis=1) for values in inputs], 1) for each in (np.mean, np.var))
         inv_std = 1 / np.sqrt(variance + eps)
         return float(
-            max(np.abs((mean - expected[:, 0::2]) * inv_std).max(), np.abs(inv_std / expected[:, 1::2] - 1).max())
+            np.maximum(  # unlike max, it keeps a NaN
+                np.abs((mean - expected[:, 0::2]) * inv_std).max(), np.abs(inv_std / expected[:, 1::2] - 1).max()
+            )
         )
+
+
+def open_beside(artifact: Artifact, placement: Placement, threads: int) -> ort.InferenceSession:
+    """A session of the deep graph where the served one runs; on the CPU where `auto` has no room for both there."""
+    model, plan, weights = artifact.files[DEEP], artifact.manifest.plan, {MODEL: artifact.files[MODEL]}
+    try:
+        return open_session(model, placement.device, threads, plan, weights=weights)[0]
+    except DeviceError as error:
+        if placement.requested != "auto":
+            raise
+        logger.info("the deep graph runs on the CPU: %s", error)
+        return open_session(model, "cpu", threads, plan, weights=weights)[0]

@@ -16,6 +16,7 @@ from runtime.errors import ArtifactError, DeviceError
 from runtime.graph.batch import EncodedBatch, best_classes, identity, join
 from runtime.graph.clusters import read_clusters
 from runtime.graph.packing import PackedBatch, Tokens, like_lengths, pack, pad
+from runtime.graph.providers import failure, unavailable
 from runtime.graph.session import Placement, open_session
 from runtime.graph.texts import piece_lengths
 from runtime.manifest import CANARY, MODEL, FeatureInputs, PrecisionKind, TextInputs
@@ -38,7 +39,7 @@ class Encoder:
 
     Raises:
         ArtifactError: the graph does not load, or does not reproduce its canary on this machine.
-        DeviceError: the device cannot be had.
+        DeviceError: the device cannot be had; `auto` takes the CPU then.
     """
 
     def __init__(self, artifact: Artifact, device: Device = "cpu", threads: int = 1) -> None:
@@ -59,7 +60,7 @@ class Encoder:
         self.no_feature_moments = np.empty((0, 2, self.manifest.d_model), dtype=np.float32)
         try:
             verify_canary(self, artifact)
-        except ArtifactError as error:
+        except (ArtifactError, DeviceError) as error:
             if device != "auto" or self.placement.device == "cpu":
                 raise
             self.open(artifact, "cpu", threads)
@@ -169,6 +170,9 @@ def verify_canary(encoder: Encoder, artifact: Artifact) -> None:
         expected = {name: np.array(canary[name], dtype=np.float64) for name in (answer, "norm_statistics")}
         batch = encoder.run(sequences)
     except Exception as error:  # whatever does not fit together, the artifact cannot be served
+        device = encoder.placement.device
+        if device != "cpu" and (said := failure(error)):
+            raise unavailable(device, said) from error
         raise ArtifactError(
             f"{artifact.path / MODEL} cannot run its canary ({first_line(error)}): export the model again."
         ) from error

@@ -31,38 +31,34 @@ WHEELS = ("onnxruntime", "onnxruntime-gpu")
 
 assert set(PROVIDERS) | {"auto"} == set(get_args(Device))
 
-# Of shapes, masks and positions: ONNX Runtime leaves them on the CPU by design, where their few integers are.
-SHAPE_OPERATORS = frozenset(
+# float32 products as they are on the CPU: CUDA's provider would round their factors to TF32, with 10 bits, unless told
+OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+# What makes up a network's work and never belongs to shapes, masks and positions, whose few numbers ONNX Runtime leaves
+# on the CPU by design. Products and sums are among those, too, and every GPU provider has kernels for them.
+COMPUTING = frozenset(
     {
         *(
-            "Shape",
-            "Size",
-            "Constant",
-            "ConstantOfShape",
-            "Range",
-            "Identity",
-            "Cast",
-            "NonZero",
-            "Tile",
-            "Trilu",
-            "CumSum",
+            "Attention",
+            "Softmax",
+            "LogSoftmax",
+            "Gelu",
+            "Erf",
+            "Relu",
+            "Sigmoid",
+            "Tanh",
+            "Gemm",
+            "Conv",
+            "LSTM",
+            "GRU",
         ),
-        *("Gather", "GatherND", "ScatterND", "Slice", "Split", "Concat", "Expand", "Reshape", "Squeeze", "Unsqueeze"),
-        *("Transpose", "Where", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not"),
+        *("LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalization", "BatchNormalization"),
         *(
-            "Add",
-            "Sub",
-            "Mul",
-            "Div",
-            "Mod",
-            "Neg",
-            "Ceil",
-            "Floor",
-            "Max",
-            "Min",
-            "ReduceMax",
-            "ReduceMin",
-            "ReduceProd",
+            "InstanceNormalization",
+            "GroupNormalization",
+            "MatMulInteger",
+            "ConvInteger",
+            "QLinearMatMul",
+            "QLinearConv",
         ),
     }
 )
@@ -133,10 +129,12 @@ def unavailable(device: Device, reason: str) -> DeviceError:
 
 
 def failure(error: Exception) -> str:
-    """What CUDA, cuDNN or TensorRT said when a session was made; empty where the error is not theirs."""
+    """What CUDA, cuDNN or TensorRT said when a session was made or run; empty where the error is not theirs."""
     text = str(error)
-    if said := re.search(r"(?:CUDA|CUDNN|CUBLAS) failure [^;]+", text):
+    if said := re.search(r"(?:CUDA|CUDNN|CUDNN_FE|CUBLAS|CUFFT|CURAND) failure [^;]+", text):
         return said[0].strip()
+    if "Failed to allocate memory" in text:
+        return "out of memory on the GPU"
     if "TensorRT libraries" in text:
         return "the TensorRT libraries are missing"
     return ""
@@ -157,16 +155,16 @@ def check_placement(session: ort.InferenceSession, device: Device) -> Counter[st
     """How many nodes each provider has, as the graph was divided when the session was made.
 
     Raises:
-        DeviceError: a node that computes is on the CPU.
+        DeviceError: one of COMPUTING, or of the operators beyond ONNX's own, is on the CPU.
     """
     nodes: Counter[str] = Counter()
     for part in session.get_provider_graph_assignment_info():
         for node in part.get_nodes():
             nodes[part.ep_name] += 1
-            if part.ep_name == CPU and (node.domain or node.op_type not in SHAPE_OPERATORS):
+            if part.ep_name == CPU and (node.domain or node.op_type in COMPUTING):
                 raise DeviceError(
-                    f"Device {device} would leave the node {node.name} ({node.op_type}) to the CPU: onnxruntime "
-                    f"{ort.__version__} has no kernel for it there; install another version of the gpu extra, or ask "
-                    "for device cpu or auto."
+                    f"Device {device} is not possible: onnxruntime {ort.__version__} leaves the node {node.name} "
+                    f"({node.op_type}) to the CPU; install another version of the gpu extra, or ask for device cpu or "
+                    "auto."
                 )
     return nodes

@@ -9,6 +9,7 @@ import onnxruntime as ort
 from runtime.errors import DeviceError
 from runtime.graph.providers import (
     CPU,
+    OPTIONS,
     PROVIDERS,
     check_placement,
     check_wheels,
@@ -102,7 +103,12 @@ def start(
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:  # without a fallback, here and at run time: it would go on where nobody asked for it
         session = ort.InferenceSession(
-            model, options, providers=providers, disabled_optimizers=PLANS[placement.plan], enable_fallback=0
+            model,
+            options,
+            providers=providers,
+            provider_options=[OPTIONS.get(each, {}) for each in providers],
+            disabled_optimizers=PLANS[placement.plan],
+            enable_fallback=0,
         )
     except Exception as error:
         if device != "cpu" and (said := failure(error)):

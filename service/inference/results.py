@@ -28,8 +28,11 @@ def predictions(
         top = {"label": labels[best], "score": score}
         found.append(top | {"tokens": len(item.tokens), "truncated": item.truncated, "top": [top]})
     if request.top_k > 1:
-        for prediction, scores in zip(found, probabilities(manifest, batch), strict=True):
-            prediction["top"] = top_labels(labels, scores, request.top_k)
+        ranked = zip(
+            found, best_first(batch.logits, request.top_k).tolist(), probabilities(manifest, batch), strict=True
+        )
+        for prediction, places, scores in ranked:
+            prediction["top"] = [{"label": labels[place], "score": float(scores[place])} for place in places]
     if request.norm_stats:
         rows = zip(found, deviations(manifest, baseline, batch), baseline.percentiles(batch), strict=True)
         for prediction, row, percentile in rows:
@@ -53,10 +56,13 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return scores
 
 
-def top_labels(labels: list[str], probabilities: NDArray[np.float64], count: int) -> list[dict[str, Any]]:
-    """The `count` most probable labels of one row [C], the most probable first."""
-    best = np.argsort(-probabilities, kind="stable")[:count]
-    return [{"label": labels[i], "score": float(probabilities[i])} for i in best]
+def best_first(logits: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The `count` most probable classes of every row [R, K], the most probable first.
+
+    By logits, of which fewer are equal than of probabilities: so the first is the class that is counted, too.
+    """
+    order: NDArray[np.int64] = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    return order
 
 
 def norm_means(manifest: Manifest, batch: EncodedBatch) -> NDArray[np.float64]:
@@ -65,8 +71,13 @@ def norm_means(manifest: Manifest, batch: EncodedBatch) -> NDArray[np.float64]:
 
 
 def deviations(manifest: Manifest, baseline: Baseline, batch: EncodedBatch) -> list[list[dict[str, Any]]]:
-    """How far each row's tokens are from the baseline, as `service.schemas.inference.LayerDeviation` describes it."""
+    """How far each row's tokens are from the baseline, as `service.schemas.inference.LayerDeviation` describes it.
+
+    Raises:
+        InvalidInput: a variance is not finite.
+    """
     means = norm_means(manifest, batch)
+    check_rows(np.isfinite(means.sum(1)).tolist())  # of an input far out, a norm's 1/sigma may be 0
     scores = baseline.z_scores(means)
     return [
         [
@@ -86,7 +97,12 @@ def deviations(manifest: Manifest, baseline: Baseline, batch: EncodedBatch) -> l
 def check_finite(batch: EncodedBatch) -> None:
     """Raises InvalidInput where a row overflowed the model."""
     if isnan(sum(batch.scores)):
-        row = [isnan(score) for score in batch.scores].index(True)
+        check_rows([not isnan(score) for score in batch.scores])
+
+
+def check_rows(finite: list[bool]) -> None:
+    if not all(finite):
+        row = finite.index(False)
         raise InvalidInput(
             "not_finite", f"inputs[{row}] overflows the model, expected values like the training data's."
         )

@@ -12,7 +12,7 @@ from runtime.drift.baseline import Baseline
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput
 from runtime.manifest import Manifest
-from service.inference.results import deviations, probabilities
+from service.inference.results import best_first, deviations, probabilities
 from service.schemas.inference import PredictRequest
 
 TRUNCATED = {False: b"false", True: b"true"}
@@ -29,12 +29,16 @@ class PredictionWriter:
         self.next_labels = [b"}," + label for label in self.labels]
 
     def write(self, encoded: list[EncodedInput], batch: EncodedBatch, request: PredictRequest) -> bytes:
-        """A request's answer of finite numbers."""
+        """A request's answer.
+
+        Raises:
+            InvalidInput: a number of it is not finite.
+        """
         if self.softmaxed and request.top_k == 1:
             labels, scores = self.labels, to_json(batch.scores)[1:-1].split(b",")
             tops = bests = [labels[place] + score for place, score in zip(batch.classes, scores, strict=True)]
         else:
-            bests, tops = self.ranked(probabilities(self.manifest, batch), request.top_k)
+            bests, tops = self.ranked(batch, request.top_k)
         rows = [
             b'%b,"tokens":%d,"truncated":%b,"top":[%b}]' % (best, len(item.tokens), TRUNCATED[item.truncated], top)
             for item, best, top in zip(encoded, bests, tops, strict=True)
@@ -49,10 +53,10 @@ class PredictionWriter:
             ]
         return b"%b%b}]}" % (self.head, b"},".join(rows))
 
-    def ranked(self, scores_RC: NDArray[np.float64], count: int) -> tuple[list[bytes], list[bytes]]:
+    def ranked(self, batch: EncodedBatch, count: int) -> tuple[list[bytes], list[bytes]]:
         """Of every row the best label, and the `count` best ones, the most probable first, each with its score."""
-        order_RK = np.argsort(-scores_RC, axis=1, kind="stable")[:, :count]
-        scores = number_rows(scores_RC[np.arange(len(scores_RC))[:, None], order_RK])
+        order_RK = best_first(batch.logits, count)
+        scores = number_rows(probabilities(self.manifest, batch)[np.arange(len(order_RK))[:, None], order_RK])
         first, labels = self.labels, self.next_labels
         bests, tops = [], []
         for places, numbers in zip(order_RK.tolist(), scores, strict=True):

@@ -13,7 +13,8 @@ from export.adopt.norms.probing import Dimensions, Feeds, Tensor, describe
 from export.adopt.norms.tracing import width
 
 UNKNOWN, RANK = 0, 3  # axes of what a norm normalizes
-COUNTED = 1e-4  # 1/N is written in float32, or float16
+OTHER_COUNT = "its mean is not over all its features"
+COUNTED = 5e-4  # relative: 1/N is written in float32, or float16
 
 
 def find_norms(model: ir.Model, batch: Feeds | None = None) -> tuple[list[Norm], list[Unobserved]]:
@@ -59,13 +60,18 @@ def judge(name: str, match: Match, tensor: Tensor | None, usual: Dimensions) -> 
     d_model = dimensions[-1] if rank and isinstance(dimensions[-1], int) else width(match.scale)
     if not isinstance(d_model, int):
         return "its number of features is not fixed"
-    if match.divided_by is not None and abs(match.divided_by / d_model - 1) > COUNTED:
-        return (
-            UNBIASED if abs(match.divided_by / (d_model - 1) - 1) < COUNTED else "its mean is not over all its features"
-        )
+    if match.divided_by is not None and (why := why_no_mean(match.divided_by - d_model, d_model)):
+        return why
     if any(width(term) not in (None, d_model) for term in (match.scale, match.bias)):
         match = match._replace(y=None)
     return Norm(name, d_model, tensor.dtype, match)
+
+
+def why_no_mean(off: float, d_model: int) -> str:
+    """Why a sum over N + `off` is no mean of N features; empty where it is one."""
+    if abs(off + 1) < abs(off):
+        return UNBIASED if abs(off + 1) <= COUNTED * d_model else OTHER_COUNT
+    return OTHER_COUNT if abs(off) > COUNTED * d_model else ""
 
 
 def usual_dimensions(all_dimensions: Sequence[Dimensions]) -> Dimensions:

@@ -45,17 +45,20 @@ def scaled(norm: Norm) -> Output:
 
 def uncast(y: ir.Value) -> ir.Value:
     """A value after the casts that are all that reads it: Llama's RMSNorm computes in float32, and scales after it."""
-    users = list(y.consumers())
-    if len(users) != 1 or y.is_graph_output() or users[0].op_type != "Cast":
-        return y
-    return uncast(users[0].outputs[0])
+    while len(users := list(y.consumers())) == 1 and users[0].op_type == "Cast" and not y.is_graph_output():
+        y = users[0].outputs[0]
+    return y
 
 
 def is_last(y: ir.Value) -> bool:
     """Whether no bias follows, behind casts neither; what is quantized may hide one."""
-    for node in y.consumers():
-        if node.op_type in QUANTIZING or (node.op_type in SAME and not is_last(node.outputs[0])):
-            return False
-        if node.op_type == "Add" and any(constant(term) is not None for term in node.inputs):
-            return False
+    waiting = [y]
+    while waiting:
+        for node in waiting.pop().consumers():
+            if node.op_type in QUANTIZING:
+                return False
+            if node.op_type == "Add" and any(constant(term) is not None for term in node.inputs):
+                return False
+            if node.op_type in SAME:
+                waiting.append(node.outputs[0])
     return True

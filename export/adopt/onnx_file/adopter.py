@@ -19,7 +19,7 @@ from export.adopt.norms.verify import verify as verify_norms
 from export.adopt.onnx_file.deep import Watched, verify_deep, watch
 from export.adopt.onnx_file.graph import EXAMPLE, GraphFile
 from export.adopt.onnx_file.reference import FileReference
-from export.adopt.onnx_file.signature import last_norm_output, to_served
+from export.adopt.onnx_file.signature import deep_content, last_norm_output, to_served
 from export.adopt.onnx_file.source import Hints, Source, read_source
 from export.adopt.parity import verify
 from export.adopt.texts import Texts
@@ -38,7 +38,7 @@ from export.timing import with_manifest, with_plan
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, ExportError
 from runtime.graph.deep import DeepGraph
-from runtime.graph.encoder import Encoder
+from runtime.graph.encoder import Encoder, first_line
 from runtime.graph.packing import Tokens, like_lengths, pad
 from runtime.manifest import CANARY, DEEP, MODEL, NO_DEEP, NormLayer, Precision, Unobserved, sha256
 
@@ -135,12 +135,15 @@ def make_graphs(
     errors = verify(encoder, reference, probes, artifact.manifest.precision_kind)
     if not reason:
         deep = with_manifest(artifact, layers=with_adds(artifact.manifest.layers, graphs.adds))
-        deep = replace(deep, files=artifact.files | {DEEP: graphs.deep})
         try:
+            deep = replace(deep, files=artifact.files | {DEEP: deep_content(graphs)})
             errors["deep"] = verify_deep(DeepGraph(deep, encoder), norms, graphs.adds, probes)
             return deep, errors
-        except (ArtifactError, ExportError) as error:
+        except ExportError as error:
             reason = str(error)
+        except Exception as error:  # whatever a foreign graph is like, it can be served without a deep one
+            why = first_line(error).removesuffix(".")
+            reason = f"The graph that gives out what enters and leaves the norms does not run ({why})."
     return without_deep(artifact, reason), errors
 
 

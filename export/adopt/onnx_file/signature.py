@@ -35,10 +35,10 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 class Graphs(NamedTuple):
-    """An artifact's graph, and its deep graph with the Adds that it measures; empty if no norms are watched."""
+    """An artifact's graph, and its deep graph with the Adds that it is to measure; None if no norms are watched."""
 
     served: bytes
-    deep: bytes
+    deep: ir.Model | None
     adds: list[NormAdd]
 
 
@@ -83,14 +83,18 @@ def to_served(model: ir.Model, source: Source, tokens: str, watched: Sequence[Wa
         keep(deep, lambda name: name in DEEP_OUTPUTS)
     try:
         served: bytes = with_raw_weights(model).SerializeToString()
-        if deep is None:
-            return Graphs(served, b"", [])
-        proto = with_raw_weights(deep)
-        if adds:
-            measure_adds(proto, adds)
-        return Graphs(served, share_weights(proto, served), adds)
     except Exception as error:  # of protobuf
         raise ExportError(f"{source.file.path} is too large for one file: 2 GB are allowed.") from error
+    return Graphs(served, deep, adds)
+
+
+def deep_content(graphs: Graphs) -> bytes:
+    """The deep graph's file, whose weights lie in the served graph's."""
+    assert graphs.deep is not None
+    proto = with_raw_weights(graphs.deep)
+    if graphs.adds:
+        measure_adds(proto, graphs.adds)
+    return share_weights(proto, graphs.served)
 
 
 def keep(model: ir.Model, wanted: Callable[[str], bool]) -> None:
@@ -110,9 +114,10 @@ def free_names(graph: ir.Graph) -> None:
     """Renames inner values that are called like an input or an output of the served graph."""
     taken = {"input_ids", "type_ids", "position_ids", "segment_ids", "pooling", "logits", "embedding", *DEEP_OUTPUTS}
     for value in [*graph.inputs, *graph.initializers.values(), *(v for n in graph.all_nodes() for v in n.outputs)]:
-        if value.name in taken:
-            initializer = graph.initializers.pop(value.name, None)
-            value.name = f"{value.name}.file"
+        name = str(value.name)
+        if name in taken or name.startswith("adds"):  # export/adopt/adds.py
+            initializer = graph.initializers.pop(name, None)
+            value.name = f"{name}.file"
             if initializer is not None:
                 graph.register_initializer(value)
 

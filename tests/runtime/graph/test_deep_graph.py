@@ -15,7 +15,8 @@ from export.deep import OUTPUTS, DeepEncoder, update_measures
 from export.graph import as_tensors
 from export.verify import verify_deep
 from runtime.artifact import Artifact, read_artifact
-from runtime.errors import ArtifactError
+from runtime.errors import ArtifactError, DeviceError
+from runtime.graph import session as session_module
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import pack
@@ -136,3 +137,22 @@ def test_deep_graph_of_another_network_is_refused(text_artifact: Artifact, tmp_p
     artifact = read_artifact(rewrite(tmp_path / "1", text_artifact, {DEEP: deep.SerializeToString()}))
     with pytest.raises(ArtifactError, match="not a graph of the same network"):
         DeepGraph(artifact, Encoder(artifact))
+
+
+def test_a_gpu_without_room_for_the_deep_graph_leaves_it_to_the_cpu_under_auto_alone(
+    text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    encoder, asked = Encoder(text_artifact), list[str]()
+
+    def open_session(model: bytes, device: str, *arguments: Any, **options: Any) -> Any:
+        asked.append(device)
+        if device == "cuda":
+            raise DeviceError("Device cuda is not available: out of memory on the GPU.")
+        return session_module.open_session(model, "cpu", *arguments, **options)
+
+    monkeypatch.setattr("runtime.graph.deep.open_session", open_session)
+    encoder.placement = replace(encoder.placement, device="cuda", requested="auto")
+    assert DeepGraph(text_artifact, encoder).run(pack([np.ones(3, np.int64)])) and asked == ["cuda", "cpu"]
+    encoder.placement = replace(encoder.placement, requested="cuda")
+    with pytest.raises(DeviceError, match="out of memory"):
+        DeepGraph(text_artifact, encoder)

@@ -192,14 +192,25 @@ def test_encoder_says_where_it_runs(encoder: Encoder):
     assert (encoder.placement.device, encoder.placement.provider) == ("cpu", "CPUExecutionProvider")
 
 
-def test_auto_goes_back_to_the_cpu_where_a_gpu_answers_wrongly(text_artifact: Artifact, monkeypatch):
-    """The made-up GPU runs the graph on the CPU, and loses the statistics as fused kernels do."""
+@pytest.mark.parametrize(
+    ("said", "reason", "refusal"),
+    [
+        ("", "cannot run its canary", ArtifactError),  # it loses the statistics, as fused kernels do
+        ("CUDA failure 2: out of memory ; GPU=0", "free memory on the GPU", DeviceError),
+    ],
+)
+def test_auto_goes_back_to_the_cpu_where_a_gpu_answers_wrongly_or_not(
+    text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch, said: str, reason: str, refusal: type[Exception]
+):
+    """The made-up GPU runs the graph on the CPU."""
 
     class Broken:
         def __init__(self, session: ort.InferenceSession) -> None:
             self.session, self.get_outputs = session, session.get_outputs
 
         def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray | None]:
+            if said:
+                raise RuntimeError(said)
             answers = zip(names, self.session.run(names, feeds), strict=True)
             return [None if name == "norm_statistics" else answer for name, answer in answers]
 
@@ -212,6 +223,6 @@ def test_auto_goes_back_to_the_cpu_where_a_gpu_answers_wrongly(text_artifact: Ar
     monkeypatch.setattr("runtime.graph.encoder.open_session", open_session)
     encoder = Encoder(text_artifact, "auto")
     assert (encoder.placement.requested, encoder.placement.device) == ("auto", "cpu")
-    assert "cannot run its canary" in encoder.placement.reason
-    with pytest.raises(ArtifactError, match="cannot run its canary"):
+    assert reason in encoder.placement.reason
+    with pytest.raises(refusal, match=reason):
         Encoder(text_artifact, "cuda")

@@ -86,6 +86,11 @@ def test_what_cuda_said_is_found_in_what_onnxruntime_says() -> None:
     assert failure(RuntimeError(TOO_OLD)) == (
         "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version"
     )
+    full = "bfc_arena.cc:376 AllocateRawInternal Failed to allocate memory for requested buffer of size 95158272"
+    assert "free memory on the GPU" in str(unavailable("cuda", failure(RuntimeError(full))))
+    assert failure(RuntimeError("CUDNN_FE failure 8: CUDNN_BACKEND_API_FAILED ; GPU=0")).startswith(
+        "CUDNN_FE failure 8"
+    )
     assert failure(RuntimeError("[ONNXRuntimeError] : 10 : INVALID_GRAPH : This is an invalid model.")) == ""
 
 
@@ -94,8 +99,11 @@ def test_shapes_may_stay_on_the_cpu_and_what_computes_may_not() -> None:
     assert check_placement(divided(CUDA=[node("MatMul"), node("Attention")], CPU=shapes), "cuda") == Counter(
         {CUDA: 2, CPU: 3}
     )
+    # torch's attention computes its scale by Shape, Slice, Cast and Sqrt; rotary positions are a small product
+    scale = [node(name) for name in ("Shape", "Slice", "Cast", "Sqrt", "Div", "Mul", "MatMul", "Cos", "Sin", "Log")]
+    assert check_placement(divided(CUDA=[node("MatMul")], CPU=scale), "cuda")[CPU] == len(scale)
     left = divided(CUDA=[node("MatMul")], CPU=[*shapes, node("Attention", name="node_Attention_108")])
-    with pytest.raises(DeviceError, match=r"leave the node node_Attention_108 \(Attention\) to the CPU: onnxruntime"):
+    with pytest.raises(DeviceError, match=r"leaves the node node_Attention_108 \(Attention\) to the CPU; install"):
         check_placement(left, "cuda")
     with pytest.raises(DeviceError, match="FusedMatMul"):
         check_placement(divided(CPU=[node("FusedMatMul", "com.microsoft")]), "cuda")
@@ -119,7 +127,7 @@ def test_a_real_session_on_the_cpu_is_not_taken_for_one_on_a_gpu(
         content = artifact.files[MODEL]
         options.add_external_initializers_from_files_in_memory([MODEL], [content], [len(content)])
     session = ort.InferenceSession(artifact.files[file], options, providers=[CPU])
-    with pytest.raises(DeviceError, match=r"\((LayerNormalization|MatMul|Gemm|Attention)\) to the CPU"):
+    with pytest.raises(DeviceError, match=r"\((LayerNormalization|Gemm|Attention|Gelu)\) to the CPU"):
         check_placement(session, "cuda")
 
 

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from runtime.artifact import Artifact
 from runtime.drift.baseline import read_baseline
+from runtime.errors import InvalidInput
 from runtime.graph.batch import EncodedBatch, best_classes
 from runtime.graph.encoder import Encoder
 from runtime.graph.inputs import EncodedInput
@@ -50,12 +51,13 @@ def test_answers_are_those_that_pydantic_writes(known, activation: str, norm_sta
     PredictResponse.model_validate_json(written)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=60)
 @given(
+    activation=st.sampled_from(["softmax", "sigmoid"]),
     logits=st.lists(st.lists(st.floats(-80, 80, width=32), min_size=8, max_size=8), min_size=1, max_size=4),
     top_k=st.integers(1, 8),
 )
-def test_any_logits_and_any_labels_are_written_as_json(logits: list[list[float]], top_k: int):
+def test_any_logits_and_any_labels_are_written_as_json(activation: str, logits: list[list[float]], top_k: int):
     """Ties, probabilities of 0 and 1, labels that JSON escapes."""
     values = np.array(logits, dtype=np.float32)
     rows = len(values)
@@ -70,7 +72,19 @@ def test_any_logits_and_any_labels_are_written_as_json(logits: list[list[float]]
     )
     encoded = [EncodedInput(np.ones(1, np.int64), truncated=False)] * rows
     request = PredictRequest(inputs=["a"], top_k=top_k)
-    manifest = Manifest.model_construct(name='a "model"', version="1", labels=LABELS, activation="softmax", layers=[])
+    manifest = Manifest.model_construct(name='a "model"', version="1", labels=LABELS, activation=activation, layers=[])
     written = PredictionWriter(manifest, None).write(encoded, batch, request)  # type: ignore[arg-type]
     found = predictions(manifest, None, encoded, batch, request)  # type: ignore[arg-type]
     assert json.loads(written) == {"model": 'a "model"', "version": "1", "predictions": found}
+    assert [row["label"] for row in found] == [LABELS[place] for place in batch.classes]  # those that are counted
+
+
+def test_a_variance_that_is_not_finite_is_an_error_and_no_infinity_in_json(known):
+    artifact, batch, encoded = known
+    statistics = batch.norm_statistics.copy()
+    statistics[batch.lengths[0], 1] = 0  # 1/sigma of the second row's first token
+    odd = replace(batch, norm_statistics=statistics)
+    writer = PredictionWriter(artifact.manifest, read_baseline(artifact))
+    json.loads(writer.write(encoded, odd, PredictRequest(inputs=["a"])), parse_constant=pytest.fail)
+    with pytest.raises(InvalidInput, match=r"inputs\[1\] overflows the model"):
+        writer.write(encoded, odd, PredictRequest(inputs=["a"], norm_stats=True))

@@ -1,10 +1,11 @@
 """A norm is found however it is written, and nothing else is taken for one."""
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 
-from export.adopt.norms.find import find_norms
+from export.adopt.norms.find import find_norms, why_no_mean
 from runtime.errors import ExportError
 from tests.export.adopt.norms.graphs import D, adopt, graph
 
@@ -99,6 +100,15 @@ def test_a_sum_that_is_divided_by_another_number_is_no_mean_of_the_features(body
     model = ir.from_proto(graph(written + SCALED))
     norms, (unobserved,) = find_norms(model)
     assert not norms and why in unobserved.reason
+
+
+@pytest.mark.parametrize("d_model", [1, 8, 312, 384, 768, 1024])
+@pytest.mark.parametrize("written", [np.float32, np.float16])
+def test_the_number_that_a_sum_is_divided_by_may_be_rounded(d_model: int, written: type) -> None:
+    assert why_no_mean(1 / float(written(1 / d_model)) - d_model, d_model) == ""
+    if d_model > 1:
+        assert "unbiased" in why_no_mean(1 / float(written(1 / (d_model - 1))) - d_model, d_model)
+    assert "not over all its features" in why_no_mean(d_model, d_model)
 
 
 @pytest.mark.parametrize("body", KEPT.values(), ids=KEPT)

@@ -216,7 +216,9 @@ def test_a_deep_graph_that_does_not_run_is_left_out(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(adopter, "DeepGraph", fail)
     artifact = adopt(save(tmp_path, tiny())).artifact
-    assert DEEP not in artifact.files and artifact.manifest.training[NO_DEEP] == "It does not run."
+    assert DEEP not in artifact.files and artifact.manifest.training[NO_DEEP] == (
+        "The graph that gives out what enters and leaves the norms does not run (ArtifactError: It does not run)."
+    )
 
 
 def number_by_number() -> onnx.ModelProto:
