@@ -117,6 +117,7 @@ class Courier:
         published = self.local.publish(digest, self.pushed.get(digest, 0), last)
         if published is not None and not self.exchange.push(manifest, published):
             self.replaced.pop(digest, None)
+            self.pushed.pop(digest, None)  # until all of it is there: if that fails, it is told and read anew
             published = self.local.publish(digest, 0)
             if published is not None:
                 self.exchange.push(manifest, published)

@@ -28,13 +28,18 @@ T = TypeVar("T")
 
 # One step, so that no reader sees half of it. ARGV: replica, what it is, an epoch where there is none; then of each
 # share its place and kind, the seconds to keep it, sequence and content. An older sequence changes nothing. A replica
-# is heard of now, unless it comes with the time at which it was.
+# is heard of now, unless it comes with the time at which it was. A counter of changes that was deleted goes on after
+# the last change that is named: what is numbered lower is never read.
 PUSH = """
 local clock = redis.call('TIME')
 local epoch = redis.call('GET', KEYS[3])
 if not epoch then
   epoch = ARGV[3]
   redis.call('SET', KEYS[3], epoch)
+end
+if not redis.call('GET', KEYS[4]) then
+  local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+  redis.call('SET', KEYS[4], last[2] or 0)
 end
 if ARGV[4] == '' then
   redis.call('HSET', KEYS[1], ARGV[1], clock[1] .. '.' .. string.format('%06d', clock[2]) .. ' ' .. ARGV[2])
@@ -83,21 +88,20 @@ class RedisStore:
         self.shelves: defaultdict[str, Shelf] = defaultdict(Shelf)  # of buckets that may change again
         self.said: defaultdict[str, dict[bytes, bytes]] = defaultdict(dict)  # what replicas said they are
         self.run: str | None = None  # of the store's process
-        self.cleaned = 0.0
+        self.cleaned: defaultdict[str, float] = defaultdict(float)  # when it was cleaned last, by digest
 
     def push(self, manifest: Manifest, published: Published) -> bool:
         replica, digest = published.replica, manifest.digest
         said = b"%f %b" % (published.clock, replica.to_json())
         epoch = self._put(manifest, replica.id.encode(), said, b"", published.shares)
-        before = self.epoch.get(digest)
-        self.epoch[digest] = epoch
-        if before in (None, epoch):
-            return True
-        for other, known in self.said[digest].items():  # those that have ended tell it no more
-            when, _, what = known.partition(b" ")
-            held = [share for shares in self.shelves[digest].held.values() for share in of_replica(shares, other)]
-            self._put(manifest, other, what, when, held)
-        return False
+        complete = self.epoch.get(digest) in (None, epoch)
+        if not complete:
+            for other, known in self.said[digest].items():  # those that have ended tell it no more
+                when, _, what = known.partition(b" ")
+                held = [share for shares in self.shelves[digest].held.values() for share in of_replica(shares, other)]
+                self._put(manifest, other, what, when, held)
+        self.epoch[digest] = epoch  # only now: what fails before is put again the next time
+        return complete
 
     def _put(self, manifest: Manifest, replica: bytes, said: bytes, when: bytes, shares: Sequence[Share]) -> bytes:
         """Writes what a replica is and counted; gives the store's epoch."""
@@ -116,8 +120,8 @@ class RedisStore:
         if everything:
             self.revision.pop(manifest.digest, None)
             shelf.held.clear()
-        since = self.revision.get(manifest.digest, 0)
         now, met, troubles = self._meet(manifest)
+        since = self.revision.get(manifest.digest, 0)
         span = {"min": f"({since}", "max": "+inf", "start": 0, "num": MOST, "withscores": True}
         changes = self._ask(lambda: self.client.zrangebyscore(f"{head}:changes", **span))
         wanted: defaultdict[Place, set[str]] = defaultdict(set)
@@ -126,9 +130,9 @@ class RedisStore:
         self._read(head, shelf, [(*place, kind) for place, kinds in wanted.items() for kind in kinds])
         changed = {place: dict(shelf.held.get(place, {})) for place in wanted}
         shelf.forget([place for place in shelf.held if is_over(place, now)])
-        if now - self.cleaned > CLEANING:
+        if now - self.cleaned[manifest.digest] > CLEANING:
             self._clean(head, met, now)
-            self.cleaned = now
+            self.cleaned[manifest.digest] = now
         self.revision[manifest.digest] = max([since, *(int(score) for _, score in changes)])  # all of it was read
         return Fetched(changed, met, troubles, more=len(changes) == MOST)
 
@@ -138,12 +142,12 @@ class RedisStore:
     def _meet(self, manifest: Manifest) -> tuple[float, list[Met], list[str]]:
         """The store's time, who there is, and what is none."""
         head = prefix(manifest)
-        ask = self.client.pipeline(transaction=False).hgetall(f"{head}:replicas").time().info("server")
-        replicas, time_there, server = self._ask(lambda: ask.execute(raise_on_error=False))
-        for answer in (replicas, time_there):
+        ask = self.client.pipeline(transaction=False).hgetall(f"{head}:replicas").time().get(f"{head}:revision")
+        replicas, time_there, revision, server = self._ask(lambda: ask.info("server").execute(raise_on_error=False))
+        for answer in (replicas, time_there, revision):
             if isinstance(answer, Exception):
                 self._ask(partial(throw, answer))
-        self._notice(server)
+        self._notice(manifest.digest, int(revision) if (revision or b"").isdigit() else 0, server)
         seconds, micro = time_there
         now = seconds + micro / 1e6
         met, troubles = [], []
@@ -157,12 +161,15 @@ class RedisStore:
                 troubles.append(f"{self.name} holds no replica under {head}:replicas {name[:40]!r}: delete it (HDEL).")
         return now, met, troubles
 
-    def _notice(self, server: Any) -> None:
-        """A store that was started again may have lost what it held last: it is told all."""
+    def _notice(self, digest: str, revision: int, server: Any) -> None:
+        """A store that was started again, or has fewer changes than were read, may have lost some: it is told all."""
         run = server.get("run_id", "") if isinstance(server, dict) else ""  # whose user may not ask for it
         if self.run not in (None, run):
             self.epoch = dict.fromkeys(self.epoch, b"")
         self.run = run
+        if revision < self.revision.get(digest, 0):
+            self.epoch[digest] = b""
+            del self.revision[digest]
 
     def _read(self, head: str, shelf: Shelf, wanted: list[tuple[str, int, str]]) -> None:
         """Puts on the shelf what all replicas share of these."""

@@ -14,9 +14,11 @@ from runtime.errors import InvalidInput
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.encoder import Encoder
 from runtime.graph.texts import make_input_encoder
+from runtime.manifest import Manifest
 from runtime.statistics.fleet import EVERYTHING
-from runtime.store.shares import WHOLE, Share
+from runtime.store.shares import WHOLE, Published, Share
 from service.fleet.courier import SKEW
+from service.fleet.exchange import Fetched, FleetError
 from service.norm_stats.collector import Collector
 from service.norm_stats.interface import (
     AllLayers,
@@ -370,3 +372,32 @@ def test_file_that_is_taken_over_late_is_told_in_the_place_of_its_service(
         replica.turn()
     answer = ask(reader.collector, AllLayers(WindowQuery("1h")))
     assert (answer["requests"], answer["window"]["requests"], answer["fleet"]["replicas"]) == (11, 11, 2)
+
+
+def test_all_is_told_and_read_anew_until_it_was_told_whole(
+    artifact: Artifact, batches: list[EncodedBatch], now: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    """The store has lost all, and is away again before it was told all."""
+    bus, read = Bus(), []
+    one = Replica(artifact, bus, now)
+    one.collector.observe(batches[1], 0.0)
+    one.turn()
+    bus.forget()
+    push, fetch, pushes = bus.push, bus.fetch, [0]
+
+    def failing(manifest: Manifest, published: Published) -> bool:
+        pushes[0] += 1
+        if pushes[0] == 2:
+            raise FleetError("away again")
+        return push(manifest, published)
+
+    def reading(manifest: Manifest, own: str, everything: bool) -> Fetched:
+        read.append(everything)
+        return fetch(manifest, own, everything)
+
+    monkeypatch.setattr(bus, "push", failing)
+    monkeypatch.setattr(bus, "fetch", reading)
+    one.turn()
+    assert not bus.places(artifact.manifest.digest)
+    one.turn()
+    assert (EVERYTHING, 0) in bus.places(artifact.manifest.digest) and read == [True]

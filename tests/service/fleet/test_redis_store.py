@@ -247,3 +247,70 @@ def test_store_that_fails_in_the_middle_of_reading_has_lost_nothing(
     reader.courier.turn()
     report = json.loads(reader.collector.report(AllLayers(WindowQuery("1h"))))
     assert report["window"]["requests"] == 1500 and "gone in the middle" not in report["fleet"]["trouble"]
+
+
+def test_refill_that_fails_in_the_middle_is_done_again(
+    services: list[Service], batch: EncodedBatch, redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    for service in services:
+        service.collector.observe(batch, 0.0)
+    for service in [*services, *services]:
+        service.courier.turn()
+    _, left, other = services  # the first has ended, and only one has known it
+    other.store.said.clear()
+    left.store.client.flushall()
+    put, calls = left.store._put, [0]
+
+    def failing(*arguments: Any) -> bytes:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise FleetError("gone in the middle")
+        return put(*arguments)
+
+    monkeypatch.setattr(left.store, "_put", failing)
+    for service in [left, left, other, left]:
+        service.courier.turn()
+    assert left.answer()["fleet"]["trouble"] == "" and left.answer()["requests"] == 15
+    late = Service(read_artifact(EMBEDDED), redis.url)
+    late.courier.turn()
+    assert late.answer()["requests"] == 15
+    late.store.close()
+
+
+def test_store_that_went_back_in_time_is_told_all_again(services: list[Service], batch: EncodedBatch):
+    """From a snapshot that has the same epoch, of a server whose process this replica may not ask for."""
+    one, other, late = services
+    keys = one.store.client
+    one.collector.observe(batch, 0.0)
+    for service in (one, other):
+        service.courier.turn()
+    kept = {key: keys.dump(key) for key in keys.scan_iter()}
+    one.collector.observe(batch, 0.0)
+    for service in (one, other):
+        service.courier.turn()
+    keys.flushall()
+    for key, content in kept.items():
+        keys.restore(key, 0, content)
+    for service in (one, one, late):
+        service.courier.turn()
+    assert late.answer()["requests"] == 10
+
+
+def test_counter_that_was_deleted_goes_on(services: list[Service], batch: EncodedBatch, artifact: Artifact):
+    one, other, _ = services
+    for _ in range(3):
+        one.collector.observe(batch, 0.0)
+        for service in (one, other):
+            service.courier.turn()
+    one.store.client.delete(f"{prefix(artifact.manifest)}:revision")
+    one.collector.observe(batch, 0.0)
+    for service in (one, other):
+        service.courier.turn()
+    assert other.answer()["requests"] == 20
+
+
+def test_every_artifact_is_cleaned(store: RedisStore, artifact: Artifact, text_artifact: Artifact):
+    for each in (artifact, text_artifact):
+        store.push(each.manifest, published(Share("window-10", 3, WHOLE, 1, b"x")))
+        store.fetch(each.manifest, "b", everything=True)
+        assert store.client.zcard(f"{prefix(each.manifest)}:changes") == 0
