@@ -2,8 +2,8 @@
 
 A closed loop (wrk) sends its next request only after an answer, so a slow service slows the load and hides its own
 queue. Here arrivals are a Poisson process, as from many independent clients, and a request's latency counts from when
-it was due, waiting for a connection included. One thread over epoll, which never sleeps while a run lasts: it wants a
-core of its own.
+it was due, waiting for a connection included. One thread over epoll, which never sleeps while a run lasts unless it is
+told to: it wants a core of its own.
 """
 
 import gc
@@ -97,6 +97,8 @@ class OpenLoop:
         due: seconds from the start, ascending.
         connections: most that are open at once; a request takes an idle one, else a new one, else it waits.
         patience: seconds after the last request is due until the run ends, answered or not.
+        rest: seconds that it sleeps where there is nothing to do, where it has no core of its own; it then sends, and
+            takes the time of answers, as much too late.
     """
 
     def __init__(
@@ -106,9 +108,10 @@ class OpenLoop:
         due: NDArray[np.float64],
         connections: int = CONNECTIONS,
         patience: float = PATIENCE,
+        rest: float = 0.0,
     ) -> None:
         self.address, self.requests, self.due = ("127.0.0.1", port), requests, due
-        self.connections, self.patience = connections, patience
+        self.connections, self.patience, self.rest = connections, patience, rest
         self.status = np.zeros(len(due), dtype=np.int64)
         self.sent, self.answered = np.full((2, len(due)), np.nan)
         self.busy: dict[int, _Connection] = {}  # by file descriptor
@@ -139,7 +142,10 @@ class OpenLoop:
                 if not self.waiting or not (self.idle or len(self.busy) < self.connections):
                     break
                 self._begin(self.waiting.popleft())
-            for descriptor, event in self.epoll.poll(0):
+            events = self.epoll.poll(0)
+            if self.rest and not events and not self.waiting:
+                time.sleep(self.rest)
+            for descriptor, event in events:
                 if event & select.EPOLLOUT:
                     self._connected(descriptor)
                 else:
