@@ -67,6 +67,12 @@ class Study:
 
     def _run(self, pool: ProcessPoolExecutor, progress: Progress, tasks: dict[Cells, TaskID]) -> None:
         for file in self.files:
+            try:
+                if file.claim.missing(file.results, self.seeds):
+                    file.claim.prepare()  # once, before processes ask for the same downloads
+            except DataError as error:
+                self.failed.append(f"{file.claim.number}: {error}")
+                continue
             self._ask(pool, file, progress, tasks[file])
         while self.waiting:
             done, _ = wait(self.waiting, return_when=FIRST_COMPLETED)

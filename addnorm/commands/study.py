@@ -40,11 +40,14 @@ class Study(BaseSettings):
     """Folder with the cells that were run; that of this package where none is named."""
     document: Path = DOCUMENT
     """Document to write; its pictures go to img/study beside it."""
+    data: Path = Path("data")
+    """Folder of downloaded data sets: C16 and C18 read digits that were written with a pen, and spoken."""
     processes: int = Field(0, ge=0)
     """Cells that run at a time; 0 is as many as there are cores."""
 
     def cli_cmd(self) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a cell has one core
+        os.environ["ADDNORM_DATA"] = str(self.data)  # for the processes that run cells
         from studies.cells import KEPT, Cells
         from studies.claim import FULL, QUICK
         from studies.claims import CLAIMS

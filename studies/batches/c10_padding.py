@@ -60,7 +60,7 @@ def logits(network: Encoder, x_BSF: Tensor, lengths: Sequence[int], pads: int) -
 
 @torch.inference_mode()
 def run(cell: Cell) -> Measures:
-    network, (_, test) = encoder_of(cell.text("norm")), digits("sequences")
+    network, (_, test) = encoder_of(cell.text("norm")), digits("sequences", cell.seed)
     order = torch.randperm(len(test.targets), generator=torch.Generator().manual_seed(cell.seed))
     inputs, whole = test.inputs[order[:ROWS]], [STEPS] * ROWS
 

@@ -30,7 +30,7 @@ def cells(found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits()
+    training, test = digits(seed=cell.seed)
     network, size = mlp(norm_of(cell), DEPTH), cell.whole("batch")
     losses = train(network, training, rate=cell.number("rate"), batch=size, steps=SAMPLES // size, seed=cell.seed)
     return measured(network, losses, test)

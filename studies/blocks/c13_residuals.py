@@ -46,7 +46,7 @@ def cells(found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits()
+    training, test = digits(seed=cell.seed)
     depth, path = cell.whole("depth"), cell["path"]
     gain = depth**-0.5 if path == "scaled" else 1.0  # what the layers add then has about the variance of one
     network = mlp(norm_of(cell), depth, gain=gain, residual=path != PLAIN)

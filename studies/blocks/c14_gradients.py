@@ -41,7 +41,7 @@ def cells(_found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def run(cell: Cell) -> Measures:
-    training, _ = digits("sequences")
+    training, _ = digits("sequences", cell.seed)
     curves = []
     for batch in batches(training, EXAMPLES, DRAWS, cell.seed):
         network = encoder("layer_norm", cast(Placement, cell["placement"]), cell.whole("layers"), d_model=WIDTH)

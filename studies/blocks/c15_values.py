@@ -40,7 +40,7 @@ def cells(found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits("sequences")
+    training, test = digits("sequences", cell.seed)
     network = encoder(norm_of(cell), cast(Placement, cell["placement"]), LAYERS, d_model=WIDTH)
     lasts = list[Tensor]()
 

@@ -47,7 +47,7 @@ def make(norm: NormKind) -> Sequences:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits("sequences")
+    training, test = digits("sequences", cell.seed)
     network = make(norm_of(cell))
     if cell["part"] == "cost":
         return costs(make("layer_norm"), network, test)

@@ -40,7 +40,7 @@ def cells(found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits("sequences")
+    training, test = digits("sequences", cell.seed)
     known, unknown = of(test, True), of(test, False)
     network = encoder("layer_norm", cast(Placement, cell["placement"]), LAYERS, d_model=WIDTH)
     rate = cell.number("rate")

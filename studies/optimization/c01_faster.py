@@ -42,7 +42,7 @@ def cells(found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 def run(cell: Cell) -> Measures:
     norm, depth, is_mlp = norm_of(cell), cell.whole("depth"), cell.text("network") == "mlp"
-    training, test = digits("rows" if is_mlp else "sequences")
+    training, test = digits("rows" if is_mlp else "sequences", cell.seed)
     network = mlp(norm, depth) if is_mlp else encoder(norm, "pre", depth, d_model=32)
     steps = STEPS[cell.text("network")]
     losses = train(

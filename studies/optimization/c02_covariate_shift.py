@@ -60,7 +60,7 @@ def redraw(network: nn.Module, seed: int, step: int) -> None:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits()
+    training, test = digits(seed=cell.seed)
     norm, rate = cell.text("norm"), cell.number("rate")
     network = mlp("batch_norm" if norm == "noisy" else norm, DEPTH)  # type: ignore[arg-type]
     for layer in network:

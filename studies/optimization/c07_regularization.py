@@ -59,7 +59,7 @@ class Ghost(nn.Module):
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits("pictures")
+    training, test = digits("pictures", cell.seed)
     order = torch.randperm(len(training.targets), generator=torch.Generator().manual_seed(cell.seed))[:EXAMPLES]
     few = Split(training.inputs[order], training.targets[order])
     network = network_of(cell.text("norm"))
