@@ -101,8 +101,8 @@ CLAIM = Claim(
     holds="BatchNorm suits CNNs, also in small batches: it averages over all pixels of a batch. LayerNorm is the rule "
     "in Transformers for language, whose batches vary more than digits do. Runs are short here, so speed counts, too; "
     "and large batches take away the noise that regularizes (C7).",
-    anchor="Shen et al. 2020, arXiv:2003.07845 (PowerNorm): the statistics of batches vary much more in a Transformer for "
-    "translation than in a ResNet for pictures. Wang et al. 2022, arXiv:2210.05153: BatchNorm fails there mainly "
+    anchor="Shen et al. 2020, arXiv:2003.07845 (PowerNorm): the statistics of batches vary much more in a Transformer "
+    "for translation than in a ResNet for pictures. Wang et al. 2022, arXiv:2210.05153: BatchNorm fails there mainly "
     "because training and inference disagree.",
     cells=cells,
     run=run,

@@ -133,8 +133,8 @@ CLAIM = Claim(
     "neighbours cut to 2 steps; how far the first one's logits move.",
     holds="True of a BatchNorm that counts padding, which the usual modules do. One that leaves it out gives the same "
     "logits however much is appended; but the lengths of the neighbours still decide over them in training.",
-    anchor="Shen et al. 2020, arXiv:2003.07845 (PowerNorm): the statistics of batches vary much more in a Transformer for "
-    "translation than in a ResNet for pictures.",
+    anchor="Shen et al. 2020, arXiv:2003.07845 (PowerNorm): the statistics of batches vary much more in a Transformer "
+    "for translation than in a ResNet for pictures.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,

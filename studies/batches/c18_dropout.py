@@ -111,8 +111,8 @@ CLAIM = Claim(
     "test loss.",
     holds="Before the activation is the usual place, not always the better one. BatchNorm may make dropout needless; "
     "where a network overfits, both can help.",
-    anchor="Ioffe & Szegedy 2015, arXiv:1502.03167: BatchNorm before the nonlinearity, and dropout left out. Li et al. "
-    "2018, arXiv:1801.05134: dropout before BatchNorm shifts variance between training and inference.",
+    anchor="Ioffe & Szegedy 2015, arXiv:1502.03167: BatchNorm before the nonlinearity, and dropout left out. Li et "
+    "al. 2018, arXiv:1801.05134: dropout before BatchNorm shifts variance between training and inference.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,

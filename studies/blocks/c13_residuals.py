@@ -131,9 +131,9 @@ CLAIM = Claim(
     "rate; test loss, gradient of the first layer over that of the last, how far a layer moves its input.",
     holds="True that deep networks train with residuals, if a norm or small weights bound what is added. But plain "
     "ones do not fail because gradients vanish: with BatchNorm they explode; with LayerNorm, or He's weights, neither.",
-    anchor="He et al. 2015, arXiv:1512.03385: deeper plain networks with BatchNorm train worse, although their gradients "
-    "do not vanish. Yang et al. 2019, arXiv:1902.08129: at initialization, in fully connected networks with BatchNorm "
-    "and no residual, gradients explode with depth.",
+    anchor="He et al. 2015, arXiv:1512.03385: deeper plain networks with BatchNorm train worse, although their "
+    "gradients do not vanish. Yang et al. 2019, arXiv:1902.08129: at initialization, in fully connected networks with "
+    "BatchNorm and no residual, gradients explode with depth.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,

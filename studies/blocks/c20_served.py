@@ -125,8 +125,8 @@ CLAIM = Claim(
     holds="With the norm after, each norm reads a sum whose scale the norm before it has set; with the norm before, it "
     "reads the residual stream, whose variance adds up. So compare a layer with itself, never with another: that is "
     "what a baseline is for.",
-    anchor="Xiong et al. 2020, arXiv:2002.04745: at initialization, with the norm before the sublayer, the scale of what "
-    "the norms read grows with depth.",
+    anchor="Xiong et al. 2020, arXiv:2002.04745: at initialization, with the norm before the sublayer, the scale of "
+    "what the norms read grows with depth.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,

@@ -158,8 +158,8 @@ CLAIM = Claim(
     "scale and mean; how far one update moves the sixth layer's inputs and gradients, and the test loss.",
     holds="Contested. BatchNorm lowers the shift, but trains well, too, where noise brings it back. LayerNorm "
     "hardly lowers it, and trains. Less shift may come along with better training; it does not explain it.",
-    anchor="Santurkar et al. 2018, arXiv:1805.11604: BatchNorm followed by noise, which adds shift, trains about as well as "
-    "BatchNorm without that noise.",
+    anchor="Santurkar et al. 2018, arXiv:1805.11604: BatchNorm followed by noise, which adds shift, trains about as "
+    "well as BatchNorm without that noise.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,

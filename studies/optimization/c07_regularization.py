@@ -131,8 +131,8 @@ CLAIM = Claim(
     "(groups of 10), LayerNorm or no norm, each at its best rate; test loss.",
     holds="BatchNorm generalizes better from few examples, and its batches' noise has a part in it, which shrinks as "
     "batches grow: small batches regularize, large ones hardly.",
-    anchor="Luo et al. 2018, arXiv:1809.00846: BatchNorm as population normalization and a decay of its scale, weaker in "
-    "larger batches. Hoffer et al. 2017, arXiv:1705.08741: ghost BatchNorm makes large batches generalize better.",
+    anchor="Luo et al. 2018, arXiv:1809.00846: BatchNorm as population normalization and a decay of its scale, weaker "
+    "in larger batches. Hoffer et al. 2017, arXiv:1705.08741: ghost BatchNorm makes large batches generalize better.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,
