@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings
 from rich.console import Console
 from rich.table import Table
 
-from runtime.errors import SettingError
+from runtime.errors import DataError, SettingError
 from runtime.options import option_config
 
 if TYPE_CHECKING:
@@ -60,15 +60,19 @@ class Study(BaseSettings):
         if self.one:
             show_one(claims, console)
             return
-        runner = Runner(claims, FULL if self.full else QUICK, self.results or KEPT)
+        runner, failed = Runner(claims, FULL if self.full else QUICK, self.results or KEPT), None
         try:
             runner.run(console, self.processes or None)
         except KeyboardInterrupt:
             console.print("Interrupted; the same command goes on from here.")
             raise
+        except DataError as error:  # what there is, is written all the same
+            failed = error
         write([Cells(claim, self.results or KEPT) for claim in CLAIMS.values()], self.document)
         console.print(f"{self.document} is written", highlight=False)
         console.print(table_of(runner))
+        if failed is not None:
+            raise failed
 
     def claims(self) -> "list[Claim]":
         """Those that are asked for."""
