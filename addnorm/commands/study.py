@@ -31,7 +31,7 @@ class Study(BaseSettings):
     quick: bool = False
     """Three seeds: exploratory, half an hour on two cores. This is what is done where nothing is said."""
     full: bool = False
-    """Ten seeds; about an hour on two cores."""
+    """Ten seeds; an hour or two on two cores."""
     only: str = Field("", pattern=r"^(|C\d+(,C\d+)*)$")
     """Claims, separated by commas: C4,C9. All, where none is named."""
     one: bool = False
