@@ -66,7 +66,7 @@ class Study:
             raise DataError(" ".join(self.failed))
 
     def _run(self, pool: ProcessPoolExecutor, progress: Progress, tasks: dict[Cells, TaskID]) -> None:
-        for file in self.files:
+        for file in [file for file in self.files if self._prepare(file, progress)]:
             self._ask(pool, file, progress, tasks[file])
         while self.waiting:
             done, _ = wait(self.waiting, return_when=FIRST_COMPLETED)
@@ -77,6 +77,17 @@ class Study:
                 if not any(other is file for other, _ in self.waiting.values()):
                     file.save_changes()
                     self._ask(pool, file, progress, tasks[file])
+
+    def _prepare(self, file: Cells, progress: Progress) -> bool:
+        """Has what a claim reads, once and before processes ask for it; says at once where that cannot be had."""
+        try:
+            if file.claim.missing(file.results, self.seeds):
+                file.claim.prepare()
+        except DataError as error:
+            self.failed.append(f"{file.claim.number}: {error}")
+            progress.console.print(f"{self.failed[-1]} The other claims run.")
+            return False
+        return True
 
     def _ask(self, pool: ProcessPoolExecutor, file: Cells, progress: Progress, task: TaskID) -> None:
         """Submits what is missing of a claim; the cells that are reported follow from those that choose rates."""

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings
 from rich.console import Console
 from rich.table import Table
 
-from runtime.errors import SettingError
+from runtime.errors import DataError, SettingError
 from runtime.options import option_config
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Study(BaseSettings):
     quick: bool = False
     """Three seeds: exploratory, half an hour on two cores. This is what is done where nothing is said."""
     full: bool = False
-    """Ten seeds; about an hour on two cores."""
+    """Ten seeds; an hour or two on two cores."""
     only: str = Field("", pattern=r"^(|C\d+(,C\d+)*)$")
     """Claims, separated by commas: C4,C9. All, where none is named."""
     one: bool = False
@@ -40,11 +40,14 @@ class Study(BaseSettings):
     """Folder with the cells that were run; that of this package where none is named."""
     document: Path = DOCUMENT
     """Document to write; its pictures go to img/study beside it."""
+    data: Path = Path("data")
+    """Folder of downloaded data sets: C16 and C18 read digits that were written with a pen, and spoken."""
     processes: int = Field(0, ge=0)
     """Cells that run at a time; 0 is as many as there are cores."""
 
     def cli_cmd(self) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a cell has one core
+        os.environ["ADDNORM_DATA"] = str(self.data)  # for the processes that run cells
         from studies.cells import KEPT, Cells
         from studies.claim import FULL, QUICK
         from studies.claims import CLAIMS
@@ -57,15 +60,19 @@ class Study(BaseSettings):
         if self.one:
             show_one(claims, console)
             return
-        runner = Runner(claims, FULL if self.full else QUICK, self.results or KEPT)
+        runner, failed = Runner(claims, FULL if self.full else QUICK, self.results or KEPT), None
         try:
             runner.run(console, self.processes or None)
         except KeyboardInterrupt:
             console.print("Interrupted; the same command goes on from here.")
             raise
+        except DataError as error:  # what there is, is written all the same
+            failed = error
         write([Cells(claim, self.results or KEPT) for claim in CLAIMS.values()], self.document)
         console.print(f"{self.document} is written", highlight=False)
         console.print(table_of(runner))
+        if failed is not None:
+            raise failed
 
     def claims(self) -> "list[Claim]":
         """Those that are asked for."""

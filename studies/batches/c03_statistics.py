@@ -28,7 +28,7 @@ def cells(_found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 @torch.inference_mode()
 def run(cell: Cell) -> Measures:
     network = mlp(norm_of(cell), DEPTH)
-    _, test = digits()
+    _, test = digits(seed=cell.seed)
     order = torch.randperm(len(test.targets), generator=torch.Generator().manual_seed(cell.seed))
     inputs = test.inputs[order[: max(SIZES)]]
     alone = network.eval()(inputs[:1])

@@ -32,7 +32,7 @@ def cells(found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits()
+    training, test = digits(seed=cell.seed)
     size = cell.whole("batch")
     network = mlp(norm_of(cell), DEPTH)
     losses = train(network, training, rate=cell.number("rate"), batch=size, steps=SAMPLES // size, seed=cell.seed)

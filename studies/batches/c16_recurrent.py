@@ -1,10 +1,10 @@
 """C16: LayerNorm suits recurrent networks.
 
-An LSTM reads digits row of pixels by row. Each digit is cut to between 4 and 8 rows, other ones for each seed, and the
-state after its last row says the class. The sum of what the gates get, W x + U h, is not normalized, or by LayerNorm,
-or by BatchNorm with moments of its own for each step, over the sequences that have that step, and gains that start at
-.1 (arXiv:1603.09025). It trains with Adam in batches of 2, 8 and 64, each arm at the rate that was best for it; small
-batches get more steps. Measured is the test loss.
+An LSTM reads digits that are written with a pen, as 8 points, and spoken ones, as 3 to 32 steps of sound; the state
+after a sequence's last step says the class. The sum of what the gates get, W x + U h, is not normalized, or by
+LayerNorm, or by BatchNorm with moments of its own for each step, over the sequences that have that step, and gains that
+start at .1 (arXiv:1603.09025). It trains with Adam in batches of 2, 8 and 64, each arm at the rate that was best for
+it; small batches get more steps. Measured is the test loss.
 """
 
 # N sequences, B sequences of a batch, S steps, F features of a step, D width, G gates: 4 x D
@@ -21,30 +21,34 @@ from model.network.norms import make_norm
 from studies.claim import Cell, Claim, Comparison, Measures, Results, Setting, tuned_cells
 from studies.networks import EPS, norm_of
 from studies.pictures import colour, label, lines
-from studies.tasks import CLASSES, Split, digits
+from studies.recordings import BANDS, pen_digits, spoken_digits
+from studies.tasks import CLASSES
 from studies.training import measured, train
 
+TASKS = {"pen": pen_digits, "spoken": spoken_digits}
+FEATURES = {"pen": 2, "spoken": BANDS}  # of a step
 NORMS, SIZES, RATES = ("none", "layer_norm", "batch_norm"), (2, 8, 64), (3e-3, 1e-2, 3e-2)
 STEPS = {2: 400, 8: 250, 64: 200}  # of training, of a batch size
-FEATURES, WIDTH, SHORTEST, LONGEST, GAIN = 8, 32, 4, 8, 0.1
+WIDTH, GAIN = 32, 0.1
 LOSS = 0.05  # nats: about a point of accuracy
 
 
-def arm(norm: str, batch: int) -> Setting:
-    return {"norm": norm, "batch": batch}
+def arm(task: str, norm: str, batch: int) -> Setting:
+    return {"task": task, "norm": norm, "batch": batch}
 
 
 def cells(found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
-    return tuned_cells(found, seeds, [arm(norm, size) for norm in NORMS for size in SIZES], RATES, "loss")
+    arms = [arm(task, norm, size) for task in TASKS for norm in NORMS for size in SIZES]
+    return tuned_cells(found, seeds, arms, RATES, "loss")
 
 
 class StepNorm(nn.Module):
     """One norm for all steps; a BatchNorm has moments of its own for each step, and shares gains and biases."""
 
-    def __init__(self, kind: NormKind, width: int) -> None:
+    def __init__(self, kind: NormKind, width: int, longest: int) -> None:
         super().__init__()
         self.per_step = kind == "batch_norm"
-        self.norms = nn.ModuleList(make_norm(kind, width, EPS) for _ in range(LONGEST if self.per_step else 1))
+        self.norms = nn.ModuleList(make_norm(kind, width, EPS) for _ in range(longest if self.per_step else 1))
         if self.per_step:
             nn.init.constant_(self.norms[0].weight, GAIN)  # type: ignore[arg-type]
             for norm in self.norms:
@@ -60,15 +64,15 @@ class StepNorm(nn.Module):
 class Recurrent(nn.Module):
     """An LSTM on sequences [B, S, F + 1], whose last feature is 1 for a step that is there, and 0 for padding."""
 
-    def __init__(self, norm: NormKind) -> None:
+    def __init__(self, norm: NormKind, features: int, longest: int) -> None:
         super().__init__()
-        self.read, self.remember = nn.Linear(FEATURES, 4 * WIDTH), nn.Linear(WIDTH, 4 * WIDTH, bias=False)
-        self.norm, self.head = StepNorm(norm, 4 * WIDTH), nn.Linear(WIDTH, CLASSES)
+        self.read, self.remember = nn.Linear(features, 4 * WIDTH), nn.Linear(WIDTH, 4 * WIDTH, bias=False)
+        self.norm, self.head = StepNorm(norm, 4 * WIDTH, longest), nn.Linear(WIDTH, CLASSES)
 
     def forward(self, x_BSF: Tensor) -> Tensor:
         read_BSG, valid_BS1 = self.read(x_BSF[..., :-1]), x_BSF[..., -1:]
         h_BD = c_BD = torch.zeros(len(x_BSF), WIDTH)
-        for step in range(x_BSF.shape[1]):
+        for step in range(int(valid_BS1.sum(1).max())):  # nobody goes on after that
             valid_B1 = valid_BS1[:, step]
             gates_BG = self.norm(read_BSG[:, step] + self.remember(h_BD), valid_B1, step)
             keep, write, show, new = gates_BG.chunk(4, dim=1)
@@ -79,66 +83,69 @@ class Recurrent(nn.Module):
         return self.head(h_BD)
 
 
-def cut(split: Split, seed: int) -> Split:
-    """Sequences [N, S, F + 1] of their own lengths: what is beyond is 0, and the last feature says what is there."""
-    count, steps = split.inputs.shape[:2]
-    generator = torch.Generator().manual_seed(seed)
-    lengths_N1 = torch.randint(SHORTEST, steps + 1, (count, 1), generator=generator)
-    valid_NS1 = (torch.arange(steps) < lengths_N1).float().unsqueeze(2)
-    return Split(torch.cat([split.inputs * valid_NS1, valid_NS1], dim=2), split.targets)
-
-
 def run(cell: Cell) -> Measures:
-    training, test = (cut(split, cell.seed) for split in digits("sequences"))
-    network, size, rate = Recurrent(norm_of(cell)), cell.whole("batch"), cell.number("rate")
-    losses = train(network, training, rate=rate, batch=size, steps=STEPS[size], seed=cell.seed, optimizer="adam")
+    task, size = cell.text("task"), cell.whole("batch")
+    training, test = TASKS[task]().of(cell.seed)
+    network = Recurrent(norm_of(cell), FEATURES[task], training.inputs.shape[1])
+    losses = train(
+        network,
+        training,
+        rate=cell.number("rate"),
+        batch=size,
+        steps=STEPS[size],
+        seed=cell.seed,
+        optimizer="adam",
+    )
     return measured(network, losses, test)
 
 
-COMPARISONS = (
-    Comparison(
-        "With batches of 64, LayerNorm's test loss is below that without a norm",
-        "loss", arm("layer_norm", 64), arm("none", 64), "below", LOSS,
-    ),
-    Comparison(
-        "and with batches of 2",
-        "loss", arm("layer_norm", 2), arm("none", 2), "below", LOSS,
-    ),
-    Comparison(
-        "With batches of 64, LayerNorm's test loss is below BatchNorm's",
-        "loss", arm("layer_norm", 64), arm("batch_norm", 64), "below", LOSS,
-    ),
-    Comparison(
-        "and with batches of 2",
-        "loss", arm("layer_norm", 2), arm("batch_norm", 2), "below", LOSS,
-    ),
-)  # fmt: skip
+def asked(task: str, sequences: str) -> tuple[Comparison, ...]:
+    def below(question: str, other: str, size: int) -> Comparison:
+        return Comparison(question, "loss", arm(task, "layer_norm", size), arm(task, other, size), "below", LOSS)
+
+    return (
+        below(f"On {sequences} in batches of 64, LayerNorm's test loss is below that without a norm", "none", 64),
+        below("and in batches of 2", "none", 2),
+        below(f"On {sequences} in batches of 64, LayerNorm's test loss is below BatchNorm's", "batch_norm", 64),
+        below("and in batches of 2", "batch_norm", 2),
+    )
+
+
+COMPARISONS = (*asked("pen", "pen paths"), *asked("spoken", "spoken digits"))
 
 
 def draw(found: Results, seeds: Sequence[int], figure: Figure) -> None:
-    axes = figure.subplots()
-    for norm in NORMS:
-        curves = np.stack([found.values("loss", seeds, **arm(norm, size)) for size in SIZES], axis=1)
-        lines(axes, SIZES, curves, colour(norm), label(norm))
-    axes.set(xscale="log", yscale="log", title="an LSTM on sequences of 4 to 8 steps")
-    axes.set(xlabel="sequences of a training batch", ylabel="test loss (nats, logarithmic)")
-    axes.set_xticks(SIZES, list(map(str, SIZES)), minor=False)
-    axes.set_xticks([], minor=True)
-    axes.legend(frameon=False)
+    titles = ("pen paths: 8 steps", "spoken digits: 3 to 32 steps")
+    for axes, task, title in zip(figure.subplots(1, 2), TASKS, titles, strict=True):
+        for norm in NORMS:
+            curves = np.stack([found.values("loss", seeds, **arm(task, norm, size)) for size in SIZES], axis=1)
+            lines(axes, SIZES, curves, colour(norm), label(norm))
+        axes.set(xscale="log", yscale="log", title=title, xlabel="sequences of a training batch")
+        axes.set_xticks(SIZES, list(map(str, SIZES)), minor=False)
+        axes.set_xticks([], minor=True)
+    figure.axes[0].set_ylabel("test loss (nats, logarithmic)")
+    figure.axes[0].legend(frameon=False)
+
+
+def prepare() -> None:
+    for task in TASKS.values():
+        task()
 
 
 CLAIM = Claim(
     number="C16",
     title="Recurrent networks",
     notes="Works well in: LayerNorm in RNNs, Transformers, small batch settings.",
-    experiment="An LSTM on digits as sequences, cut to 4 to 8 steps, without a norm, with LayerNorm, or with BatchNorm "
-    "of each step; Adam, batches of 2, 8 and 64, each at its best rate; test loss.",
-    holds="True: LayerNorm is the same at every step, and for every length and batch. BatchNorm needs moments of its "
-    "own for each step, and enough sequences that reach it; with both, and small gains at first, it works, too.",
+    experiment="An LSTM on digits written with a pen (8 steps) and spoken ones (3 to 32 steps), without a norm, with "
+    "LayerNorm, or with BatchNorm of each step; Adam, batches of 2, 8 and 64, each at its best rate; test loss.",
+    holds="LayerNorm is the same at every step, and for every length and batch. An LSTM of this size trains as well "
+    "without a norm; so what speaks for LayerNorm here is that it does no harm. BatchNorm needs moments of its own for "
+    "each step, and enough sequences that reach it: in small batches it fails, and with long sequences it lags.",
     anchor="Ba et al. 2016, arXiv:1607.06450: LayerNorm for recurrent networks. Cooijmans et al. 2016, "
     "arXiv:1603.09025: BatchNorm in LSTMs, with moments for each step and gains of .1.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,
     draw=draw,
+    prepare=prepare,
 )

@@ -56,7 +56,7 @@ def cells(found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 def run(cell: Cell) -> Measures:
     if cell["part"] == "exact":
         return {"difference": difference(cell.text("block"))}
-    training, test = digits("sequences")
+    training, test = digits("sequences", cell.seed)
     network = encoder(norm_of(cell), cast(Placement, cell["placement"]), LAYERS, d_model=WIDTH)
     rate, warmup = cell.number("rate"), cell.whole("warmup")
     found = train(

@@ -46,7 +46,7 @@ def cells(found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits()
+    training, test = digits(seed=cell.seed)
     depth, path = cell.whole("depth"), cell["path"]
     gain = depth**-0.5 if path == "scaled" else 1.0  # what the layers add then has about the variance of one
     network = mlp(norm_of(cell), depth, gain=gain, residual=path != PLAIN)
@@ -131,8 +131,9 @@ CLAIM = Claim(
     "rate; test loss, gradient of the first layer over that of the last, how far a layer moves its input.",
     holds="True that deep networks train with residuals, if a norm or small weights bound what is added. But plain "
     "ones do not fail because gradients vanish: with BatchNorm they explode; with LayerNorm, or He's weights, neither.",
-    anchor="He et al. 2015, arXiv:1512.03385: deeper plain networks train worse, although gradients do not "
-    "vanish. Yang et al. 2019, arXiv:1902.08129: with BatchNorm and no residual, gradients explode.",
+    anchor="He et al. 2015, arXiv:1512.03385: deeper plain networks with BatchNorm train worse, although their "
+    "gradients do not vanish. Yang et al. 2019, arXiv:1902.08129: at initialization, in fully connected networks with "
+    "BatchNorm and no residual, gradients explode with depth.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,

@@ -41,7 +41,7 @@ def cells(_found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def run(cell: Cell) -> Measures:
-    training, _ = digits("sequences")
+    training, _ = digits("sequences", cell.seed)
     curves = []
     for batch in batches(training, EXAMPLES, DRAWS, cell.seed):
         network = encoder("layer_norm", cast(Placement, cell["placement"]), cell.whole("layers"), d_model=WIDTH)
@@ -111,7 +111,8 @@ CLAIM = Claim(
     holds="Not as a rule. With the norm after the sublayer, the difference is small, and depends on the "
     "initialization; with the norm before it, lower layers get the larger gradients.",
     anchor="Xiong et al. 2020, arXiv:2002.04745: at initialization, gradients are large near the output with the norm "
-    "after the sublayer. Liu et al. 2020, arXiv:2004.08249: unequal gradients are not why it is hard to train.",
+    "after the sublayer. Liu et al. 2020, arXiv:2004.08249: unequal gradients are not the root cause of unstable "
+    "training.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,

@@ -40,7 +40,7 @@ def cells(found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits("sequences")
+    training, test = digits("sequences", cell.seed)
     known, unknown = of(test, True), of(test, False)
     network = encoder("layer_norm", cast(Placement, cell["placement"]), LAYERS, d_model=WIDTH)
     rate = cell.number("rate")
@@ -125,8 +125,8 @@ CLAIM = Claim(
     holds="With the norm after, each norm reads a sum whose scale the norm before it has set; with the norm before, it "
     "reads the residual stream, whose variance adds up. So compare a layer with itself, never with another: that is "
     "what a baseline is for.",
-    anchor="Xiong et al. 2020, arXiv:2002.04745: with the norm before the sublayer, the scale of what the norms read "
-    "grows with depth.",
+    anchor="Xiong et al. 2020, arXiv:2002.04745: at initialization, with the norm before the sublayer, the scale of "
+    "what the norms read grows with depth.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,

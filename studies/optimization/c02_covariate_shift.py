@@ -60,7 +60,7 @@ def redraw(network: nn.Module, seed: int, step: int) -> None:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits()
+    training, test = digits(seed=cell.seed)
     norm, rate = cell.text("norm"), cell.number("rate")
     network = mlp("batch_norm" if norm == "noisy" else norm, DEPTH)  # type: ignore[arg-type]
     for layer in network:
@@ -158,8 +158,8 @@ CLAIM = Claim(
     "scale and mean; how far one update moves the sixth layer's inputs and gradients, and the test loss.",
     holds="Contested. BatchNorm lowers the shift, but trains well, too, where noise brings it back. LayerNorm "
     "hardly lowers it, and trains. Less shift may come along with better training; it does not explain it.",
-    anchor="Santurkar et al. 2018, arXiv:1805.11604: BatchNorm with noise that adds shift trains about as well as "
-    "without.",
+    anchor="Santurkar et al. 2018, arXiv:1805.11604: BatchNorm followed by noise, which adds shift, trains about as "
+    "well as BatchNorm without that noise.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,

@@ -49,7 +49,7 @@ def run(cell: Cell) -> Measures:
 def accuracy(cell: Cell, rate: float) -> float:
     """Test accuracy after training at this rate; that of a guess, where it diverged."""
     torch.manual_seed(cell.seed)  # the same initialization at every rate
-    training, test = digits()
+    training, test = digits(seed=cell.seed)
     network = mlp(norm_of(cell), DEPTH, gain=cell.number("gain"))
     losses = train(network, training, rate=rate, batch=BATCH, steps=STEPS, seed=cell.seed)
     found = measured(network, losses, test)

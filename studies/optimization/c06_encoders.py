@@ -57,7 +57,7 @@ def run(cell: Cell) -> Measures:
 def loss(cell: Cell, rate: float) -> float:
     """Test loss after training at this rate."""
     torch.manual_seed(cell.seed)  # the same initialization at every rate
-    training, test = digits("sequences")
+    training, test = digits("sequences", cell.seed)
     network = encoder(norm_of(cell), cast(Placement, cell["placement"]), LAYERS, d_model=WIDTH)
     optimizer = cast(Optimizer, cell["optimizer"])
     losses = train(network, training, rate=rate, batch=BATCH, steps=STEPS, seed=cell.seed, optimizer=optimizer)

@@ -59,7 +59,7 @@ class Ghost(nn.Module):
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits("pictures")
+    training, test = digits("pictures", cell.seed)
     order = torch.randperm(len(training.targets), generator=torch.Generator().manual_seed(cell.seed))[:EXAMPLES]
     few = Split(training.inputs[order], training.targets[order])
     network = network_of(cell.text("norm"))
@@ -131,8 +131,8 @@ CLAIM = Claim(
     "(groups of 10), LayerNorm or no norm, each at its best rate; test loss.",
     holds="BatchNorm generalizes better from few examples, and its batches' noise has a part in it, which shrinks as "
     "batches grow: small batches regularize, large ones hardly.",
-    anchor="Luo et al. 2018, arXiv:1809.00846: BatchNorm as population normalization and a decay of its scale, which "
-    "depends on the batch size. Hoffer et al. 2017, arXiv:1705.08741: ghost BatchNorm.",
+    anchor="Luo et al. 2018, arXiv:1809.00846: BatchNorm as population normalization and a decay of its scale, weaker "
+    "in larger batches. Hoffer et al. 2017, arXiv:1705.08741: ghost BatchNorm makes large batches generalize better.",
     cells=cells,
     run=run,
     comparisons=COMPARISONS,

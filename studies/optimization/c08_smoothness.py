@@ -38,7 +38,7 @@ def cells(_found: Results, seeds: Sequence[int]) -> Iterator[Cell]:
 
 
 def run(cell: Cell) -> Measures:
-    training, test = digits()
+    training, test = digits(seed=cell.seed)
     network, rows = mlp(norm_of(cell), DEPTH), list[tuple[float, ...]]()
     watch = watcher(training, cell.seed, rows)
     losses = train(network, training, rate=RATE, batch=BATCH, steps=STEPS, seed=cell.seed, each_step=watch)

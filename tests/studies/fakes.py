@@ -6,6 +6,8 @@ import torch
 
 from studies.claim import QUICK, Cell, Claim, Measures, Results
 from studies.pictures import STYLE, new_figure
+from studies.recordings import task_of
+from studies.tasks import Task
 
 
 def complete(claim: Claim, like: Measures) -> Results:
@@ -46,3 +48,11 @@ def same_twice(claim: Claim, cell: Cell) -> Measures:
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name])
     return first
+
+
+def sequences(longest: int, features: int, count: int = 120) -> Task:
+    """Noise of 3 to `longest` steps in the place of a recording, its classes in turn."""
+    draws = np.random.default_rng(0)
+    shapes = [(3 + index % (longest - 2), features) for index in range(count)]
+    part = [draws.normal(size=shape).astype(np.float32) for shape in shapes], np.arange(count) % 10
+    return task_of([part] * 3)

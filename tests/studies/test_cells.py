@@ -57,8 +57,8 @@ def test_a_file_that_does_not_fit_is_refused_in_one_sentence_and_left_alone(tmp_
 
 def test_cells_of_another_claim_are_not_taken(tmp_path: Path) -> None:
     kept(tmp_path)
-    with pytest.raises(DataError, match="revision 1"):
-        Cells(replace(TOY, revision=2), tmp_path)
+    with pytest.raises(DataError, match=f"revision {TOY.revision} "):
+        Cells(replace(TOY, revision=TOY.revision + 1), tmp_path)
 
 
 def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

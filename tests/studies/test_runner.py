@@ -72,6 +72,17 @@ def test_a_cell_that_fails_is_told_after_the_others_have_run(tmp_path: Path, mon
     assert len(Cells(TOY, tmp_path).results.cells) == CELLS - 1 - len(QUICK)
 
 
+def test_a_data_set_that_cannot_be_had_is_told_once_and_the_others_run(tmp_path: Path, ran: list[Cell]) -> None:
+    def missing() -> None:
+        raise DataError("digits cannot be downloaded: put the file there.")
+
+    claims = [replace(TOY, number="C98", prepare=missing), TOY]
+    with pytest.raises(DataError, match=r"^C98: digits cannot be downloaded: put the file there\.$"):
+        Study(claims, QUICK, tmp_path).run(quiet(), 1)
+    assert len(ran) == CELLS
+    assert len(Cells(TOY, tmp_path).results.cells) == CELLS
+
+
 def test_an_interruption_keeps_what_was_computed(tmp_path: Path, monkeypatch, ran: list[Cell]) -> None:
     stop: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
     release = threading.Event()

@@ -52,3 +52,13 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "C3.json").write_text('{"version": 0, "revision": 1, "cells": []}')
     assert main(["study", "--only", "C3", "--results", str(tmp_path)]) == 2
     assert "has format 0, expected 1: move it away" in capsys.readouterr().err
+
+
+def test_without_its_data_a_claim_is_told_and_the_others_are_run_and_written(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("no folder")
+    options = ("--only", "C18,C3", "--results", str(tmp_path / "results"), "--document", str(tmp_path / "study.md"))
+    done = study(*options, "--processes", "1", "--data", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert "addnorm: C18: " in done.stderr and "name another folder with --data" in done.stderr
+    text = (tmp_path / "study.md").read_text()
+    assert "[C3](#c3-" in text and "| C18 | Place of BatchNorm, and dropout | not run yet |" in text

@@ -5,29 +5,21 @@ import torch
 
 from studies.batches import c16_recurrent as claim
 from studies.claim import Cell
-from studies.tasks import Split
-from tests.studies.fakes import check, same_twice
-
-
-def test_sequences_are_cut_and_say_where():
-    cut = claim.cut(Split(torch.ones(200, 8, 8), torch.zeros(200, dtype=torch.int64)), 0)
-    lengths = cut.inputs[..., -1].sum(1)
-    assert set(lengths.tolist()) == {4, 5, 6, 7, 8}
-    assert (cut.inputs.sum(1)[:, 0] == lengths).all()
+from tests.studies.fakes import check, same_twice, sequences
 
 
 @pytest.mark.parametrize("norm", claim.NORMS)
 def test_what_comes_after_a_sequences_end_does_not_count(norm):
     torch.manual_seed(0)
-    network = claim.Recurrent(norm).train()
-    whole = claim.cut(Split(torch.randn(6, 8, 8), torch.zeros(6, dtype=torch.int64)), 0).inputs
+    network = claim.Recurrent(norm, 8, 8).train()
+    whole = sequences(longest=8, features=8, count=6).training.inputs
     noisy = torch.cat([torch.where(whole[..., -1:] > 0, whole[..., :-1], 7.0), whole[..., -1:]], dim=2)
     torch.testing.assert_close(network(noisy), network(whole))
 
 
 def test_without_a_norm_it_is_torchs_lstm():
     torch.manual_seed(0)
-    network, lstm = claim.Recurrent("none"), torch.nn.LSTM(8, claim.WIDTH, batch_first=True)
+    network, lstm = claim.Recurrent("none", 8, 8), torch.nn.LSTM(8, claim.WIDTH, batch_first=True)
     order = torch.cat([torch.arange(32) + 32 * part for part in (1, 0, 3, 2)])  # torch has write, keep, new, show
     with torch.no_grad():
         lstm.weight_ih_l0.copy_(network.read.weight[order])
@@ -41,7 +33,7 @@ def test_without_a_norm_it_is_torchs_lstm():
 
 
 def test_a_batch_norm_has_moments_for_each_step_and_one_gain():
-    norm = claim.StepNorm("batch_norm", 1).train()
+    norm = claim.StepNorm("batch_norm", 1, 8).train()
     rows, valid = torch.tensor([[1.0], [3.0], [9.0]]), torch.tensor([[1.0], [1.0], [0.0]])
     torch.testing.assert_close(norm(rows, valid, 2)[:2], torch.tensor([[-0.1], [0.1]]))  # mean 2, deviation 1
     assert norm(rows, torch.tensor([[1.0], [0.0], [0.0]]), 3).tolist() == [[0], [0], [0]]
@@ -52,4 +44,5 @@ def test_a_batch_norm_has_moments_for_each_step_and_one_gain():
 @pytest.mark.parametrize("norm", claim.NORMS)
 def test_cells_are_repeatable_and_comparisons_and_picture_find_them(monkeypatch, norm):
     monkeypatch.setattr(claim, "STEPS", dict.fromkeys(claim.SIZES, 2))
-    check(claim.CLAIM, same_twice(claim.CLAIM, Cell.of(2000, **claim.arm(norm, 2), rate=0.01)))
+    monkeypatch.setattr(claim, "TASKS", dict.fromkeys(claim.TASKS, lambda: sequences(longest=8, features=2)))
+    check(claim.CLAIM, same_twice(claim.CLAIM, Cell.of(2000, **claim.arm("pen", norm, 2), rate=0.01)))

@@ -31,7 +31,7 @@ def test_statistics_are_those_of_the_tokens_that_enter_a_norm():
 
 def test_the_classes_are_divided():
     known, unknown = (claim.of(digits("sequences")[1], part) for part in (True, False))
-    assert set(unknown.targets.tolist()) == {8, 9} and len(known.targets) + len(unknown.targets) == 597
+    assert set(unknown.targets.tolist()) == {8, 9} and len(known.targets) + len(unknown.targets) == 300
 
 
 def test_cells_are_repeatable_and_comparisons_and_picture_find_them(monkeypatch):
