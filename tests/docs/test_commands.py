@@ -29,6 +29,7 @@ NOT_RUN = {  # how a command begins: why it is not run
     "make check": "the same",
     "python examples/drift.py": "tests/examples runs it",
     "python examples/networks.py": "the same",
+    "make run DEVICE=": "installs CUDA for minutes, and needs a GPU; docs/gpu.md says what was seen",
     "make bench": "measures for minutes, and needs wrk",
     "make profile": "the same",
     "apt-get ": "needs root, and changes the machine",
