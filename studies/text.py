@@ -5,19 +5,20 @@ HEAD = """# The notes' claims, measured
 AddNorm grew from notes that explain BatchNorm, LayerNorm and Add & Norm. Here each of their claims is an experiment:
 **supported**, **conditional** (some of its sentences hold, or only under a condition) or **contradicted**.
 
-`addnorm study` runs them on two cores in half an hour with three seeds, which is exploratory; `addnorm study --full`
-does so with ten, which took 110 minutes of CPU time and, on two cores with other work, 95 minutes (2026-11-27). Cells
-that were run are kept in `studies/results/`, so that it goes on where it stopped; without them, or with `--results EMPTY_FOLDER`, all is run again.
+`addnorm study` runs them with three seeds, which is exploratory: half an hour on two cores, as measured before C16 and
+C18 grew. `addnorm study --full` does so with ten: 95 minutes on two cores that had other work, too, 116 minutes of CPU
+time (2026-11-27). Cells that were run are kept in `studies/results/`, so that it goes on where it stopped; without them,
+or with `--results EMPTY_FOLDER`, all is run again.
 `addnorm study --only C4 --one` runs a single cell: change `studies/batches/c04_batch_size.py`, and look.
 
 How to read a row: arms are compared seed by seed, with the same order of the data and the same initialization. Each arm
 has the learning rate that was best for it on two other seeds and other digits than those it is reported on. What is
-asked, and how large a difference must be to matter, is in the code before a run. A comparison holds if the median difference is that large, its 95 % interval
-(bootstrap) does not reach zero, and, with ten seeds, Wilcoxon's signed-rank test gives p <= .05 after Holm's correction
+asked, and how large a difference must be to matter, is in the code before a run. A comparison holds if the median
+difference is that large, its 95 % interval (bootstrap) does not reach zero, and, with ten seeds, Wilcoxon's signed-rank test gives p <= .05 after Holm's correction
 within the claim. Cliff's delta says how often one arm is above the other: 1 is always. Losses are in nats, and are told
-as 4.6, twice that of a guess, where they are larger. Networks are small (a width of 64) and learn digits, of
-8 x 8 pixels and, in C16 and C18, written with a pen or spoken: what holds here need not hold for a large model, and the published results beside each row are of larger
-ones.
+as 4.6, twice that of a guess, where they are larger. Networks are small (a width of 64) and learn digits,
+of 8 x 8 pixels and, in C16 and C18, written with a pen or spoken: what holds here need not hold for a large model, and
+the published results beside each row are of larger ones.
 
 To look at both norms in a running service, use `make run`: it serves one encoder with LayerNorm and its twin with BatchNorm
 ([statistics.md](statistics.md#side-by-side-layernorm-and-batchnorm))."""

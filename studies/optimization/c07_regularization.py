@@ -20,7 +20,7 @@ from model.network.norms import BatchNorm, NormStatistics
 from studies.claim import Cell, Claim, Comparison, Measures, Results, Setting, tuned_cells
 from studies.networks import Convolution, cnn
 from studies.pictures import colour, points
-from studies.tasks import Split, digits
+from studies.tasks import digits
 from studies.training import evaluate, measured, train
 
 EXAMPLES, GROUP, STEPS, RATES = 100, 10, 200, (0.003, 0.01, 0.03, 0.1)
@@ -60,8 +60,7 @@ class Ghost(nn.Module):
 
 def run(cell: Cell) -> Measures:
     training, test = digits("pictures", cell.seed)
-    order = torch.randperm(len(training.targets), generator=torch.Generator().manual_seed(cell.seed))[:EXAMPLES]
-    few = Split(training.inputs[order], training.targets[order])
+    few = training.random(EXAMPLES, cell.seed)
     network = network_of(cell.text("norm"))
     losses = train(
         network,
