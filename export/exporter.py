@@ -12,7 +12,8 @@ import numpy as np
 from export.calibrate import calibrate
 from export.deep import DeepEncoder, deep_graph
 from export.graph import OPSET, ServedEncoder, only, to_onnx
-from export.precision.lower import lower
+from export.precision.choice import EXACT, Asked, choose
+from export.precision.lower import lower, with_layer_errors
 from export.reference import fit_reference
 from export.timing import with_plan
 from export.verify import expect, spread, verify, verify_deep
@@ -30,18 +31,8 @@ from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.inputs import InputEncoder
 from runtime.graph.packing import Tokens, pack
-from runtime.manifest import (
-    BASELINE,
-    CANARY,
-    DEEP,
-    MODEL,
-    TOKENIZER,
-    FeatureInputs,
-    Manifest,
-    NormLayer,
-    PrecisionKind,
-    TextInputs,
-)
+from runtime.manifest import BASELINE, CANARY, DEEP, MODEL, TOKENIZER, FeatureInputs, Manifest, NormLayer, TextInputs
+from runtime.precision import TRIALS, LowPrecision
 from runtime.statistics.deep import DeepState, measure
 from runtime.statistics.moments import Moments
 from runtime.statistics.recorder import NormRecorder
@@ -56,14 +47,14 @@ def export_run(
     model_version: str,
     data: Path,
     overwrite: bool = False,
-    precision: PrecisionKind = "fp32",
+    asked: Asked = EXACT,
 ) -> tuple[Artifact, dict[str, float]]:
     """Exports the best weights of a run as the artifact `models`/`name`/`model_version`.
 
     Args:
         data: folder of the data sets; the baseline is what the run held out.
         overwrite: replace an artifact of that name.
-        precision: of the graph that is served; the float32 graph is verified first.
+        asked: precision of the graph that is served; the float32 graph is verified first.
 
     Returns:
         The artifact, and the largest error of each kind between graph and PyTorch.
@@ -81,19 +72,20 @@ def export_run(
         from model.finetuning.checkpoint import load_fine_tuned
 
         tuned = load_fine_tuned(directory)
-        return export_fine_tuned(tuned, data_of(tuned.info, directory, data), target, overwrite, precision)
+        return export_fine_tuned(tuned, data_of(tuned.info, directory, data), target, overwrite, asked)
     run = load_run(directory)
     dataset = data_of(run.info, directory, data)
     inputs = make_encoder(dataset, run.tokenizer, run.info.encoder.max_tokens)
     temperature = calibrate(run.model, dataset.validation, inputs)
     described = Artifact(target, describe_run(run, name, model_version), {})
-    artifact, encoder, errors = make_graphs(run, described, precision, dataset, inputs)
+    artifact, encoder, errors = make_graphs(run, described, asked, dataset, inputs)
     deep = DeepGraph(artifact, encoder)
     errors["deep"] = verify_deep(deep, DeepEncoder(run.model))
     baseline = measure_baseline(encoder, deep, dataset.held_out, inputs)
     if (baseline.state.moments.count != baseline.state.tokens).any():
         raise ExportError("The validation data give NaN or infinite norm statistics: nothing was written.")
-    facts = training_facts(run, dataset, encoder, inputs) | {"temperature": temperature}
+    trials = {name: value for name, value in artifact.manifest.training.items() if name == TRIALS}
+    facts = training_facts(run, dataset, encoder, inputs) | {"temperature": temperature} | trials
     manifest = artifact.manifest.model_copy(update={"training": facts})
     return write_artifact(target, manifest, artifact.files | {BASELINE: baseline.to_json()}, overwrite), errors
 
@@ -107,7 +99,7 @@ def data_of(info: DataInfo, directory: Path, data: Path) -> Dataset:
 
 
 def make_graphs(
-    run: Run, artifact: Artifact, precision: PrecisionKind, dataset: Dataset, inputs: InputEncoder
+    run: Run, artifact: Artifact, asked: Asked, dataset: Dataset, inputs: InputEncoder
 ) -> tuple[Artifact, Encoder, dict[str, float]]:
     """`artifact` with its graphs, canary and tokenizer, verified; its encoder; the errors that were met."""
     served, example = ServedEncoder(run.model), pack(spread(run.info.encoder)[-1])
@@ -118,14 +110,18 @@ def make_graphs(
         artifact.files[TOKENIZER] = run.tokenizer.to_str().encode()
     probes = [item.tokens for item in inputs.encode(dataset.validation.inputs[:BATCH])]
     artifact = with_plan(artifact, probes)
-    encoder = Encoder(artifact)
-    errors = verify(encoder, served)
-    if precision != "fp32":
-        artifact = with_plan(lower(artifact, precision, dataset, inputs), probes)
-        encoder = Encoder(artifact)
-        errors = verify(encoder, served)
+    errors = verify(Encoder(artifact), served)
+
+    def lower_to(kind: LowPrecision) -> tuple[Artifact, dict[str, float]]:
+        limits = None if asked.min_cosine is None else asked.cosines(kind, "classification")
+        lowered = with_plan(lower(artifact, kind, dataset, inputs, limits), probes)
+        encoder, batch = Encoder(lowered), pack(spread(run.info.encoder)[-1])
+        found, expected = encoder.run_packed(batch).norm_statistics, expect(served, batch).norm_statistics
+        return with_layer_errors(lowered, found, expected), verify(encoder, served)
+
+    artifact, errors = choose((artifact, errors), asked, lower_to)
     artifact.files[DEEP] = deep_graph(both, artifact.files[MODEL])
-    return artifact, encoder, errors
+    return artifact, Encoder(artifact), errors
 
 
 def describe_run(run: Run, name: str, model_version: str) -> Manifest:

@@ -8,12 +8,12 @@ from export.adopt.directory.adopter import PACKAGES, make_graphs, network_facts
 from export.adopt.texts import Texts
 from export.adopt.writing import begin, encode, finish
 from export.calibrate import calibrate
+from export.precision.choice import Asked
 from model.data import Dataset
 from model.finetuning.checkpoint import FineTunedRun, input_encoder
 from model.network.encoder import count_parameters
 from model.training.trainer import evaluate
 from runtime.artifact import Artifact
-from runtime.manifest import PrecisionKind
 
 
 def export_fine_tuned(
@@ -21,7 +21,7 @@ def export_fine_tuned(
     dataset: Dataset,
     target: Path,
     overwrite: bool,
-    precision: PrecisionKind,
+    asked: Asked,
     progress: Progress = lambda _done, _of: None,
 ) -> tuple[Artifact, dict[str, float]]:
     """Exports the best weights of a run as the artifact `target`; the baseline is what the run held out.
@@ -44,7 +44,7 @@ def export_fine_tuned(
         training=training_facts(run, dataset) | {"temperature": temperature},
     )
     sequences = encode(artifact, texts)
-    artifact, errors = make_graphs(artifact, network, texts, sequences, precision, progress)
+    artifact, errors = make_graphs(artifact, network, texts, sequences, asked, progress)
     adopted = finish(artifact, texts.labels, sequences, errors, overwrite, progress)
     return adopted.artifact, adopted.errors
 

@@ -15,7 +15,7 @@ from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens, pack, pad
 from runtime.graph.providers import CPU
 from runtime.graph.session import PLANS
-from runtime.manifest import Plan, PlanName
+from runtime.precision import Plan, PlanName
 
 ROUNDS, FEWEST_ROUNDS = 20, 3
 PATIENCE = 20.0  # seconds for the rounds of a large model
@@ -26,7 +26,9 @@ Name = TypeVar("Name", bound=str)
 
 
 def with_plan(artifact: Artifact, sequences: Sequence[Tokens]) -> Artifact:
-    """`artifact`, its manifest with the plan that runs `sequences` fastest."""
+    """`artifact`, its manifest with the plan that runs `sequences` fastest; as it is where none is used."""
+    if artifact.manifest.precision_kind == "bf16":
+        return artifact
     encoders = {name: Encoder(with_manifest(artifact, plan=plan(name))) for name in PLANS}
     speed = graph_speeds(encoders, sequences)
     fastest = max(PLANS, key=lambda name: geometric_mean(speed[name].values()))

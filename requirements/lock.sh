@@ -19,11 +19,15 @@ grep -v -- --hash requirements/serve.txt | sed 's/ \\$//' > "$pins"
 for extra in train test; do
   pip-compile --quiet --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
     --no-emit-trusted-host --no-emit-options --allow-unsafe --constraint "$pins" --extra cpu --extra train \
-    $([ $extra = test ] && echo --extra test --extra otel --extra grpc --extra redis --extra parquet --extra study || true) --output-file requirements/$extra.txt pyproject.toml
+    $([ $extra = test ] && echo --extra test --extra otel --extra grpc --extra redis --extra parquet --extra study --extra openvino || true) --output-file requirements/$extra.txt pyproject.toml
   sed -n -E 's/^(torch==[0-9.]+).*/\1/p' requirements/$extra.txt > requirements/torch.txt
-  sed -i -E '/^torch==/d; /^#/d; /^$/d' requirements/$extra.txt
+  # openvino-telemetry reports how OpenVINO is used, and is needed by none of it
+  sed -i -E '/^torch==/d; /^openvino-telemetry==/d; /^#/d; /^$/d' requirements/$extra.txt
   add_hashes requirements/$extra.txt
 done
+# Beside serve.txt, for bf16 on the CPU.
+grep -E '^openvino==' requirements/test.txt | sed 's/ .*//' > requirements/openvino.txt
+add_hashes requirements/openvino.txt
 # The servers beside which benchmarks/serving/__main__.py measures, each in an environment of its own.
 for peer in mlserver==1.7.1 litserve==0.2.19 bentoml==1.4.39; do
   { echo $peer; grep -E '^(httptools|numpy|onnxruntime|tokenizers|uvloop)==' "$pins"; } | pip-compile --quiet \

@@ -6,7 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT = 4
+from runtime.precision import Plan, Precision, PrecisionKind
+
+FORMAT = 5
 MODEL, DEEP, TOKENIZER, BASELINE, CANARY, CLUSTERS, MANIFEST = (
     "model.onnx",
     "deep.onnx",
@@ -19,14 +21,11 @@ MODEL, DEEP, TOKENIZER, BASELINE, CANARY, CLUSTERS, MANIFEST = (
 NO_DEEP = "no_deep_statistics"  # in `training` of an adopted file without a deep graph: why it has none
 
 LayerKind = Literal["layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "none"]
-PrecisionKind = Literal["fp32", "int8", "fp16"]
 Task = Literal["classification", "embedding", "rerank"]
 Activation = Literal["softmax", "sigmoid", "identity"]
 PoolingKind = Literal["mean", "cls", "last", "weighted", "max"]
 Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Unit = Literal["token", "pixel", "sample", "group", "channel"]
-PlanName = Literal["default", "unfused"]
-PlanSource = Literal["measured", "rule"]
 
 
 class _Model(BaseModel):
@@ -119,42 +118,6 @@ class TensorInputs(_Model):
     max_tokens: ClassVar[int] = 1  # a row counts as one token, whatever its size
 
 
-class Precision(_Model):
-    """What lower precision saves and costs: measured at export, on the CPU, against the same network in float32."""
-
-    kind: Literal["int8", "fp16"]
-    accuracy: dict[PrecisionKind, float] = {}
-    """On the validation data, or on an adopted classifier's labelled texts, of both."""
-    agreement: float | None = None
-    """Share of the validation data, or of an adopted classifier's texts, that both give the same label."""
-    mean_cosine: float | None = None
-    """Of an adopted encoder: cosine between both's vectors of a text, on average over the texts."""
-    worst_cosine: float | None = None
-    """The least of these cosines."""
-    mean_deviation: float | None = None
-    """How far a layer's mean moved at most, over the same data; in standard deviations of its tokens' means."""
-    variance_deviation: float | None = None
-    """How far a layer's variance moved at most, likewise; relative."""
-    packed_against_alone: float | None = None
-    """Largest difference between inputs packed with others and alone: of a logit, else of a vector at length 1."""
-    speed: dict[str, float] = {}
-    """Rows per second over those of float32, by batch size."""
-    size: dict[PrecisionKind, int] = {}
-    """Bytes of the graph, of both."""
-
-
-class Plan(_Model):
-    """The graph plan that was the fastest where the artifact was exported."""
-
-    name: PlanName
-    onnxruntime: str
-    """The release that it was measured with."""
-    provider: str
-    """The execution provider, likewise."""
-    speed: dict[PlanName, dict[str, float]] = {}
-    """Rows per second over those of the default plan, by plan and batch size."""
-
-
 class Unobserved(_Model):
     """A normalization layer whose statistics are not among the graph's outputs."""
 
@@ -165,9 +128,9 @@ class Unobserved(_Model):
 class Manifest(_Model):
     """Everything a reader needs to serve the graph and to explain its answers."""
 
-    format: Literal[1, 2, 3, 4] = 2
+    format: Literal[1, 2, 3, 4, 5] = 2
     """1 is read as if it had the defaults; 2: what adopted encoders need; 3: networks that read tensors; 4: their
-    GroupNorms and InstanceNorms."""
+    GroupNorms and InstanceNorms; 5: bf16."""
     name: str
     version: str
     created: str

@@ -91,9 +91,11 @@ def serve_together(settings: Settings) -> None:
 
 
 def log_start(name: str, version: str, placement: Placement) -> None:
-    logger.info("%s version %s on %s", name, version, placement.provider)
+    logger.info("%s version %s on %s in %s", name, version, placement.provider, placement.precision)
     if placement.reason:
         session_logger.info("no GPU, running on the CPU: %s", placement.reason)
+    if placement.precision_fallback:
+        session_logger.warning("no bf16, running in fp32: %s", placement.precision_fallback)
 
 
 def greet(listener: socket.socket, catalog: Catalog, settings: Settings) -> None:

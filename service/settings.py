@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     """Seconds between two checks of the repository for new versions; None loads them on request only."""
     device: Device = "auto"
     """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU, and says which."""
+    allow_fp32: bool = False
+    """Serve an artifact in bf16 in fp32 where the processor has no bf16, or the openvino extra is missing; else it is
+    refused there."""
     workers: int = Field(0, ge=0)
     """Worker processes; 0 is one per CPU that the service may use, at most 8, but one if a GPU may be used."""
     threads: int = Field(0, ge=0)

@@ -10,14 +10,16 @@ from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from addnorm.commands.export import tell_plan, tell_speed, tell_verdict
+from addnorm.commands.export import tell_plan, tell_speed, tell_trials, tell_verdict
 from runtime.errors import ExportError
-from runtime.manifest import NO_DEEP, Activation, PoolingKind, Precision, PrecisionKind
+from runtime.manifest import NO_DEEP, Activation, PoolingKind
 from runtime.options import option_config
+from runtime.precision import Precision, PrecisionChoice
 
 if TYPE_CHECKING:  # what reads and runs models is loaded only where the command runs
     from export.adopt.texts import Texts
     from export.adopt.writing import Adopted
+    from export.precision.choice import Asked
 
 TEXT_OPTIONS, TENSOR_OPTIONS = ("text", "text_pair", "pooling"), ("labels", "output", "activation")
 FILE_OPTIONS = ("tokenizer", "labels", "output", "activation", "max_tokens", "normalize")
@@ -70,8 +72,12 @@ class Adopt(BaseSettings):
     """Whether the embeddings of an ONNX file are divided by their length; true where modules.json does not say it."""
     folded: bool = False
     """Observe what Conv and Gemm give, where a BatchNorm was folded into them; for --inputs float."""
-    precision: PrecisionKind = "fp32"
-    """fp32, int8 (for the CPU) or fp16 (for a GPU), of a directory; refused where answers change too much."""
+    precision: PrecisionChoice = "fp32"
+    """fp32, int8 or bf16 (for the CPU), fp16 (for a GPU), of a directory; of an ONNX file in fp32, bf16. Refused where
+    answers change too much. auto takes the fastest on this CPU that holds --min-cosine."""
+    min_cosine: float | None = Field(None, gt=0, le=1)
+    """Least cosine between the vectors of a lower precision and those of fp32, on average. For auto 0.999, for others
+    by precision, where it is not given."""
     overwrite: bool = False
     """Replace an artifact of this name and version."""
 
@@ -109,10 +115,9 @@ class Adopt(BaseSettings):
             from export.adopt.onnx_file.adopter import adopt_file
             from export.adopt.onnx_file.source import Hints
 
-            self.refuse_precision()
-            return adopt_file(
-                self.source, texts, target, Hints(pooling=self.pooling, **given), self.overwrite, progress
-            )
+            self.refuse_precision("fp32", "bf16", "auto")
+            hints = Hints(pooling=self.pooling, **given)
+            return adopt_file(self.source, texts, target, hints, self.overwrite, progress, self.asked)
         if given or self.inputs:
             option = "inputs" if self.inputs else next(iter(given)).replace("_", "-")
             raise ExportError(f"--{option} is for ONNX files, a directory says it itself: leave it out.")
@@ -123,7 +128,7 @@ class Adopt(BaseSettings):
             )
         from export.adopt.directory.adopter import adopt_directory
 
-        return adopt_directory(self.source, texts, target, self.pooling, self.overwrite, progress, self.precision)
+        return adopt_directory(self.source, texts, target, self.pooling, self.overwrite, progress, self.asked)
 
     def adopt_tensors(self, target: Path, given: dict[str, Any], progress: Callable[[int, int], None]) -> "Adopted":
         from export.adopt.tensors.adopter import adopt_tensors
@@ -134,15 +139,21 @@ class Adopt(BaseSettings):
         named = {name: getattr(self, name) for name in TEXT_OPTIONS} | given
         if odd := [name for name, value in named.items() if value is not None and name not in TENSOR_OPTIONS]:
             raise ExportError(f"--{odd[0].replace('_', '-')} is for texts, this network reads tensors: leave it out.")
-        self.refuse_precision()
+        self.refuse_precision("fp32")
         hints = TensorHints(label=self.label, folded=self.folded, **given)
         return adopt_tensors(self.source, self.baseline, target, hints, self.overwrite, progress)
 
-    def refuse_precision(self) -> None:
-        if self.precision != "fp32":
+    @property
+    def asked(self) -> "Asked":
+        from export.precision.choice import Asked
+
+        return Asked(self.precision, self.min_cosine)
+
+    def refuse_precision(self, *possible: PrecisionChoice) -> None:
+        if self.precision not in possible:
             raise ExportError(
                 f"--precision {self.precision} is for directories, an ONNX file keeps the precision that it has: "
-                "leave it out."
+                f"expected {' or '.join(possible)}."
             )
 
 
@@ -159,7 +170,7 @@ def tell(adopted: "Adopted", count: int) -> list[str]:
     ]
     if NO_DEEP in manifest.training:
         lines.append(f"no deep statistics: {manifest.training[NO_DEEP]}")
-    lines += tell_precision(manifest.precision)
+    lines += tell_precision(manifest.precision) + tell_trials(manifest.training)
     if adopted.accuracy is not None:
         lines.append(f"accuracy on the {kind}: {adopted.accuracy:.4f}")
     if manifest.task != "classification" and count < 1500:
@@ -173,6 +184,7 @@ def tell_precision(measured: Precision | None) -> list[str]:
         return []
     size = ", ".join(f"{name} {value / 1e6:.2f} MB" for name, value in measured.size.items())
     same = "" if measured.agreement is None else f"; same label for {measured.agreement:.2%} of the texts"
+    same += "" if measured.recall is None else f"; recall@10 {measured.recall:.4f}"
     return [
         f"graph: {size}; {measured.kind} / fp32 speed on this CPU: {tell_speed(measured.speed)}",
         f"cosine to fp32: {measured.mean_cosine:.5f} on average, {measured.worst_cosine:.5f} at worst{same}",

@@ -2,6 +2,7 @@
 
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
@@ -9,8 +10,8 @@ from rich.console import Console
 
 from runtime.artifact import Artifact
 from runtime.drift.baseline import read_baseline
-from runtime.manifest import Plan, Precision, PrecisionKind
 from runtime.options import option_config
+from runtime.precision import TRIALS, Plan, Precision, PrecisionChoice
 
 WINDOWS = (50, 200, 1000)  # requests
 
@@ -32,16 +33,22 @@ class Export(BaseSettings):
     """Folder of downloaded data sets."""
     overwrite: bool = False
     """Replace an artifact of this name and version."""
-    precision: PrecisionKind = "fp32"
-    """fp32, int8 (for the CPU) or fp16 (for a GPU); refused where it costs more than 0.3 points of accuracy."""
+    precision: PrecisionChoice = "fp32"
+    """fp32, int8 or bf16 (for the CPU), fp16 (for a GPU); refused where it costs more than 0.3 points of accuracy. auto
+    takes the fastest on this CPU."""
+    min_cosine: float | None = Field(None, gt=0, le=1)
+    """Least cosine between the vectors of a lower precision and those of fp32, on average; none is asked for where it
+    is not given."""
 
     def cli_cmd(self) -> None:
         from export.exporter import export_run
+        from export.precision.choice import Asked
 
+        asked = Asked(self.precision, self.min_cosine)
         console = Console()
         with console.status(f"exporting {self.run}"):
             artifact, errors = export_run(
-                self.run, self.models, self.name, str(self.version), self.data, self.overwrite, self.precision
+                self.run, self.models, self.name, str(self.version), self.data, self.overwrite, asked
             )
         facts = artifact.manifest.training
         size = sum(len(content) for content in artifact.files.values()) / 1e6
@@ -51,7 +58,8 @@ class Export(BaseSettings):
         )
         for kind, error in errors.items():
             console.print(f"verified: {kind} within {error:.1e} of PyTorch", highlight=False)
-        lines = tell_precision(artifact.manifest.precision), tell_plan(artifact.manifest.plan)
+        manifest = artifact.manifest
+        lines = tell_precision(manifest.precision), tell_trials(manifest.training), tell_plan(manifest.plan)
         for line in (*chain(*lines), tell_verdict(artifact)):
             console.print(line, highlight=False)
 
@@ -80,6 +88,19 @@ def tell_precision(measured: Precision | None) -> list[str]:
         f"{measured.kind} / fp32 speed on this CPU: {tell_speed(measured.speed)}",
         f"statistics: a layer's mean moved by at most {mean:.4f} of its sigma, its variance by {variance:.2%}",
     ]
+
+
+def tell_trials(training: dict[str, Any]) -> list[str]:
+    """What each precision gives on this processor, a line each."""
+    lines = []
+    for kind, found in training.get(TRIALS, {}).items():
+        if "refused" in found:
+            lines.append(f"{kind}: not taken: {found['refused']}")
+            continue
+        speed = ", ".join(f"{batch} {value:.2f}" for batch, value in found["speed"].items())
+        rest = ", ".join(f"{name.replace('_', ' ')} {value:.5f}" for name, value in found.items() if name != "speed")
+        lines.append(f"{kind}: {speed} of fp32's speed; {rest}")
+    return lines
 
 
 def tell_plan(measured: Plan | None) -> list[str]:

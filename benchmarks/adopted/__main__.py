@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.adopted.no_server import NoServer
-from benchmarks.adopted.peers import OURS, Server, chosen
+from benchmarks.adopted.peers import BF16, OURS, Server, chosen
 from benchmarks.adopted.report import show, write
 from benchmarks.adopted.results import Results
 from benchmarks.adopted.rounds import FIRST_PORT, Tell, launch, measure_rounds, measure_starts, pin
-from benchmarks.adopted.workloads import MANY, ROOT, SHORT, read_prepared
+from benchmarks.adopted.workloads import IN_BF16, MANY, ROOT, SHORT, read_prepared
 from benchmarks.serving.processes import LOAD_CORE
 from runtime.options import option_config
 
@@ -56,6 +56,8 @@ class Adopted(BaseSettings):
 def run(options: Adopted, console: Console) -> None:
     servers = chosen([OURS, *options.peer] if options.peer else [])
     artifact = prepare(options)
+    if not artifact.with_name(IN_BF16).exists():  # this processor has none, or an artifact was named
+        servers = [server for server in servers if server.name != BF16]
     pin(LOAD_CORE)
     rounds = options.rounds or (1 if options.quick else 5)
     with Progress(console=console, transient=True) as progress:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.adopted.workloads import BENCH, PLAIN, ROOT, SOURCE, WORK
+from benchmarks.adopted.workloads import BENCH, IN_BF16, PLAIN, ROOT, SOURCE, WORK
 from benchmarks.serving.processes import Process
 
-OURS = "addnorm"
+OURS, BF16 = "addnorm", "addnorm-bf16"
 INSTALL = """{name} is not installed at {program}; install it by
   python3 -m venv .bench/{environment}
   .bench/{environment}/bin/pip install --require-hashes --no-deps -r requirements/bench-{environment}.txt
@@ -45,7 +45,7 @@ class Server:
     """One server.
 
     Attributes:
-        command: argv, with `{artifact}`, `{source}` and `{port}` where those go.
+        command: argv, with `{artifact}`, `{bf16}`, `{source}` and `{port}` where those go.
         environment: folder below .bench/ of its own environment; empty for this project's.
         body: the JSON of a request for these texts; `embeddings` finds theirs in the answer's.
     """
@@ -81,7 +81,13 @@ class Server:
             "DO_NOT_TRACK": "1",
             "INFINITY_ANONYMOUS_USAGE_STATS": "0",
         }
-        values = {"artifact": str(artifact), "source": str(SOURCE), "plain": str(PLAIN), "port": port}
+        values = {
+            "artifact": str(artifact),
+            "bf16": str(artifact.with_name(IN_BF16)),
+            "source": str(SOURCE),
+            "plain": str(PLAIN),
+            "port": port,
+        }
         command = [str(self.python), *(part.format(**values) for part in self.command)]
         return Process(command, kept | added, WORK / f"{self.name}.log")
 
@@ -99,6 +105,7 @@ INFINITY = (
 )
 SERVERS = (
     Server(OURS, ADDNORM, embeddings=addnorm_embeddings),
+    Server(BF16, tuple(part.replace("artifact", "bf16") for part in ADDNORM), embeddings=addnorm_embeddings),
     Server(
         "infinity",
         (

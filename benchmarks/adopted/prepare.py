@@ -19,6 +19,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from benchmarks.adopted.workloads import (
+    IN_BF16,
     LENGTHS,
     PLAIN,
     ROOT,
@@ -33,6 +34,7 @@ from benchmarks.adopted.workloads import (
 from runtime.artifact import read_artifact
 from runtime.graph.batch import unit
 from runtime.graph.encoder import Encoder
+from runtime.graph.openvino_session import why_not
 from runtime.graph.texts import make_input_encoder
 
 NAME, MODELS, STAMP = "adopted", WORK / "models", WORK / "made-by"
@@ -52,7 +54,9 @@ def prepare(model: Path, texts: Path, artifact: Path | None = None) -> Path:
     STAMP.unlink(missing_ok=True)
     link_source(model)
     if artifact is None:
-        adopt(texts)
+        adopt(texts, "1")
+        if not why_not():
+            adopt(texts, IN_BF16, "--precision", "bf16")
     export_plain()
     write_workloads(found, read_lines(texts))
     STAMP.write_text(stamp)
@@ -93,9 +97,9 @@ def link_source(model: Path) -> None:
     config.write_text(json.dumps(described))
 
 
-def adopt(texts: Path) -> None:
+def adopt(texts: Path, version: str, *options: str) -> None:
     command = [sys.executable, "-m", "addnorm", "adopt", str(SOURCE), "--baseline", str(texts.resolve())]
-    command += ["--models", str(MODELS), "--name", NAME, "--version", "1", "--overwrite"]
+    command += ["--models", str(MODELS), "--name", NAME, "--version", version, "--overwrite", *options]
     if subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode:
         raise SystemExit("The model was not adopted; why is above.")
 

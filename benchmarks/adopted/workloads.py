@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / ".bench"  # git-ignored: environments of the peers, logs and what is measured
 WORK = BENCH / "adopted"
+IN_BF16 = "2"  # version of the artifact in bf16, where the processor has it
 SOURCE, PLAIN, WORKLOADS = WORK / "source", WORK / "plain.onnx", WORK / "workloads"
 
 SHORT, MIX = "short", "8 to 512"

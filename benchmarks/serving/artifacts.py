@@ -13,11 +13,12 @@ from pathlib import Path
 
 from benchmarks.serving.servers import ROOT, WORK
 from export.exporter import export_run
+from export.precision.choice import Asked
 from model.data import load_dataset
 from model.training.recipe import Recipe
 from model.training.run import train
 from runtime.errors import DataError
-from runtime.manifest import PrecisionKind
+from runtime.precision import PrecisionKind
 
 RECIPE = Recipe(num_layers=4, d_model=128, num_heads=4, d_ff=512, vocab_size=8000, epochs=1, linear_teacher=False)
 
@@ -37,7 +38,7 @@ def serving_artifact(data: Path, precision: PrecisionKind = "fp32", work: Path =
         except DataError:  # the run there is of other choices
             shutil.rmtree(run)
             train(dataset, RECIPE, run)
-        export_run(run, models, name, "1", data, overwrite=True, precision=precision)
+        export_run(run, models, name, "1", data, overwrite=True, asked=Asked(precision))
         made_by.write_text(sources())
     return models / name / "1"
 

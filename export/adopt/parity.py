@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.adopt.baseline import in_runs
+from export.precision.tolerances import COSINES, Cosines
 from runtime.errors import ExportError
 from runtime.graph.batch import EncodedBatch, join, unit
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens
-from runtime.manifest import PrecisionKind
+from runtime.precision import PrecisionKind
 
 # of the largest value of its kind; a mean of its token's sigma, 1/sigma relative
 LIMITS = {"logits": 1e-5, "embedding": 1e-5, "means": 1e-4, "inverse_deviations": 1e-4, "packed_against_alone": 1e-5}
-# Of lower precision, least cosines of embeddings: on average, and the worst. What is rounded differently in a batch may
-# fall into the next of 256 steps.
-COSINES: dict[PrecisionKind, tuple[float, float]] = {"fp16": (0.9999, 0.9999), "int8": (0.99, 0.95)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +48,16 @@ class Reference(Protocol):
 
 
 def verify(
-    encoder: Encoder, reference: Reference, sequences: Sequence[Tokens], precision: PrecisionKind = "fp32"
+    encoder: Encoder,
+    reference: Reference,
+    sequences: Sequence[Tokens],
+    precision: PrecisionKind = "fp32",
+    least: Cosines | None = None,
 ) -> dict[str, float]:
     """Compares the graph, on batches, with the reference.
+
+    Args:
+        least: cosines of embeddings in lower precision, on average and the worst; None: by precision.
 
     Returns:
         The largest error of each kind that was met; in lower precision, one less the cosines of embeddings beside them.
@@ -60,10 +65,7 @@ def verify(
     Raises:
         ExportError: one is too large.
     """
-    lengths = [len(sequence) for sequence in sequences]
-    runs = in_runs(range(len(sequences)), lengths)  # of texts of all lengths
-    found = join([encoder.run([sequences[place] for place in run]) for run in runs])
-    expected = reference.run(sequences)
+    found, expected = run_together(encoder, sequences), reference.run(sequences)
     alone = np.concatenate([encoder.run([sequence]).embedding for sequence in sequences])
     errors = value_errors(found, expected)
     errors["packed_against_alone"] = relative(found.embedding, alone)
@@ -72,12 +74,18 @@ def verify(
         wanted = expected.answers["embedding"].astype(np.float32)
         cosines = np.vecdot(unit(found.embedding), unit(wanted))
         errors |= {"mean_cosine": float(1 - cosines.mean()), "worst_cosine": float(1 - cosines.min())}
-        mean, worst = COSINES[precision]
+        mean, worst = least or COSINES[precision]
         limits = {"mean_cosine": 1 - mean, "worst_cosine": 1 - worst}
     for kind, error in errors.items():
         if not error <= limits.get(kind, np.finfo(np.float32).max):
             raise ExportError(f"The graph's {kind} differ from {reference.name} by {error:.2e}: nothing was written.")
     return errors
+
+
+def run_together(encoder: Encoder, sequences: Sequence[Tokens]) -> EncodedBatch:
+    """In batches of texts of all lengths."""
+    runs = in_runs(range(len(sequences)), [len(sequence) for sequence in sequences])
+    return join([encoder.run([sequences[place] for place in run]) for run in runs])
 
 
 def value_errors(found: EncodedBatch, expected: Expected) -> dict[str, float]:

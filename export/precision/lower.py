@@ -3,15 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir.passes.common import DeduplicateHashedInitializersPass
 
-from export.precision.fp16 import to_fp16
-from export.precision.int8 import to_int8
+from export.precision.bf16 import in_bf16
+from export.precision.tolerances import Cosines
 from export.timing import graph_speeds, with_manifest
 from model.data import Dataset, Split
 from runtime.artifact import Artifact
@@ -21,18 +22,22 @@ from runtime.graph.encoder import Encoder, canary_sequences
 from runtime.graph.inputs import InputEncoder
 from runtime.graph.packing import Tokens, pack
 from runtime.graph.session import open_session
-from runtime.manifest import CANARY, MODEL, NormLayer, Precision
+from runtime.manifest import CANARY, MODEL, NormLayer
+from runtime.precision import LowPrecision, Precision, StatisticsError
 
 MAX_LOSS = 0.003  # of the accuracy; of few labelled data, what one of them is worth
 SAMPLES = 1024  # inputs that show how far activations reach
 ALONE = 256  # inputs that are run alone too
 BATCH = 64  # rows in a run
 
-LowPrecision = Literal["int8", "fp16"]
 
-
-def lower(artifact: Artifact, kind: LowPrecision, dataset: Dataset, inputs: InputEncoder) -> Artifact:
+def lower(
+    artifact: Artifact, kind: LowPrecision, dataset: Dataset, inputs: InputEncoder, limits: Cosines | None = None
+) -> Artifact:
     """`artifact`, a verified one in float32, in lower precision.
+
+    Args:
+        limits: least cosines between vectors and those of float32; None: accuracy alone decides.
 
     Raises:
         ExportError: it loses too much accuracy on the validation data, or has norms that int8 cannot follow.
@@ -50,6 +55,8 @@ def lower(artifact: Artifact, kind: LowPrecision, dataset: Dataset, inputs: Inpu
         "accuracy": accuracy,
         "speed": graph_speeds({"fp32": original, kind: encoder}, sequences)[kind],
     }
+    if limits is not None:
+        measured |= cosines(before, after, kind, limits)
     return with_measured(lowered, measured)
 
 
@@ -68,8 +75,10 @@ def convert(
         fine: whether int8 takes finer steps, as encoders need that were pretrained on much text (int8.py).
 
     Raises:
-        ExportError: the artifact has norms that int8 cannot follow.
+        ExportError: the artifact has norms that int8 cannot follow, or there is no bf16 here.
     """
+    if kind == "bf16":
+        return in_bf16(artifact)
     check_norms(artifact, kind)
     graph = onnx.load_from_string(artifact.files[MODEL])
     model: bytes = lower_graph(graph, kind, original, samples, fine).SerializeToString()
@@ -86,6 +95,11 @@ def lower_graph(
     fine: bool = False,
 ) -> onnx.ModelProto:
     """`graph` in lower precision; arguments as `convert`."""
+    if kind == "bf16":
+        return graph
+    from export.precision.fp16 import to_fp16  # with onnxscript, which the serving image has not
+    from export.precision.int8 import to_int8
+
     lowered = to_fp16(graph) if kind == "fp16" else to_int8(graph, original, samples, fine)
     return with_shared_weights(lowered)
 
@@ -156,10 +170,39 @@ def measure(lowered: Artifact, before: EncodedBatch, after: EncodedBatch, apart:
     return measured
 
 
+def cosines(before: EncodedBatch, after: EncodedBatch, kind: LowPrecision, limits: Cosines) -> dict[str, float]:
+    """Those between the vectors of float32 and the lowered ones, on average and the worst; refused below the limits."""
+    each = np.vecdot(unit(before.embedding).astype(np.float64), unit(after.embedding))
+    found = {"mean_cosine": float(each.mean()), "worst_cosine": float(each.min())}
+    for (name, value), least in zip(found.items(), limits, strict=True):
+        if not value >= least:
+            raise ExportError(
+                f"In {kind} the {name.replace('_', ' ')} between vectors and those of float32 is {value:.5f}, less "
+                f"than {least:g}: choose another precision. Nothing was written."
+            )
+    return found
+
+
 def with_measured(lowered: Artifact, measured: dict[str, object]) -> Artifact:
     precision = lowered.manifest.precision
     assert precision is not None
     return with_manifest(lowered, precision=precision.model_copy(update=measured))
+
+
+def with_layer_errors(lowered: Artifact, found_NL: NDArray[Any], expected_NL: NDArray[np.float64]) -> Artifact:
+    """`lowered`, whose manifest says how far its statistics are from the network's in float64, [N, 2L] each."""
+    inv_std = expected_NL[:, 1::2]
+    means = (np.abs(found_NL[:, 0::2] - expected_NL[:, 0::2]) * inv_std).max(0)
+    deviations = np.abs(found_NL[:, 1::2] / inv_std - 1).max(0)
+    return with_measured(
+        lowered,
+        {
+            "statistics_errors": {
+                layer.name: StatisticsError(mean=float(mean), inverse_deviation=float(deviation))
+                for layer, mean, deviation in zip(lowered.manifest.layers, means, deviations, strict=True)
+            }
+        },
+    )
 
 
 def deviations(before: EncodedBatch, after: EncodedBatch, layers: list[NormLayer]) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtime.manifest import PrecisionKind
+from runtime.precision import PrecisionKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,5 +24,15 @@ class Tolerance:
 TOLERANCES: dict[PrecisionKind, Tolerance] = {
     "fp32": Tolerance(1e-4, 1e-4, 1e-4),
     "fp16": Tolerance(0.1, 1e-2, 1e-2),
+    "bf16": Tolerance(0.5, 0.1, 0.1),
     "int8": Tolerance(1.0, 0.2, 0.5),
+}
+
+# Least cosines of vectors with those of float32: on average, and the worst. What is rounded differently in a batch may
+# fall into the next of int8's 256 steps.
+Cosines = tuple[float, float]
+COSINES: dict[PrecisionKind, Cosines] = {
+    "bf16": (0.999, 0.995),
+    "fp16": (0.9999, 0.9999),
+    "int8": (0.99, 0.95),
 }

@@ -8,26 +8,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, DeviceError
 from runtime.graph.batch import EncodedBatch, best_classes, identity, join
 from runtime.graph.clusters import read_clusters
+from runtime.graph.openvino_session import open_bf16
 from runtime.graph.packing import PackedBatch, Tokens, like_lengths, pack, pad
 from runtime.graph.providers import failure, unavailable
-from runtime.graph.session import Placement, open_session
+from runtime.graph.session import GraphSession, Placement, open_session
 from runtime.graph.texts import piece_lengths
-from runtime.manifest import CANARY, MODEL, FeatureInputs, PrecisionKind, TextInputs
+from runtime.manifest import CANARY, MODEL, FeatureInputs, TextInputs
 from runtime.options import Device
+from runtime.precision import PrecisionKind
 
 PROBE = 32  # tokens
 GRAPH_INPUTS = ("position_ids", "segment_ids", "pooling")
 # Relative and absolute. Other kernels and devices round differently, a broken one is far off. In int8 a value that is
 # rounded differently falls into the next of 256 steps: over thousands of inputs, the fused and the unfused kernel were
 # 0.12 apart in a logit and 1.3 % in 1/sigma at most.
-CANARY_TOLERANCE: dict[PrecisionKind, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}
+CANARY_TOLERANCE: dict[PrecisionKind, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1, "bf16": 0.1}
 INT8_CPU_ONLY = "an int8 artifact runs on the CPU alone, for a GPU export it with --precision fp16"
 
 
@@ -37,15 +38,18 @@ class Encoder:
     Attributes:
         pack_seconds: how long packing took in the last run.
 
+    Args:
+        allow_fp32: run an artifact in bf16 in fp32 where there is no bf16.
+
     Raises:
         ArtifactError: the graph does not load, or does not reproduce its canary on this machine.
-        DeviceError: the device cannot be had; `auto` takes the CPU then.
+        DeviceError: the device cannot be had, `auto` takes the CPU then; or there is no bf16.
     """
 
-    def __init__(self, artifact: Artifact, device: Device = "cpu", threads: int = 1) -> None:
-        self.manifest = artifact.manifest
+    def __init__(self, artifact: Artifact, device: Device = "cpu", threads: int = 1, allow_fp32: bool = False) -> None:
+        self.manifest, self.allow_fp32 = artifact.manifest, allow_fp32
         self.pack_seconds = 0.0
-        self.session: ort.InferenceSession
+        self.session: GraphSession
         self.placement: Placement
         self.open(artifact, device, threads)
         inputs = self.manifest.inputs
@@ -68,17 +72,17 @@ class Encoder:
             verify_canary(self, artifact)
 
     def open(self, artifact: Artifact, device: Device, threads: int) -> None:
+        model, plan, precision = artifact.files[MODEL], self.manifest.plan, self.manifest.precision_kind
         try:
-            self.session, self.placement = open_session(
-                artifact.files[MODEL],
-                device,
-                threads,
-                plan=self.manifest.plan,
-                cpu_only=INT8_CPU_ONLY if self.manifest.precision_kind == "int8" else "",
-            )
+            if precision == "bf16":
+                self.session, self.placement = open_bf16(model, device, threads, plan, self.allow_fp32)
+            else:
+                cpu_only = INT8_CPU_ONLY if precision == "int8" else ""
+                self.session, placement = open_session(model, device, threads, plan=plan, cpu_only=cpu_only)
+                self.placement = replace(placement, precision=precision)
         except DeviceError:
             raise
-        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+        except Exception as error:  # the engines' exceptions have no common base of their own
             raise ArtifactError(
                 f"{artifact.path / MODEL} does not load ({first_line(error)}): export it again."
             ) from error

@@ -2,9 +2,12 @@
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from runtime.errors import DeviceError
 from runtime.graph.providers import (
@@ -18,8 +21,8 @@ from runtime.graph.providers import (
     prepare,
     unavailable,
 )
-from runtime.manifest import Plan, PlanName, PlanSource
 from runtime.options import Device
+from runtime.precision import Plan, PlanName, PlanSource, PrecisionKind
 
 logger = logging.getLogger("addnorm.session")
 
@@ -29,6 +32,21 @@ logger = logging.getLogger("addnorm.session")
 PLANS: dict[PlanName, list[str]] = {"default": [], "unfused": ["SkipLayerNormFusion", "EmbedLayerNormFusion"]}
 SLOW_FUSION = (1, 30)  # the release whose fused CPU kernel became slower than its parts; before, it was the faster one
 NOWHERE = f"{os.devnull}/none"  # a folder that there cannot be
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class GraphSession(Protocol):
+    """A graph that is ready to run: ONNX Runtime's InferenceSession, or another engine's."""
+
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs of these names, or all, in arrays of their own."""
+
+    def get_inputs(self) -> Sequence[Named]: ...
+    def get_outputs(self) -> Sequence[Named]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +60,9 @@ class Placement:
         reason: why `auto` fell back to the CPU, or empty.
         plan: the graph plan in use (runtime/graph/session.py).
         plan_source: whether export measured it for this provider and release, or a rule chose it.
+        engine: what computes, and its release.
+        precision: that it computes in; lower ones are those of the graph.
+        precision_fallback: why an artifact in bf16 runs in fp32, or empty.
     """
 
     requested: Device
@@ -50,6 +71,9 @@ class Placement:
     reason: str = ""
     plan: PlanName = "default"
     plan_source: PlanSource = "rule"
+    engine: str = f"onnxruntime {ort.__version__}"
+    precision: PrecisionKind = "fp32"
+    precision_fallback: str = ""
 
 
 def open_session(

@@ -130,10 +130,10 @@ def merged_moments(parts: Sequence[tuple[FeatureMoments, int]]) -> list[NDArray[
     return merged
 
 
-def open_encoder(artifact: Artifact, device: Device = "cpu", threads: int = 1) -> Encoder:
+def open_encoder(artifact: Artifact, device: Device = "cpu", threads: int = 1, allow_fp32: bool = False) -> Encoder:
     """What runs the artifact's graph; arguments and errors as `Encoder`."""
     kind = TensorGraph if artifact.manifest.inputs.kind == "tensors" else Encoder
-    return kind(artifact, device, threads)
+    return kind(artifact, device, threads, allow_fp32)
 
 
 def canary_rows(artifact: Artifact) -> list[Tokens]:

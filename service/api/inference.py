@@ -124,4 +124,7 @@ def identity(engine: Engine) -> dict[str, str]:
         "device": placement.device,
         "requested_device": placement.requested,
         "fallback_reason": placement.reason,
+        "engine": placement.engine,
+        "precision_in_use": placement.precision,
+        "precision_fallback": placement.precision_fallback,
     }

@@ -57,9 +57,7 @@ def _observed(engine: Engine) -> "ObservedModel":
     from service.telemetry.prometheus import ObservedModel
 
     manifest = engine.manifest
-    return ObservedModel(
-        manifest.name, manifest.version, manifest.precision_kind, engine.placement, engine.collector.snapshot()
-    )
+    return ObservedModel(manifest.name, manifest.version, engine.placement, engine.collector.snapshot())
 
 
 def served_model(engine: Engine) -> ServedModel:

@@ -47,7 +47,7 @@ class Graphs(NamedTuple):
 
 
 def open_graphs(artifact: Artifact, settings: Settings) -> Graphs:
-    encoder = open_encoder(artifact, settings.device, settings.threads)
+    encoder = open_encoder(artifact, settings.device, settings.threads, settings.allow_fp32)
     return Graphs(encoder, DeepGraph.of(artifact, encoder, settings.threads) if settings.deep_budget else None)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from runtime.manifest import Plan, PlanName, PlanSource
+from runtime.precision import Plan, PlanName, PlanSource, PrecisionKind
 from service.schemas.base import Body
 from service.schemas.norm_stats import FleetStatus
 
@@ -44,14 +44,20 @@ class ModelResponse(Body):
     unobserved: list[Unobserved]
     """Normalization layers that have no statistics, each with the reason."""
     provider: str
-    """ONNX Runtime's execution provider in use."""
+    """ONNX Runtime's execution provider in use; CPU where OpenVINO computes."""
     device: str
     requested_device: str
     fallback_reason: str
     """Why `auto` fell back to the CPU; empty where it did not."""
+    engine: str
+    """What computes, and its release: onnxruntime, or openvino for bf16."""
+    precision_in_use: PrecisionKind
+    """That it computes in: the artifact's, or fp32 where there is no bf16."""
+    precision_fallback: str
+    """Why an artifact in bf16 runs in fp32; empty where it does not."""
     training: dict[str, Any]
     precision: dict[str, Any]
-    """`kind`: fp32, int8 or fp16; of the lower ones, what export measured against float32."""
+    """`kind`: fp32, int8, fp16 or bf16; of the lower ones, what export measured against float32."""
     plan: PlanInUse
 
 
@@ -69,6 +75,10 @@ class Ready(Body):
     device: str
     requested_device: str
     fallback_reason: str
+    engine: str
+    precision_in_use: PrecisionKind
+    precision_fallback: str
+    """Why an artifact in bf16 runs in fp32; empty where it does not."""
     workers: int
     """Processes that answer on this port; the statistics are of all of them."""
     statistics: Literal["memory", "disk", "disk_failing"]

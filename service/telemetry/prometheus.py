@@ -36,7 +36,6 @@ class ObservedModel:
 
     name: str
     version: str
-    precision: str
     placement: Placement
     snapshot: Snapshot
 
@@ -112,15 +111,23 @@ class ServiceMetrics(Collector):
         provider = InfoMetricFamily("addnorm_provider", "Where a model runs.", labels=MODEL)
         help_text = "1 where the device `auto` fell back to the CPU, else 0."
         fallback = GaugeMetricFamily("addnorm_provider_fallback", help_text, labels=MODEL)
+        help_text = "1 where an artifact in bf16 runs in fp32, because there is no bf16, else 0."
+        in_fp32 = GaugeMetricFamily("addnorm_precision_fallback", help_text, labels=MODEL)
         for each in self.models:
             placement = each.placement
-            model.add_metric(each.labels, {"precision": each.precision})
+            model.add_metric(each.labels, {"precision": each.placement.precision})
             provider.add_metric(
                 each.labels,
-                {"provider": placement.provider, "device": placement.device, "requested": placement.requested},
+                {
+                    "provider": placement.provider,
+                    "device": placement.device,
+                    "requested": placement.requested,
+                    "engine": placement.engine,
+                },
             )
             fallback.add_metric(each.labels, float(bool(placement.reason)))
-        yield from (model, provider, fallback)
+            in_fp32.add_metric(each.labels, float(bool(placement.precision_fallback)))
+        yield from (model, provider, fallback, in_fp32)
 
     def _statistics(self) -> Iterator[Metric]:
         help_text = "1 where the last hour departs from the baseline, else 0; 0 too where there is little to judge by."

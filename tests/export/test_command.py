@@ -1,5 +1,5 @@
 from addnorm.commands.export import tell_plan, tell_precision
-from runtime.manifest import Plan, Precision
+from runtime.precision import Plan, Precision
 
 
 def test_precision_and_plan_are_told_in_lines_a_person_reads():

@@ -13,6 +13,7 @@ import torch
 import export.exporter
 from export.exporter import export_run
 from export.graph import OPSET
+from export.precision.choice import Asked
 from model.data import load_dataset
 from model.training.checkpoint import load_run
 from runtime.artifact import Artifact, read_artifact
@@ -92,7 +93,7 @@ def test_existing_version_is_kept_unless_overwriting(exported: Artifact, run_dir
     with pytest.raises(ArtifactError, match="exists already"):
         export_run(run_directory, tmp_path, "digits", "1", tmp_path)
     assert (tmp_path / "digits" / "1" / "manifest.json").read_bytes() == before
-    written, errors = export_run(run_directory, tmp_path, "digits", "1", tmp_path, overwrite=True, precision="int8")
+    written, errors = export_run(run_directory, tmp_path, "digits", "1", tmp_path, overwrite=True, asked=Asked("int8"))
     check_int8(read_artifact(tmp_path / "digits" / "1"), written, errors, run_directory)
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1"]
 

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from runtime.artifact import Artifact
-from runtime.manifest import Manifest, NormLayer, Plan, Precision, TextInputs, compute_digest
+from runtime.manifest import Manifest, NormLayer, TextInputs, compute_digest
+from runtime.precision import Plan, Precision
 
 
 @pytest.fixture

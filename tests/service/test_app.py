@@ -11,7 +11,8 @@ from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.graph.encoder import Encoder
-from runtime.manifest import Plan, Precision, TextInputs
+from runtime.manifest import TextInputs
+from runtime.precision import Plan, Precision
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
@@ -161,6 +162,9 @@ def test_health_says_live_and_ready(client: TestClient):
         "device": "cpu",
         "requested_device": "cpu",
         "fallback_reason": "",
+        "engine": f"onnxruntime {ort.__version__}",
+        "precision_in_use": "fp32",
+        "precision_fallback": "",
         "workers": 1,
         "statistics": "memory",
         "models": {"texts": ["1"]},

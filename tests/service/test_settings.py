@@ -22,6 +22,7 @@ EXAMPLES = {
     "model_control": ("explicit", "explicit"),
     "watch": (0.5, 60.0),
     "device": ("cpu", "cuda"),
+    "allow_fp32": (True, True),
     "workers": (1, 4),
     "threads": (2, 3),
     "max_rows": (4, 5),

@@ -7,9 +7,9 @@ from typing import Any
 from export.adopt.adds import with_adds
 from export.adopt.baseline import Progress
 from export.adopt.directory.deep import DeepTransformer, difference, to_both, verify_deep
-from export.adopt.directory.lower import lower_adopted, lower_deep
 from export.adopt.directory.reference import NetworkReference
-from export.adopt.parity import verify
+from export.adopt.lower import lower_adopted, lower_deep
+from export.adopt.parity import run_together, verify
 from export.adopt.texts import Texts
 from export.adopt.writing import (
     Adopted,
@@ -24,7 +24,9 @@ from export.adopt.writing import (
 )
 from export.deep import deep_graph
 from export.graph import OPSET, only
-from export.precision.lower import LowPrecision
+from export.precision.choice import EXACT, Asked, choose
+from export.precision.lower import with_layer_errors
+from export.precision.tolerances import Cosines
 from export.timing import with_manifest, with_plan
 from model.pretrained.files import digests
 from model.pretrained.load import load
@@ -34,9 +36,11 @@ from runtime.artifact import Artifact
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens, pack
-from runtime.manifest import CANARY, DEEP, MODEL, PrecisionKind, Unobserved
+from runtime.manifest import CANARY, DEEP, MODEL, Unobserved
+from runtime.precision import LowPrecision
 
 PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "tokenizers")
+FEW = 16  # texts by which errors of single layers are told
 
 
 def adopt_directory(
@@ -46,14 +50,14 @@ def adopt_directory(
     pooling: str | None = None,
     overwrite: bool = False,
     progress: Progress = lambda _done, _of: None,
-    precision: PrecisionKind = "fp32",
+    asked: Asked = EXACT,
 ) -> Adopted:
     """Adopts a Hugging Face or sentence-transformers directory as the artifact `target`, MODELS/NAME/VERSION.
 
     Args:
         texts: what normal traffic looks like.
         pooling: of an embedding model whose directory does not say it.
-        precision: of the graph that is served; the float32 graph is verified first.
+        asked: precision of the graph that is served; the float32 graph is verified first.
 
     Raises:
         ExportError, DataError: the directory or the texts cannot be used, the graph does not agree with PyTorch, or
@@ -78,7 +82,7 @@ def adopt_directory(
         },
     )
     sequences = encode(artifact, texts)
-    artifact, errors = make_graphs(artifact, network, texts, sequences, precision, progress)
+    artifact, errors = make_graphs(artifact, network, texts, sequences, asked, progress)
     return finish(artifact, texts.labels, sequences, errors, overwrite, progress)
 
 
@@ -97,7 +101,7 @@ def make_graphs(
     network: PackedTransformer,
     texts: Texts,
     sequences: Sequence[Tokens],
-    precision: PrecisionKind,
+    asked: Asked,
     progress: Progress,
 ) -> tuple[Artifact, dict[str, float]]:
     """`artifact` with the served and the deep graph, canary and plan, verified; the errors that were met."""
@@ -109,13 +113,15 @@ def make_graphs(
     artifact.files[DEEP] = deep_graph(both, artifact.files[MODEL])
     deep = DeepGraph(artifact, Encoder(artifact))
     errors["deep"] = verify_deep(deep, module, adds, probes_of(sequences))
-    if precision == "fp32":
-        return artifact, errors
-    both = lower_deep(both, artifact, precision, sequences)
-    artifact, errors = make_lower(artifact, precision, network, texts, sequences, progress)
-    artifact.files[DEEP] = deep_graph(both, artifact.files[MODEL])
-    errors["deep"] = difference(DeepGraph(artifact, Encoder(artifact)), probes_of(sequences))
-    return artifact, errors
+
+    def lower(kind: LowPrecision) -> tuple[Artifact, dict[str, float]]:
+        least = asked.cosines(kind, artifact.manifest.task)
+        lowered, met = make_lower(artifact, kind, network, texts, sequences, progress, least)
+        lowered.files[DEEP] = deep_graph(lower_deep(both, artifact, kind, sequences), lowered.files[MODEL])
+        met["deep"] = difference(DeepGraph(lowered, Encoder(lowered)), probes_of(sequences))
+        return lowered, met
+
+    return choose((artifact, errors), asked, lower)
 
 
 def complete(
@@ -135,7 +141,12 @@ def make_lower(
     texts: Texts,
     sequences: Sequence[Tokens],
     progress: Progress,
+    least: Cosines | None = None,
 ) -> tuple[Artifact, dict[str, float]]:
     """`artifact`, verified in float32, with a graph, canary and plan of lower precision, verified again."""
-    artifact = lower_adopted(artifact, kind, texts, sequences, progress)
-    return artifact, verify(Encoder(artifact), NetworkReference(network), probes_of(sequences), kind)
+    artifact = lower_adopted(artifact, kind, texts, sequences, progress, least)
+    encoder, reference, probes = Encoder(artifact), NetworkReference(network), probes_of(sequences)
+    errors = verify(encoder, reference, probes, kind, least)
+    few = probes[:FEW]
+    found, expected = run_together(encoder, few).norm_statistics, reference.run(few).norm_statistics
+    return with_layer_errors(artifact, found, expected), errors

@@ -12,7 +12,7 @@ from export.adopt.norms.expose import OUTPUT
 from export.adopt.norms.norm import Norm
 from export.adopt.norms.probing import Feeds, load, run, with_outputs
 from runtime.errors import ExportError
-from runtime.manifest import PrecisionKind
+from runtime.precision import PrecisionKind
 
 IN_INTEGERS = ("Quantize", "Integer", "QLinear", "NBits")  # in the names of operators
 HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)

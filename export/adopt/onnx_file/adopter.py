@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from export.adopt.adds import with_adds
 from export.adopt.baseline import Progress
+from export.adopt.lower import lower_adopted
 from export.adopt.norms.expose import expose, exposed_norms
 from export.adopt.norms.find import find_norms
 from export.adopt.norms.norm import Norm
@@ -34,13 +35,15 @@ from export.adopt.writing import (
     make_canary,
     probes_of,
 )
+from export.precision.choice import EXACT, Asked, choose
 from export.timing import with_manifest, with_plan
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, ExportError
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder, first_line
 from runtime.graph.packing import Tokens, like_lengths, pad
-from runtime.manifest import CANARY, DEEP, MODEL, NO_DEEP, NormLayer, Precision, Unobserved, sha256
+from runtime.manifest import CANARY, DEEP, MODEL, NO_DEEP, NormLayer, Unobserved, sha256
+from runtime.precision import LowPrecision, Precision
 
 PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "tokenizers")
 
@@ -52,12 +55,14 @@ def adopt_file(
     hints: Hints | None = None,
     overwrite: bool = False,
     progress: Progress = lambda _done, _of: None,
+    asked: Asked = EXACT,
 ) -> Adopted:
     """Adopts an ONNX file as the artifact `target`, MODELS/NAME/VERSION.
 
     Args:
         texts: what normal traffic looks like.
         hints: what is not to be found in the file or beside it.
+        asked: fp32, which leaves the file's own precision; or bf16 or auto, of a file in fp32.
 
     Raises:
         ExportError, DataError: the file or the texts cannot be used, or the graph does not agree with the file.
@@ -68,6 +73,8 @@ def adopt_file(
     check_pairs(source, texts)
     model, norms, unobserved, outputs = observed(source.file)
     precision = precision_of(source.file.content)
+    if precision != "fp32" and asked.precision == "bf16":
+        raise ExportError(f"{path} is in {precision}, and bf16 is made of fp32: leave --precision out.")
     artifact = begin(
         source,
         texts,
@@ -91,7 +98,16 @@ def adopt_file(
     groups = [[probes[place] for place in group] for group in like_lengths([len(probe) for probe in probes])]
     batches = [source.file.feeds(pad(group), source.type_ids) for group in [canary, *groups]]
     agreement = verify_norms(source.file.content, ir.to_proto(model).SerializeToString(), norms, batches)
-    artifact, errors = make_graphs(artifact, source, model, watch(model, norms, outputs), sequences)
+    tokens = source.output if source.task == "embedding" else str(last_norm_output(model).name)
+    reference = FileReference(model, source, tokens)
+    exact = make_graphs(artifact, source, model, watch(model, norms, outputs), sequences, reference)
+
+    def lower(kind: LowPrecision) -> tuple[Artifact, dict[str, float]]:
+        least = asked.cosines(kind, source.task)
+        lowered = lower_adopted(exact[0], kind, texts, sequences, progress, least)
+        return lowered, verify(Encoder(lowered), reference, probes, kind, least)
+
+    artifact, errors = choose(exact, asked, lower, ("bf16",) if precision == "fp32" else ())
     errors["norm_statistics"] = max(agreement.statistics.values())
     return finish(artifact, texts.labels, sequences, errors, overwrite, progress)
 
@@ -110,7 +126,12 @@ def to_layer(norm: Norm, node: ir.Node) -> NormLayer:
 
 
 def make_graphs(
-    artifact: Artifact, source: Source, model: ir.Model, watched: list[Watched] | str, sequences: Sequence[Tokens]
+    artifact: Artifact,
+    source: Source,
+    model: ir.Model,
+    watched: list[Watched] | str,
+    sequences: Sequence[Tokens],
+    reference: FileReference,
 ) -> tuple[Artifact, dict[str, float]]:
     """`artifact` with its graph, canary and plan, verified against the file; and with its deep graph.
 
@@ -118,11 +139,9 @@ def make_graphs(
         watched: the norms, for the deep graph, or why there can be none.
     """
     canary, probes = canary_probes(sequences), probes_of(sequences)
-    tokens = source.output if source.task == "embedding" else str(last_norm_output(model).name)
-    reference = FileReference(model, source, tokens)
     artifact.files[CANARY] = make_canary(canary, reference.run(canary))
     norms, reason = ([], watched) if isinstance(watched, str) else (watched, "")
-    graphs = to_served(model, source, tokens, norms)
+    graphs = to_served(model, source, reference.tokens, norms)
     artifact.files[MODEL] = graphs.served
     try:
         artifact = with_plan(artifact, probes)

@@ -27,7 +27,8 @@ from runtime.errors import ArtifactError, ExportError
 from runtime.graph.packing import Tokens
 from runtime.graph.tensor_graph import EMBEDDING, LOGITS, STATISTICS, TensorGraph, tensor_feeds
 from runtime.graph.tensors import TensorRow, encode_row
-from runtime.manifest import CANARY, MODEL, Manifest, NormLayer, Precision, TensorInputs, Unobserved, sha256
+from runtime.manifest import CANARY, MODEL, Manifest, NormLayer, TensorInputs, Unobserved, sha256
+from runtime.precision import Precision
 
 PACKAGES = ("onnx", "onnx-ir", "onnxruntime")
 FEW = 3  # rows that norms are looked for with, and that the canary has

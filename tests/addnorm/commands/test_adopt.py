@@ -8,9 +8,10 @@ from export.adopt.directory.adopter import Adopted
 from export.adopt.onnx_file import adopter as onnx_adopter
 from export.adopt.onnx_file.source import Hints
 from export.adopt.texts import Texts
+from export.precision.choice import Asked
 from export.timing import with_manifest
 from runtime.artifact import Artifact
-from runtime.manifest import Precision
+from runtime.precision import Precision
 from tests.addnorm.test_cli import assert_complains, run
 from tests.adopted import EMBEDDING, RERANK, make_texts, source_of
 
@@ -34,10 +35,10 @@ def called(embedding_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> Cal
     called = Called()
 
     def adopt(
-        directory: Path, texts: Texts, target: Path, pooling: str | None, overwrite: bool, progress: Any, precision: str
+        directory: Path, texts: Texts, target: Path, pooling: str | None, overwrite: bool, progress: Any, asked: Asked
     ) -> Adopted:
         called.update(directory=directory, texts=texts, target=target, pooling=pooling, overwrite=overwrite)
-        called["precision"] = precision
+        called["asked"] = asked
         progress(len(texts.inputs), len(texts.inputs))
         return Adopted(embedding_artifact, ERRORS, called.get("accuracy"))
 
@@ -101,14 +102,14 @@ def test_options_are_handed_on(called: Called, tmp_path: Path, capsys: pytest.Ca
             tmp_path,
             tmp_path / "a.csv",
             *columns,
-            *("--pooling", "cls", "--overwrite", "--precision", "int8"),
+            *("--pooling", "cls", "--overwrite", "--precision", "int8", "--min-cosine", "0.98"),
             version="12",
         ),
     )
     assert code == 0
     assert called["target"] == Path("models/mine/12")
     assert called["texts"] == Texts([["what", "that"]] * 10, ["x"] * 10)
-    assert (called["pooling"], called["overwrite"], called["precision"]) == ("cls", True, "int8")
+    assert (called["pooling"], called["overwrite"], called["asked"]) == ("cls", True, Asked("int8", 0.98))
 
 
 def test_options_of_a_file_are_handed_on(
@@ -117,16 +118,23 @@ def test_options_of_a_file_are_handed_on(
     called: list[Any] = []
 
     def adopt(*arguments: Any) -> Adopted:
-        called.extend(arguments[:-1])
+        called.extend([*arguments[:-2], arguments[-1]])
         return Adopted(embedding_artifact, ERRORS, None)
 
     monkeypatch.setattr(onnx_adopter, "adopt_file", adopt)
     options = ["--tokenizer", "t.json", "--labels", "l.txt", "--output", "y", "--activation", "sigmoid"]
-    options += ["--max-tokens", "12", "--normalize", "false", "--pooling", "max"]
+    options += ["--max-tokens", "12", "--normalize", "false", "--pooling", "max", "--precision", "bf16"]
     code, _, complaint = run(capsys, *command(tmp_path / "net.onnx", texts, *options))
     hints = Hints(Path("t.json"), Path("l.txt"), "y", "max", "sigmoid", 12, False)
     assert (code, complaint) == (0, "")
-    assert called == [tmp_path / "net.onnx", Texts(make_texts(12), None), Path("models/mine/3"), hints, False]
+    assert called == [
+        tmp_path / "net.onnx",
+        Texts(make_texts(12), None),
+        Path("models/mine/3"),
+        hints,
+        False,
+        Asked("bf16"),
+    ]
 
 
 @pytest.mark.parametrize("option", ["--tokenizer", "--labels", "--output"])
@@ -138,7 +146,7 @@ def test_options_of_a_file_are_not_for_directories(
 
 def test_a_file_keeps_its_precision(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     asked = command(tmp_path / "a.onnx", texts, "--precision", "int8")
-    assert_complains(capsys, asked, "--precision int8 is for directories", "leave it out")
+    assert_complains(capsys, asked, "--precision int8 is for directories", "expected fp32 or bf16 or auto")
 
 
 def test_lower_precision_is_told(

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from export.precision.fp16 import to_fp16
 from export.precision.int8 import outlier_divisor, to_int8, to_steps
-from export.precision.lower import LowPrecision, with_shared_weights
+from export.precision.lower import with_shared_weights
 from runtime.graph.packing import PackedBatch, pack
 from runtime.graph.session import open_session
+from runtime.precision import LowPrecision
 
 RNG = np.random.default_rng(0)
 WIDTH, WORDS = 32, 40

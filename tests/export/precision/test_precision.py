@@ -9,9 +9,10 @@ import pytest
 
 import export.precision.int8
 from export.exporter import export_run
+from export.precision.choice import Asked
 from export.precision.fp16 import to_fp16
 from export.precision.int8 import activation_grid
-from export.precision.lower import LowPrecision, batches, encode, lower
+from export.precision.lower import batches, encode, lower
 from model.data import Dataset, load_dataset
 from runtime.artifact import Artifact
 from runtime.errors import ExportError
@@ -22,6 +23,7 @@ from runtime.graph.packing import pack
 from runtime.graph.session import open_session
 from runtime.graph.texts import make_input_encoder
 from runtime.manifest import CANARY, MODEL
+from runtime.precision import LowPrecision
 from tests.export.conftest import Exported
 from tests.helpers import Export, random_sequences
 
@@ -123,7 +125,7 @@ def test_only_linear_layers_are_lowered(exported: Artifact, lowered: Artifact, k
 def test_loss_of_accuracy_is_refused(run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(export.precision.int8, "ACTIVATION_STEPS", 2)
     with pytest.raises(ExportError, match=r"In int8 the model loses .* points of validation accuracy, more than 0.56"):
-        export_run(run_directory, tmp_path, "digits", "1", tmp_path, precision="int8")
+        export_run(run_directory, tmp_path, "digits", "1", tmp_path, asked=Asked("int8"))
     assert not (tmp_path / "digits").exists()
 
 

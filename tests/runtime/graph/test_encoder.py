@@ -14,8 +14,9 @@ from runtime.graph.batch import EncodedBatch
 from runtime.graph.encoder import INT8_CPU_ONLY, Encoder
 from runtime.graph.packing import like_lengths, pack
 from runtime.graph.session import Placement
-from runtime.manifest import CANARY, MODEL, PoolingKind, Precision
+from runtime.manifest import CANARY, MODEL, PoolingKind
 from runtime.options import Device
+from runtime.precision import Precision
 from tests.helpers import Export, random_sequences, rewrite
 
 ANSWERS = ("logits", "embedding", "norm_statistics")

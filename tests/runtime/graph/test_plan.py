@@ -2,7 +2,7 @@ import pytest
 
 from runtime.graph.providers import CPU
 from runtime.graph.session import choose_plan
-from runtime.manifest import Plan
+from runtime.precision import Plan
 
 CUDA = "CUDAExecutionProvider"
 

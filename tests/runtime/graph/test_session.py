@@ -12,7 +12,8 @@ from runtime.artifact import Artifact
 from runtime.errors import DeviceError
 from runtime.graph import session
 from runtime.graph.session import open_session
-from runtime.manifest import MODEL, Plan
+from runtime.manifest import MODEL
+from runtime.precision import Plan
 
 
 @pytest.fixture

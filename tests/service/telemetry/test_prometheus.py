@@ -36,6 +36,7 @@ TOLD = {
     "addnorm_model": "info",
     "addnorm_provider": "info",
     "addnorm_provider_fallback": "gauge",
+    "addnorm_precision_fallback": "gauge",
     "addnorm_drift": "gauge",
     "addnorm_drift_alert": "gauge",
     "addnorm_estimated_accuracy_ratio": "gauge",

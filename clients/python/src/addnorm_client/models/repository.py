@@ -81,6 +81,8 @@ class ModelResponse(Body):
     activation: str
     """softmax; sigmoid of a reranker, or where a text may have several labels; identity where scores are logits."""
     device: str
+    engine: str
+    """What computes, and its release: onnxruntime, or openvino for bf16."""
     fallback_reason: str
     """Why `auto` fell back to the CPU; empty where it did not."""
     inputs: dict[str, Any]
@@ -92,9 +94,13 @@ class ModelResponse(Body):
     """Whether embeddings have length 1 unless a request wants them otherwise."""
     plan: PlanInUse
     precision: dict[str, Any]
-    """`kind`: fp32, int8 or fp16; of the lower ones, what export measured against float32."""
+    """`kind`: fp32, int8, fp16 or bf16; of the lower ones, what export measured against float32."""
+    precision_fallback: str
+    """Why an artifact in bf16 runs in fp32; empty where it does not."""
+    precision_in_use: Literal["fp32", "int8", "fp16", "bf16"]
+    """That it computes in: the artifact's, or fp32 where there is no bf16."""
     provider: str
-    """ONNX Runtime's execution provider in use."""
+    """ONNX Runtime's execution provider in use; CPU where OpenVINO computes."""
     requested_device: str
     task: str
     training: dict[str, Any]
@@ -107,12 +113,16 @@ class Ready(Body):
     """Where the default model runs, and where its statistics are kept; and which models there are."""
 
     device: str
+    engine: str
     fallback_reason: str
     fleet: FleetStatus | None = None
     """The other replicas that share statistics; only where some are named."""
     model: str
     models: dict[str, list[str]]
     """Every model that is loaded, with its versions, lowest first."""
+    precision_fallback: str
+    """Why an artifact in bf16 runs in fp32; empty where it does not."""
+    precision_in_use: Literal["fp32", "int8", "fp16", "bf16"]
     provider: str
     requested_device: str
     statistics: Literal["memory", "disk", "disk_failing"]

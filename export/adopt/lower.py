@@ -4,39 +4,47 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from export.adopt.baseline import Progress, in_runs, run_all
-from export.adopt.parity import COSINES
 from export.adopt.texts import Texts
 from export.adopt.writing import accuracy, probes_of
 from export.precision.lower import (
     SAMPLES,
-    LowPrecision,
     alone,
     check_loss,
     convert,
+    cosines,
     lower_graph,
     measure,
     with_measured,
 )
-from export.precision.tolerances import TOLERANCES
+from export.precision.tolerances import COSINES, TOLERANCES, Cosines
 from export.timing import graph_speeds, with_plan
 from runtime.artifact import Artifact
 from runtime.errors import ExportError
 from runtime.graph.batch import EncodedBatch, join, unit
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens
+from runtime.precision import LowPrecision
 
 MOST = 0.999  # of the tokens
+NEAREST, QUERIES = 10, 2000  # texts near another one, and of how many that is looked at
 
 
 def lower_adopted(
-    artifact: Artifact, kind: LowPrecision, texts: Texts, sequences: Sequence[Tokens], progress: Progress
+    artifact: Artifact,
+    kind: LowPrecision,
+    texts: Texts,
+    sequences: Sequence[Tokens],
+    progress: Progress,
+    least: Cosines | None = None,
 ) -> Artifact:
     """`artifact`, a verified one in float32, in lower precision.
 
     Args:
         sequences: the texts, as the graph takes them.
+        least: cosines between vectors and those of float32; None: by precision.
 
     Raises:
         ExportError: vectors are turned too far, statistics moved too far, labels are lost, or an answer depends on
@@ -48,9 +56,12 @@ def lower_adopted(
     encoder = Encoder(lowered)
     rows, lowered_rows = (run_all(graph, sequences, progress) for graph in (original, encoder))
     before, after, apart = join(rows), join(lowered_rows), alone(encoder, sequences)
-    check_alone(after, apart, kind)
+    least = least or COSINES[kind]
+    check_alone(after, apart, kind, least)
     check_statistics(before, after, kind)
-    measured = measure(lowered, before, after, apart) | cosines(before, after, kind)
+    measured = measure(lowered, before, after, apart) | cosines(before, after, kind, least)
+    if artifact.manifest.task == "embedding":
+        measured["recall"] = recall(before.embedding, after.embedding)
     found = [accuracy(artifact.manifest, texts.labels, answers) for answers in (rows, lowered_rows)]
     if found[0] is not None and found[1] is not None:
         check_loss(found[0] - found[1], kind, len(sequences), "accuracy on the texts")
@@ -73,22 +84,26 @@ def samples(sequences: Sequence[Tokens]) -> list[list[Tokens]]:
     return [[chosen[place] for place in run] for run in in_runs(range(count), [len(tokens) for tokens in chosen])]
 
 
-def cosines(before: EncodedBatch, after: EncodedBatch, kind: LowPrecision) -> dict[str, float]:
-    """Those between the vectors of float32 and the lowered ones, on average and the worst; refused below the limits."""
-    each = np.vecdot(unit(before.embedding).astype(np.float64), unit(after.embedding))
-    found = {"mean_cosine": float(each.mean()), "worst_cosine": float(each.min())}
-    for (name, value), least in zip(found.items(), COSINES[kind], strict=True):
-        if not value >= least:
-            raise ExportError(
-                f"In {kind} the {name.replace('_', ' ')} between vectors and those of float32 is {value:.5f}, less "
-                f"than {least}: adopt it in another precision. Nothing was written."
-            )
-    return found
+def recall(before_RD: NDArray[np.float32], after_RD: NDArray[np.float32]) -> float | None:
+    """Share of a text's ten nearest among the texts that are the same by both's vectors; None of too few texts."""
+    if len(before_RD) <= NEAREST:
+        return None
+    queries = np.linspace(0, len(before_RD) - 1, min(QUERIES, len(before_RD))).astype(int)
+    near = [nearest(unit(vectors), queries) for vectors in (before_RD, after_RD)]
+    return float(np.mean([len(set(one) & set(other)) / NEAREST for one, other in zip(*near, strict=True)]))
 
 
-def check_alone(after: EncodedBatch, apart: EncodedBatch, kind: LowPrecision) -> None:
+def nearest(unit_RD: NDArray[np.float32], queries: NDArray[np.int64]) -> list[list[int]]:
+    """The places of the ten nearest to each query, itself left out."""
+    cosine_QR = unit_RD[queries] @ unit_RD.T
+    cosine_QR[np.arange(len(queries)), queries] = -np.inf
+    places: list[list[int]] = np.argpartition(-cosine_QR, NEAREST - 1, axis=1)[:, :NEAREST].tolist()
+    return places
+
+
+def check_alone(after: EncodedBatch, apart: EncodedBatch, kind: LowPrecision, limits: Cosines) -> None:
     """Refuses a graph whose answer to a text depends on what it is packed with."""
-    least = COSINES[kind][1]
+    least = limits[1]
     packed = after.embedding[: len(apart.lengths)]
     worst = float(np.vecdot(unit(packed), unit(apart.embedding)).min())
     logits = np.abs(after.logits[: len(apart.lengths)] - apart.logits).max(initial=0.0)

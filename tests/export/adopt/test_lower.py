@@ -12,13 +12,12 @@ import pytest
 import export.precision.int8
 import export.reference
 import export.timing
-from export.adopt import parity
-from export.adopt.directory import lower
+from export.adopt import lower, parity
 from export.adopt.directory.adopter import adopt_directory, make_lower
-from export.adopt.directory.lower import check_alone, check_statistics, lower_adopted, samples
-from export.adopt.parity import COSINES
+from export.adopt.lower import check_alone, check_statistics, lower_adopted, samples
 from export.adopt.texts import Texts
-from export.precision.lower import LowPrecision
+from export.precision.choice import Asked
+from export.precision.tolerances import COSINES
 from runtime.artifact import Artifact, read_artifact
 from runtime.drift.baseline import read_baseline
 from runtime.errors import ExportError
@@ -27,7 +26,8 @@ from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens, pack
 from runtime.graph.texts import make_input_encoder
-from runtime.manifest import DEEP, MODEL, Precision
+from runtime.manifest import DEEP, MODEL
+from runtime.precision import LowPrecision, Precision
 from tests.adopted import EMBEDDING, MULTILABEL, RERANK, SUBJECTS, make_inputs, source_of
 from tests.model.pretrained.networks import adopted
 
@@ -138,11 +138,11 @@ def test_steps_that_are_too_few_are_refused(embedding_artifact: Artifact, monkey
 def test_a_text_that_depends_on_its_neighbours_is_refused(spoilt: str, multilabel_artifact: Artifact):
     batch = Encoder(multilabel_artifact).run(tokens(multilabel_artifact, make_inputs(MULTILABEL)[:8]))
     first = batch.split([4, 4])[0]
-    check_alone(batch, first, "int8")
+    check_alone(batch, first, "int8", COSINES["int8"])
     values = getattr(first, spoilt).copy()
     values[2] = -values[2] if spoilt == "embedding" else values[2] + 0.6
     with pytest.raises(ExportError, match="In int8 a text packed with others differs from the same alone"):
-        check_alone(batch, replace(first, **{spoilt: values}), "int8")
+        check_alone(batch, replace(first, **{spoilt: values}), "int8", COSINES["int8"])
 
 
 @pytest.mark.parametrize(("column", "said"), [(4, "means"), (5, "inverse deviations")])
@@ -206,7 +206,7 @@ def test_what_is_lowered_is_compared_with_pytorch_again(
 
 def test_a_directory_is_adopted_in_int8_with_a_deep_graph_that_shares_its_weights(shared_path: Path, tmp_path: Path):
     texts = Texts(make_inputs(MULTILABEL)[:40], None)
-    found = adopt_directory(source_of(MULTILABEL, shared_path), texts, tmp_path / "mine" / "1", precision="int8")
+    found = adopt_directory(source_of(MULTILABEL, shared_path), texts, tmp_path / "mine" / "1", asked=Asked("int8"))
     written = read_artifact(found.artifact.path)
     assert written.manifest.precision == found.artifact.manifest.precision
     assert written.manifest.precision_kind == "int8" and found.errors.keys() > {"mean_cosine", "deep"}
