@@ -46,11 +46,16 @@ CMD ["clinc150"]
 
 FROM python AS builder
 ARG DEVICE=cpu
+# 1 adds OpenVINO, which an artifact in bf16 takes: 180 MB.
+ARG OPENVINO=
 WORKDIR /app
-COPY requirements/serve.txt requirements/serve-gpu.txt /tmp/
+COPY requirements/serve.txt requirements/serve-gpu.txt requirements/openvino.txt /tmp/
 RUN python3 -m venv /opt/venv \
  && lock=serve$([ "$DEVICE" = cpu ] || echo -gpu).txt \
  && /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir -r /tmp/$lock \
+ && if [ -n "$OPENVINO" ]; then \
+      /opt/venv/bin/python -m pip install --require-hashes --only-binary :all: --no-cache-dir --no-deps -r /tmp/openvino.txt; \
+    fi \
  && /opt/venv/bin/python -m pip uninstall --yes --quiet setuptools pip \
  && rm -r /opt/venv/lib/python*/site-packages/onnx/backend/test
 COPY addnorm/ addnorm/

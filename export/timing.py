@@ -67,7 +67,7 @@ def rounds_for(runners: Iterable[Callable[[], object]]) -> int:
 def runner(encoder: Encoder, groups: list[list[Tokens]]) -> Callable[[], None]:
     """Runs the encoder's graph once on each group."""
     lay_out = pad if encoder.padded else pack
-    feeds = [encoder.feeds(lay_out(group, pooling=encoder.pooling)) for group in groups]
+    feeds = [encoder.feeds(lay_out(group, pooling=encoder.pooling, step=encoder.step)) for group in groups]
 
     def run() -> None:
         for feed in feeds:

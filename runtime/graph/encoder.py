@@ -14,7 +14,7 @@ from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, DeviceError
 from runtime.graph.batch import EncodedBatch, best_classes, identity, join
 from runtime.graph.clusters import read_clusters
-from runtime.graph.openvino_session import open_bf16
+from runtime.graph.openvino_session import WIDTH_STEP, open_bf16
 from runtime.graph.packing import PackedBatch, Tokens, like_lengths, pack, pad
 from runtime.graph.providers import failure, unavailable
 from runtime.graph.session import GraphSession, Placement, open_session
@@ -57,6 +57,7 @@ class Encoder:
         self.pooling = inputs.pooling if isinstance(inputs, TextInputs) else "mean"
         self.type_ids = isinstance(inputs, TextInputs) and inputs.type_ids
         self.padded = self.manifest.graph == "padded"
+        self.step = WIDTH_STEP if self.placement.precision == "bf16" else 1  # of packs' widths
         self.output_names = [output.name for output in self.session.get_outputs()]
         self.classifies = self.manifest.task == "classification"
         self.clusters = read_clusters(artifact)
@@ -97,7 +98,7 @@ class Encoder:
         if self.padded and len(sequences) > 1:
             found = self.run_padded(sequences)
         else:
-            batch = pack(sequences, pooling=self.pooling)
+            batch = pack(sequences, pooling=self.pooling, step=self.step)
             self.pack_seconds = time.perf_counter() - started
             found = self.run_packed(batch)
         found.identities = [identity(sequence) for sequence in sequences]
@@ -109,7 +110,7 @@ class Encoder:
         rows: dict[int, EncodedBatch] = {}
         for places in like_lengths([len(sequence) for sequence in sequences]):
             started = time.perf_counter()
-            batch = pad([sequences[place] for place in places], self.pooling)
+            batch = pad([sequences[place] for place in places], self.pooling, self.step)
             self.pack_seconds += time.perf_counter() - started
             rows |= zip(places, self.run_packed(batch).split([1] * len(places)), strict=True)
             computed += batch.segment_ids.size
@@ -125,7 +126,7 @@ class Encoder:
         return EncodedBatch(
             logits,
             embedding,
-            per_token if batch.rows == 1 else per_token[batch.token_index],  # a single row has no padding
+            per_token if batch.full else per_token[batch.token_index],
             found.get("feature_moments", self.no_feature_moments),
             batch.lengths,
             self.token_lengths(batch),
@@ -138,7 +139,7 @@ class Encoder:
         if self.piece_lengths is None:
             return np.zeros(batch.tokens, dtype=np.float32)
         ids = batch.values[..., 0].reshape(-1) if self.type_ids else batch.values.reshape(-1)
-        return self.piece_lengths[ids if batch.rows == 1 else ids[batch.token_index]]
+        return self.piece_lengths[ids if batch.full else ids[batch.token_index]]
 
     def token_seconds(self) -> float:
         """About how long a token takes to run, in seconds: the fastest of three runs of a sequence of PROBE tokens."""

@@ -55,6 +55,11 @@ class PackedBatch:
     def tokens(self) -> int:
         return len(self.token_index)
 
+    @property
+    def full(self) -> bool:
+        """Whether every place has a token; those of a single row are in order then."""
+        return self.rows == 1 and self.segment_ids.size == self.tokens
+
 
 def first_fit(lengths: Sequence[int], width: int) -> tuple[list[int], list[int], int]:
     """Places sequences in packs of `width`, longest first, each in the first pack with room.
@@ -80,24 +85,29 @@ def best_width(lengths: Sequence[int]) -> int:
     return total if total <= 2 * PACK_TOKENS else PACK_TOKENS
 
 
-def pack(sequences: Sequence[Tokens], width: int | None = None, pooling: PoolingKind = "mean") -> PackedBatch:
+def pack(
+    sequences: Sequence[Tokens], width: int | None = None, pooling: PoolingKind = "mean", step: int = 1
+) -> PackedBatch:
     """Packs sequences into one batch.
 
     Args:
         sequences: R >= 1 arrays, token ids [n] or features [n, F], each with n >= 1.
         width: tokens per pack, by default the fastest; a longer sequence widens all packs of the batch to its length.
         pooling: which tokens make up a sequence's vector.
+        step: packs are as wide as a multiple of it.
     """
-    if len(sequences) == 1:
+    if len(sequences) == 1 and len(sequences[0]) % step == 0:
         return pack_one(sequences[0], pooling)
     lengths = [len(sequence) for sequence in sequences]
-    return lay_out(sequences, *first_fit(lengths, max(width or best_width(lengths), max(lengths))), pooling)
+    return lay_out(sequences, *first_fit(lengths, max(width or best_width(lengths), max(lengths))), pooling, step)
 
 
-def pad(sequences: Sequence[Tokens], pooling: PoolingKind = "mean") -> PackedBatch:
+def pad(sequences: Sequence[Tokens], pooling: PoolingKind = "mean", step: int = 1) -> PackedBatch:
     """A batch with one sequence per pack, every pack as wide as the longest; arguments as `pack`."""
     rows = len(sequences)
-    return pack_one(sequences[0], pooling) if rows == 1 else lay_out(sequences, range(rows), [0] * rows, rows, pooling)
+    if rows == 1:
+        return pack(sequences, pooling=pooling, step=step)
+    return lay_out(sequences, range(rows), [0] * rows, rows, pooling, step)
 
 
 def like_lengths(lengths: Sequence[int]) -> list[list[int]]:
@@ -122,11 +132,16 @@ def to_batches(sequences: Sequence[Tokens], padded: bool) -> list[PackedBatch]:
 
 
 def lay_out(
-    sequences: Sequence[Tokens], packs: Sequence[int], offsets: Sequence[int], num_packs: int, pooling: PoolingKind
+    sequences: Sequence[Tokens],
+    packs: Sequence[int],
+    offsets: Sequence[int],
+    num_packs: int,
+    pooling: PoolingKind,
+    step: int = 1,
 ) -> PackedBatch:
     """The batch in which every sequence lies at its offset in its pack."""
     lengths = [len(sequence) for sequence in sequences]
-    span = max(offset + length for offset, length in zip(offsets, lengths, strict=True))
+    span = -(-max(offset + length for offset, length in zip(offsets, lengths, strict=True)) // step) * step
     length_R = np.array(lengths, dtype=np.int64)
     start_R = np.array(packs, dtype=np.int64) * span + np.array(offsets, dtype=np.int64)
     row_N = np.repeat(np.arange(len(lengths)), length_R)

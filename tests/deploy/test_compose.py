@@ -110,6 +110,14 @@ def test_the_gpu_image_differs_from_the_cpu_one_in_its_device_and_in_cuda_alone(
     assert only_gpu >= {"nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-cufft", "nvidia-curand", "nvidia-cuda-runtime"}
 
 
+def test_openvino_is_pinned_alike_and_what_reports_its_use_is_left_out() -> None:
+    named = set(re.findall(r'"(openvino==\S+)"', (ROOT / "pyproject.toml").read_text()))
+    locks = {name: (ROOT / "requirements" / name).read_text() for name in ("openvino.txt", "test.txt", "serve.txt")}
+    assert set(re.findall(r"^(\S+==\S+)", locks["openvino.txt"], re.M)) == named and len(named) == 1
+    assert named < set(re.findall(r"^(\S+==\S+)", locks["test.txt"], re.M))
+    assert "openvino" not in locks["serve.txt"] and "openvino-telemetry" not in "".join(locks.values())
+
+
 def test_images_get_what_they_copy() -> None:
     allowed = (ROOT / ".dockerignore").read_text().splitlines()
     for source in re.findall(r"^COPY (?!--from)(\S+) ", (ROOT / "Dockerfile").read_text(), re.M):

@@ -158,3 +158,14 @@ def test_a_graph_survives_a_fork(embedding_artifact: Artifact):
             same = False
         os._exit(0 if same else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_packs_are_as_wide_as_a_multiple_of_sixteen(rows: int, embedding_artifact: Artifact, lowered: Artifact):
+    """What fills them up is not seen: answers, statistics and counts are of the tokens alone."""
+    exact, encoder, tokens = Encoder(embedding_artifact), Encoder(lowered), sequences(lowered)[:rows]
+    before, after = exact.run(tokens), encoder.run(tokens)
+    assert after.norm_statistics.shape == before.norm_statistics.shape == (sum(map(len, tokens)), 10)
+    np.testing.assert_array_equal(after.token_lengths, before.token_lengths)
+    np.testing.assert_allclose(after.embedding, before.embedding, atol=0.02 * np.abs(before.embedding).max())
+    assert after.computed_tokens % 16 == 0 and after.computed_tokens >= before.computed_tokens
