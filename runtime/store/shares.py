@@ -7,7 +7,7 @@ types"): a grow-only counter, joined by the newer sequence.
 
 import json
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, Self
 
@@ -94,11 +94,13 @@ class Published(NamedTuple):
 
     Attributes:
         clock: its Unix time.
+        withheld: whether it is not to be told yet.
     """
 
     replica: Replica
     clock: float
     shares: Sequence[Share]
+    withheld: bool = False
 
     def pack(self) -> bytes:
         """As peers hand it out: JSON that describes the contents, and the contents."""
@@ -160,20 +162,29 @@ def lifetime(ring: str) -> int:
     return seconds * (size + 1)
 
 
+Read = Callable[[Share, str], Content]
+
+
 def merged(
-    manifest: Manifest, place: Place, shares: Mapping[tuple[str, str], Share], without: frozenset[str] = frozenset()
+    manifest: Manifest,
+    place: Place,
+    shares: Mapping[tuple[str, str], Share],
+    without: frozenset[str] = frozenset(),
+    read: Read | None = None,
 ) -> tuple[Content | None, list[StateError]]:
     """What all replicas counted in a bucket, and which shares were left out of it, and why.
 
     Args:
         shares: by replica and kind.
         without: replicas that do not count.
+        read: gives the content of a share as `read_share` does, given what the share is called in errors.
     """
+    read = read or (lambda share, source: read_share(manifest, place, share, source))
     errors, parts = [], []
     for replica in sorted({replica for replica, _ in shares} - without):
         figures, whole = (shares.get((replica, kind)) for kind in (FIGURES, WHOLE))
         try:
-            parts.append(_of_one(manifest, place, figures, whole, f"What replica {replica} shares"))
+            parts.append(_of_one(read, figures, whole, f"What replica {replica} shares"))
         except StateError as error:
             errors.append(error)
     if not parts:
@@ -185,9 +196,9 @@ def merged(
     return sparse[0] if len(parts) == 1 else SparseState.compress(merge_sparse(sparse, manifest.layers)), errors
 
 
-def _of_one(manifest: Manifest, place: Place, figures: Share | None, whole: Share | None, source: str) -> Content:
+def _of_one(read: Read, figures: Share | None, whole: Share | None, source: str) -> Content:
     """The newest of one replica: newer figures, with the histograms and features of some seconds before."""
-    contents = [_read(manifest, place, share, source) for share in (figures, whole) if share is not None]
+    contents = [read(share, source) for share in (figures, whole) if share is not None]
     if figures is None or whole is None:
         return contents[0]
     if figures.sequence <= whole.sequence:
@@ -197,7 +208,8 @@ def _of_one(manifest: Manifest, place: Place, figures: Share | None, whole: Shar
     return replace(newest, places=before.places, counts=before.counts, features=before.features)
 
 
-def _read(manifest: Manifest, place: Place, share: Share, source: str) -> Content:
+def read_share(manifest: Manifest, place: Place, share: Share, source: str) -> Content:
+    """What a share holds. Raises StateError where it is none, or of another artifact."""
     content = unpack_content(place[0], share.content, source)
     columns = 2 * len(manifest.layers)
     if isinstance(content, DeepState):

@@ -48,6 +48,7 @@ class StateStore:
         self.unread = False  # whether the file holds what another service counted, and has to be read
         self.path = directory / f"{manifest.digest[:16]}.sqlite" if directory else None
         self.storage: Storage = "disk" if directory else "memory"
+        self.replicas: tuple[str, ...] = ()  # that counted what is kept, as it was saved last
         self.newest: dict[str, int] = {}  # of each ring, the newest bucket that is kept
         self._connection: sqlite3.Connection | None = None
         self._saved: object = None  # what tells whether there is something new to save
@@ -121,6 +122,7 @@ class StateStore:
         except (OSError, sqlite3.Error) as error:
             self._fail(error)
             return
+        self.replicas = kept.replicas
         self.newest |= {bucket.ring: bucket.number for bucket in kept.buckets}
         if self.storage == "disk_failing":
             logger.info("%s can be written again.", self.path)

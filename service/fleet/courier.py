@@ -8,15 +8,14 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from runtime.manifest import Manifest
-from runtime.statistics.fleet import Content
-from runtime.statistics.recorder import Place
 from runtime.store.checks import UNUSABLE
-from runtime.store.shares import BASELINES, Published, merged
-from service.fleet.exchange import Exchange, Fetched, FleetError, Met, Shares
+from runtime.store.shares import BASELINES, Published
+from service.fleet.exchange import Exchange, Fetched, FleetError, Met
+from service.fleet.merging import Merger
 from service.norm_stats.interface import Delivery, Member
 
 logger = logging.getLogger("addnorm.fleet")
@@ -24,6 +23,10 @@ logger = logging.getLogger("addnorm.fleet")
 INTERVAL, LEAST = 1.0, 0.1  # seconds from the beginning of a turn to the next, and between two at least
 SKEW = 5.0  # seconds: half a time bucket
 LARGEST = 1 << 26  # bytes of all baselines together
+WITHHELD = (
+    "Earlier counts were read from ADDNORM_STATE but cannot be written there, and are told to no other replica, or the "
+    "next start would tell them again: free the disk or make the directory writable."
+)
 
 
 class Local(Protocol):
@@ -48,6 +51,7 @@ class Courier:
         self.manifests: dict[str, Manifest] = {}
         self.pushed: dict[str, int] = {}  # the sequence up to which the others were told, by digest
         self.replaced: dict[str, frozenset[str]] = {}  # replicas whose counts are not to be added, by digest
+        self.mergers: dict[str, Merger] = {}  # by digest
         self.said: dict[str, str] = {}  # the trouble that was logged last, by digest
 
     def run(self, stop: threading.Event) -> None:
@@ -67,7 +71,9 @@ class Courier:
 
     def turn(self, last: bool = False) -> None:
         """Tells and asks once, for every artifact; `last`: histograms too, which are not told every time."""
-        for digest in self.local.digests():
+        digests = self.local.digests()
+        self._forget(digests)
+        for digest in digests:
             manifest = self.manifests.get(digest) or self.local.manifest(digest)
             if manifest is None:  # it is gone again
                 continue
@@ -78,34 +84,43 @@ class Courier:
                 self._log(manifest, str(error))
                 self.local.deliver(manifest.digest, Delivery({}, None, None, str(error)))
 
+    def _forget(self, digests: Collection[str]) -> None:
+        """All that is not among these: if it is served again, another start of it counts, and is told everything."""
+        for gone in self.manifests.keys() - digests:
+            del self.manifests[gone]
+            for known in (self.pushed, self.replaced, self.mergers, self.said):
+                known.pop(gone, None)
+
     def _turn(self, manifest: Manifest, last: bool) -> None:
         own = self._push(manifest, last)
         if own is None:
             return
         fetched = self._fetch(manifest, own)
-        self._deliver(manifest, fetched)
+        self._deliver(manifest, fetched, own)
         while fetched.more:  # each part is handed over at once: what fails later has lost nothing
             fetched = self.exchange.fetch(manifest, own.replica.id, everything=False)
-            self._deliver(manifest, fetched)
+            self._deliver(manifest, fetched, own)
 
     def _fetch(self, manifest: Manifest, own: Published) -> Fetched:
         """What changed; all there is, where other replicas than before are not to be counted any more."""
         before = self.replaced.get(manifest.digest)
         fetched = self.exchange.fetch(manifest, own.replica.id, everything=before is None)
         gone = (met.replica.replaces for met in fetched.met)
-        now = frozenset(own.replica.replaces).union(*gone, [own.replica.id])
+        now = frozenset(own.replica.replaces).union(*gone, [own.replica.id], before or ())  # also of who is forgotten
         if before not in (None, now):
             fetched = self.exchange.fetch(manifest, own.replica.id, everything=True)
         self.replaced[manifest.digest] = now
         return fetched
 
-    def _deliver(self, manifest: Manifest, fetched: Fetched) -> None:
+    def _deliver(self, manifest: Manifest, fetched: Fetched, own: Published) -> None:
         """Merges what was fetched, and hands it over."""
         replaced = self.replaced[manifest.digest]
-        contents, refused = merge_changed(manifest, fetched.changed, replaced)
+        merger = self.mergers.setdefault(manifest.digest, Merger(manifest, self.clock))
+        contents, refused = merger.merge(fetched.changed, replaced)
         others = [met for met in fetched.met if met.replica.id not in replaced]
         skewed = [skew(met) for met in fetched.met if abs(met.clock_offset or 0.0) > SKEW]
-        trouble = " ".join(dict.fromkeys([*fetched.troubles, *refused, *skewed]))
+        withheld = [WITHHELD] if own.withheld else []
+        trouble = " ".join(dict.fromkeys([*withheld, *fetched.troubles, *refused, *skewed]))
         self._log(manifest, trouble)
         since = min((met.replica.since for met in others), default=None)
         newest = newest_baselines(fetched)
@@ -115,15 +130,18 @@ class Courier:
         """Tells what is new; all of it, where the others have lost it."""
         digest = manifest.digest
         published = self.local.publish(digest, self.pushed.get(digest, 0), last)
-        if published is not None and not self.exchange.push(manifest, published):
+        if not self._told(manifest, published):
             self.replaced.pop(digest, None)
             self.pushed.pop(digest, None)  # until all of it is there: if that fails, it is told and read anew
             published = self.local.publish(digest, 0)
-            if published is not None:
-                self.exchange.push(manifest, published)
-        if published is not None:
+            self._told(manifest, published)
+        if published is not None and not published.withheld:
             self.pushed[digest] = published.replica.sequence
         return published
+
+    def _told(self, manifest: Manifest, published: Published | None) -> bool:
+        """Tells what there is to tell; False where the others have lost what they were told before."""
+        return published is None or published.withheld or self.exchange.push(manifest, published)
 
     def _log(self, manifest: Manifest, trouble: str) -> None:
         """Once, until it changes."""
@@ -132,19 +150,6 @@ class Courier:
         elif not trouble and self.said.get(manifest.digest):
             logger.info("%s version %s: all replicas are heard of again", manifest.name, manifest.version)
         self.said[manifest.digest] = trouble
-
-
-def merge_changed(
-    manifest: Manifest, changed: Mapping[Place, Shares], without: frozenset[str]
-) -> tuple[dict[Place, Content | None], list[str]]:
-    """What all replicas but some counted in each bucket, and what could not be used, in a sentence each."""
-    contents: dict[Place, Content | None] = {}
-    refused: list[str] = []
-    for place, shares in changed.items():
-        if place[0] != BASELINES:
-            contents[place], errors = merged(manifest, place, shares, without)
-            refused += map(str, errors)
-    return contents, refused
 
 
 def newest_baselines(fetched: Fetched) -> tuple[int, tuple[bytes, ...]] | None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from runtime.errors import SettingError, StateError
 from runtime.manifest import Manifest
+from runtime.statistics.fleet import EVERYTHING, EVERYTHING_DEEP
 from runtime.statistics.recorder import Place
 from runtime.store.shares import FIGURES, RINGS, WHOLE, Published, Replica, Share, Shelf, is_over, lifetime
 from service.fleet.exchange import Fetched, FleetError, Met, Shares
@@ -23,6 +24,7 @@ MOST = 100  # changes that are read at once: a replica that starts reads a day o
 CLEANING = 300.0  # seconds between two looks for what has expired
 SILENT = 7 * 86_400  # seconds after which a replica that is silent is forgotten
 SEQUENCE = 16  # digits
+TOTALS = (f"{EVERYTHING}:0:{FIGURES}", f"{EVERYTHING}:0:{WHOLE}", f"{EVERYTHING_DEEP}:0:{WHOLE}")  # last longest
 MISSING = "ADDNORM_STORE needs the redis extra: pip install 'addnorm[redis]'."
 T = TypeVar("T")
 
@@ -185,7 +187,7 @@ class RedisStore:
                     shelf.put(replica.decode(errors="replace"), share)
 
     def _clean(self, head: str, met: list[Met], now: float) -> None:
-        """Removes the names of buckets that have expired, and of replicas that were silent for long."""
+        """Removes the names of expired buckets and of replicas that were silent for long, and counts taken over."""
         members = self._ask(lambda: self.client.zrange(f"{head}:changes", 0, -1))
         gone = [
             member for member in members if (found := parse(member)) is None or is_over(found[0], now, expired=True)
@@ -193,6 +195,12 @@ class RedisStore:
         silent = [each.replica.id for each in met if time.time() - each.heard > SILENT]
         if gone:
             self._ask(lambda: self.client.zrem(f"{head}:changes", *gone))
+        taken_over = {start.encode(errors="replace") for each in met for start in each.replica.replaces}
+        if taken_over:  # these would count again once it is forgotten who has taken them over
+            pipe = self.client.pipeline(transaction=False)
+            for place in TOTALS:
+                pipe.hdel(f"{head}:{place}", *taken_over)
+            self._ask(lambda: pipe.execute(raise_on_error=False))
         if silent:
             self._ask(lambda: self.client.hdel(f"{head}:replicas", *silent))
             self.said.clear()

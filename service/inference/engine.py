@@ -85,7 +85,7 @@ class Engine:
         self.collector: Statistics = collector or Collector(artifact, settings)
         budget, deep = settings.deep_budget, graphs.deep
         self.sampler = DeepSampler(deep.run, budget, batches=deep.batches) if deep else None
-        own = self.collector.baselines[0] if isinstance(self.collector, Collector) else None
+        own = self.collector.baselines.own if isinstance(self.collector, Collector) else None
         self.baseline = own or read_baseline(artifact)
         self.writer = PredictionWriter(self.manifest, self.baseline)
         self.timeout = settings.timeout

@@ -1,13 +1,12 @@
 """The collector: records what the norms saw in every worker, and answers the statistics endpoints."""
 
-import logging
 from collections.abc import Callable
 
 from pydantic_core import to_json
 
 from runtime.artifact import Artifact
-from runtime.drift.baseline import Baseline, parse_baseline, read_baseline
-from runtime.errors import ArtifactError, InvalidInput
+from runtime.drift.baseline import Baseline, read_baseline
+from runtime.errors import InvalidInput
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.deep import DeepState
 from runtime.statistics.fleet import FleetRecorder
@@ -17,6 +16,7 @@ from runtime.store.document import StateDocument
 from runtime.store.kept import Kept, kept_version
 from runtime.store.shares import Published
 from runtime.store.sqlite import StateStore
+from service.norm_stats.baselines import Baselines, Taken
 from service.norm_stats.fleet import Fleet
 from service.norm_stats.history import history
 from service.norm_stats.interface import (
@@ -40,14 +40,13 @@ from service.norm_stats.interface import (
     WindowQuery,
     parse_window,
 )
+from service.norm_stats.publication import untold
 from service.norm_stats.report import Observed, all_layers, baseline_source, compare, one_layer, snapshot
 from service.norm_stats.verdict import alert_of
 from service.schemas.base import Body
 from service.schemas.norm_stats import Overhead
 from service.schemas.windows import BaselineResponse, CompareResponse
 from service.settings import Settings
-
-logger = logging.getLogger("addnorm.statistics")
 
 BASELINE_REQUESTS = 100  # a baseline of fewer would be mostly noise
 
@@ -69,18 +68,18 @@ class Collector:
     def __init__(self, artifact: Artifact, settings: Settings, workers: int = 1) -> None:
         self.manifest, self.workers = artifact.manifest, workers
         self.deep_budget = settings.deep_budget
-        self.baselines = [read_baseline(artifact)]  # the last one is in force
-        self.taken: list[bytes] = []  # those taken from live traffic, as they are kept
+        self.baselines = Baselines(read_baseline(artifact), self.manifest)
         self.recorder = NormRecorder(self.manifest.layers, self.baseline.summarize, limits=self.baseline.limits)
         self.fleet = Fleet(self.recorder, settings)
         self.siblings: Callable[[str, str], list[Collector]] = lambda _model, _version: []  # in this process
         self.store = StateStore(settings.state, self.manifest, self._resume)
         if (kept := self.store.load()) is not None:
             self._resume(kept)
+            self.keep()  # at once: the next start has to know that these counts are here
 
     @property
     def baseline(self) -> Baseline:
-        return self.baselines[-1]
+        return self.baselines.in_force
 
     def start(self) -> None:
         """Begins to keep statistics, where the settings ask for it."""
@@ -122,7 +121,8 @@ class Collector:
             case DropBaseline():
                 return as_json(self._drop_baseline())
             case Shared(replica, sequence):
-                return self.publish(sequence if replica == self.fleet.publication.id else 0).pack()
+                published = self.publish(sequence if replica == self.fleet.publication.id else 0)
+                return (untold(published) if published.withheld else published).pack()
 
     def snapshot(self) -> Snapshot:
         """The few numbers of the last hour that are worth watching all the time."""
@@ -138,22 +138,19 @@ class Collector:
         return Status(self.store.storage, self._overhead(), fleet)
 
     def publish(self, sequence: int, last: bool = False) -> Published:
-        """What this replica counted since it gave that sequence; 0 gives all."""
-        return self.fleet.publication.since(sequence, self.taken, self.fleet.revision, last)
+        """What this replica counted since it gave that sequence; 0 gives all.
+
+        Withheld while the file that it has resumed from does not name it: the next start would count all of it again.
+        """
+        publication = self.fleet.publication
+        published = publication.since(sequence, self.baselines.taken, last)
+        return published._replace(withheld=publication.resumed and publication.id not in self.store.replicas)
 
     def deliver(self, delivery: Delivery) -> None:
         """Takes what the other replicas counted, and the newest baselines that any of them took."""
         self.fleet.deliver(delivery)
-        if delivery.baselines is not None and delivery.baselines[0] > self.fleet.revision:
-            revision, contents = delivery.baselines
-            try:
-                others = [
-                    parse_baseline(content, self.manifest, "A baseline of another replica") for content in contents
-                ]
-            except ArtifactError as error:
-                logger.warning("%s", error)
-                return
-            self.fleet.revision, self.baselines[1:], self.taken[:] = revision, others, contents
+        if delivery.baselines is not None:
+            self.baselines.follow(Taken(*delivery.baselines))
             self.recorder.summarize = self.baseline.summarize
 
     def document(self, span: Span | None = None, recorder: NormRecorder | FleetRecorder | None = None) -> StateDocument:
@@ -182,15 +179,11 @@ class Collector:
                 "This model has no verdict, and live traffic would give it none: export it with at least 60 held-out "
                 "rows, and 4 of every class.",
             )
-        self.baselines.append(self.baseline.taken_from(recorded))
-        self.taken.append(self.baseline.to_json())
+        self.baselines.take(self.baseline.taken_from(recorded))
         return self._baseline_in_force()
 
     def _drop_baseline(self) -> BaselineResponse:
-        if len(self.baselines) == 1:
-            raise InvalidInput("no_live_baseline", "The artifact's own baseline is in force: there is nothing to undo.")
-        self.baselines.pop()
-        self.taken.pop()
+        self.baselines.drop()
         return self._baseline_in_force()
 
     def _overhead(self) -> Overhead:
@@ -210,12 +203,11 @@ class Collector:
 
     def _baseline_in_force(self) -> BaselineResponse:
         self.recorder.summarize = self.baseline.summarize
-        self.fleet.next_revision()
         return BaselineResponse(
             model=self.manifest.name,
             version=self.manifest.version,
             baseline=baseline_source(self.baseline),
-            kept=len(self.taken),
+            kept=len(self.baselines.taken.contents),
         )
 
     def _span(self, query: WindowQuery, name: str = "window") -> Span | None:
@@ -232,18 +224,11 @@ class Collector:
         return Observed(recorded, view.recorder.since, stretches, self._overhead(), fleet)
 
     def _resume(self, kept: Kept) -> None:
-        document = kept.document
-        self.fleet.publication.take_over(kept.replicas)
-        self.recorder.resume(document.state, document.deep, document.covered.start, kept.buckets)
-        try:
-            taken = [parse_baseline(content, self.manifest, "A kept baseline") for content in kept.baselines]
-            self.baselines[1:1] = taken  # those that this process has taken are newer
-            self.taken[:0] = kept.baselines
-            self.fleet.revision = max(self.fleet.revision, kept.revision)
-        except ArtifactError as error:
-            logger.warning("%s The artifact's own is in force.", error)
+        self.fleet.publication.resume(kept)
+        self.baselines.resume(Taken(kept.revision, tuple(kept.baselines)))
         self.recorder.summarize = self.baseline.summarize
 
     def _to_keep(self, newest: dict[str, int]) -> Kept:
-        counted, revision = self.fleet.publication.counted, self.fleet.revision
-        return Kept(self.document(), self.recorder.buckets(newest), list(self.taken), counted, revision)
+        revision, taken = self.baselines.taken
+        counted = self.fleet.publication.counted
+        return Kept(self.document(), self.recorder.buckets(newest), list(taken), counted, revision)

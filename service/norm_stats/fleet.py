@@ -2,7 +2,6 @@
 
 import logging
 import socket
-from secrets import randbits
 from typing import Literal, NamedTuple
 
 from runtime.drift.stretches import Stretches
@@ -19,7 +18,6 @@ logger = logging.getLogger("addnorm.statistics")
 
 Scope = Literal["fleet", "replica"]
 SILENT = 5.0  # seconds without a word after which a replica counts as silent
-LOT = 16  # bits of a revision that chance decides
 
 
 class View(NamedTuple):
@@ -35,7 +33,6 @@ class Fleet:
 
     Attributes:
         joined: whether the settings name others.
-        revision: of the baselines in force; the highest of the fleet wins, and no two replicas make the same.
     """
 
     def __init__(self, recorder: NormRecorder, settings: Settings) -> None:
@@ -44,7 +41,6 @@ class Fleet:
         self.others = Others(recorder.layers)
         self.members: tuple[Member, ...] = ()
         self.trouble = ""
-        self.revision = 0
         everything = FleetRecorder(recorder, self.others)
         self.views: dict[str, View] = {
             "replica": View("replica", recorder, Stretches(recorder.traffic, lambda: recorder.clock())),
@@ -67,11 +63,6 @@ class Fleet:
                 "This service knows no other replicas: start it with `--peers` or `--store` (docs/scaling.md).",
             )
         return self.views[scope]
-
-    def next_revision(self) -> int:
-        """One that is higher than all that are known."""
-        self.revision = ((self.revision >> LOT) + 1 << LOT) | randbits(LOT)
-        return self.revision
 
     def deliver(self, delivery: Delivery) -> None:
         """Takes what came from the others."""

@@ -3,6 +3,8 @@
 import secrets
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
+from threading import Lock
 
 import numpy as np
 from pydantic_core import to_json
@@ -12,10 +14,13 @@ from runtime.statistics.recorder import Lately, NormRecorder, Place
 from runtime.statistics.state import NormState, SparseState
 from runtime.statistics.windows import Windows
 from runtime.store.binary import pack_content, pack_figures
+from runtime.store.kept import Kept
 from runtime.store.shares import BASELINES, FIGURES, WHOLE, Published, Replica, Share
+from service.norm_stats.baselines import NONE_TAKEN, Taken
 
 EVERY = 10.0  # seconds between two looks at histograms: they are most of what is sent
 QUIET = 0.9  # seconds without traffic after which they are told at once: a replica may end any time
+DAY = 86_400.0  # seconds after which baselines are told again: a store drops what nobody writes for long
 STARTS = 1000  # earlier starts that are named: others have forgotten those before
 NEVER = float("-inf")
 SIZES = Windows.sizes()
@@ -24,52 +29,68 @@ Mark = tuple[str, int, str]  # ring, number, kind
 
 
 class Publication:
-    """Marks what changed with a sequence, and gives what is newer than one.
+    """Marks what changed with a sequence, and gives what is newer than one; to several threads at once.
 
     Every place is told as it stands, from its beginning: what a reader has missed does not matter.
 
     Args:
         name: host and port of the service, for people.
+
+    Attributes:
+        resumed: whether what earlier starts counted is told as well.
     """
 
     def __init__(self, recorder: NormRecorder, name: str) -> None:
         self.recorder, self.name = recorder, name
         self.id = secrets.token_hex(8)
         self.replaces: tuple[str, ...] = ()
+        self.resumed = False
         self.sequence = 0
         self.marks: dict[Mark, int] = {}
         self.newest: dict[str, int] = {}  # of each ring, the newest bucket that was marked
         self._seen, self._whole_seen, self._whole_at = (0, 0), (0, 0), NEVER
+        self._baselines, self._baselines_marked, self._baselines_at = packed(NONE_TAKEN), 0, NEVER
+        self._lock = Lock()
 
     @property
     def counted(self) -> tuple[str, ...]:
         """The starts whose counts are here: this one, and those before, the newest first."""
         return (self.id, *self.replaces)[:STARTS]
 
-    def take_over(self, starts: tuple[str, ...]) -> None:
-        """The counts of these are here from now on: all buckets are told anew, in the place of theirs."""
-        self.replaces += starts
-        self.newest = {}
+    def resume(self, kept: Kept) -> None:
+        """Goes on from what earlier starts counted: all buckets are told anew, in the place of theirs."""
+        document = kept.document
+        with self._lock:  # nobody is told of these starts without their counts, or of the counts alone
+            self.replaces, self.resumed, self.newest = (*self.replaces, *kept.replicas), True, {}
+            self.recorder.resume(document.state, document.deep, document.covered.start, kept.buckets)
 
-    def since(self, sequence: int, baselines: Sequence[bytes] = (), revision: int = 0, last: bool = False) -> Published:
+    def since(self, sequence: int, taken: Taken = NONE_TAKEN, last: bool = False) -> Published:
         """All that is newer than `sequence`; 0 gives all there is.
 
         Args:
-            baselines: those that were taken from live traffic, oldest first.
-            revision: of these; 0 where none was ever taken or dropped.
+            taken: the baselines in force.
             last: whether nothing will be told any more, so that histograms are told now.
         """
-        now, lately = self.recorder.clock(), self.recorder.lately(self.newest)
-        if last or now - self.recorder.latest >= QUIET:
-            self._whole_at = NEVER
-        self._mark(now, (lately.everything.requests, lately.deep_requests), lately.places)
-        wanted = sorted(mark for mark, marked in self.marks.items() if marked > sequence)
-        shares = [self._share(mark, content) for mark, content in self._contents(wanted, lately)]
-        if revision:
-            content = zlib.compress(to_json([baseline.decode() for baseline in baselines]), 1)
-            shares.append(Share(BASELINES, 0, WHOLE, revision, content))
-        replica = Replica(self.id, self.name, self.recorder.since, self.replaces, self.sequence, revision)
-        return Published(replica, now, shares)
+        with self._lock:
+            now, lately = self.recorder.clock(), self.recorder.lately(self.newest)
+            if last or now - self.recorder.latest >= QUIET:
+                self._whole_at = NEVER
+            self._mark(now, (lately.everything.requests, lately.deep_requests), lately.places)
+            self._mark_baselines(now, taken)
+            wanted = sorted(mark for mark, marked in self.marks.items() if marked > sequence)
+            shares = [self._share(mark, content) for mark, content in self._contents(wanted, lately)]
+            if self._baselines_marked > sequence:
+                shares.append(self._baselines)
+            started = self.recorder.since
+            replica = Replica(self.id, self.name, started, self.replaces, self.sequence, taken.revision)
+            return Published(replica, now, shares)
+
+    def _mark_baselines(self, now: float, taken: Taken) -> None:
+        if taken.revision != self._baselines.sequence:
+            self._baselines, self._baselines_at = packed(taken), NEVER
+        if taken.revision and now - self._baselines_at >= DAY:
+            self.sequence += 1
+            self._baselines_marked, self._baselines_at = self.sequence, now
 
     def _mark(self, now: float, seen: tuple[int, int], places: list[Place]) -> None:
         """Marks what changed, given the requests and the deep ones that were seen, and the buckets that may have."""
@@ -133,3 +154,14 @@ def is_deep(place: Place) -> bool:
 
 def without_histograms(state: NormState) -> SparseState:
     return SparseState(state.requests, state.tokens, state.moments, NOTHING, NOTHING, {}, state.traffic)
+
+
+def packed(taken: Taken) -> Share:
+    """Its sequence is the revision: of all that replicas share the highest holds."""
+    content = zlib.compress(to_json([baseline.decode() for baseline in taken.contents]), 1)
+    return Share(BASELINES, 0, WHOLE, taken.revision, content)
+
+
+def untold(published: Published) -> Published:
+    """As a replica that has counted nothing so far: who asks it is told all once that may be told."""
+    return published._replace(replica=replace(published.replica, replaces=(), sequence=0, revision=0), shares=())

@@ -168,6 +168,19 @@ def test_full_disk_leaves_statistics_in_memory_and_says_so_once(
     assert store.storage == "disk" and "can be written again" in caplog.text
 
 
+def test_replicas_that_the_file_names_are_those_of_the_last_save_that_succeeded(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = StateStore(tmp_path, text_artifact.manifest)
+    store.save(replace(kept, replicas=("a",)))
+    with monkeypatch.context() as patched:
+        patched.setattr("runtime.store.sqlite.UPSERT", "nothing that SQLite knows")
+        store.save(replace(kept, replicas=("b", "a")))
+    assert store.replicas == ("a",)
+    store.save(replace(kept, replicas=("b", "a")))
+    assert store.replicas == ("b", "a")
+
+
 def test_disk_that_was_full_before_the_first_write_is_used_later(
     kept: Kept, text_artifact: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

@@ -314,3 +314,24 @@ def test_every_artifact_is_cleaned(store: RedisStore, artifact: Artifact, text_a
         store.push(each.manifest, published(Share("window-10", 3, WHOLE, 1, b"x")))
         store.fetch(each.manifest, "b", everything=True)
         assert store.client.zcard(f"{prefix(each.manifest)}:changes") == 0
+
+
+def test_counts_that_another_start_has_taken_over_go_before_it_is_forgotten(
+    services: list[Service], batch: EncodedBatch, artifact: Artifact, redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    """Else whoever starts later would count them twice: it hears of nobody who has replaced them."""
+    first, heir, _ = services
+    first.collector.observe(batch, 0.0)
+    first.courier.turn()
+    heir.collector._resume(first.collector._to_keep({}))
+    monkeypatch.setattr(heir.collector.store, "replicas", heir.collector.fleet.publication.counted)
+    heir.courier.turn()
+    monkeypatch.setattr("service.fleet.redis_store.SILENT", -1.0)
+    heir.store.cleaned.clear()
+    heir.courier.turn()
+    names = heir.store.client.hkeys(f"{prefix(artifact.manifest)}:replicas")
+    assert not names
+    late = Service(artifact, redis.url)
+    late.courier.turn()
+    assert late.answer()["requests"] == 5
+    late.store.close()
