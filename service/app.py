@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.api.inference import add_inference
 from service.api.monitoring import add_health, add_traffic
-from service.api.norm_stats import Reports, add_statistics
+from service.api.norm_stats import Reports, add_exchange, add_statistics
 from service.api.openai import add_embeddings
 from service.api.ranking import add_ranking
 from service.api.v2.infer import InferMiddleware
@@ -61,6 +61,8 @@ def create_app(
     app = FastAPI(title="AddNorm", version=version, lifespan=lifespan, openapi_url=None)
     _add_middleware(app, settings, context, admission)
     add_inference(app, context)
+    if settings.peers:
+        add_exchange(app, models)  # before what names layers
     add_statistics(app, models, guard, reports)
     add_embeddings(app, context)
     add_ranking(app, context)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from runtime.graph.batch import EncodedBatch, token_values
 from runtime.manifest import NormLayer
 from runtime.statistics.buffer import NO_LIMITS, FeatureLimits, TokenBuffer, add_features
+from runtime.statistics.clock import steady_clock
 from runtime.statistics.deep import DeepState
 from runtime.statistics.moments import Moments
 from runtime.statistics.state import NormState
@@ -20,12 +21,6 @@ from runtime.statistics.windows import Bucket, Span, Windows, began
 
 Summarize = Callable[[EncodedBatch], Traffic]
 Place = tuple[str, int]  # a ring's name, and the number of one of its buckets
-
-
-def steady_clock() -> Callable[[], float]:
-    """Unix seconds that go on evenly, whatever is done to the system's clock."""
-    offset = time.time() - time.monotonic()
-    return lambda: offset + time.monotonic()
 
 
 @dataclass(slots=True)
@@ -129,7 +124,7 @@ class NormRecorder:
             self._folded = state.merge(self._folded)
             self._deep = deep.merge(self._deep) if deep else self._deep
             self.since = min(since, self.since)
-            self.windows.resume(buckets)
+            self.windows.resume(buckets, self.clock())
 
     def state(self) -> NormState:
         """The statistics of everything observed so far."""

@@ -195,10 +195,10 @@ class Windows:
             for number, content in ring.buckets(since.get(name, 0))
         ]
 
-    def resume(self, buckets: list[Bucket]) -> None:
-        """Adds what `buckets` of other windows gave."""
+    def resume(self, buckets: list[Bucket], now: float) -> None:
+        """Adds what `buckets` of other windows gave, but none of the future: those are of a clock that was wrong."""
         for name, ring in self.named.items():
-            if kept := [(number, content) for ring_name, number, content in buckets if ring_name == name]:
+            if kept := [(n, held) for of, n, held in buckets if of == name and n <= now // ring.seconds]:
                 ring.resume(kept)
 
     def traffic(self, now: float) -> list[tuple[float, Traffic]]:

@@ -1,5 +1,7 @@
 """What a state that was read must hold, whatever wrote it: else it would spoil what it is merged with."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,28 +12,62 @@ from runtime.statistics.traffic import COUNTERS, Traffic
 
 LARGEST = float(np.finfo(np.float32).max) ** 2  # no mean and no variance of float32 values is larger
 MOST = 10**15  # tokens: a million a second for thirty years
-UNUSABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+END = 1e11  # Unix seconds: the year 5138
+LONGEST = 300  # characters of a name: those of a host have 253
+UNUSABLE = (  # what reading raises where it is given something else; int(inf) and deeply nested JSON included
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+def within(value: Any, end: float) -> Any:
+    """The number, if 0 <= value < end; raises ValueError or TypeError where it is none or another."""
+    if not 0 <= value < end:
+        raise ValueError(f"a number that is not from 0 up to {end:g}")
+    return value
+
+
+def checked_name(name: Any) -> str:
+    """What people and URLs are shown; raises ValueError where it is no short line of text."""
+    if not (isinstance(name, str) and len(name) <= LONGEST and name.isprintable()):
+        raise ValueError("a name that is no short line of text")
+    return name
+
+
+def check_kind(kind: str, *columns: NDArray[Any]) -> None:
+    """Raises ValueError where arrays that hold something are not of integers (i) or floats (f)."""
+    if any(column.size and column.dtype.kind != kind for column in columns):
+        raise ValueError("numbers of another type")
+
+
 def check_counts(*counts: Ints) -> None:
-    """Raises ValueError where counts are negative, or more than there can be."""
+    """Raises ValueError where counts are no integers, negative, or more than there can be."""
+    check_kind("i", *counts)
     if not all(((column >= 0) & (column <= MOST)).all() for column in counts):
         raise ValueError("counts that no traffic has")
 
 
 def checked_moments(count: Ints, mean: Floats, m2: Floats, low: Floats, high: Floats) -> Moments:
     """Moments of these columns [K]; raises ValueError where no values have them."""
-    if {column.shape for column in (mean, m2, low, high)} != {(len(count),)}:
+    if {column.shape for column in (count, mean, m2, low, high)} != {(len(count),)}:
         raise ValueError("moments of different lengths")
     check_counts(count)
+    check_kind("f", mean, m2, low, high)
     seen = count > 0
     if not (
         (np.abs(mean) <= LARGEST).all()
         and ((m2 >= -1e-6 * LARGEST) & (m2 <= np.maximum(count, 1) * LARGEST**2)).all()
         and ((low <= high) & (np.abs(low) <= LARGEST) & (np.abs(high) <= LARGEST))[seen].all()
+        and ((low == np.inf) & (high == -np.inf))[~seen].all()
     ):
         raise ValueError("moments that no float32 values have")
     return Moments(count, mean, m2, low, high)
@@ -39,6 +75,7 @@ def checked_moments(count: Ints, mean: Floats, m2: Floats, low: Floats, high: Fl
 
 def check_histograms(places: Ints, counts: Ints, columns: int) -> None:
     """Raises ValueError where sparse histograms are not those of so many columns."""
+    check_kind("i", places)
     if places.shape != counts.shape or (places < 0).any() or (places >= columns * BUCKETS).any():
         raise ValueError("histogram places that do not fit the moments")
     check_counts(counts)
@@ -47,6 +84,8 @@ def check_histograms(places: Ints, counts: Ints, columns: int) -> None:
 def checked_traffic(counts: Ints, totals: Floats, by_class: Floats, repeats: Ints, sketched: int) -> Traffic:
     """Traffic of these sums; raises ValueError where none has them."""
     check_counts(counts, np.array([sketched]))
+    check_kind("f", totals, by_class)
+    check_kind("i", repeats)
     if not ((np.abs(totals) <= MOST * LARGEST).all() and (np.abs(by_class) <= MOST).all()):
         raise ValueError("totals that no traffic has")
     if sketched > counts.sum() or np.abs(repeats).sum() > sketched:
@@ -56,6 +95,7 @@ def checked_traffic(counts: Ints, totals: Floats, by_class: Floats, repeats: Int
 
 def checked_deep(requests: int, tokens: int, outputs: Moments, largest: Floats, adds: Moments) -> DeepState:
     """A deep state; raises ValueError where it is none."""
+    check_kind("f", largest)
     if largest.shape != (2, len(outputs.count)):
         raise ValueError("largest activations of other features than the moments")
     if not ((largest >= 0) & (largest <= LARGEST)).all():

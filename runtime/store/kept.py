@@ -127,7 +127,7 @@ def parse_bucket(ring: str, content: bytes, source: str) -> SparseState | DeepSt
         return unpack_content(ring, content, source)
     try:
         return bucket_from_dict(ring, json.loads(content), source)
-    except ValueError as error:
+    except UNUSABLE as error:
         raise StateError(f"{source} holds what is no state ({error}).") from error
 
 

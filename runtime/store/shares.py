@@ -21,11 +21,13 @@ from runtime.statistics.recorder import Place
 from runtime.statistics.state import SparseState, merge_sparse
 from runtime.statistics.windows import Windows
 from runtime.store.binary import unpack_content
-from runtime.store.checks import UNUSABLE, fits
+from runtime.store.checks import END, UNUSABLE, checked_name, fits, within
 
 FORMAT = 1
 FIGURES, WHOLE, BASELINES = "figures", "whole", "baselines"
-RINGS = frozenset({*Windows.sizes(), EVERYTHING, EVERYTHING_DEEP, BASELINES})
+SEQUENCES = 10**16  # every sequence is smaller: a store writes them in so many digits
+KINDS = {ring: {WHOLE} if ring.startswith("deep") else {FIGURES, WHOLE} for ring in (*Windows.sizes(), EVERYTHING)}
+KINDS |= {EVERYTHING_DEEP: {WHOLE}, BASELINES: {WHOLE}}  # what is told of each ring
 LENGTH = struct.Struct("<I")
 SECONDS = {name: (ring.seconds, ring.size) for name, ring in Windows([]).named.items()}
 LATE = 60  # seconds after its end in which a bucket may still change
@@ -84,9 +86,10 @@ class Replica:
 
     @classmethod
     def _of(cls, raw: dict[str, Any]) -> Self:
-        replaces = tuple(str(each) for each in raw["replaces"])
-        numbers = int(raw["sequence"]), int(raw["revision"])
-        return cls(str(raw["id"]), str(raw["name"]), float(raw["since"]), replaces, *numbers)
+        replaces = tuple(checked_name(each) for each in raw["replaces"])
+        sequence, revision = (int(within(raw[name], SEQUENCES)) for name in ("sequence", "revision"))
+        since = float(within(raw["since"], END))
+        return cls(checked_name(raw["id"]), checked_name(raw["name"]), since, replaces, sequence, revision)
 
 
 class Published(NamedTuple):
@@ -116,14 +119,15 @@ class Published(NamedTuple):
             at = LENGTH.size + size
             raw = json.loads(content[LENGTH.size : at])
             if raw["format"] != FORMAT:
-                raise ValueError(f"format {raw['format']}")
+                raise ValueError(f"format {raw['format']!r:.40}")
             shares = []
             for ring, number, kind, sequence, length in raw["shares"]:
-                if ring not in RINGS or length < 0 or at + length > len(content):
-                    raise ValueError(f"no content of {ring}")
-                shares.append(Share(ring, int(number), str(kind), int(sequence), content[at : at + length]))
+                if not is_told(ring, number, kind) or length < 0 or at + length > len(content):
+                    raise ValueError(f"no content of {ring!r:.40}")
+                sequence = int(within(sequence, SEQUENCES))
+                shares.append(Share(ring, int(number), kind, sequence, content[at : at + length]))
                 at += length
-            return cls(Replica._of(raw["replica"]), float(raw["clock"]), shares)
+            return cls(Replica._of(raw["replica"]), float(within(raw["clock"], END)), shares)
         except (*UNUSABLE, struct.error) as error:
             raise StateError(f"{source} gives no statistics of format {FORMAT} ({error}).") from error
 
@@ -146,6 +150,17 @@ class Shelf:
     def forget(self, is_over: Iterable[Place]) -> None:
         for place in is_over:
             self.held.pop(place, None)
+
+
+def is_told(ring: str, number: int, kind: str) -> bool:
+    """Whether there are such shares: what belongs to no bucket has number 0."""
+    seconds, _ = SECONDS.get(ring, (END, 0))
+    return ring in KINDS and kind in KINDS[ring] and 0 <= number * seconds < END
+
+
+def is_ahead(place: Place, now: float) -> bool:
+    """Whether a bucket is so far ahead that nobody reads it: of a clock that is wrong by more than its ring is long."""
+    return place[0] in SECONDS and place[1] * SECONDS[place[0]][0] > now + lifetime(place[0])
 
 
 def is_over(place: Place, now: float, expired: bool = False) -> bool:

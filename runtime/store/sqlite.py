@@ -153,8 +153,10 @@ class StateStore:
         connection.executemany(UPSERT, kept.rows())
         connection.execute("DELETE FROM kept WHERE name = ? AND number >= ?", (BASELINE, len(kept.baselines)))
         for ring, size in Windows.sizes().items():
-            newest = max((bucket.number for bucket in kept.buckets if bucket.ring == ring), default=0)
-            connection.execute("DELETE FROM kept WHERE name = ? AND number <= ?", (ring, newest - size))
+            numbers = [bucket.number for bucket in kept.buckets if bucket.ring == ring]
+            if numbers:  # what is after the newest was of a clock that was wrong
+                span = max(numbers) - size + 1, max(numbers)
+                connection.execute("DELETE FROM kept WHERE name = ? AND number NOT BETWEEN ? AND ?", (ring, *span))
 
     def save_changed(self, read: Callable[[dict[str, int]], Kept]) -> None:
         """Saves what `read` gives, if it changed since the last time.

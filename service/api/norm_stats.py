@@ -116,6 +116,21 @@ class Reports:
                 self._rested = now + min(REST * (now - started), LONGEST_REST)
 
 
+def add_exchange(app: FastAPI, models: ModelRegistry) -> None:
+    """What peers ask one another: for services that name some, and no stranger's to read elsewhere."""
+    exchanges = Reports()  # other replicas wait for no page, and pages for no replica
+
+    # Not in the documents: what replicas tell one another has a format of its own (runtime/store/shares.py).
+    @app.get("/norm-stats/exchange", include_in_schema=False)
+    async def norm_stats_exchange(digest: str, replica: str = "", since: Since = 0) -> Response:
+        """What this replica counted since the sequence that it gave, for the other replicas of a fleet."""
+        collector = next((each.collector for each in models if each.manifest.digest == digest), None)
+        if collector is None:
+            raise UnknownModel(f"This service serves no artifact of digest {digest[:16]!r}.")
+        content = await exchanges.ask(collector, Shared(replica, since))
+        return Response(content, media_type="application/octet-stream")
+
+
 def add_statistics(app: FastAPI, models: ModelRegistry, guard: ChangeGuard, reports: Reports) -> None:
     async def of_model(model: ModelName = None, version: ModelVersion = None) -> Statistics:
         return models.find(model, version).collector
@@ -134,20 +149,6 @@ def add_statistics(app: FastAPI, models: ModelRegistry, guard: ChangeGuard, repo
     async def norm_stats_state(collector: OfModel, query: Window) -> Response:
         """The mergeable state behind the numbers: `addnorm stats merge` adds up those of several hosts."""
         return await reports.answer(collector, MergeableState(query))
-
-    exchanges = Reports()  # other replicas wait for no page, and pages for no replica
-
-    # Not in the documents: what replicas tell one another has a format of its own (runtime/store/shares.py).
-    @app.get("/norm-stats/exchange", include_in_schema=False)
-    async def norm_stats_exchange(
-        digest: str, replica: str = "", since: Annotated[int, Parameter(ge=0)] = 0
-    ) -> Response:
-        """What this replica counted since the sequence that it gave, for the other replicas of a fleet."""
-        collector = next((each.collector for each in models if each.manifest.digest == digest), None)
-        if collector is None:
-            raise UnknownModel(f"This service serves no artifact of digest {digest[:16]!r}.")
-        content = await exchanges.ask(collector, Shared(replica, since))
-        return Response(content, media_type="application/octet-stream")
 
     @app.get("/norm-stats/compare", responses=ASKED, response_model=CompareResponse)
     async def norm_stats_compare(collector: OfModel, query: Window, against: Against = "24h") -> Response:

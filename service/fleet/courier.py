@@ -170,7 +170,8 @@ def member(met: Met) -> Member:
 
 def skew(met: Met) -> str:
     seconds = met.clock_offset or 0.0
+    off, remedy = ("ahead", " and restart it") if seconds > 0 else ("behind", "")
     return (
-        f"The clock of {met.replica.name} is {abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}: its traffic "
-        "counts in other time buckets, set its clock (NTP)."
+        f"The clock of {met.replica.name} is {abs(seconds):.0f} s {off}: its traffic counts in other time buckets, "
+        f"set its clock (NTP){remedy}."
     )

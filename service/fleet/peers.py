@@ -4,6 +4,7 @@ What was heard of a replica that is gone stays. A replica that starts later does
 """
 
 import http.client
+import io
 import socket
 import ssl
 import time
@@ -11,18 +12,20 @@ from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from runtime.errors import SettingError, StateError
 from runtime.manifest import Manifest
 from runtime.statistics.recorder import Place
-from runtime.store.shares import Published, Shelf, is_over
+from runtime.store.shares import Published, Shelf, is_ahead, is_over
 from service.fleet.exchange import Fetched, FleetError, Met
 
 TIMEOUT = 2.0  # seconds that a replica has to answer
 MOMENT = 0.5  # seconds of a turn that wait for answers: what comes later is taken in the next turn
 MOST = 64  # replicas that are asked at once
-LARGEST = 1 << 30  # bytes of an answer
+WHOLE = 30.0  # seconds for a whole answer, however it comes
+LARGEST = 1 << 28  # bytes of an answer: a full day of 49 norms of 1,024 features takes 100 million
 FORGET = 86_400.0  # seconds after which one that is gone is named no more
 Answer = tuple[Published, float] | FleetError | None
 
@@ -89,7 +92,7 @@ class Peers:
         gone = [known for known, met in self.met.items() if now - met.heard > FORGET]
         for known in gone:
             del self.met[known]
-        shelf.forget([place for place in shelf.held if is_over(place, now, expired=True)])
+        shelf.forget([place for place in shelf.held if is_over(place, now, expired=True) or is_ahead(place, now)])
         met = [each for (of, _), each in self.met.items() if of == digest]
         return Fetched({place: dict(shelf.held.get(place, {})) for place in changed}, met, troubles)
 
@@ -119,8 +122,10 @@ class Peers:
             published = Published.unpack(content, peer.url)
         except (FleetError, StateError) as error:
             return FleetError(str(error))
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             return FleetError(f"{peer.url} cannot be reached ({error or type(error).__name__}).")
+        except Exception as error:  # whatever one gives, the others are heard
+            return FleetError(f"{peer.url} gives what cannot be used ({type(error).__name__}: {error}).")
         peer.answered[digest] = published.replica.id
         peer.sequences[digest, published.replica.id] = published.replica.sequence
         if published.replica.id == own:
@@ -136,19 +141,52 @@ class Peers:
             )
         else:
             connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+        connection.response_class = Response
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {self.key}"} if self.key else {})
             response = connection.getresponse()
-            content = response.read(LARGEST)
             if response.status == 404:
-                raise FleetError(f"{url} does not serve this version of this model: its traffic is not counted here.")
+                raise FleetError(
+                    f"{url} does not serve this version of this model, or has no ADDNORM_PEERS: its traffic is not "
+                    "counted here."
+                )
             if response.status in (401, 403):
                 raise FleetError(f"{url} refuses the API key: give all replicas the same ADDNORM_API_KEYS.")
             if response.status != 200:
                 raise FleetError(f"{url} answers {response.status}: it is no AddNorm, or of an older version.")
+            content = b"" if (response.length or 0) > LARGEST else response.read(LARGEST + 1)
+            if (response.length or 0) > LARGEST or len(content) > LARGEST:
+                raise FleetError(f"{url} answers with more than {LARGEST >> 20} MB: its traffic is not counted here.")
             return content
         finally:
             connection.close()
+
+
+class Response(http.client.HTTPResponse):
+    """An answer that is read up to a deadline for the whole."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fp = io.BufferedReader(Timed(self.fp.detach()))
+
+
+class Timed(io.RawIOBase):
+    """What a socket gives: a socket's own limit is for each part, and a drip of them may never end."""
+
+    def __init__(self, source: io.RawIOBase) -> None:
+        self.source, self.deadline = source, time.monotonic() + WHOLE
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() > self.deadline:
+            raise TimeoutError(f"its answer takes longer than {WHOLE:g} s")
+        return self.source.readinto(buffer)
+
+    def close(self) -> None:
+        self.source.close()
+        super().close()
 
 
 def checked(address: str) -> str:

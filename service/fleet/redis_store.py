@@ -16,8 +16,10 @@ from runtime.errors import SettingError, StateError
 from runtime.manifest import Manifest
 from runtime.statistics.fleet import EVERYTHING, EVERYTHING_DEEP
 from runtime.statistics.recorder import Place
-from runtime.store.shares import FIGURES, RINGS, WHOLE, Published, Replica, Share, Shelf, is_over, lifetime
+from runtime.store.checks import END, within
+from runtime.store.shares import FIGURES, KINDS, WHOLE, Published, Replica, Share, Shelf, is_ahead, is_over, lifetime
 from service.fleet.exchange import Fetched, FleetError, Met, Shares
+from service.fleet.keys import number_of, parse, prefix
 
 TIMEOUT = 2.0  # seconds that the store has to answer
 MOST = 100  # changes that are read at once: a replica that starts reads a day of them
@@ -25,6 +27,7 @@ CLEANING = 300.0  # seconds between two looks for what has expired
 SILENT = 7 * 86_400  # seconds after which a replica that is silent is forgotten
 SEQUENCE = 16  # digits
 TOTALS = (f"{EVERYTHING}:0:{FIGURES}", f"{EVERYTHING}:0:{WHOLE}", f"{EVERYTHING_DEEP}:0:{WHOLE}")  # last longest
+LAST = 1 << 53  # no change has a higher number: Redis counts them in float64
 MISSING = "ADDNORM_STORE needs the redis extra: pip install 'addnorm[redis]'."
 T = TypeVar("T")
 
@@ -124,11 +127,13 @@ class RedisStore:
             shelf.held.clear()
         now, met, troubles = self._meet(manifest)
         since = self.revision.get(manifest.digest, 0)
-        span = {"min": f"({since}", "max": "+inf", "start": 0, "num": MOST, "withscores": True}
+        span = {"min": f"({since}", "max": LAST, "start": 0, "num": MOST, "withscores": True}
         changes = self._ask(lambda: self.client.zrangebyscore(f"{head}:changes", **span))
         wanted: defaultdict[Place, set[str]] = defaultdict(set)
+        latest = max(now, time.time())  # a store whose clock is behind makes no bucket one of the future
         for place, kind in filter(None, (parse(member) for member, _ in changes)):
-            wanted[place] |= {kind} if place in shelf.held else {FIGURES, WHOLE}
+            if not is_ahead(place, latest):
+                wanted[place] |= {kind} if place in shelf.held else KINDS[place[0]]
         self._read(head, shelf, [(*place, kind) for place, kinds in wanted.items() for kind in kinds])
         changed = {place: dict(shelf.held.get(place, {})) for place in wanted}
         shelf.forget([place for place in shelf.held if is_over(place, now)])
@@ -149,16 +154,17 @@ class RedisStore:
         for answer in (replicas, time_there, revision):
             if isinstance(answer, Exception):
                 self._ask(partial(throw, answer))
-        self._notice(manifest.digest, int(revision) if (revision or b"").isdigit() else 0, server)
+        self._notice(manifest.digest, number_of(revision or b"") or 0, server)
         seconds, micro = time_there
         now = seconds + micro / 1e6
         met, troubles = [], []
-        self.said[manifest.digest] |= replicas
         for name, said in replicas.items():
             try:
-                pushed, clock, content = said.split(b" ", 2)
+                *times, content = said.split(b" ", 2)
+                pushed, clock = (float(within(float(each), END)) for each in times)
                 replica = Replica.from_json(content, self.name)
-                met.append(Met(replica, time.time() - (now - float(pushed)), float(clock) - float(pushed)))
+                met.append(Met(replica, time.time() - (now - pushed), clock - pushed))
+                self.said[manifest.digest][name] = said
             except (StateError, ValueError):
                 troubles.append(f"{self.name} holds no replica under {head}:replicas {name[:40]!r}: delete it (HDEL).")
         return now, met, troubles
@@ -232,14 +238,3 @@ def of_replica(shares: Shares, replica: bytes) -> list[Share]:
 
 def throw(error: Exception) -> None:
     raise error
-
-
-def prefix(manifest: Manifest) -> str:
-    return f"addnorm:{{{manifest.digest[:32]}}}"
-
-
-def parse(member: bytes) -> tuple[Place, str] | None:
-    """Place and kind that a change names; None where it names none."""
-    ring, _, rest = member.decode(errors="replace").partition(":")
-    number, _, kind = rest.partition(":")
-    return ((ring, int(number)), kind) if ring in RINGS and number.isdigit() else None

@@ -6,7 +6,7 @@ import pytest
 
 from runtime.graph.batch import EncodedBatch, token_values
 from runtime.graph.encoder import Encoder
-from runtime.statistics import buffer, recorder
+from runtime.statistics import buffer
 from runtime.statistics.recorder import NormRecorder
 from runtime.statistics.state import NormState
 from runtime.statistics.windows import Span
@@ -126,13 +126,6 @@ def test_threads_that_observe_and_read_lose_nothing(
     for reader in readers:
         assert reader.result() == sorted(reader.result()), "a later reading counted less"
     assert_same_state(seen.state(), record(encoder, batches * 4))
-
-
-def test_clock_goes_on_evenly_when_the_system_clock_is_set_back(monkeypatch: pytest.MonkeyPatch):
-    clock = recorder.steady_clock()
-    before = clock()
-    monkeypatch.setattr(recorder.time, "time", lambda: 0.0)
-    assert before <= clock() < before + 60
 
 
 def test_figures_are_those_of_the_window_without_histograms(encoder: Encoder, batches: list[EncodedBatch]):

@@ -149,7 +149,9 @@ def test_windows_go_on_from_what_was_kept() -> None:
     for windows in (before, whole):
         windows.add(one(90), START + 631)
     kept |= {(ring, number): content for ring, number, content in before.buckets(newest)}  # only what changed since
-    after.resume([Bucket(*key, content) for key, content in sorted(kept.items(), key=lambda item: item[0])])
+    after.resume(
+        [Bucket(*key, content) for key, content in sorted(kept.items(), key=lambda item: item[0])], START + 632
+    )
     for windows in (after, whole):
         windows.add(one(91), START + 632)
     now = START + 640
@@ -157,3 +159,23 @@ def test_windows_go_on_from_what_was_kept() -> None:
         span = Span(now - seconds, now)
         assert_same(after.window(span, now)[1], whole.window(span, now)[1])
         assert after.deep_window(span, now).requests == whole.deep_window(span, now).requests
+
+
+@pytest.mark.parametrize("ahead", [3600.0, 1e9])
+def test_buckets_of_the_future_are_not_gone_on_with(ahead: float) -> None:
+    """Kept by a start whose clock was wrong: what comes now would be counted there, and be in no window."""
+    wrong, right, mended = Windows(LAYERS), Windows(LAYERS), Windows(LAYERS)
+    for windows, when in ((wrong, START + ahead), (right, START - 30.0)):
+        windows.add(one(1), when)
+        windows.add_deep(look(1), when)
+    for kept in (wrong, right):
+        mended.resume(kept.buckets({}), START)
+    mended.add(one(2), START)
+    mended.add_deep(look(2), START)
+    span = Span(START - 3600.0, START + 1.0)
+    assert mended.window(span, START + 1.0)[1].requests == 2
+    assert mended.deep_window(span, START + 1.0).requests == 3
+    assert all(number * mended.named[ring].seconds <= START for ring, number in mended.numbers({}))
+    nothing = Windows(LAYERS)
+    nothing.resume(wrong.buckets({}), START)
+    assert nothing.buckets({}) == []

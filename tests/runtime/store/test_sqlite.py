@@ -52,6 +52,16 @@ def test_what_was_saved_is_loaded(kept: Kept, text_artifact: Artifact, tmp_path:
     assert f"{kept.document.digest[:16]}.sqlite" in [path.name for path in (tmp_path / "new").iterdir()]
 
 
+def test_buckets_after_the_newest_do_not_stay_on_disk(kept: Kept, text_artifact: Artifact, tmp_path: Path):
+    """They are of a start whose clock was wrong, and would come back once that time has come."""
+    save(StateStore(tmp_path, text_artifact.manifest), kept)
+    earlier = [bucket._replace(number=bucket.number - 2) for bucket in kept.buckets]
+    save(StateStore(tmp_path, text_artifact.manifest), replace(kept, buckets=earlier))
+    found = StateStore(tmp_path, text_artifact.manifest).load()
+    assert found is not None
+    assert sorted(each[:2] for each in found.buckets) == sorted(each[:2] for each in earlier)
+
+
 def test_file_of_format_3_is_read_and_goes_on_in_the_newest(tmp_path: Path):
     """Compressed JSON, as it was kept before states were binary: 108 requests, and a baseline taken from them."""
     manifest = read_artifact(EMBEDDED).manifest

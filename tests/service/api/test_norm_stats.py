@@ -1,15 +1,20 @@
 """A flood of questions about statistics leaves the event loop to the predictions."""
 
 import asyncio
+import json
 import threading
 import time
 
 import pytest
 
+from runtime.artifact import Artifact
 from runtime.errors import UnknownModel
+from runtime.store.shares import Published
 from service.api import norm_stats
 from service.api.norm_stats import REST, Reports
+from service.inference.engine import Engine
 from service.norm_stats.interface import AllLayers, Query, WindowQuery
+from tests.conftest import serve, settings_for
 
 QUERY = AllLayers(WindowQuery())
 
@@ -61,3 +66,22 @@ def test_question_that_fails_or_is_given_up_holds_up_nobody(monkeypatch: pytest.
         assert [isinstance(each, asyncio.CancelledError) for each in done] == [False, True, False]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("peers", ["", "127.0.0.1:1"])
+def test_only_a_service_with_peers_tells_what_it_counted(
+    text_engine: Engine, text_artifact: Artifact, peers: str
+) -> None:
+    """Elsewhere that path is one of a layer that there is not."""
+    settings = settings_for(text_artifact).model_copy(update={"peers": peers})
+    for client in serve(settings, text_engine):
+        digest = text_artifact.manifest.digest
+        found = client.get("/norm-stats/exchange", params={"digest": digest})
+        assert "/norm-stats/exchange" not in client.get("/openapi.json").json()["paths"]
+        if peers:
+            assert Published.unpack(found.content, "it").shares is not None
+            assert client.get("/norm-stats/exchange", params={"digest": "other"}).status_code == 404
+        else:
+            nowhere = client.get("/norm-stats/nowhere", params={"digest": digest})
+            assert found.status_code == nowhere.status_code == 404
+            assert found.json() == json.loads(nowhere.text.replace("nowhere", "exchange"))

@@ -299,11 +299,15 @@ def test_clock_that_is_off_is_told(artifact: Artifact, now: list[float]):
     bus = Bus()
     one, skewed = (Replica(artifact, bus, now) for _ in range(2))
     skewed.turn()
-    for known, met in bus.met.items():
-        bus.met[known] = met._replace(clock_offset=-3600.0)
-    one.turn()
-    trouble = ask(one.collector, AllLayers(WindowQuery("all")))["fleet"]["trouble"]
-    assert SKEW < 3600 and "3600 s behind" in trouble and trouble.endswith("set its clock (NTP).")
+    for offset, said, remedy in (
+        (3600.0, "3600 s ahead", "set its clock (NTP) and restart it."),
+        (-3600.0, "3600 s behind", "set its clock (NTP)."),
+    ):
+        for known, met in bus.met.items():
+            bus.met[known] = met._replace(clock_offset=offset)
+        one.turn()
+        trouble = ask(one.collector, AllLayers(WindowQuery("all")))["fleet"]["trouble"]
+        assert SKEW < 3600 and said in trouble and trouble.endswith(remedy)
     assert np.isclose(
         ask(one.collector, AllLayers(WindowQuery("all")))["fleet"]["others"][0]["clock_offset_seconds"], -3600
     )

@@ -135,7 +135,7 @@ def peer() -> Iterator[tuple[type[Answers], Peers]]:
 
 
 def packed(sequence: int, who: str = "other", content: bytes = b"x") -> bytes:
-    shares = [Share("window-10", 1 << 40, WHOLE, sequence, content)]
+    shares = [Share("window-10", int(time.time() // 10), WHOLE, sequence, content)]
     return Published(Replica(who, "host:8000", 1.0, sequence=sequence), time.time() + 100.0, shares).pack()
 
 

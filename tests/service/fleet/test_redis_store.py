@@ -18,7 +18,8 @@ from runtime.store.shares import FIGURES, WHOLE, Published, Share
 from runtime.store.shares import Replica as Who
 from service.fleet.courier import Courier
 from service.fleet.exchange import FleetError
-from service.fleet.redis_store import SEQUENCE, RedisStore, parse, prefix
+from service.fleet.keys import parse, prefix
+from service.fleet.redis_store import SEQUENCE, RedisStore
 from service.norm_stats.interface import AllLayers, WindowQuery
 from service.norm_stats.pool import CollectorPool
 from service.settings import EMBEDDED, Settings
@@ -164,6 +165,52 @@ def test_garbage_under_our_keys_is_left_out_and_named(services: list[Service], b
     assert "holds no replica under" in answer["fleet"]["trouble"] and "is not a state" in answer["fleet"]["trouble"]
 
 
+@pytest.mark.parametrize(
+    "said", [b"nan 5 ", b"5 inf ", b"-1 5 ", b"1e400 5 ", b"5 1e11 ", b" ", b"5 5 [" + b"[" * 100_000, b"5 5 \xff"]
+)
+def test_replica_that_is_none_is_named_and_the_others_count(
+    services: list[Service], batch: EncodedBatch, artifact: Artifact, said: bytes
+):
+    one, other, _ = services
+    other.collector.observe(batch, 0.0)
+    other.courier.turn()
+    what = Who("x", "x:8000", 5.0).to_json() if said[-1:] == b" " else b""
+    one.store.client.hset(f"{prefix(artifact.manifest)}:replicas", "x", said + what)
+    one.courier.turn()
+    fleet = one.answer()["fleet"]
+    assert (one.answer()["requests"], fleet["replicas"]) == (5, 2)
+    assert "holds no replica under" in fleet["trouble"] and "delete it (HDEL)" in fleet["trouble"]
+    assert b"x" not in one.store.said[artifact.manifest.digest]
+
+
+def test_absurd_changes_are_passed_over_and_the_others_count(
+    services: list[Service], batch: EncodedBatch, artifact: Artifact
+):
+    one, other, _ = services
+    head, now = prefix(artifact.manifest), int(one.store.client.time()[0])
+    ahead = b"window-10:%d:whole" % (now // 10 + 400)
+    other.collector.observe(batch, 0.0)
+    other.courier.turn()
+    changes = dict.fromkeys([*ABSURD, ahead], 5) | {"window-10:7:whole": "inf", "window-10:8:whole": 1e300}
+    one.store.client.zadd(f"{head}:changes", changes)
+    one.store.client.hset(f"{head}:deep-300:7:figures", "x", b"1".zfill(SEQUENCE) + b"garbage")
+    one.courier.turn()
+    assert (one.answer()["requests"], one.answer()["fleet"]["trouble"]) == (5, "")
+    held = one.store.shelves[artifact.manifest.digest].held
+    assert ("window-10", now // 10 + 400) not in held and ("window-10", 7) not in held
+    other.collector.observe(batch, 0.0)
+    for service in (other, one):
+        service.courier.turn()
+    assert one.answer()["requests"] == 10
+
+
+@pytest.mark.parametrize("revision", [b"9" * 5000, b"-5", b"1.5", b"text"])
+def test_revision_that_is_no_number_is_none(store: RedisStore, artifact: Artifact, revision: bytes):
+    store.push(artifact.manifest, published(Share("window-10", 7, WHOLE, 1, b"x")))
+    store.client.set(f"{prefix(artifact.manifest)}:revision", revision)
+    assert ("window-10", 7) in store.fetch(artifact.manifest, "b", everything=True).changed
+
+
 def test_key_of_another_type_is_said(services: list[Service], batch: EncodedBatch, artifact: Artifact):
     one = services[0]
     one.store.client.set(f"{prefix(artifact.manifest)}:replicas", "a text")
@@ -219,7 +266,21 @@ def test_url_that_is_none_is_refused_at_the_start():
         RedisStore("http://127.0.0.1:6379")
 
 
-@pytest.mark.parametrize("member", [b"", b"window-10", b"window-10:x:whole", b"other:1:whole", b"\xff:1:whole"])
+ABSURD = [
+    b"window-10:%s:whole" % (b"9" * 20),
+    b"window-10:%s:whole" % (b"9" * 5000),
+    b"window-10:9999999999999999999:whole",
+    "window-10:\u00b2:whole".encode(),
+    b"window-10:7:other",
+    b"window-10:7:",
+    b"deep-300:7:figures",
+    b"everything:1:whole",
+]
+
+
+@pytest.mark.parametrize(
+    "member", [b"", b"window-10", b"window-10:x:whole", b"other:1:whole", b"\xff:1:whole", *ABSURD]
+)
 def test_change_that_names_no_bucket_is_none(member: bytes):
     assert parse(member) is None
 
