@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-PACK_TOKENS = 32  # as in runtime/graph/packing.py
+PACK_TOKENS, FEW_TOKENS, FULL, TRIES = 24, 64, 1.05, 6  # as in runtime/graph/packing.py
 INPUTS = ("input_ids", "position_ids", "segment_ids", "pooling")
 
 
@@ -58,13 +58,19 @@ def even(rows: int, tokens: int, vocab_size: int) -> Batch:
 
 
 def pack_width(rows: int, tokens: int) -> int:
+    """As `fit` of runtime/graph/packing.py finds it, which needs packages that a GPU machine may lack."""
     total = rows * tokens
-    return total if total <= 2 * PACK_TOKENS else max(PACK_TOKENS, tokens)
+    if total <= FEW_TOKENS:
+        return total
+    narrowest = max(-(-total // round(total / PACK_TOKENS)), tokens)
+    widths = [width // tokens * tokens for width in range(narrowest, narrowest + TRIES)]
+    computed = {width: -(-rows // (width // tokens)) * width for width in widths}
+    return next((width for width in widths if computed[width] <= FULL * total), min(widths, key=computed.__getitem__))
 
 
 def ragged(vocab_size: int) -> Batch:
     """A few sequences of unlike lengths, one of a single token; packs have padding."""
-    return lay_out([31, 1, 17, 9, 24, 5, 12], PACK_TOKENS, vocab_size, seed=1)
+    return lay_out([31, 1, 17, 9, 24, 5, 12], 32, vocab_size, seed=1)
 
 
 def lay_out(lengths: Sequence[int], width: int, vocab_size: int, seed: int = 0) -> Batch:

@@ -20,8 +20,8 @@ from runtime.precision import Plan
 
 BF16 = "BF16"  # among the processor's capabilities: avx512_bf16 (AMD Zen 4, Intel Cooper Lake) or AMX (Sapphire Rapids)
 ENGINE = "openvino"
-# Tokens: OpenVINO prepares kernels for every shape, and AMX multiplies 16 rows at a time. So widths are rounded up: with
-# all-MiniLM-L6-v2 a text takes 0.74 of the time, three texts 0.87, and 32 texts what they took (docs/bf16.md).
+# Tokens: OpenVINO prepares kernels for every shape, and AMX multiplies 16 rows at a time. So widths are rounded up:
+# with all-MiniLM-L6-v2 a text takes 0.74 of the time, three texts 0.87, 32 texts what they took (docs/bf16.md).
 WIDTH_STEP = 16
 
 

@@ -8,8 +8,10 @@ special case of one segment per pack. docs/architecture.md shows the layout and 
 
 # P packs, S tokens per pack, R rows (sequences), N valid tokens, F features
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,14 @@ from runtime.manifest import PoolingKind
 # one sequence: token ids [n], or with their types [n, 2]; or features [n, F]
 Tokens = NDArray[np.int64] | NDArray[np.float32]
 
+Placed = tuple[list[int], list[int], int]  # the pack and the offset inside it of every sequence, and how many packs
+
 # names of the dynamic dimensions that a graph's inputs and outputs begin with
 PACKED, POOLED, ROWS = ("packs", "tokens"), ("rows", "packs*tokens"), ("rows",)
 
-PACK_TOKENS = 32  # wider packs pay for attention between segments, narrower ones for padding
+PACK_TOKENS = 24  # wider packs pay for attention between segments, narrower ones for padding
+FEW_TOKENS = 64  # they share one pack, which has no padding at all
+FULL, TRIES = 1.05, 6  # computed tokens over those of texts that are few enough, and widths that are tried for it
 RUN_TOKENS = 64  # about what starting another run costs, as tokens that it could compute
 
 
@@ -61,7 +67,7 @@ class PackedBatch:
         return self.rows == 1 and self.segment_ids.size == self.tokens
 
 
-def first_fit(lengths: Sequence[int], width: int) -> tuple[list[int], list[int], int]:
+def first_fit(lengths: Sequence[int], width: int) -> Placed:
     """Places sequences in packs of `width`, longest first, each in the first pack with room.
 
     Returns:
@@ -79,10 +85,25 @@ def first_fit(lengths: Sequence[int], width: int) -> tuple[list[int], list[int],
     return packs, offsets, len(used)
 
 
-def best_width(lengths: Sequence[int]) -> int:
-    """The fastest width: few tokens in a single pack have no padding at all, which saves more than attention costs."""
+def fit(lengths: Sequence[int], step: int = 1) -> Placed:
+    """Places sequences in packs of about the fastest width: of a few that are tried, the one with the least padding."""
     total = sum(lengths)
-    return total if total <= 2 * PACK_TOKENS else PACK_TOKENS
+    wanted = 1 if total <= FEW_TOKENS else round(total / PACK_TOKENS)
+    narrowest = round_up(max(-(-total // wanted), max(lengths)), step)
+    least: float = math.inf
+    best: Placed = [], [], 0
+    for width in range(narrowest, narrowest + TRIES * step, step):
+        packs, offsets, count = first_fit(lengths, width)
+        computed = count * round_up(max(map(add, offsets, lengths)), step)
+        if computed < least:
+            least, best = computed, (packs, offsets, count)
+        if least <= FULL * total:
+            break
+    return best
+
+
+def round_up(width: int, step: int) -> int:
+    return -(-width // step) * step
 
 
 def pack(
@@ -92,14 +113,15 @@ def pack(
 
     Args:
         sequences: R >= 1 arrays, token ids [n] or features [n, F], each with n >= 1.
-        width: tokens per pack, by default the fastest; a longer sequence widens all packs of the batch to its length.
+        width: tokens per pack, by default about the fastest; a longer sequence widens all packs to its length.
         pooling: which tokens make up a sequence's vector.
         step: packs are as wide as a multiple of it.
     """
     if len(sequences) == 1 and len(sequences[0]) % step == 0:
         return pack_one(sequences[0], pooling)
     lengths = [len(sequence) for sequence in sequences]
-    return lay_out(sequences, *first_fit(lengths, max(width or best_width(lengths), max(lengths))), pooling, step)
+    placed = first_fit(lengths, max(width, max(lengths))) if width else fit(lengths, step)
+    return lay_out(sequences, *placed, pooling, step)
 
 
 def pad(sequences: Sequence[Tokens], pooling: PoolingKind = "mean", step: int = 1) -> PackedBatch:
@@ -141,7 +163,7 @@ def lay_out(
 ) -> PackedBatch:
     """The batch in which every sequence lies at its offset in its pack."""
     lengths = [len(sequence) for sequence in sequences]
-    span = -(-max(offset + length for offset, length in zip(offsets, lengths, strict=True)) // step) * step
+    span = round_up(max(map(add, offsets, lengths)), step)
     length_R = np.array(lengths, dtype=np.int64)
     start_R = np.array(packs, dtype=np.int64) * span + np.array(offsets, dtype=np.int64)
     row_N = np.repeat(np.arange(len(lengths)), length_R)

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.graph.packing import (
-    PACK_TOKENS,
     RUN_TOKENS,
     PackedBatch,
     first_fit,
@@ -98,20 +97,6 @@ def test_pack_of_a_single_sequence_is_the_sequence():
     assert batch.position_ids.tolist() == [[0, 1, 2]]
     assert batch.segment_ids.tolist() == [[1, 1, 1]]
     np.testing.assert_allclose(batch.pooling, [[1 / 3] * 3])
-
-
-@given(lengths)
-def test_few_tokens_share_one_pack_without_padding_and_many_fill_packs(lengths: list[int]):
-    packs, tokens = pack(token_ids(lengths)).values.shape
-    if sum(lengths) <= 2 * PACK_TOKENS:
-        assert (packs, tokens) == (1, sum(lengths))
-    else:
-        assert tokens <= max(PACK_TOKENS, max(lengths))
-
-
-def test_pack_widens_for_a_longer_sequence():
-    batch = pack(token_ids([PACK_TOKENS + 10, PACK_TOKENS, 10]))
-    assert batch.values.shape == (2, PACK_TOKENS + 10)
 
 
 def test_pack_lays_features_side_by_side():
