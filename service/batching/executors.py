@@ -26,6 +26,9 @@ FILLING = 0.02
 # Seconds of a batch that runs in the event loop although its model is slow: handing it over costs some 0.2 ms, and a
 # health check can wait as long.
 BRIEF = 0.01
+# After a batch of several requests, those who were answered have so large a share of its time, and so many seconds, to
+# come again before the next one begins: else two halves of the clients take turns, in batches of half the size.
+REJOIN, REJOIN_MOST = 0.05, 0.003
 # Seconds for which an idle loop looks into its sockets before it sleeps, where the request before came as soon: waking
 # up takes a core some 50 us, in which a client beside it could have had its answer.
 LINGER = 0.0001
@@ -185,6 +188,7 @@ class ThreadExecutor:
         self.shared = shared is not None
         self.thread = shared or ThreadPoolExecutor(1, thread_name_prefix="addnorm-run")
         self.task: asyncio.Task[None] | None = None
+        self.rejoin = -math.inf  # until when the next batch waits for more, on the batcher's clock
 
     def run_overdue(self, batches: Batches) -> None:
         """The thread does not wait for the event loop."""
@@ -203,13 +207,19 @@ class ThreadExecutor:
         loop = asyncio.get_running_loop()
         since = batches.clock()
         try:
-            while (batch := batches.begin()) is not None:
+            while batches.queue.requests:
+                if (rest := self.rejoin - batches.clock()) > 0 and not batches.fill_a_batch:
+                    await asyncio.sleep(rest)
+                if (batch := batches.begin()) is None:
+                    break
                 if self.shared and batches.seconds(batch) <= BRIEF:
                     outcomes = batches.attempt(batch.rows)
                 else:
                     outcomes = await loop.run_in_executor(self.thread, batches.attempt, batch.rows)
                 done = batches.end(batch, outcomes, since)
                 since = batches.clock()
+                several = len(batch.requests) > 1
+                self.rejoin = since + min(REJOIN * (since - batch.started), REJOIN_MOST) if several else since
                 if batches.after is not None and done:
                     self.thread.submit(batches.after, done)
         finally:

@@ -2,12 +2,22 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from service.batching.batcher import SPARE, Batcher
-from service.batching.executors import BRIEF, FILLING, LINGER, READING, STILL_ROUNDS, LoopExecutor, ThreadExecutor
+from service.batching.executors import (
+    BRIEF,
+    FILLING,
+    LINGER,
+    READING,
+    REJOIN_MOST,
+    STILL_ROUNDS,
+    LoopExecutor,
+    ThreadExecutor,
+)
 from tests.service.batching.scenarios import Clock, FakeRun, both, play, rows, submit, submit_all
 
 
@@ -126,6 +136,54 @@ def test_a_brief_batch_of_a_slow_model_runs_in_the_event_loop():
     asyncio.run(main())
     own = threading.current_thread()
     assert [thread is own for thread in threads] == [True, False, True]
+
+
+async def ask_again(number: int, batcher: Batcher, run: FakeRun) -> None:
+    """Three times; all but the first two come while a batch of these runs."""
+    while number > 2 and not run.batches:
+        await pause(0)
+    for _ in range(3):
+        await submit(batcher, rows([number]))
+
+
+pause = asyncio.sleep
+
+
+@pytest.mark.parametrize(("clients", "tokens", "waits"), [(3, 100, True), (6, 2, False)])
+def test_those_who_were_answered_may_come_again_before_the_next_batch(
+    clients: int, tokens: int, waits: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Else parts of the clients take turns; a batch that is full waits for nobody."""
+    clock, waited = Clock(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        for _ in range(20):
+            await pause(0)
+        clock.wait(seconds)
+
+    async def scenario(batcher: Batcher, run: FakeRun) -> None:
+        await asyncio.gather(*(ask_again(number, batcher, run) for number in range(1, clients + 1)))
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    run = FakeRun(during=lambda: (time.sleep(0.02), clock.wait(0.1)))
+    play(scenario, run, offload=True, clock=clock, tokens=tokens)
+    if waits:
+        assert [len(batch) for batch in run.batches] == [2, 3, 3, 1]
+        assert waited == [pytest.approx(REJOIN_MOST)] * len(waited) != []
+    else:
+        assert {len(batch) for batch in run.batches[:6]} == {2} and waited == []
+
+
+def test_one_client_waits_for_nobody():
+    clock = Clock()
+
+    async def scenario(batcher: Batcher, _: FakeRun) -> None:
+        for number in range(3):
+            await submit(batcher, rows([number]))
+            assert isinstance(batcher.executor, ThreadExecutor) and batcher.executor.rejoin <= clock.now
+
+    play(scenario, FakeRun(during=lambda: clock.wait(0.1)), offload=True, clock=clock)
 
 
 @both
