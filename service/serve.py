@@ -52,11 +52,12 @@ def serve(settings: Settings) -> None:
 
 
 NO_MODEL = """
-AddNorm serves at {url} (API at {url}/docs), no model yet. Put NAME/VERSION/ into {directory}, and load it:
-
-  curl -X POST {url}/v2/repository/models/NAME/load
+AddNorm serves at {url} (API at {url}/docs), no model yet. Put NAME/VERSION/ into {directory}{then}
 
 Stop with Ctrl+C."""
+LOAD = """, and load it:
+
+  curl -X POST {url}/v2/repository/models/NAME/load"""
 
 
 def serve_alone(settings: Settings) -> None:
@@ -104,7 +105,8 @@ def greet(listener: socket.socket, catalog: Catalog, settings: Settings) -> None
     scheme = "https" if settings.tls_cert else "http"
     url, served = browsable(host, port, scheme), catalog.served
     if not served:
-        print(NO_MODEL.format(url=url, directory=settings.models), flush=True)
+        then = LOAD.format(url=url) if settings.watch is None else f": it is served within {settings.watch:g} s or so."
+        print(NO_MODEL.format(url=url, directory=settings.models, then=then), flush=True)
         return
     default = next(iter(served.get(catalog.default_name, {}).values()), catalog.artifacts()[0]).manifest
     print(welcome(url, *example(default), describe(served)), flush=True)

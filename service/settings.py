@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     model_control: Literal["none", "explicit"] = "none"
     """none or explicit: whether models may be loaded and unloaded over HTTP; explicit may start without a model."""
     watch: float | None = Field(None, gt=0, le=3600)
-    """Seconds between two checks of the repository for new versions; None loads them on request only."""
+    """Seconds between two checks of the repository for new versions, and it may be empty at the start; None loads them
+    on request only."""
     device: Device = "auto"
     """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU, and says which."""
     allow_fp32: bool = False

@@ -60,6 +60,8 @@ class ModelRegistry:
             Unavailable: that model is not loaded.
         """
         if (engine := self._default) is None:  # read once: other threads may see it change
+            if not self.default_name:
+                raise Unavailable("No model is loaded yet: put one into the repository, as NAME/VERSION/.")
             raise Unavailable(
                 f"The default model {self.default_name!r} is not loaded: "
                 f"load it with POST /v2/repository/models/{self.default_name}/load."

@@ -56,7 +56,7 @@ class Catalog:
         if settings.watch:
             # before it is read: what changes meanwhile is a change
             catalog.watch = RepositoryPoller(Repository(settings.models))
-        catalog._start(settings.models, may_be_empty=settings.model_control == "explicit")
+        catalog._start(settings.models, settings.model_control == "explicit", watched=settings.watch is not None)
         return catalog
 
     @classmethod
@@ -72,8 +72,9 @@ class Catalog:
         """The same, where the artifacts are loaded already."""
         return cls.fixed(Artifact(Path(), manifest, {}) for manifest in manifests)
 
-    def _start(self, directory: Path, may_be_empty: bool) -> None:
+    def _start(self, directory: Path, may_be_empty: bool, watched: bool) -> None:
         names = self._repository().scan()
+        may_be_empty |= watched and not names  # what comes later is seen
         if not names and not may_be_empty:
             raise SettingError(f"{directory} holds no model, expected NAME/VERSION/ as `addnorm export` writes them.")
         if self.default is not None and self.default not in names and not may_be_empty:

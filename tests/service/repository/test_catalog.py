@@ -71,6 +71,16 @@ def test_start_without_anything_that_works_is_refused(directory: Path, tmp_path_
         opened(tmp_path_factory.mktemp("empty"))
     with pytest.raises(SettingError, match="cannot be read"):
         opened(directory / "nowhere")
+    with pytest.raises(ArtifactError, match=r"No model in .* can be served"):  # though it would see a better one
+        opened(directory, watch=1.0)
+
+
+def test_a_watched_repository_may_be_empty_at_the_start(tmp_path: Path, text_artifact: Artifact):
+    catalog = opened(tmp_path, watch=1.0)
+    assert served(catalog) == {} and catalog.default_name == ""
+    publish(tmp_path, "a", "3", text_artifact)
+    catalog.commit(catalog.follow("a"))
+    assert served(catalog) == {"a": ["3"]} and catalog.default_name == "a"
 
 
 def test_load_reads_only_what_changed(directory: Path, text_artifact: Artifact):
