@@ -1,4 +1,4 @@
-"""When a batch runs: in the event loop, or in a thread beside it. There is no timer and no wait when idle."""
+"""When a batch runs: in the event loop, or in a thread beside it. There is no wait when idle."""
 
 import asyncio
 import math
