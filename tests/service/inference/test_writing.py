@@ -16,7 +16,7 @@ from runtime.graph.batch import EncodedBatch, best_classes
 from runtime.graph.encoder import Encoder
 from runtime.graph.inputs import EncodedInput
 from runtime.manifest import Manifest
-from service.inference.results import predictions
+from service.inference.results import MANY, best_first, predictions
 from service.inference.writing import PredictionWriter
 from service.schemas.inference import PredictRequest, PredictResponse
 from tests.helpers import random_sequences
@@ -88,3 +88,17 @@ def test_a_variance_that_is_not_finite_is_an_error_and_no_infinity_in_json(known
     json.loads(writer.write(encoded, odd, PredictRequest(inputs=["a"])), parse_constant=pytest.fail)
     with pytest.raises(InvalidInput, match=r"inputs\[1\] overflows the model"):
         writer.write(encoded, odd, PredictRequest(inputs=["a"], norm_stats=True))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.sampled_from([3, MANY - 1, MANY, 3 * MANY]), st.booleans())
+def test_the_best_of_many_classes_are_those_of_a_full_sort(seed: int, count: int, classes: int, broken: bool):
+    """In its order, ties too; whatever is not finite is left to the sort."""
+    rng = np.random.default_rng(seed)
+    logits = rng.integers(-6, 6, (4, classes)).astype(np.float32)  # many are equal
+    if broken:
+        logits[1, rng.integers(0, classes, 5)] = rng.choice([np.nan, np.inf, -np.inf], 5)
+    expected = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    found = best_first(logits, min(count, classes))
+    if not np.isnan(logits).any():
+        np.testing.assert_array_equal(found, expected)
+    assert found.shape == expected.shape
