@@ -81,7 +81,8 @@ def test_what_ran_beside_the_slowest_is_told_apart_from_what_always_runs() -> No
         *(Note("always", BEGAN + second, 0.005, 1e-4) for second in range(50)),
         Note("before", BEGAN - 5.0, 1.0, 1.0),
     ]
-    slow, always = activities(notes, answers(latencies), BEGAN, worst=2)
+    (slow, always), alone = activities(notes, answers(latencies), BEGAN, worst=2)
+    assert alone == 0
     assert (slow.name, slow.count, slow.worst, slow.usual) == ("slow", 2, 2, pytest.approx(2 / 50))
     assert (slow.median, slow.most, slow.held) == pytest.approx((0.05, 0.05, 0.04))
     assert (always.name, always.count, always.worst, always.usual) == ("always", 50, 2, 1.0)
@@ -94,7 +95,7 @@ def test_a_thread_holds_up_others_by_what_it_takes_of_their_batches() -> None:
         Note(BATCH, BEGAN + 1.1, 0.01, 0.004, others=0.006, rows=1, tokens=5),
         Note(BATCH, BEGAN + 3.0, 0.01, 0.01, others=0.2, rows=1, tokens=5),
     ]
-    found = {each.name: each for each in activities(notes, answers([0.9] * 5), BEGAN, worst=1)}
+    found = {each.name: each for each in activities(notes, answers([0.9] * 5), BEGAN, worst=1)[0]}
     assert found["in a thread"].held == pytest.approx(0.006)
     assert not found["in a thread"].in_loop
 
@@ -102,8 +103,8 @@ def test_a_thread_holds_up_others_by_what_it_takes_of_their_batches() -> None:
 def test_refused_requests_are_not_among_the_slowest() -> None:
     some = answers([0.01, 0.01, 0.9])
     some.status[2] = 429
-    (found,) = activities([Note("x", BEGAN + 1.0, 0.005, 0.005)], some, BEGAN, worst=1)
-    assert found.usual == 0.5
+    (found,), alone = activities([Note("x", BEGAN + 1.0, 0.005, 0.005)], some, BEGAN, worst=2)
+    assert (found.usual, found.worst, alone) == (0.5, 1, 1)
 
 
 def test_waits_of_batches_take_their_place() -> None:
