@@ -51,7 +51,7 @@ def test_speed_is_in_rows_per_second_over_the_first(text_encoder: Encoder, text_
         """An encoder whose graph runs twenty times."""
 
         feeds = staticmethod(text_encoder.feeds)
-        padded, pooling = False, "mean"
+        padded, pooling, step = False, "mean", 1
         session = property(lambda self: self)
 
         def run(self, *arguments: object) -> None:

@@ -50,7 +50,7 @@ def test_manifest_that_is_none_is_refused(path: Path, content: bytes):
 
 def test_manifest_of_another_format_is_refused(path: Path):
     text = (path / MANIFEST).read_text()
-    (path / MANIFEST).write_text(text.replace('"format": 2', '"format": 5'))
+    (path / MANIFEST).write_text(text.replace('"format": 2', '"format": 6'))
     assert_refused(path, str(path / MANIFEST), "format")
 
 
