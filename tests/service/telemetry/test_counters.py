@@ -137,7 +137,7 @@ def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
         client.post("/predict", json={"inputs": [*["rain " * 20] * 6, "rain"]})
         total = client.get("/traffic").json()["total"]
     assert (total["rows"], total["tokens"]) == (7, 6 * 12 + 1)
-    assert total["padding_ratio"] == pytest.approx(3 * 25 / 73)  # two sequences of 12 in each of three packs, and one of 1
+    assert total["padding_ratio"] == pytest.approx(3 * 25 / 73)  # in three packs two of 12 each, and one of 1
 
 
 def test_clients_that_left_and_defects_are_counted_too(text_engine: Engine, text_artifact: Any, monkeypatch: Any):
