@@ -14,7 +14,7 @@ TORCH_PEERS := infinity sentence
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-run: $(SERVE_VENV)/serve.stamp $(if $(OPENVINO),$(VENV)/openvino.stamp)  ## serve the embedded models at http://127.0.0.1:8000 (PORT=, HOST=, DEVICE=cuda, OPENVINO=1 for bf16, ADDNORM_* variables)
+run: $(SERVE_VENV)/serve.stamp $(if $(OPENVINO),$(SERVE_VENV)/openvino.stamp)  ## serve the embedded models at http://127.0.0.1:8000 (PORT=, HOST=, DEVICE=cuda, OPENVINO=1 for bf16, ADDNORM_* variables)
 	@exec $(SERVE_VENV)/bin/python -m addnorm serve $(if $(HOST),--host $(HOST)) $(if $(PORT),--port $(PORT)) $(if $(DEVICE),--device $(DEVICE))
 
 install: $(VENV)/test.stamp  ## install everything, for training and development
@@ -87,9 +87,9 @@ $(VENV)/serve.stamp: requirements/serve.txt pyproject.toml setup.py | $(BIN)/pyt
 	@touch $@
 
 # What an artifact in bf16 runs on.
-$(VENV)/openvino.stamp: requirements/openvino.txt $(VENV)/serve.stamp | $(BIN)/python
-	@echo "Installing OpenVINO into $(VENV) ..."
-	$(PIP) --require-hashes --no-deps -r requirements/openvino.txt
+%/openvino.stamp: requirements/openvino.txt %/serve.stamp
+	@echo "Installing OpenVINO into $* ..."
+	$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/openvino.txt
 	@touch $@
 
 $(VENV)/test.stamp: requirements/test.txt requirements/torch.txt $(VENV)/serve.stamp | $(BIN)/python

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from runtime.errors import ArtifactError
 from runtime.manifest import BASELINE, CANARY, FORMAT, MANIFEST, MODEL, TOKENIZER, Manifest, compute_digest, sha256
 
+LOWERED_FORMAT = 5  # of a manifest that tells of a lower precision
 MANIFEST_BYTES = 32 << 20  # a thousand BatchNorms of a thousand features; JSON takes ten times that while it is parsed
 
 
@@ -112,6 +113,7 @@ def write_artifact(path: Path, manifest: Manifest, files: dict[str, bytes], over
         raise ArtifactError(f"{path} exists already: choose another version, or pass --overwrite.")
     manifest = manifest.model_copy(
         update={
+            "format": max(manifest.format, LOWERED_FORMAT) if manifest.precision else manifest.format,
             "files": {name: sha256(content) for name, content in files.items()},
             "sizes": {name: len(content) for name, content in files.items()},
         }

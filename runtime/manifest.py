@@ -130,7 +130,7 @@ class Manifest(_Model):
 
     format: Literal[1, 2, 3, 4, 5] = 2
     """1 is read as if it had the defaults; 2: what adopted encoders need; 3: networks that read tensors; 4: their
-    GroupNorms and InstanceNorms; 5: bf16."""
+    GroupNorms and InstanceNorms; 5: bf16, and more about every lower precision."""
     name: str
     version: str
     created: str

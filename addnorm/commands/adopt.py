@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # what reads and runs models is loaded only where the command
     from export.adopt.writing import Adopted
     from export.precision.choice import Asked
 
-TEXT_OPTIONS, TENSOR_OPTIONS = ("text", "text_pair", "pooling"), ("labels", "output", "activation")
+TEXT_OPTIONS, TENSOR_OPTIONS = ("text", "text_pair", "pooling", "min_cosine"), ("labels", "output", "activation")
 FILE_OPTIONS = ("tokenizer", "labels", "output", "activation", "max_tokens", "normalize")
 ADVICE = {
     "none": "{count} {kind} are too few for a verdict on drift: adopt with 300 or more; 1,500 show new topics too",
@@ -73,8 +73,8 @@ class Adopt(BaseSettings):
     folded: bool = False
     """Observe what Conv and Gemm give, where a BatchNorm was folded into them; for --inputs float."""
     precision: PrecisionChoice = "fp32"
-    """fp32, int8 or bf16 (for the CPU), fp16 (for a GPU), of a directory; of an ONNX file in fp32, bf16. Refused where
-    answers change too much. auto takes the fastest on this CPU that holds --min-cosine."""
+    """fp32, int8 or bf16 (for the CPU), fp16 (for a GPU), of a directory; of an ONNX file in fp32, bf16 alone. Refused
+    where answers change too much. auto takes the fastest on this CPU that holds --min-cosine."""
     min_cosine: float | None = Field(None, gt=0, le=1)
     """Least cosine between the vectors of a lower precision and those of fp32, on average. For auto 0.999, for others
     by precision, where it is not given."""
@@ -147,6 +147,8 @@ class Adopt(BaseSettings):
     def asked(self) -> "Asked":
         from export.precision.choice import Asked
 
+        if self.min_cosine is not None and self.precision == "fp32":
+            raise ExportError("--min-cosine is for a lower precision: pass --precision, too, or leave it out.")
         return Asked(self.precision, self.min_cosine)
 
     def refuse_precision(self, *possible: PrecisionChoice) -> None:

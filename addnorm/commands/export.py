@@ -10,6 +10,7 @@ from rich.console import Console
 
 from runtime.artifact import Artifact
 from runtime.drift.baseline import read_baseline
+from runtime.errors import ExportError
 from runtime.options import option_config
 from runtime.precision import TRIALS, Plan, Precision, PrecisionChoice
 
@@ -37,13 +38,15 @@ class Export(BaseSettings):
     """fp32, int8 or bf16 (for the CPU), fp16 (for a GPU); refused where it costs more than 0.3 points of accuracy. auto
     takes the fastest on this CPU."""
     min_cosine: float | None = Field(None, gt=0, le=1)
-    """Least cosine between the vectors of a lower precision and those of fp32, on average; none is asked for where it
-    is not given."""
+    """Least cosine between the vectors of a lower precision and those of fp32, on average; where it is not given, what
+    was trained from scratch is judged by its accuracy alone."""
 
     def cli_cmd(self) -> None:
         from export.exporter import export_run
         from export.precision.choice import Asked
 
+        if self.min_cosine is not None and self.precision == "fp32":
+            raise ExportError("--min-cosine is for a lower precision: pass --precision, too, or leave it out.")
         asked = Asked(self.precision, self.min_cosine)
         console = Console()
         with console.status(f"exporting {self.run}"):

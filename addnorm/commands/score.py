@@ -50,6 +50,8 @@ class Score(BaseSettings):
     """Classes to give for each row, best first."""
     device: Device = "auto"
     """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU."""
+    allow_fp32: bool = False
+    """Score with a model in bf16 in fp32 where there is no bf16."""
     processes: int = Field(0, ge=0)
     """Processes, each with one thread; 0 is one per CPU that this may use, but one if a GPU may be used."""
     ray: bool = False
@@ -94,7 +96,7 @@ class Score(BaseSettings):
             raise SettingError(f"--top-k is for classifiers, {manifest.name} is none: leave it out.")
         files = find_files(self.source)
         kind = self.format or cast("Format", files[0].suffix.removeprefix("."))
-        options = Options(self.model, manifest.digest, columns, self.device, self.top_k)
+        options = Options(self.model, manifest.digest, columns, self.device, self.top_k, self.allow_fp32)
         return Job(
             files=files,
             several=self.source.is_dir(),

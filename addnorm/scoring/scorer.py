@@ -44,6 +44,7 @@ class Options:
     columns: Columns
     device: Device = "cpu"
     top_k: int = 1
+    allow_fp32: bool = False
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ class Scorer:
         check_inputs(artifact.manifest, options.columns)
         self.manifest, self.columns, self.top_k = artifact.manifest, options.columns, options.top_k
         self.inputs = make_input_encoder(artifact)
-        self.encoder = open_encoder(artifact, options.device, 1)
+        self.encoder = open_encoder(artifact, options.device, 1, options.allow_fp32)
         self.deep = DeepGraph.of(artifact, self.encoder, 1)
         self.baseline = read_baseline(artifact)
         self.limits = self.baseline.limits

@@ -59,6 +59,8 @@ def lower_adopted(
     least = least or COSINES[kind]
     check_alone(after, apart, kind, least)
     check_statistics(before, after, kind)
+    if artifact.manifest.task == "rerank":
+        check_logits(before, after, kind)
     measured = measure(lowered, before, after, apart) | cosines(before, after, kind, least)
     if artifact.manifest.task == "embedding":
         measured["recall"] = recall(before.embedding, after.embedding)
@@ -89,16 +91,15 @@ def recall(before_RD: NDArray[np.float32], after_RD: NDArray[np.float32]) -> flo
     if len(before_RD) <= NEAREST:
         return None
     queries = np.linspace(0, len(before_RD) - 1, min(QUERIES, len(before_RD))).astype(int)
-    near = [nearest(unit(vectors), queries) for vectors in (before_RD, after_RD)]
-    return float(np.mean([len(set(one) & set(other)) / NEAREST for one, other in zip(*near, strict=True)]))
+    before, after = unit(before_RD), unit(after_RD)
+    return float(np.mean([len(nearest(before, query) & nearest(after, query)) / NEAREST for query in queries]))
 
 
-def nearest(unit_RD: NDArray[np.float32], queries: NDArray[np.int64]) -> list[list[int]]:
-    """The places of the ten nearest to each query, itself left out."""
-    cosine_QR = unit_RD[queries] @ unit_RD.T
-    cosine_QR[np.arange(len(queries)), queries] = -np.inf
-    places: list[list[int]] = np.argpartition(-cosine_QR, NEAREST - 1, axis=1)[:, :NEAREST].tolist()
-    return places
+def nearest(unit_RD: NDArray[np.float32], query: int) -> set[int]:
+    """The places of the ten nearest to that one, itself left out."""
+    distance_R = -(unit_RD @ unit_RD[query])
+    distance_R[query] = np.inf
+    return set(np.argpartition(distance_R, NEAREST - 1)[:NEAREST].tolist())
 
 
 def check_alone(after: EncodedBatch, apart: EncodedBatch, kind: LowPrecision, limits: Cosines) -> None:
@@ -111,6 +112,16 @@ def check_alone(after: EncodedBatch, apart: EncodedBatch, kind: LowPrecision, li
         raise ExportError(
             f"In {kind} a text packed with others differs from the same alone, by up to {logits:.2g} in a logit and "
             f"with a cosine of {worst:.5f}: adopt it in another precision. Nothing was written."
+        )
+
+
+def check_logits(before: EncodedBatch, after: EncodedBatch, kind: LowPrecision) -> None:
+    """Refuses a reranker whose scores moved too far: no labels and no cosine tell of them."""
+    moved = float(np.abs(after.logits - before.logits).max())
+    if not moved <= TOLERANCES[kind].logits:
+        raise ExportError(
+            f"In {kind} the score of a pair moved by {moved:.2g}, more than {TOLERANCES[kind].logits:g}: adopt it in "
+            "another precision. Nothing was written."
         )
 
 

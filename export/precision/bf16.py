@@ -7,8 +7,6 @@ from runtime.graph.openvino_session import capabilities, version, why_not
 from runtime.manifest import MODEL
 from runtime.precision import Precision
 
-FORMAT = 5  # of a manifest with it
-
 
 def in_bf16(artifact: Artifact) -> Artifact:
     """`artifact`, a verified one in float32, to be run in bf16; its graph and its canary stay as they are.
@@ -20,4 +18,4 @@ def in_bf16(artifact: Artifact) -> Artifact:
         raise ExportError(f"There is no bf16 here ({reason}): choose another precision. Nothing was written.")
     size = len(artifact.files[MODEL])
     precision = Precision(kind="bf16", size={"fp32": size, "bf16": size}, engine=version(), capabilities=capabilities())
-    return with_manifest(artifact, format=FORMAT, precision=precision)
+    return with_manifest(artifact, precision=precision)

@@ -8,7 +8,7 @@ from typing import Any
 from export.precision.tolerances import COSINES, Cosines
 from export.timing import with_manifest
 from runtime.artifact import Artifact
-from runtime.errors import ExportError
+from runtime.errors import ArtifactError, ExportError
 from runtime.manifest import Task
 from runtime.precision import TRIALS, LowPrecision, PrecisionChoice
 
@@ -57,14 +57,17 @@ def choose(
     if asked.precision == "fp32":
         return exact
     if asked.precision != "auto":
-        return lower(asked.precision)
+        try:
+            return lower(asked.precision)
+        except ArtifactError as error:
+            raise ExportError(f"The model does not run in {asked.precision} ({why(error)}): choose another.") from error
     best, speed, trials = exact, 1.0, dict[str, dict[str, Any]]()
     for kind in tried:
         try:
             found = lower(kind)
             check_agreement(found[0], kind)
-        except ExportError as error:
-            trials[kind] = {"refused": str(error).split(":")[0]}
+        except (ExportError, ArtifactError) as error:  # the latter where it does not run, or not as float32 does
+            trials[kind] = {"refused": why(error)}
             continue
         trials[kind] = facts(found[0])
         if (faster := geometric_mean(trials[kind]["speed"].values())) > speed:
@@ -72,6 +75,11 @@ def choose(
     artifact, errors = best
     training = artifact.manifest.training | {TRIALS: trials}
     return with_manifest(artifact, training=training), errors
+
+
+def why(error: Exception) -> str:
+    """What was wrong, without what to do about it."""
+    return str(error).rpartition(": ")[0] or str(error)
 
 
 def check_agreement(artifact: Artifact, kind: LowPrecision) -> None:

@@ -57,7 +57,8 @@ class Encoder:
         self.pooling = inputs.pooling if isinstance(inputs, TextInputs) else "mean"
         self.type_ids = isinstance(inputs, TextInputs) and inputs.type_ids
         self.padded = self.manifest.graph == "padded"
-        self.step = WIDTH_STEP if self.placement.precision == "bf16" else 1  # of packs' widths
+        # of packs' widths; a padded graph may count positions itself, and has none beyond its longest text
+        self.step = WIDTH_STEP if self.placement.precision == "bf16" and not self.padded else 1
         self.output_names = [output.name for output in self.session.get_outputs()]
         self.classifies = self.manifest.task == "classification"
         self.clusters = read_clusters(artifact)

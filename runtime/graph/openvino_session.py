@@ -23,6 +23,8 @@ ENGINE = "openvino"
 # Tokens: OpenVINO prepares kernels for every shape, and AMX multiplies 16 rows at a time. So widths are rounded up:
 # with all-MiniLM-L6-v2 a text takes 0.74 of the time, three texts 0.87, 32 texts what they took (docs/bf16.md).
 WIDTH_STEP = 16
+SHAPES = 64  # whose kernels are kept: without a limit memory grows with all that were ever met
+SINK = "/sink_port_0"  # what OpenVINO adds to the name of a graph's output
 
 
 class Port(NamedTuple):
@@ -50,13 +52,15 @@ class OpenVinoSession:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
+            "CPU_RUNTIME_CACHE_CAPACITY": SHAPES,
         }
         try:
             compiled = core().compile_model(core().read_model(model), "CPU", options)
         except RuntimeError as error:  # where it was thrown comes first, in lines of their own
             raise RuntimeError(str(error).strip().splitlines()[-1]) from error
         self._inputs = [Port(each.get_any_name()) for each in compiled.inputs]
-        self._outputs = [Port(each.get_any_name()) for each in compiled.outputs]
+        # by their own names: where nodes are merged, a port has those of others, too
+        self._outputs = [Port(each.node.get_friendly_name().removesuffix(SINK)) for each in compiled.outputs]
         self._request = compiled.create_infer_request()
         self._busy = threading.Lock()  # a request runs one batch at a time
 
@@ -67,9 +71,10 @@ class OpenVinoSession:
         return self._outputs
 
     def run(self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs of these names, or all, in arrays of their own."""
+        """The outputs of these names, or all, in arrays of their own; inputs that the graph does not use may be there."""
+        used = {port.name: feeds[port.name] for port in self._inputs}
         with self._busy:
-            self._request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+            self._request.infer(used, share_inputs=True, share_outputs=True)
             return [
                 self._request.get_tensor(name).data.copy() for name in names or [each.name for each in self._outputs]
             ]
@@ -98,7 +103,11 @@ def why_not() -> str:
     """Why there is no bf16 here, in a clause; empty where there is."""
     if find_spec(ENGINE) is None:
         return "the openvino extra is missing, pip install 'addnorm[openvino]'"
-    if BF16 not in capabilities():
+    try:
+        found = capabilities()
+    except Exception as error:  # whatever a library that does not fit this machine raises
+        return f"openvino does not work: {str(error).strip().splitlines()[-1]}"
+    if BF16 not in found:
         return "this processor has neither avx512_bf16 nor AMX, as AMD's have from Zen 4 on and some of Intel's Xeons"
     return ""
 
@@ -123,7 +132,8 @@ def open_bf16(
     if reason := why_not():
         if not allow_fp32:
             raise DeviceError(
-                f"There is no bf16 here ({reason}): serve another artifact, or set ADDNORM_ALLOW_FP32=true."
+                f"There is no bf16 here ({reason}): take another artifact, or pass --allow-fp32 "
+                "(ADDNORM_ALLOW_FP32=true)."
             )
         session, placement = start(model, "cpu", threads, plan, device)
         return session, replace(placement, precision_fallback=reason)

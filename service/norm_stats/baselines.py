@@ -12,6 +12,7 @@ from runtime.manifest import Manifest
 
 logger = logging.getLogger("addnorm.statistics")
 
+HIGHEST = 10**15  # of a revision that is followed: there must be higher ones that all replicas take
 LOT = 16  # bits of a revision that chance decides
 
 
@@ -66,7 +67,7 @@ class Baselines:
     def follow(self, taken: Taken) -> None:
         """Takes those of another replica in the place of these, where their revision is higher."""
         with self._lock:
-            if taken.revision <= self.taken.revision:
+            if not self.taken.revision < taken.revision < HIGHEST:
                 return
             try:
                 self._put(self._parsed(taken.contents, "A baseline of another replica"), taken)

@@ -74,14 +74,13 @@ class Catalog:
 
     def _start(self, directory: Path, may_be_empty: bool, watched: bool) -> None:
         names = self._repository().scan()
-        may_be_empty |= watched and not names  # what comes later is seen
-        if not names and not may_be_empty:
+        if not (names or may_be_empty or watched):  # what comes later is seen
             raise SettingError(f"{directory} holds no model, expected NAME/VERSION/ as `addnorm export` writes them.")
-        if self.default is not None and self.default not in names and not may_be_empty:
+        if names and self.default is not None and self.default not in names and not may_be_empty:
             raise SettingError(f"default_model is {self.default!r}, there is {listed(names)} in {directory}.")
         for name in names:
             self.commit(self.reconcile(name))
-        if not self.served and not may_be_empty:
+        if names and not self.served and not may_be_empty:
             raise ArtifactError(f"No model in {directory} can be served: {next(iter(self.reasons.values()))}")
 
     @property
@@ -165,10 +164,11 @@ class Catalog:
 
     def commit(self, change: Change) -> None:
         """Notes that a change was made."""
-        served = {name: versions for name, versions in self.served.items() if name != change.name}
-        if change.artifacts:
-            served[change.name] = change.artifacts
-        self.served = dict(sorted(served.items()))  # in one step: other threads read it
+        served = self.served | {change.name: change.artifacts}
+        # in one step: other threads read it
+        self.served = {name: served[name] for name in sorted(served) if served[name]}
+        if self.default == "":  # nothing was there at the start
+            self.settle()
         self.pinned[change.name] = change.pinned
         for version, artifact in change.artifacts.items():
             self.reasons.pop((change.name, version), None)

@@ -1,7 +1,7 @@
 """Several worker processes on one port, and the parent that starts them, counts for all of them and looks after them.
 
-The parent has no threads, so that it can fork at any time. It owns the Collectors, decides what is served, and keeps
-the listening sockets open: what connects while a worker starts again waits for it.
+The parent has no threads that take part, so that it can fork at any time. It owns the Collectors, decides what is
+served, and keeps the listening sockets open: what connects while a worker starts again waits for it.
 """
 
 import logging

@@ -105,7 +105,9 @@ def adopt_file(
     def lower(kind: LowPrecision) -> tuple[Artifact, dict[str, float]]:
         least = asked.cosines(kind, source.task)
         lowered = lower_adopted(exact[0], kind, texts, sequences, progress, least)
-        return lowered, verify(Encoder(lowered), reference, probes, kind, least)
+        encoder = Encoder(lowered)
+        DeepGraph.of(lowered, encoder)  # compares itself with the encoder
+        return lowered, verify(encoder, reference, probes, kind, least)
 
     artifact, errors = choose(exact, asked, lower, ("bf16",) if precision == "fp32" else ())
     errors["norm_statistics"] = max(agreement.statistics.values())

@@ -10,7 +10,7 @@ from export.precision.choice import Asked, Lowered, choose
 from export.precision.tolerances import COSINES
 from export.timing import with_manifest
 from runtime.artifact import Artifact
-from runtime.errors import ExportError
+from runtime.errors import ArtifactError, ExportError
 from runtime.precision import TRIALS, LowPrecision, Precision
 
 Make = Callable[[dict[str, Any]], Callable[[LowPrecision], Lowered]]
@@ -23,7 +23,7 @@ def make(embedding_artifact: Artifact) -> Make:
     def of(measured: dict[str, Any]) -> Callable[[LowPrecision], Lowered]:
         def lower(kind: LowPrecision) -> Lowered:
             if isinstance(measured[kind], str):
-                raise ExportError(measured[kind])
+                raise (ArtifactError if kind == "bf16" else ExportError)(measured[kind])
             return with_manifest(embedding_artifact, precision=Precision(kind=kind, **measured[kind])), {kind: 0.1}
 
         return lower
@@ -42,7 +42,7 @@ def speed(one: float, many: float) -> dict[str, float]:
         (speed(1.1, 2.8), speed(1.5, 2.0), "bf16"),
         (speed(0.5, 1.9), speed(0.9, 1.0), "fp32"),
         (speed(1.1, 2.7), "In int8 the mean cosine is 0.99, less than 0.999: choose another precision.", "bf16"),
-        ("There is no bf16 here (none): no.", speed(1.2, 1.2), "int8"),
+        ("model.onnx does not load (RuntimeError: Unsupported: RotaryEmbedding): no.", speed(1.2, 1.2), "int8"),
         ("There is no bf16 here (none): no.", "In int8 no: no.", "fp32"),
     ],
 )
@@ -57,8 +57,8 @@ def test_auto_takes_the_fastest_that_holds(bf16: Any, int8: Any, taken: str, mak
     lines = tell_trials(artifact.manifest.training)
     for (kind, found), line in zip(measured.items(), lines, strict=True):
         if isinstance(found, str):
-            assert trials[kind] == {"refused": found.split(":")[0]}
-            assert line == f"{kind}: not taken: {found.split(':')[0]}"
+            assert trials[kind] == {"refused": found.rpartition(": ")[0]}
+            assert line == f"{kind}: not taken: {found.rpartition(': ')[0]}"
         else:
             assert trials[kind] == found
             one, many = found["speed"].values()
@@ -84,6 +84,8 @@ def test_a_precision_that_is_named_is_taken_or_refused(make: Make, embedding_art
     assert TRIALS not in artifact.manifest.training
     with pytest.raises(ExportError, match="In int8 no"):
         choose(exact, Asked("int8"), make(slow))
+    with pytest.raises(ExportError, match=r"^The model does not run in bf16 \(it does not load\): choose another\.$"):
+        choose(exact, Asked("bf16"), make({"bf16": "it does not load: export it again."}))
 
 
 def test_the_least_cosine_is_the_users_or_the_precisions():

@@ -113,7 +113,7 @@ def test_bf16_is_really_computed(embedding_artifact: Artifact):
 def test_without_bf16_it_is_refused_or_runs_in_float32(lowered: Artifact, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(openvino_session, "capabilities", lambda: ["FP32", "INT8"])
     assert "neither avx512_bf16 nor AMX" in why_not()
-    with pytest.raises(DeviceError, match=r"^There is no bf16 here \(this processor .*ADDNORM_ALLOW_FP32=true\.$"):
+    with pytest.raises(DeviceError, match=r"^There is no bf16 here \(this processor .*ADDNORM_ALLOW_FP32=true\)\.$"):
         Encoder(lowered)
     encoder = Encoder(lowered, "auto", allow_fp32=True)
     assert isinstance(encoder.session, ort.InferenceSession)
@@ -134,6 +134,16 @@ def test_a_gpu_by_name_is_refused_and_auto_takes_the_cpu(lowered: Artifact):
     with pytest.raises(DeviceError, match="Device cuda is not possible: a bf16 artifact runs on the CPU alone"):
         Encoder(lowered, "cuda")
     assert Encoder(lowered, "auto").placement.device == "cpu"
+
+
+def test_openvino_that_does_not_work_is_told(lowered: Artifact, monkeypatch: pytest.MonkeyPatch):
+    def broken() -> list[str]:
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(openvino_session, "capabilities", broken)
+    with pytest.raises(DeviceError, match=r"no bf16 here \(openvino does not work: libtbb.so.12: cannot open"):
+        Encoder(lowered)
+    assert "libtbb" in Encoder(lowered, allow_fp32=True).placement.precision_fallback
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x0a"])

@@ -83,6 +83,15 @@ def test_a_watched_repository_may_be_empty_at_the_start(tmp_path: Path, text_art
     assert served(catalog) == {"a": ["3"]} and catalog.default_name == "a"
 
 
+def test_the_first_model_of_an_empty_repository_stays_the_default(tmp_path: Path, text_artifact: Artifact):
+    catalog = opened(tmp_path, watch=1.0)
+    catalog.settle()
+    for name in ("m", "a"):
+        publish(tmp_path, name, "1", text_artifact)
+        catalog.commit(catalog.follow(name))
+    assert list(served(catalog)) == ["a", "m"] and catalog.default_name == "m"
+
+
 def test_load_reads_only_what_changed(directory: Path, text_artifact: Artifact):
     catalog = opened(directory)
     before = catalog.served["a"]
