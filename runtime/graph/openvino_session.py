@@ -71,7 +71,7 @@ class OpenVinoSession:
         return self._outputs
 
     def run(self, names: Sequence[str] | None, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs of these names, or all, in arrays of their own; inputs that the graph does not use may be there."""
+        """The outputs of these names, or all, in arrays of their own; inputs that it does not use may be there."""
         used = {port.name: feeds[port.name] for port in self._inputs}
         with self._busy:
             self._request.infer(used, share_inputs=True, share_outputs=True)
