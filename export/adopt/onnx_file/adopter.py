@@ -72,27 +72,9 @@ def adopt_file(
     source = read_source(path, hints or Hints())
     check_pairs(source, texts)
     model, norms, unobserved, outputs = observed(source.file)
-    precision = precision_of(source.file.content)
-    if precision != "fp32" and asked.precision == "bf16":
+    if (precision := precision_of(source.file.content)) != "fp32" and asked.precision == "bf16":
         raise ExportError(f"{path} is in {precision}, and bf16 is made of fp32: leave --precision out.")
-    artifact = begin(
-        source,
-        texts,
-        target,
-        PACKAGES,
-        graph="padded",
-        d_model=source.width if source.task == "embedding" else norms[-1].d_model,
-        layers=[to_layer(norm, node) for norm, node in zip(norms, exposed_norms(model), strict=True)],
-        unobserved=[Unobserved(name=norm.name, reason=norm.reason) for norm in unobserved],
-        opset=source.file.opset,
-        precision=None if precision == "fp32" else Precision(kind=precision),
-        training={
-            "adopted_from": path.name,
-            "architecture": source.config.get("model_type", "unknown"),
-            "parameters": source.file.parameters,
-            "source_sha256": {file.name: sha256(file.read_bytes()) for file in (path, *source.file.weights)},
-        },
-    )
+    artifact = begin_file(source, texts, target, model, norms, unobserved)
     sequences = encode(artifact, texts)
     probes, canary = probes_of(sequences), canary_probes(sequences)
     groups = [[probes[place] for place in group] for group in like_lengths([len(probe) for probe in probes])]
@@ -112,6 +94,36 @@ def adopt_file(
     artifact, errors = choose(exact, asked, lower, ("bf16",) if precision == "fp32" else ())
     errors["norm_statistics"] = max(agreement.statistics.values())
     return finish(artifact, texts.labels, sequences, errors, overwrite, progress)
+
+
+def begin_file(
+    source: Source,
+    texts: Texts,
+    target: Path,
+    model: ir.Model,
+    norms: Sequence[Norm],
+    unobserved: Sequence[UnobservedNorm],
+) -> Artifact:
+    """An artifact with what its manifest says of the file, and without graphs."""
+    precision, path = precision_of(source.file.content), source.file.path
+    return begin(
+        source,
+        texts,
+        target,
+        PACKAGES,
+        graph="padded",
+        d_model=source.width if source.task == "embedding" else norms[-1].d_model,
+        layers=[to_layer(norm, node) for norm, node in zip(norms, exposed_norms(model), strict=True)],
+        unobserved=[Unobserved(name=norm.name, reason=norm.reason) for norm in unobserved],
+        opset=source.file.opset,
+        precision=None if precision == "fp32" else Precision(kind=precision),
+        training={
+            "adopted_from": path.name,
+            "architecture": source.config.get("model_type", "unknown"),
+            "parameters": source.file.parameters,
+            "source_sha256": {file.name: sha256(file.read_bytes()) for file in (path, *source.file.weights)},
+        },
+    )
 
 
 def observed(file: GraphFile) -> tuple[ir.Model, list[Norm], list[UnobservedNorm], list[Output]]:
