@@ -25,7 +25,7 @@ from benchmarks.adopted.workloads import (
     read_prepared,
 )
 from benchmarks.serving.open_loop import http_request
-from benchmarks.serving.processes import Process
+from benchmarks.serving.processes import Process, rollup
 
 FIRST_PORT = 18300
 START_TIMEOUT = 300.0  # seconds; a peer imports torch, and the machine may be busy
@@ -85,12 +85,6 @@ def pss_bytes(pids: Sequence[int]) -> int:
 
 def rss_bytes(pids: Sequence[int]) -> int:
     return sum(rollup(pid, "Rss:") for pid in pids)
-
-
-def rollup(pid: int, name: str) -> int:
-    """A line of /proc/PID/smaps_rollup, in bytes; see proc(5)."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def launch(server: Server, artifact: Path, port: int, text: str) -> tuple[Running, float]:

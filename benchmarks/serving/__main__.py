@@ -25,8 +25,8 @@ from benchmarks.serving.open_loop import CONNECTIONS, allow_descriptors
 from benchmarks.serving.processes import LOAD_CORE, SERVICE_CORE, post, preferred
 from benchmarks.serving.report import write_report
 from benchmarks.serving.results import EMBEDDED, INT8, MAIN, Results
-from benchmarks.serving.rounds import Running, closed_loops, open_loops, starts, write_bodies
-from benchmarks.serving.servers import OURS, PLAIN, SERVERS, WORK, Server
+from benchmarks.serving.rounds import Running, closed_loops, open_loops, several_workers, starts, write_bodies
+from benchmarks.serving.servers import BARE, OURS, PLAIN, SERVERS, WORK, Server
 from runtime.errors import ExportError
 from runtime.options import option_config
 from service.settings import EMBEDDED as EMBEDDED_ARTIFACT
@@ -95,10 +95,12 @@ def run(options: Serving, console: Console) -> None:
         limits = start_limits(artifacts, texts, stack)
         closed_loops(servers, limits, results, rounds, 1 if options.quick else 2, progress)
         for running in servers:
-            results.resident[running.artifact, running.server.name] = running.process.resident_bytes()
+            results.memory[running.artifact, running.server.name] = running.process.memory_bytes()
         if ours := find(servers, MAIN, OURS):
             open_loops(ours, texts, results, 1 if options.quick else 5, 5 if options.quick else 7, progress)
-            starts(ours, artifacts[MAIN], texts, results, 2 if options.quick else 9)
+            others = [each for each in servers if each.artifact == MAIN and each.server.name == PLAIN]
+            starts([ours, *others], artifacts[MAIN], texts, results, 2 if options.quick else 9)
+            several_workers(ours, artifacts[MAIN], texts, results, 2 if options.quick else 10)
     how = f"{len(texts):,} texts, {rounds} rounds" + (", with priority" if options.priority else "")
     write_report(results, how, options.out, options.write, console)
 
@@ -115,8 +117,8 @@ def start_all(
     stack: ExitStack,
     console: Console,
 ) -> list[Running]:
-    """Starts every server: all for the main artifact, ours and plain FastAPI for the embedded one, ours for int8."""
-    chosen = {MAIN: names, EMBEDDED: [name for name in names if name in (OURS, PLAIN)], INT8: [OURS]}
+    """Starts all servers for the main artifact, those of this environment for the embedded one, ours for int8."""
+    chosen = {MAIN: names, EMBEDDED: [name for name in names if name in (OURS, BARE, PLAIN)], INT8: [OURS]}
     found: list[Running] = []
     for artifact, path in artifacts.items():
         answers: dict[str, list[str]] = {}

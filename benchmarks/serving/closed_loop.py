@@ -15,21 +15,24 @@ class Scenario:
 
     Attributes:
         limit: texts per run without a server.
+        every_class: whether an answer has the scores of all classes; other servers have none for it.
     """
 
     name: str
     clients: int
     rows: int
     limit: int
+    every_class: bool = False
 
 
-ONE, EIGHT, MANY, ROWS = (
+ONE, EIGHT, MANY, ROWS, CLASSES = (
     Scenario("1 client", 1, 1, 1),
     Scenario("8 clients", 8, 1, 32),
     Scenario("32 clients", 32, 1, 32),
     Scenario("requests of 32 texts", 4, 32, 32),
+    Scenario("32 clients, all classes", 32, 1, 32, every_class=True),
 )
-SCENARIOS = (ONE, EIGHT, MANY, ROWS)
+SCENARIOS = (ONE, EIGHT, MANY, ROWS, CLASSES)
 
 
 @dataclass(frozen=True, slots=True)

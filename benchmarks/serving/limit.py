@@ -4,6 +4,7 @@ A child process runs `python -m benchmarks.serving.limit ARTIFACT TEXTS` and mea
 """
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -45,6 +46,7 @@ class NoServer:
                 str(texts),
             ],
             cwd=ROOT,
+            env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},  # as every server has it: on one core it is faster
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

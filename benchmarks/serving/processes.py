@@ -89,9 +89,9 @@ class Process:
         """User and system time of all its processes so far."""
         return sum(sum(map(int, stat(pid)[11:13])) for pid in self.pids()) / TICK
 
-    def resident_bytes(self) -> list[int]:
-        """Resident memory of each of its processes; what they share is in every one's."""
-        return [int(stat(pid)[21]) * os.sysconf("SC_PAGE_SIZE") for pid in self.pids()]
+    def memory_bytes(self) -> list[int]:
+        """Proportional set size of each of its processes: its own pages, and its part of those that are shared."""
+        return [rollup(pid, "Pss:") for pid in self.pids()]
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self.pids():
@@ -124,6 +124,12 @@ def kill(pid: int, number: signal.Signals) -> None:
 def stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat that follow the command's name: state, parent, ...; see proc(5)."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+
+
+def rollup(pid: int, name: str) -> int:
+    """A line of /proc/PID/smaps_rollup, in bytes; see proc(5)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def descendants(pid: int) -> Iterator[int]:

@@ -52,13 +52,21 @@ def machine(how: str) -> str:
 
 def servers_table(results: Results) -> str:
     """Texts/s of every server in every scenario, and what it costs."""
-    header = ["", *(f"{s.name}, texts/s" for s in SCENARIOS), "1 client, p50 ms", "share of its core", "MB", "start, s"]
+    header = [
+        "",
+        *(f"{s.name}, texts/s" for s in SCENARIOS),
+        "1 client, p50 ms",
+        "share of its core",
+        "MB (PSS)",
+        "start, s",
+    ]
     rows = []
     for artifact, name in dict.fromkeys((artifact, name) for artifact, _, name in results.samples):
-        numbers = [f"{results.median((artifact, scenario, name), rate):,.0f}" for scenario in SCENARIOS]
+        keys = [(artifact, scenario, name) for scenario in SCENARIOS]
+        numbers = [f"{results.median(key, rate):,.0f}" if key in results.samples else "" for key in keys]
         latency = 1e3 * results.median((artifact, ONE, name), median_latency)
         busy = results.median((artifact, MANY, name), lambda sample: sample.busy)
-        sizes = results.resident.get((artifact, name), [])
+        sizes = results.memory.get((artifact, name), [])
         memory = f"{sum(sizes) / 1e6:.0f}" + (f" in {len(sizes)} processes" if len(sizes) > 1 else "")
         start = np.median(results.first_answer.get((artifact, name), [math.nan]))
         cost = [memory, f"{start:.2f}"] if sizes else ["", ""]
@@ -132,7 +140,8 @@ def raw(results: Results) -> dict[str, object]:
         ],
         "open": [{"load": p.load, "capacity": p.capacity, "numbers": numbers(p)} for p in results.phases],
         "first_answer": [[*key, *seconds] for key, seconds in results.first_answer.items()],
-        "resident": [[*key, *found] for key, found in results.resident.items()],
+        "memory": [[*key, *found] for key, found in results.memory.items()],
+        "several": results.several,
     }
 
 

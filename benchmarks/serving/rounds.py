@@ -1,6 +1,6 @@
 """The rounds of the serving benchmark: closed loops, open loops, starts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 from rich.progress import Progress
 
-from benchmarks.serving.closed_loop import MANY, SCENARIOS, Sample, Scenario, wrk
+from benchmarks.serving.closed_loop import MANY, ONE, SCENARIOS, Sample, Scenario, wrk
 from benchmarks.serving.limit import NAME as LIMIT
 from benchmarks.serving.limit import NoServer
 from benchmarks.serving.open_loop import OpenLoop, http_request, poisson_schedule
 from benchmarks.serving.processes import Process
-from benchmarks.serving.results import MAIN, Phase, Results
+from benchmarks.serving.results import MAIN, WORKERS, Phase, Results
 from benchmarks.serving.servers import OURS, WORK, Server
 
 WAKE = 1  # seconds of one client before a measurement: what a server had saved up for quiet times is spent then
@@ -27,14 +27,14 @@ class Running:
     """A server that runs, stopped but for its turns.
 
     Attributes:
-        bodies: files of request bodies, one a line, by the number of texts in each.
+        bodies: files of request bodies, one a line, of each scenario.
     """
 
     artifact: str
     server: Server
     process: Process
     port: int
-    bodies: dict[int, Path]
+    bodies: dict[Scenario, Path]
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -47,9 +47,9 @@ class Running:
 
     def measure(self, scenario: Scenario, seconds: int) -> Sample:
         with self.turn():
-            wrk(self.port, self.server.path, self.bodies[1], 1, WAKE)
+            wrk(self.port, self.server.path, self.bodies[ONE], 1, WAKE)
             before = self.process.cpu_seconds()
-            found = wrk(self.port, self.server.path, self.bodies[scenario.rows], scenario.clients, seconds)
+            found = wrk(self.port, self.server.path, self.bodies[scenario], scenario.clients, seconds)
             busy = (self.process.cpu_seconds() - before) / found["seconds"]
         return Sample(found["requests"] * scenario.rows / found["seconds"], found["p50"], found["p99"], busy)
 
@@ -77,18 +77,19 @@ def closed_loops(
         for scenario in SCENARIOS:
             turn = number % len(variants)
             for artifact, name, variant in variants[turn:] + variants[:turn]:
+                if scenario.every_class and name != OURS:
+                    continue
                 description = f"round {number + 1} of {rounds}: {scenario.name}, {name}, {artifact}"
                 progress.update(task, advance=1, description=description)
                 results.samples.setdefault((artifact, scenario, name), []).append(variant.measure(scenario, seconds))
 
 
-def write_bodies(server: Server, texts: list[str]) -> dict[int, Path]:
-    """A file of request bodies, one a line, for each number of texts a request."""
+def write_bodies(server: Server, texts: list[str]) -> dict[Scenario, Path]:
+    """A file of request bodies, one a line, for each scenario."""
     files = {}
-    for rows in {scenario.rows for scenario in SCENARIOS}:
-        files[rows] = WORK / f"{server.name.replace(' ', '-')}-{rows}.jsonl"
-        groups = [texts[start : start + rows] for start in range(0, len(texts) - rows + 1, rows)]
-        files[rows].write_text("\n".join(map(server.request, groups)) + "\n")
+    for number, scenario in enumerate(SCENARIOS):
+        files[scenario] = WORK / f"{server.name.replace(' ', '-')}-{number}.jsonl"
+        files[scenario].write_text("\n".join(server.bodies(texts, scenario)) + "\n")
     return files
 
 
@@ -108,13 +109,25 @@ def open_loops(
             results.phases.append(Phase(capacity, load, answers.after(RAMP)))
 
 
-def starts(ours: Running, artifact: Path, texts: list[str], results: Results, count: int) -> None:
-    """Further starts of this service, all others stopped."""
+def starts(servers: Sequence[Running], artifact: Path, texts: list[str], results: Results, count: int) -> None:
+    """Further starts of these servers in turns, all others stopped."""
     for number in range(count):
-        port = ours.port + 1 + number % 2
-        process = ours.server.start(artifact, port)
-        try:
-            seconds = process.wait_for_answer(port, ours.server.path, ours.server.request(texts[:1]))
-        finally:
-            process.stop()
-        results.first_answer[MAIN, OURS].append(seconds)
+        for each in servers:
+            port = each.port + 1 + number % 2
+            process = each.server.start(artifact, port)
+            try:
+                seconds = process.wait_for_answer(port, each.server.path, each.server.request(texts[:1]))
+            finally:
+                process.stop()
+            results.first_answer[MAIN, each.server.name].append(seconds)
+
+
+def several_workers(ours: Running, artifact: Path, texts: list[str], results: Results, seconds: int) -> None:
+    """Memory of WORKERS workers, their supervisor's included, after they were asked for so long."""
+    process = ours.server.start(artifact, ours.port + 3, WORKERS)
+    try:
+        process.wait_for_answer(ours.port + 3, ours.server.path, ours.server.request(texts[:1]))
+        wrk(ours.port + 3, ours.server.path, ours.bodies[MANY], MANY.clients, seconds)
+        results.several = process.memory_bytes()
+    finally:
+        process.stop()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serving.closed_loop import Scenario
 from benchmarks.serving.peers.classifier import MODEL_VARIABLE, PORT_VARIABLE
 from benchmarks.serving.processes import Process
 
@@ -15,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".bench"  # git-ignored: environments of the peers, the benchmark's artifact, logs and results
 OURS = "AddNorm"
 PLAIN = "plain FastAPI"
+BARE = "bare uvloop"
+EVERY_CLASS = 150  # labels of clinc150
 
 
 def plain_body(texts: Sequence[str]) -> Any:
@@ -55,7 +58,13 @@ class Server:
     def request(self, texts: Sequence[str]) -> str:
         return json.dumps(self.body(texts))
 
-    def start(self, artifact: Path, port: int) -> Process:
+    def bodies(self, texts: Sequence[str], scenario: Scenario) -> list[str]:
+        """The JSON of a scenario's requests for all texts, but for the last few where they fill none."""
+        rows = scenario.rows
+        bodies = [self.body(texts[start : start + rows]) for start in range(0, len(texts) - rows + 1, rows)]
+        return [json.dumps(body | {"top_k": EVERY_CLASS} if scenario.every_class else body) for body in bodies]
+
+    def start(self, artifact: Path, port: int, workers: int = 1) -> Process:
         """Starts it on the service's core; its output goes to a log below .bench/."""
         if not self.program.exists():
             raise SystemExit(f"{self.name} is not installed at {self.program}: run `make bench`, or leave it out.")
@@ -64,7 +73,7 @@ class Server:
             MODEL_VARIABLE: str(artifact),
             PORT_VARIABLE: str(port),
             "ADDNORM_DEVICE": "cpu",
-            "ADDNORM_WORKERS": "1",
+            "ADDNORM_WORKERS": str(workers),
             "PYTHONPATH": str(ROOT),
             "TOKENIZERS_PARALLELISM": "false",
             "BENTOML_HOME": str(WORK / "bentoml-home"),
@@ -88,6 +97,7 @@ ADDNORM = (sys.executable, "-m", "addnorm", "serve", "--model", "{artifact}", "-
 BENTOML = (str(WORK / "bentoml/bin/bentoml"), "serve", "benchmarks.serving.peers.bentoml_texts:Texts")
 SERVERS = (
     Server(OURS, ADDNORM),
+    Server(BARE, (sys.executable, "-m", "benchmarks.serving.peers.bare_uvloop")),
     Server(PLAIN, (sys.executable, "-m", "benchmarks.serving.peers.plain_fastapi")),
     Server("MLServer", peer("mlserver"), environment("mlserver"), "/v2/models/texts/infer", v2_body, v2_labels),
     Server("LitServe", peer("litserve"), environment("litserve")),
@@ -98,4 +108,4 @@ SERVERS = (
         labels=lambda answer: [prediction["label"] for prediction in answer],
     ),
 )
-PEERS = [server.name for server in SERVERS if server.name not in (OURS, PLAIN)]
+PEERS = [server.name for server in SERVERS if server.name not in (OURS, BARE, PLAIN)]

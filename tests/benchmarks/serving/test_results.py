@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from benchmarks.serving.closed_loop import MANY, ROWS, Sample
+from benchmarks.serving.closed_loop import CLASSES, MANY, ROWS, Sample
 from benchmarks.serving.limit import NAME as LIMIT
 from benchmarks.serving.open_loop import Answers
-from benchmarks.serving.results import INT8, MAIN, Phase, Results, overload_targets, rate, targets
+from benchmarks.serving.results import EMBEDDED, INT8, MAIN, Phase, Results, overload_targets, rate, targets
 from benchmarks.serving.servers import OURS, PLAIN
 
 
@@ -31,10 +31,31 @@ def test_ratio_to_several_is_to_the_best_of_each_round():
 
 
 def test_targets_are_met_from_their_limit_on():
-    results = Results({(MAIN, MANY, OURS): samples(70, busy=0.5), (MAIN, MANY, LIMIT): samples(100)})
+    results = Results({(MAIN, MANY, OURS): samples(85, busy=0.5), (MAIN, MANY, LIMIT): samples(100)})
     (target,) = targets(results)
-    assert (target.measured, target.limit, target.met) == (0.7, 0.7, True)
-    assert target.in_cpu_time == pytest.approx(1.4)  # it had half of its core
+    assert (target.measured, target.limit, target.met) == (0.85, 0.85, True)
+    assert target.in_cpu_time == pytest.approx(1.7)  # it had half of its core
+
+
+def test_the_embedded_model_has_targets_of_its_own():
+    results = Results({(EMBEDDED, MANY, OURS): samples(74), (EMBEDDED, MANY, LIMIT): samples(100)})
+    (target,) = targets(results)
+    assert (target.limit, target.met) == (0.75, False)
+
+
+def test_all_classes_are_compared_with_the_run_that_has_all_logits():
+    results = Results({(MAIN, CLASSES, OURS): samples(60), (MAIN, MANY, LIMIT): samples(100)})
+    (target,) = targets(results)
+    assert (target.measured, target.limit) == (0.6, 0.75)
+    assert "all classes" in target.name
+
+
+def test_memory_is_of_all_processes_for_each_worker_and_starts_are_compared_in_turns():
+    starts = {(MAIN, OURS): [0.6, 0.5], (MAIN, PLAIN): [0.3, 0.5]}
+    results = Results(first_answer=starts, several=[10_000_000, 90_000_000, 90_000_000, 90_000_000, 90_000_000])
+    memory, start = targets(results)
+    assert (memory.measured, memory.met) == (92.5, False)
+    assert (start.measured, start.limit) == (1.5, 1.2)
 
 
 def test_int8_is_compared_with_the_same_service_over_fp32():
