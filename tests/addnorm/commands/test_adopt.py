@@ -154,8 +154,8 @@ def test_a_least_cosine_is_for_a_lower_precision(
 
 
 def test_a_least_cosine_is_for_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    np.save(tmp_path / "rows.npy", np.zeros((12, 3), dtype=np.float32))
-    asked = command(tmp_path / "a.onnx", tmp_path / "rows.npy", "--min-cosine", "0.99")
+    np.savez(tmp_path / "rows.npz", x=np.zeros((12, 3), dtype=np.float32))
+    asked = command(tmp_path / "a.onnx", tmp_path / "rows.npz", "--min-cosine", "0.99")
     assert_complains(capsys, asked, "--min-cosine is for texts", "leave it out")
 
 
