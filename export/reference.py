@@ -1,6 +1,6 @@
 """Fits the reference that drift is judged by, on the validation data alone (docs/drift.md)."""
 
-# R requests, C classes, K columns, G scores
+# R requests, C classes, K columns in P pairs and one more, G scores
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,10 +56,8 @@ def fit_reference(
     x = np.clip(x, *bounds)
     counts = np.bincount(classes, minlength=num_classes).astype(float)
     around = fit_classes(x, classes, counts, instability)
-    correlation = around.unit.T @ around.unit / len(x)
-    np.fill_diagonal(correlation, 1.0)
-    precision = pair_precision(correlation)
-    directions = np.stack([common_direction(correlation), np.eye(len(correlation))[-1]])
+    precision = pair_precision(around.unit)
+    directions = np.stack([common_direction(around.unit), np.eye(1, x.shape[1], x.shape[1] - 1)[0]])
     return Reference(
         bounds=bounds,
         class_means=around.means,
@@ -166,23 +164,23 @@ def variance_components(x: Floats, classes: np.ndarray, counts: Floats, sums: Fl
     return within, np.maximum((spread - within) / max(per_class, 1.0), 1e-3 * within)
 
 
-def pair_precision(correlation: Floats) -> Floats:
-    """[K, K]: the inverse correlation of the two columns of input, layers and output, shrunk by RIDGE."""
-    precision = np.zeros_like(correlation)
-    for first in range(0, len(correlation) - 1, 2):
-        pair = slice(first, first + 2)
-        precision[pair, pair] = np.linalg.inv((1 - RIDGE) * correlation[pair, pair] + RIDGE * np.eye(2))
-    return precision
+def pair_precision(unit: Floats) -> Floats:
+    """[P, 2, 2]: the inverse correlation of the two columns of input, layers and output, shrunk by RIDGE."""
+    together = (unit[:, 0:-1:2] * unit[:, 1::2]).mean(0)
+    blocks = np.tile(np.eye(2), (len(together), 1, 1))
+    blocks[:, 0, 1] = blocks[:, 1, 0] = (1 - RIDGE) * together
+    return np.linalg.inv(blocks).astype(np.float64)
 
 
-def common_direction(correlation: Floats) -> Floats:
+def common_direction(unit: Floats) -> Floats:
     """[K]: the layers' 1/variance, each signed as it goes with the unlikeness of single requests; of unit variance.
 
     What moves all layers a little, such as noise, shows here before it shows at any of them.
     """
-    direction = np.zeros(len(correlation))
-    direction[3:-3:2] = np.sign(correlation[3:-3:2, -1])
-    size = np.sqrt(direction @ correlation @ direction)
+    direction = np.zeros(unit.shape[1])
+    direction[3:-3:2] = np.sign(unit[:, -1] @ unit[:, 3:-3:2])
+    constant = 1 - np.square(unit).mean(0)  # of columns that do not vary, which count as if they did
+    size = np.sqrt(np.square(unit @ direction).mean() + constant @ np.square(direction))
     return direction / size if size > 0 else direction
 
 
@@ -196,8 +194,9 @@ def window_thresholds(unit: Floats, precision: Floats, directions: Floats, seed:
 def null_scores(unit: Floats, size: int, precision: Floats, directions: Floats, rng: np.random.Generator) -> Floats:
     """Scores [DRAWS, G] of windows of `size` validation requests, each as if it were new."""
     total = np.zeros((DRAWS, unit.shape[1]))
-    for _ in range(size // 10):  # ten requests of every window at a time, for memory
-        total += unit[rng.integers(len(unit), size=(DRAWS, 10))].sum(1)
+    for _ in range(size // 10):
+        for one_of_each in rng.integers(len(unit), size=(DRAWS, 10)).T:  # ten at a time would take ten times the memory
+            total += unit[one_of_each]
     return window_scores(total / np.sqrt(size // 10 * 10), precision, directions)
 
 

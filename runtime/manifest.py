@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from runtime.described import Described
 from runtime.precision import Plan, Precision, PrecisionKind
 
 FORMAT = 5
@@ -28,8 +29,8 @@ Dtype = Literal["float32", "float16", "float64", "int64", "int32", "int16", "int
 Unit = Literal["token", "pixel", "sample", "group", "channel"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+class _Model(Described, BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NormLayer(_Model):

@@ -1,8 +1,10 @@
 """How every command reads its options: from the command line, then from `ADDNORM_*` variables, then its defaults."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtime.described import docstring
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 TrainingDevice = Literal["auto", "cpu", "cuda"]  # TensorRT only serves
@@ -24,3 +26,16 @@ def option_config(program: str) -> SettingsConfigDict:
         cli_kebab_case=True,
         cli_implicit_flags=True,
     )
+
+
+LATE = SettingsConfigDict(use_attribute_docstrings=False, defer_build=True)
+
+
+class Options(BaseSettings):
+    """Options of a command that starts fast, with LATE in its configuration: docstrings are read a file at once."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **arguments: Any) -> None:
+        super().__pydantic_init_subclass__(**arguments)
+        for name, field in cls.model_fields.items():
+            field.description = field.description or docstring(cls, name)

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from runtime.described import Described
+
 PrecisionKind = Literal["fp32", "int8", "fp16", "bf16"]
 LowPrecision = Literal["int8", "fp16", "bf16"]
 PrecisionChoice = Literal["fp32", "int8", "fp16", "bf16", "auto"]
@@ -13,8 +15,8 @@ PlanSource = Literal["measured", "rule"]
 TRIALS = "precisions"  # in a manifest's `training`: what was measured of those that `auto` tried
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+class _Model(Described, BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class StatisticsError(_Model):

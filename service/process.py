@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 
+from runtime.described import build_soon
 from service.api.inference import Embedding
 from service.api.openai import OpenAIInference
 from service.api.ranking import Reranking, Similarity
@@ -189,6 +190,7 @@ class Server(uvicorn.Server):
                 self.twins.append(twin)
                 asyncio.get_running_loop().add_reader(twin, self._accept, twin)
             self.on_started()
+            build_soon(asyncio.get_running_loop())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for twin in self.twins:

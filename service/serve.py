@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from runtime.described import build_models
 from runtime.graph.session import Placement
 from runtime.graph.session import logger as session_logger
 from runtime.manifest import Manifest, TensorInputs, version_order
@@ -86,6 +87,8 @@ def serve_together(settings: Settings) -> None:
         greet(listeners[0], catalog, settings)
 
     graphs = open_all_graphs(settings, catalog.artifacts())
+    for _ in build_models():  # once for all workers
+        pass
     gc.freeze()  # what was loaded by now stays shared: the workers' garbage collectors need not touch it
     gc.enable()
     Supervisor(settings, catalog, collectors, listeners, announce, graphs).run()

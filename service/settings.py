@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings
 
-from runtime.options import Device, option_config
+from runtime.options import LATE, Device, Options, option_config
 
 PACKAGED = Path(__file__).parent / "models"  # in a wheel (setup.py); in a clone and in an image it lies beside service/
 MODELS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "models"
@@ -15,10 +14,10 @@ EMBEDDED = MODELS / "intents" / "1"
 TWIN = MODELS / "intents-batchnorm" / "1"  # the same network with BatchNorm, so that their statistics can be compared
 
 
-class Settings(BaseSettings):
+class Settings(Options):
     """Every setting has a default that works; an option wins over a variable."""
 
-    model_config = option_config("addnorm serve")
+    model_config = option_config("addnorm serve") | LATE
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""

@@ -1,1 +1,1 @@
-"""How cost grows with tokens, layers, width, classes, loaded models, recorded history and workers."""
+"""How cost grows with tokens, layers, width, classes, models, history and workers, and at sizes that few have."""

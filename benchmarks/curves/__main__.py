@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, CliApp
 from rich.console import Console
 
 from benchmarks.capacity.measure import check_cores, describe, on_core
+from benchmarks.curves import extremes as large
 from benchmarks.curves import history, parts, services
 from benchmarks.curves.curve import Curve, Tell, draw, show, write
 from benchmarks.serving.processes import SERVICE_CORE
@@ -65,6 +66,11 @@ def recorded(quick: bool, tell: Tell) -> Curve:
     return history.history(shares, 3 if quick else 15, tell, many=None if quick else history.MANY)
 
 
+@on_one_core
+def extremes(quick: bool, tell: Tell) -> Curve:
+    return large.extremes(tell, 3 if quick else large.TIMES)
+
+
 def workers(quick: bool, tell: Tell) -> Curve:
     return services.workers(services.WORKERS, BRIEF if quick else LOADED, tell)
 
@@ -76,6 +82,7 @@ CURVES: dict[str, Measure] = {
     "models": models,
     "history": recorded,
     "workers": workers,
+    "extremes": extremes,
 }
 
 
@@ -87,7 +94,7 @@ class Curves(BaseSettings):
     quick: bool = False
     """A minute and a half: fewer sizes, shorter rounds, for a first look."""
     only: list[str] = []
-    """Curves to measure: tokens, network, classes, models, history, workers; by default all."""
+    """Curves to measure: tokens, network, classes, models, history, workers, extremes; by default all."""
     write: bool = False
     """Fills the tables of docs/benchmarks.md, and draws docs/img/curves.png where all curves were measured."""
     json_file: Path | None = None

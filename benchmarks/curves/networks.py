@@ -5,10 +5,8 @@ gets a network as it was initialized, and the baseline is made of few texts. The
 larger one makes the file larger, but looking a token up takes no longer.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,7 +26,6 @@ from model.training.checkpoint import Run, RunInfo
 from model.training.recipe import Recipe
 from runtime.artifact import Artifact, write_artifact
 from runtime.drift.baseline import Baseline
-from runtime.drift.mix import calibrate_mix
 from runtime.drift.numbers import request_features
 from runtime.graph.batch import EncodedBatch, join, row_means, token_values
 from runtime.graph.encoder import Encoder
@@ -129,20 +126,10 @@ def make_baseline(artifact: Artifact, batches: list[EncodedBatch]) -> Baseline:
         rows = rows.merge(Moments.of(means, np.isfinite(means)))
     features, _ = request_features(join(batches))
     number = max(1, min(len(features) // PER_CLASS, len(artifact.manifest.labels)))
-    with few_windows():
+    with patch("export.reference.DRAWS", FEW):
         reference = fit_reference(features, np.arange(len(features)) % number, len(artifact.manifest.labels))
     assert reference is not None, f"a baseline needs {MIN_REQUESTS} texts"
     return Baseline(recorder.state(), rows, reference)
-
-
-@contextmanager
-def few_windows() -> Iterator[None]:
-    """Calibrates with few windows: the usual number takes a quarter of a minute where there are 10,000 classes."""
-    with (
-        patch("export.reference.DRAWS", FEW),
-        patch("export.reference.calibrate_mix", partial(calibrate_mix, draws=FEW)),
-    ):
-        yield
 
 
 def publish(artifact: Artifact, models: Path, name: str) -> Path:

@@ -127,7 +127,7 @@ def parse_baseline(content: bytes, manifest: Manifest, source: str) -> Baseline:
     sizes = {len(state.histograms)} | {
         len(getattr(moments, name)) for moments in (state.moments, baseline.rows) for name in Moments.__slots__
     }
-    if sizes != {columns} or (reference and len(reference.precision) != columns + 4 + bool(reference.unlikeness)):
+    if sizes != {columns} or (reference and not reference.fits(columns)):
         raise ArtifactError(f"{source} has other layers than the manifest: export the model again.")
     if baseline.deep and not baseline.deep.fits(manifest.layers):
         raise ArtifactError(f"{source} has other features than the manifest: export the model again.")

@@ -4,7 +4,7 @@ Every request gives K numbers (runtime/drift/numbers.py). They are compared with
 request's *predicted class*, so that a change of topic mix alone is no drift. docs/drift.md explains and measures it.
 """
 
-# R requests, C classes, L norm layers, S window sizes
+# R requests, C classes, L norm layers, S window sizes, P = L + 2 pairs
 # K = 2L + 5 columns: a pair for the input, for each layer, for the output, and the unlikeness. G = L + 4 scores: one a
 # pair, one along each of D = 2 directions: what all layers share, and the unlikeness. Older baselines have one, the
 # unlikeness; those before them K = 2L + 4, and what all layers share.
@@ -78,7 +78,7 @@ class Reference:
         class_means: [C, K], shrunk towards the average of all.
         variance: [K], of single requests around their class.
         class_variance: [C, K], what is not known of each class's mean.
-        precision: [K, K], the inverse correlation of each pair's two columns, of single requests around their class.
+        precision: [P, 2, 2], the inverse correlation of each pair's two columns, of single requests around their class.
         directions: [D, K], the layers' common one of unsure requests, and that of the unlikeness.
         counts: [C], validation requests per predicted class.
         window_thresholds: [G, S].
@@ -125,6 +125,10 @@ class Reference:
         """How many pairs of columns there are: of input, layers and output."""
         return len(self.variance) // 2
 
+    def fits(self, columns: int) -> bool:
+        """Whether it is of layers with so many columns [2L], a pair each: input and output have a pair, too."""
+        return len(self.variance) == columns + 4 + bool(self.unlikeness) and 2 * len(self.precision) == columns + 4
+
     def no_traffic(self) -> Traffic:
         return Traffic(np.zeros(len(self.counts), dtype=np.int64), np.zeros(len(self.variance)))
 
@@ -144,7 +148,7 @@ class Reference:
         scores = window_scores(residual / np.sqrt(uncertainty), self.precision, self.directions)
         effects = window_scores(residual / np.sqrt(self.variance), self.precision, self.directions)
         effects[: self.places] = np.sqrt(effects[: self.places])
-        thresholds = np.array([interpolate(effective, WINDOW_SIZES, row) for row in self.window_thresholds])
+        thresholds = interpolate(effective, WINDOW_SIZES, self.window_thresholds)
         large = effects > EFFECT_FLOOR
         unlike = would_show = accuracy = None
         if self.unlikeness is not None:
@@ -186,7 +190,9 @@ class Reference:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        content = {name: np.float32(getattr(self, name)).astype(float).round(9).tolist() for name in ARRAYS}
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        arrays["precision"] = as_matrix(self.precision, len(self.variance))
+        content = {name: np.float32(array).astype(float).round(9).tolist() for name, array in arrays.items()}
         return content | {"unlikeness": self.unlikeness.to_dict() if self.unlikeness else None}
 
     @classmethod
@@ -194,6 +200,7 @@ class Reference:
         kept = {name: np.array(raw[name], dtype=np.float64) for name in ARRAYS if name in raw}
         if "directions" not in raw:
             kept["directions"] = np.array([raw["direction"]], dtype=np.float64)
+        kept["precision"] = kept["precision"][pair_places(len(kept["precision"]) // 2)]
         unlikeness = Unlikeness.from_dict(raw["unlikeness"]) if raw.get("unlikeness") else None
         return cls(**kept | {"variance": np.maximum(kept["variance"], RESOLUTION)}, unlikeness=unlikeness)
 
@@ -207,12 +214,25 @@ def with_unlikeness(features: Floats, unlikeness: Unlikeness) -> Floats:
 
 
 def window_scores(z: Floats, precision: Floats, directions: Floats) -> Floats:
-    """Scores [..., G] of standardized mean residuals `z` [..., K].
+    """Scores [..., G] of standardized mean residuals `z` [..., K], with the pairs' `precision` [P, 2, 2].
 
     For the input, each layer and the output z' R^-1 z over its two columns (Hotelling's T^2); then what lies along each
     of the `directions` [D, K].
     """
-    pairs = z.shape[-1] - z.shape[-1] % 2
-    products = z * (z @ precision)
-    quadratic = products[..., 0:pairs:2] + products[..., 1:pairs:2]
+    first, second = z[..., : 2 * len(precision) : 2], z[..., 1 : 2 * len(precision) : 2]
+    one, both, two = precision[:, 0, 0], precision[:, 0, 1] + precision[:, 1, 0], precision[:, 1, 1]
+    quadratic = first * first * one + second * (first * both + second * two)
     return np.concatenate([quadratic, z @ directions.T], axis=-1)
+
+
+def pair_places(pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the pairs' blocks [P, 2, 2] lie in a matrix over all columns [K, K], which is what files hold."""
+    columns = np.arange(2 * pairs).reshape(pairs, 2)
+    return columns[:, :, None], columns[:, None, :]
+
+
+def as_matrix(blocks: Floats, columns: int) -> Floats:
+    """The matrix [K, K] whose blocks on the diagonal are these [P, 2, 2], and which is zero elsewhere."""
+    matrix = np.zeros((columns, columns))
+    matrix[pair_places(len(blocks))] = blocks
+    return matrix

@@ -55,9 +55,11 @@ class Sums:
 
     def __init__(self, reference: Reference, traffics: Sequence[Traffic]) -> None:
         self.reference = reference
-        self.counts = running([traffic.counts for traffic in traffics])
+        counts = np.array([traffic.counts for traffic in traffics])
+        seen = np.flatnonzero(counts.any(0))  # of many classes, often few
+        self.counts = running(counts[:, seen])
         totals = running([traffic.totals for traffic in traffics])
-        self.residuals = (totals - self.counts @ reference.class_means) / np.sqrt(reference.variance)
+        self.residuals = (totals - self.counts @ reference.class_means[seen]) / np.sqrt(reference.variance)
         self.requests = self.counts.sum(1)
 
     def cuts(self, first: int, last: int) -> Iterator[Cut]:
@@ -107,7 +109,7 @@ class Sums:
         return (n[:, None], sums[places] - sums[first]), (m[:, None], sums[last] - sums[places])
 
 
-def running(rows: Sequence[np.ndarray]) -> Floats:
+def running(rows: Sequence[np.ndarray] | np.ndarray) -> Floats:
     """Sums of the first 0, 1, ... B rows [B + 1, ...]."""
     return np.cumsum([np.zeros_like(rows[0], dtype=np.float64), *rows], axis=0)
 

@@ -14,7 +14,7 @@ from runtime.artifact import Artifact
 from runtime.errors import ArtifactError, DeviceError
 from runtime.graph.encoder import Encoder, canary_sequences, first_line
 from runtime.graph.packing import PackedBatch, Tokens, to_batches
-from runtime.graph.session import Placement, open_session
+from runtime.graph.session import open_session
 from runtime.manifest import DEEP, MODEL
 
 logger = logging.getLogger("addnorm.session")
@@ -35,7 +35,7 @@ class DeepGraph:
     def __init__(self, artifact: Artifact, encoder: Encoder, threads: int = 1) -> None:
         self.layers, self.encoder, path = artifact.manifest.layers, encoder, artifact.path / DEEP
         try:
-            self.session = open_beside(artifact, encoder.placement, threads)
+            self.session = open_beside(artifact, encoder, threads)
             self.outputs = [output.name for output in self.session.get_outputs()]
             if self.outputs not in (OUTPUTS, OUTPUTS[:2]):
                 raise ValueError(f"it has the outputs {', '.join(self.outputs)}")
@@ -77,13 +77,14 @@ class DeepGraph:
         )
 
 
-def open_beside(artifact: Artifact, placement: Placement, threads: int) -> ort.InferenceSession:
+def open_beside(artifact: Artifact, encoder: Encoder, threads: int) -> ort.InferenceSession:
     """A session of the deep graph where the served one runs; on the CPU where `auto` has no room for both there."""
     model, plan, weights = artifact.files[DEEP], artifact.manifest.plan, {MODEL: artifact.files[MODEL]}
+    placement, tables = encoder.placement, encoder.tables
     try:
-        return open_session(model, placement.device, threads, plan, weights=weights)[0]
+        return open_session(model, placement.device, threads, plan, weights=weights, tables=tables)[0]
     except DeviceError as error:
         if placement.requested != "auto":
             raise
         logger.info("the deep graph runs on the CPU: %s", error)
-        return open_session(model, "cpu", threads, plan, weights=weights)[0]
+        return open_session(model, "cpu", threads, plan, weights=weights, tables=tables)[0]

@@ -18,6 +18,7 @@ from runtime.graph.openvino_session import WIDTH_STEP, open_bf16
 from runtime.graph.packing import PackedBatch, Tokens, like_lengths, pack, pad
 from runtime.graph.providers import failure, unavailable
 from runtime.graph.session import GraphSession, Placement, open_session
+from runtime.graph.tables import Tables, shared_tables
 from runtime.graph.texts import piece_lengths
 from runtime.manifest import CANARY, MODEL, FeatureInputs, TextInputs
 from runtime.options import Device
@@ -37,6 +38,7 @@ class Encoder:
 
     Attributes:
         pack_seconds: how long packing took in the last run.
+        tables: what its session shares with that of the deep graph; it must outlive both.
 
     Args:
         allow_fp32: run an artifact in bf16 in fp32 where there is no bf16.
@@ -51,6 +53,7 @@ class Encoder:
         self.pack_seconds = 0.0
         self.session: GraphSession
         self.placement: Placement
+        self.tables: Tables = {}
         self.open(artifact, device, threads)
         inputs = self.manifest.inputs
         self.values_name = "input_ids" if isinstance(inputs, TextInputs) else "features"
@@ -80,7 +83,11 @@ class Encoder:
                 self.session, self.placement = open_bf16(model, device, threads, plan, self.allow_fp32)
             else:
                 cpu_only = INT8_CPU_ONLY if precision == "int8" else ""
-                self.session, placement = open_session(model, device, threads, plan=plan, cpu_only=cpu_only)
+                tables = shared_tables(artifact) if device in ("auto", "cpu") else {}
+                self.session, placement = open_session(
+                    model, device, threads, plan=plan, cpu_only=cpu_only, tables=tables
+                )
+                self.tables = tables if placement.device == "cpu" else {}
                 self.placement = replace(placement, precision=precision)
         except DeviceError:
             raise

@@ -75,13 +75,17 @@ def first_fit(lengths: Sequence[int], width: int) -> Placed:
     """
     packs, offsets = [0] * len(lengths), [0] * len(lengths)
     used: list[int] = []
+    place = last = room = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        room = width - lengths[row]
-        place = next((number for number, filled in enumerate(used) if filled <= room), len(used))
+        length = lengths[row]
+        if length != last:  # packs too full for one are too full for the next that is as long
+            place, last, room = 0, length, width - length
+        while place < len(used) and used[place] > room:
+            place += 1
         if place == len(used):
             used.append(0)
         packs[row], offsets[row] = place, used[place]
-        used[place] += lengths[row]
+        used[place] += length
     return packs, offsets, len(used)
 
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -73,6 +73,8 @@ T = TypeVar("T")
 class ErrorBody(BaseModel):
     """What every error looks like."""
 
+    model_config = ConfigDict(defer_build=True)  # for documents only
+
     error: str
     """One sentence: what was wrong, what is allowed."""
     code: str
@@ -80,6 +82,8 @@ class ErrorBody(BaseModel):
 
 
 class OpenAIError(BaseModel):
+    model_config = ConfigDict(defer_build=True)
+
     message: str
     """One sentence: what was wrong, what is allowed."""
     type: str
@@ -90,6 +94,8 @@ class OpenAIError(BaseModel):
 
 class OpenAIErrorBody(BaseModel):
     """What every error below /v1 looks like."""
+
+    model_config = ConfigDict(defer_build=True)
 
     error: OpenAIError
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, WithJsonSchema
 from pydantic_core import to_json
 
@@ -52,7 +53,12 @@ SERVER_TIMING: Responses = {
 
 def error(status: int, description: str) -> Responses:
     """An error answer, for the documents."""
-    return {status: {"model": ErrorBody, "description": description}}
+    return {status: {"content": refers_to(ErrorBody), "description": description}}
+
+
+def refers_to(model: type[BaseModel]) -> Json:
+    """The content of an answer. As a `model` of the framework's, each answer of each route has a validator."""
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
 
 
 INVALID = error(400, "The request cannot be answered")
@@ -75,6 +81,9 @@ def describe_truly(app: FastAPI) -> None:
 
     @cache
     def openapi() -> Json:
+        for route in app.routes:
+            if isinstance(route, APIRoute) and route.openapi_extra is not None:
+                route.openapi_extra = inlined(route.openapi_extra, {})
         return completed(generated())
 
     @cache
@@ -105,10 +114,9 @@ def complete(operation: Json, method: str, path: str) -> None:
     responses: Json = operation["responses"]
     responses.pop("422", None)
     body = OpenAIErrorBody if path.startswith(OPENAI_PATHS) else ErrorBody
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}
     met = ON_EVERY_OPERATION | (ON_INFERENCE if subject_of(method, path) == "inference" else {})
     for met_status, description in met.items():
-        responses.setdefault(str(met_status), {"description": description, "content": content})
+        responses.setdefault(str(met_status), {"description": description, "content": refers_to(body)})
     for status, response in responses.items():
         names = ["X-Request-ID", *HEADERS_OF.get(status, ())]
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
@@ -129,8 +137,7 @@ NOT_LOADED_OR_GONE = error(503, "The default model is not loaded, or the service
 
 def json_body(model: type[BaseModel], *media_types: str, required: bool = True, example: Any = None) -> dict[str, Any]:
     """The body of a request that is read as it comes, for the documents; beside JSON, it may have other types."""
-    schema = model.model_json_schema()
-    content: dict[str, Any] = {"application/json": {"schema": inlined(schema, schema.pop("$defs", {}))}}
+    content: dict[str, Any] = {"application/json": {"schema": model}}  # its schema once the document is asked for
     if example is not None:
         content["application/json"]["example"] = example
     content |= {name: {"schema": {"type": "string", "format": "binary"}} for name in media_types}
@@ -138,9 +145,12 @@ def json_body(model: type[BaseModel], *media_types: str, required: bool = True, 
 
 
 def inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """A JSON schema with every reference replaced by what it means."""
+    """A JSON schema with every reference, and every model, replaced by what it means."""
     if isinstance(schema, list):
         return [inlined(item, definitions) for item in schema]
+    if isinstance(schema, type):
+        own = schema.model_json_schema()  # type: ignore[attr-defined]
+        return inlined(own, own.pop("$defs", {}))
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:

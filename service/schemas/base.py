@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from runtime.described import Described
 
 
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+class Body(Described):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def iso(seconds: float) -> str:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runtime.described import Described
 from service.schemas.base import Body
 
 Size = Annotated[int, Field(ge=0, strict=True)]
@@ -11,8 +12,8 @@ Flag = Annotated[bool, Field(strict=True)]
 Datatype = Literal["BYTES", "BOOL", "FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8"]
 
 
-class Open(BaseModel):
-    model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True, frozen=True)
+class Open(Described, BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class InputParameters(Open):

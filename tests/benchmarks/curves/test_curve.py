@@ -80,4 +80,4 @@ def test_only_curves_that_there_are_can_be_chosen() -> None:
     assert Curves(only=["tokens", "workers"]).only == ["tokens", "workers"]
     with pytest.raises(ValueError, match="no curve 'token', expected some of tokens, network"):
         Curves(only=["token"])
-    assert list(CURVES) == ["tokens", "network", "classes", "models", "history", "workers"]
+    assert list(CURVES) == ["tokens", "network", "classes", "models", "history", "workers", "extremes"]

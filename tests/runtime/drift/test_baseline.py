@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from runtime.artifact import Artifact, read_artifact
 from runtime.drift.baseline import Baseline, read_baseline
+from runtime.drift.detector import Reference
 from runtime.errors import ArtifactError
 from runtime.graph.batch import row_means, token_values
 from runtime.graph.encoder import Encoder
@@ -81,6 +83,16 @@ def test_baseline_of_other_layers_or_another_form_is_refused(
 ):
     content = json.loads(text_artifact.files[BASELINE])
     content |= change if "rows" in change else {"state": content["state"] | change}
+    assert_refused(rewrite(tmp_path / "1", text_artifact, {BASELINE: json.dumps(content).encode()}))
+
+
+@pytest.mark.parametrize("layers", [4, 6])
+def test_reference_of_other_layers_is_refused(
+    text_artifact: Artifact, reference: Reference, tmp_path: Path, layers: int
+):
+    columns = 2 * layers + 5
+    other = replace(reference, variance=np.ones(columns), precision=np.ones((layers + 2, 2, 2)))
+    content = json.loads(text_artifact.files[BASELINE]) | {"reference": other.to_dict()}
     assert_refused(rewrite(tmp_path / "1", text_artifact, {BASELINE: json.dumps(content).encode()}))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.reference import FALSE_ALARMS, fit_reference
-from runtime.drift.detector import ARRAYS, MIN_REQUESTS, Reference
+from runtime.drift.detector import ARRAYS, MIN_REQUESTS, Reference, as_matrix, window_scores
 from runtime.drift.mix import interpolate, mix_score
 from runtime.drift.numbers import request_features
 from runtime.graph.encoder import Encoder
@@ -85,6 +85,18 @@ def test_reference_comes_back_from_its_dictionary(reference: Reference) -> None:
     assert again.unlikeness.to_dict() == reference.unlikeness.to_dict()
     for name in ARRAYS:
         np.testing.assert_allclose(getattr(again, name), getattr(reference, name), rtol=1e-6, atol=1e-8)
+
+
+@given(st.integers(1, 9), st.integers(0, 1), st.integers(1, 3), st.integers(0, 2**32))
+def test_scores_of_pairs_are_those_of_a_matrix_that_is_zero_elsewhere(pairs: int, more: int, windows: int, seed: int):
+    rng, columns = np.random.default_rng(seed), 2 * pairs + more
+    precision, z = rng.normal(size=(pairs, 2, 2)), rng.normal(size=(windows, columns))
+    found = window_scores(z, precision, np.eye(columns))
+    products = z * (z @ as_matrix(precision, columns))
+    expected = [products[:, 2 * pair : 2 * pair + 2].sum(1) for pair in range(pairs)]
+    np.testing.assert_allclose(found[:, :pairs], np.array(expected).T, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(found[:, pairs:], z)
+    np.testing.assert_allclose(window_scores(z[0], precision, np.eye(columns)), found[0], rtol=1e-9)
 
 
 def test_what_moves_every_layer_a_little_shows_in_what_they_share(reference: Reference) -> None:

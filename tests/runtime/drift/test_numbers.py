@@ -121,7 +121,9 @@ def test_baselines_from_before_judge_as_they_did(kept: str, window: int):
         assert getattr(judgement, number) == (said if said is None else pytest.approx(said, rel=0.1, abs=1e-6))
     now = old.sums(*world(300, seed=1))
     assert len(now.totals) == len(old.variance) and bool(len(now.by_class)) == (old.unlikeness is not None)
-    assert Reference.from_dict(old.to_dict()).to_dict() == old.to_dict()
+    again = old.to_dict()
+    assert Reference.from_dict(again).to_dict() == again
+    assert again["precision"] == before["reference"]["precision"]  # the whole matrix, of which the pairs are not zero
 
 
 def test_mixes_differ_by_what_sampling_does_not_explain():

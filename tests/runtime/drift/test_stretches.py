@@ -1,12 +1,14 @@
 """When traffic changed, in a known world: 60 requests in each bucket of 5 minutes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from runtime.drift.detector import Reference
-from runtime.drift.stretches import Stretches, stretches
+from runtime.drift.stretches import Stretches, Sums, stretches
 from runtime.statistics.traffic import Traffic
-from tests.runtime.drift.world import world
+from tests.runtime.drift.world import COLUMNS, world
 
 BUCKET = 300.0
 History = list[tuple[float, Traffic]]
@@ -103,6 +105,15 @@ def test_a_small_rise_over_long_traffic_is_drift_at_last(reference: Reference) -
     last = stretches(reference, quiet + moved, 500 * BUCKET)[-1]
     assert (last.state, last.sure) == ("drift", True)
     assert last.start / BUCKET == pytest.approx(400, abs=3)
+
+
+def test_classes_that_nobody_asked_for_change_no_cut(reference: Reference) -> None:
+    traffics = [traffic for _, traffic in history(reference, (40, 0.0), (40, 1.0), classes=3)]
+    wide = replace(reference, class_means=np.vstack([reference.class_means, np.ones((50, COLUMNS))]))
+    wider = [replace(traffic, counts=np.append(traffic.counts, np.zeros(50, dtype=int))) for traffic in traffics]
+    one, other = list(Sums(reference, traffics).cuts(0, 80)), list(Sums(wide, wider).cuts(0, 80))
+    assert [cut.place for cut in one] == [cut.place for cut in other] and one
+    np.testing.assert_allclose([cut.gain for cut in one], [cut.gain for cut in other])
 
 
 def test_stretches_are_found_once_in_ten_seconds(reference: Reference) -> None:

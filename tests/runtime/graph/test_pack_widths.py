@@ -1,11 +1,14 @@
-"""How wide packs are where nobody says it: little padding, and no wider than attention between segments costs."""
+"""How wide packs are where nobody says it: little padding, and no wider than attention between segments costs.
+
+And where sequences lie in packs of a given width: the longest first, each in the first pack with room.
+"""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.graph.packing import FEW_TOKENS, FULL, PACK_TOKENS, TRIES, pack
-from tests.runtime.graph.test_packing import lengths, token_ids
+from runtime.graph.packing import FEW_TOKENS, FULL, PACK_TOKENS, TRIES, first_fit, pack
+from tests.runtime.graph.test_packing import lengths, token_ids, widths
 
 
 @given(lengths)
@@ -39,3 +42,15 @@ def test_pack_widens_for_a_longer_sequence():
 )
 def test_like_lengths_fill_their_packs(lengths: list[int], shape: tuple[int, int]):
     assert pack(token_ids(lengths)).values.shape == shape
+
+
+@given(lengths, widths)
+def test_every_sequence_lies_in_the_first_pack_with_room(lengths: list[int], width: int):
+    width = max(width, max(lengths))
+    packs, offsets, count = first_fit(lengths, width)
+    used = [0] * len(lengths)
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        first = next(pack for pack, filled in enumerate(used) if filled + lengths[row] <= width)
+        assert (packs[row], offsets[row]) == (first, used[first])
+        used[first] += lengths[row]
+    assert count == sum(filled > 0 for filled in used)
