@@ -30,13 +30,13 @@ class TokenBuffer:
     """
 
     def __init__(self, columns: int, batch_norms: Sequence[int], limits: FeatureLimits = NO_LIMITS) -> None:
-        self.batch_norms, self.limits, self.capacity = batch_norms, limits, TOKENS
-        self._statistics = np.empty((TOKENS, columns), dtype=np.float32)
-        self._token_lengths = np.empty(TOKENS, dtype=np.float32)
+        self.columns, self.batch_norms, self.limits, self.capacity = columns, batch_norms, limits, TOKENS
         self._clear()
 
     def _clear(self) -> None:
         self.tokens = 0
+        self._statistics = np.empty((self.capacity, self.columns), dtype=np.float32)
+        self._token_lengths = np.empty(self.capacity, dtype=np.float32)
         self._lengths: list[int] = []
         self._classes: list[int] = []
         self._scores: list[float] = []
@@ -64,10 +64,7 @@ class TokenBuffer:
         return True
 
     def take(self) -> tuple[EncodedBatch, dict[int, Moments]]:
-        """All of it as one batch without logits and embeddings, and the BatchNorms' features; then nothing is held.
-
-        The batch is good until the next `add`.
-        """
+        """All of it as one batch without logits and embeddings, and the BatchNorms' features; then nothing is held."""
         nothing = np.empty((0, 0), dtype=np.float32)
         batch = EncodedBatch(
             logits=nothing,

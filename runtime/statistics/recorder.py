@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from runtime.graph.batch import EncodedBatch, token_values
 from runtime.manifest import NormLayer
-from runtime.statistics.buffer import NO_LIMITS, FeatureLimits, TokenBuffer, add_features
+from runtime.statistics.buffer import NO_LIMITS, FeatureLimits
 from runtime.statistics.clock import steady_clock
 from runtime.statistics.deep import DeepState
+from runtime.statistics.intake import Intake
 from runtime.statistics.moments import Moments
 from runtime.statistics.state import NormState
 from runtime.statistics.traffic import Traffic
@@ -25,7 +26,7 @@ Place = tuple[str, int]  # a ring's name, and the number of one of its buckets
 
 @dataclass(slots=True)
 class Costs:
-    """Where the time went since `started`, in seconds.
+    """Where the time went since `started`, in seconds. Threads may add to it at the same time.
 
     Attributes:
         serving: running the served graph.
@@ -37,6 +38,13 @@ class Costs:
     serving: float = 0.0
     recording: float = 0.0
     deep: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, serving: float = 0.0, recording: float = 0.0, deep: float = 0.0) -> None:
+        with self._lock:
+            self.serving += serving
+            self.recording += recording
+            self.deep += deep
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +78,19 @@ class Lately(NamedTuple):
     deep_requests: int
 
 
+class Reading(NamedTuple):
+    """What was recorded up to one moment. States do not change, so they are merged without a lock."""
+
+    windows: Windows
+    everything: NormState
+    deep: DeepState
+
+
 class NormRecorder:
     """Adds batches to a state of all traffic and to time windows. Several threads may observe while others read.
 
     Batches are copied as they come, folded every few thousand tokens, and added to the windows when a time bucket ends
-    and when read.
+    and when read. Who observes waits for readers only while those fold: they merge and compress without a lock.
 
     Args:
         summarize: sums a batch up for the drift detector; None sums nothing up.
@@ -91,40 +107,45 @@ class NormRecorder:
         limits: tuple[NDArray[np.float64] | None, FeatureLimits] = (None, NO_LIMITS),
     ) -> None:
         self.layers, self.summarize, self.clock = layers, summarize, clock or steady_clock()
-        self.limits, self.feature_limits = limits
-        self.batch_norms = [index for index, layer in enumerate(layers) if layer.kind == "batch_norm"]
+        self.limits, feature_limits = limits
+        batch_norms = [index for index, layer in enumerate(layers) if layer.kind == "batch_norm"]
         self.windows = Windows(layers)
-        self.since = self.latest = self.clock()  # when counting began, and when something was observed last
+        self.since = self.clock()  # when counting began
         self.costs = Costs(self.since)
+        self._intake = Intake(2 * len(layers), batch_norms, feature_limits, self.windows.resolution, self.since)
         self._folded, self._deep = NormState.empty(layers), DeepState.empty(layers)
-        self._buffer = TokenBuffer(2 * len(layers), self.batch_norms, self.feature_limits)
-        self._recent: NormState | None = None  # of the time bucket that is filling, folded but in no window yet
-        self._begin(self.since)
-        self._lock = threading.Lock()
+        self._recent: NormState | None = None  # of the last time bucket, folded but in no window yet
+        self._begun = self.since  # when that bucket began to fill
+        self._states = threading.Lock()  # of all states
 
     def observe(self, batch: EncodedBatch, seconds: float = 0.0) -> None:
         """Counts every request and every valid token of `batch`, which took `seconds` to run."""
         started = time.perf_counter()
-        with self._lock:
-            self._hold(batch, self.clock())
-            self.costs.serving += seconds
-            self.costs.recording += time.perf_counter() - started
+        if self._intake.add(batch, self.clock):
+            with self._states:
+                self._fold()
+        self.costs.add(serving=seconds, recording=time.perf_counter() - started)
 
     def observe_deep(self, state: DeepState, seconds: float) -> None:
         """Counts a deep look at some of the traffic, which took `seconds`."""
-        with self._lock:
+        with self._states:
             self._deep = self._deep.merge(state)
             self.windows.add_deep(state, self.clock())
-            self.costs.deep += seconds
+        self.costs.add(deep=seconds)
 
     def resume(self, state: NormState, deep: DeepState | None, since: float, buckets: list[Bucket]) -> None:
         """Adds what another process counted since `since` (Unix seconds)."""
-        with self._lock:
+        with self._states:
             self._settle()
             self._folded = state.merge(self._folded)
             self._deep = deep.merge(self._deep) if deep else self._deep
             self.since = min(since, self.since)
             self.windows.resume(buckets, self.clock())
+
+    @property
+    def latest(self) -> float:
+        """When something was observed last (Unix seconds), or counting began."""
+        return self._intake.latest
 
     def state(self) -> NormState:
         """The statistics of everything observed so far."""
@@ -132,19 +153,15 @@ class NormRecorder:
 
     def window(self, span: Span | None) -> Recorded:
         """What was recorded in the time buckets that overlap `span`; None for everything."""
-        with self._lock:
-            self._settle()
-            now = self.clock()
-            if span is None:
-                return Recorded(Span(self.since, now), self._folded, self._deep, self._folded)
-            covered, state = self.windows.window(span, now)
-            return Recorded(covered, state, self.windows.deep_window(span, now), self._folded)
+        (windows, everything, deep), now = self._read(), self.clock()
+        if span is None:
+            return Recorded(Span(self.since, now), everything, deep, everything)
+        covered, state = windows.window(span, now)
+        return Recorded(covered, state, windows.deep_window(span, now), everything)
 
     def figures(self, span: Span) -> NormState:
         """The same of `span` without histograms, and without what was looked at deeply: quick, for many layers."""
-        with self._lock:
-            self._settle()
-            return self.windows.window(span, self.clock(), histograms=False)[1]
+        return self._read().windows.window(span, self.clock(), histograms=False)[1]
 
     def began(self, requests: int) -> float:
         """When the last so many requests began to come, in Unix seconds; a day ago at most."""
@@ -152,27 +169,19 @@ class NormRecorder:
 
     def requests(self) -> list[tuple[float, int]]:
         """When each bucket of the day began (Unix seconds), oldest first, and its requests."""
-        with self._lock:
-            self._settle()
-            return self.windows.requests(self.clock())
+        return self._read().windows.requests(self.clock())
 
     def history(self, span: Span) -> tuple[int, list[tuple[int, Traffic]]]:
         """What drift is judged by, bucket by bucket of `span`, as `Windows.history` gives it."""
-        with self._lock:
-            self._settle()
-            return self.windows.history(span, self.clock())
+        return self._read().windows.history(span, self.clock())
 
     def buckets(self, since: Mapping[str, int]) -> list[Bucket]:
         """The time buckets that may have changed, given the newest of each ring that the reader has."""
-        with self._lock:
-            self._settle()
-            return self.windows.buckets(since)
+        return self._read().windows.buckets(since)
 
     def filling(self) -> dict[Place, NormState | DeepState]:
         """What the buckets hold that are not over."""
-        with self._lock:
-            self._settle()
-            return self.windows.filling()
+        return self._read().windows.filling()
 
     def lately(self, since: Mapping[str, int]) -> Lately:
         """What changes with every batch, without histograms: those need not be added up for it, which takes longest.
@@ -180,63 +189,60 @@ class NormRecorder:
         Args:
             since: of each ring, the number of the first bucket to be named.
         """
-        with self._lock:
+        with self._states:
+            self._intake.close()
             self._fold()
-            recent, places = self._recent, set(self.windows.numbers(since))
-            figures = self.windows.figures().items()
-            filling = {place: state for place, state in figures if place[1] >= since.get(place[0], 0)}
-            everything = self._folded.without_histograms()
-            if recent is not None:
-                recent = recent.without_histograms()
-                everything = everything.merge(recent)
-                for ring in self.windows.rings:
-                    place = self.windows.name(ring), int(self._begun // ring.seconds)
-                    filling[place] = filling[place].merge(recent) if place in filling else recent
-            return Lately(everything, filling, sorted(places | filling.keys()), self._deep.requests)
+            windows, folded, deep, recent, begun = (*self._reading(), self._recent, self._begun)
+        places, figures = set(windows.numbers(since)), windows.figures().items()
+        filling = {place: state for place, state in figures if place[1] >= since.get(place[0], 0)}
+        everything = folded.without_histograms()
+        if recent is not None:
+            recent = recent.without_histograms()
+            everything = everything.merge(recent)
+            for ring in windows.rings:
+                place = windows.name(ring), int(begun // ring.seconds)
+                filling[place] = filling[place].merge(recent) if place in filling else recent
+        return Lately(everything, filling, sorted(places | filling.keys()), deep.requests)
 
     def traffic(self, since: float | None = None) -> list[tuple[float, Traffic]]:
         """What drift is judged by, oldest first: all that is older than a day, then when each bucket began and its
         traffic; no earlier than counting did, here or, where others counted too, at `since`."""
-        first = self.since if since is None else since
-        with self._lock:
+        (windows, everything, _), first = self._read(), self.since if since is None else since
+        day = [(max(start, first), traffic) for start, traffic in windows.traffic(self.clock())]
+        older = everything.traffic.without(Traffic.merge_all([traffic for _, traffic in day]))
+        return [(self.since, older), *day]
+
+    def _read(self) -> Reading:
+        """All that was observed by now."""
+        with self._states:
             self._settle()
-            day = [(max(start, first), traffic) for start, traffic in self.windows.traffic(self.clock())]
-            older = self._folded.traffic.without(Traffic.merge_all([traffic for _, traffic in day]))
-            return [(self.since, older), *day]
+            return self._reading()
 
-    def _hold(self, batch: EncodedBatch, now: float) -> None:
-        self.latest = now
-        if not self._begun <= now < self._ends:
-            self._settle()
-            self._begin(now)
-        if self._buffer.add(batch):
-            return
-        self._fold()
-        if not self._buffer.add(batch):  # more tokens at once than are ever held
-            features: dict[int, Moments] = {}
-            add_features(features, batch, self.batch_norms, self.feature_limits)
-            self._count(batch, features)
-
-    def _begin(self, now: float) -> None:
-        """Starts the time bucket of `now`."""
-        self._begun = now
-        self._ends = (now // self.windows.resolution + 1) * self.windows.resolution
-
-    def _fold(self) -> None:
-        """Adds what is held to the state of the time bucket that is filling."""
-        if self._buffer.tokens:
-            self._count(*self._buffer.take())
+    def _reading(self) -> Reading:
+        return Reading(self.windows.copy(), self._folded, self._deep)
 
     def _settle(self) -> None:
-        """Adds the bucket that is filling to the windows and to everything: merging is what costs, so it is rare."""
+        """Adds all that was observed to the windows and to everything: merging is what costs, so it is rare."""
+        self._intake.close()
         self._fold()
+        self._add()
+
+    def _fold(self) -> None:
+        """Adds what is full to the state of its time bucket, in the order in which it came."""
+        while (full := self._intake.pop()) is not None:
+            if full.begun != self._begun:
+                self._add()
+                self._begun = full.begun
+            state = self._state(full.batch, full.features)
+            self._recent = state if self._recent is None else self._recent.merge(state)
+
+    def _add(self) -> None:
         if self._recent is not None:
             self._folded = self._folded.merge(self._recent)
             self.windows.add(self._recent, self._begun)
             self._recent = None
 
-    def _count(self, batch: EncodedBatch, features: dict[int, Moments]) -> None:
+    def _state(self, batch: EncodedBatch, features: dict[int, Moments]) -> NormState:
         values = token_values(batch.norm_statistics, self.layers)
         traffic = self.summarize(batch) if self.summarize else Traffic.nothing()
-        state = NormState.of(len(batch.lengths), values, features, traffic, self.limits)
-        self._recent = state if self._recent is None else self._recent.merge(state)
+        return NormState.of(len(batch.lengths), values, features, traffic, self.limits)

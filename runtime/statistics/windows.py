@@ -52,8 +52,8 @@ class Ring(Generic[State, Compressed]):
     Args:
         seconds: length of a bucket.
         size: buckets kept.
-        seal: makes small what a bucket holds, once it is over.
-        unseal: the opposite.
+        compress: makes small what a bucket holds, once it is over.
+        expand: the opposite.
     """
 
     def __init__(
@@ -75,6 +75,10 @@ class Ring(Generic[State, Compressed]):
             self.filling = self.filling[0], self.filling[1].merge(state)
         while self.closed and self.closed[0][0] <= number - self.size:
             self.closed.popleft()
+
+    def held(self) -> list[tuple[int, State | Compressed]]:
+        """Number and content of every bucket, as it is."""
+        return [*self.closed, *([self.filling] if self.filling is not None else [])]
 
     def oldest(self, now: float) -> float:
         """The time before which this ring has forgotten everything."""
@@ -153,6 +157,13 @@ class Windows:
         """How many buckets each ring keeps, by its name."""
         return {name: ring.size for name, ring in cls([]).named.items()}
 
+    def copy(self) -> "Windows":
+        """The same buckets, to be read while these go on filling: states do not change, they merge into new ones."""
+        windows = Windows(self.layers)
+        for name, ring in self.named.items():
+            windows.named[name].closed, windows.named[name].filling = ring.closed.copy(), ring.filling
+        return windows
+
     @property
     def resolution(self) -> int:
         """Seconds of the shortest bucket."""
@@ -171,7 +182,7 @@ class Windows:
         return [
             (name, number)
             for name, ring in self.named.items()
-            for number in [*(number for number, _ in ring.closed), *([ring.filling[0]] if ring.filling else [])]
+            for number, _ in ring.held()
             if number >= since.get(name, 0)
         ]
 
@@ -203,29 +214,19 @@ class Windows:
 
     def traffic(self, now: float) -> list[tuple[float, Traffic]]:
         """The day's traffic, oldest first: when each bucket began (Unix seconds), and what drift is judged by."""
-        ring = self.rings[-1]
-        buckets = [(number, closed.traffic) for number, closed in ring.closed]
-        if ring.filling is not None:
-            buckets.append((ring.filling[0], ring.filling[1].traffic))
-        oldest = ring.oldest(now)
-        return [(n * ring.seconds, traffic) for n, traffic in buckets if n * ring.seconds >= oldest]
+        ring, oldest = self.rings[-1], self.rings[-1].oldest(now)
+        return [(n * ring.seconds, state.traffic) for n, state in ring.held() if n * ring.seconds >= oldest]
 
     def requests(self, now: float) -> list[tuple[float, int]]:
         """When each bucket of the day began (Unix seconds), oldest first, and its requests."""
         ring = self.rings[-1]
-        held = [(number, closed.requests) for number, closed in ring.closed]
-        if ring.filling is not None:
-            held.append((ring.filling[0], ring.filling[1].requests))
-        return [(max(float(number * ring.seconds), ring.oldest(now)), count) for number, count in held]
+        return [(max(float(n * ring.seconds), ring.oldest(now)), state.requests) for n, state in ring.held()]
 
     def history(self, span: Span, now: float) -> tuple[int, list[tuple[int, Traffic]]]:
         """Seconds of the buckets that overlap `span`, and those that hold traffic: number and traffic, oldest first."""
         ring = finest(self.rings, span.start, now)
         first, last = int(max(span.start, ring.oldest(now)) // ring.seconds), -int(-span.end // ring.seconds)
-        buckets = [(number, closed.traffic) for number, closed in ring.closed]
-        if ring.filling is not None:
-            buckets.append((ring.filling[0], ring.filling[1].traffic))
-        return ring.seconds, [(number, traffic) for number, traffic in buckets if first <= number < last]
+        return ring.seconds, [(number, state.traffic) for number, state in ring.held() if first <= number < last]
 
     def window(self, span: Span, now: float, histograms: bool = True) -> tuple[Span, NormState]:
         """The traffic of `span`, from the finest ring that still knows its beginning, else from the coarsest.

@@ -15,6 +15,7 @@ from runtime.errors import StateError
 from runtime.manifest import Manifest
 from runtime.statistics.windows import Windows
 from runtime.store.kept import BASELINE, SELECT, Kept, parse_kept, read_kept
+from runtime.threads import give_way
 
 if TYPE_CHECKING:  # a megabyte: imported where statistics are kept
     import sqlite3
@@ -185,6 +186,7 @@ class StateStore:
             return
 
         def run() -> None:
+            give_way()
             while True:
                 stopping = self._stop.wait(INTERVAL)
                 self.save_changed(read)

@@ -69,7 +69,8 @@ class Collector:
         self.manifest, self.workers = artifact.manifest, workers
         self.deep_budget = settings.deep_budget
         self.baselines = Baselines(read_baseline(artifact), self.manifest)
-        self.recorder = NormRecorder(self.manifest.layers, self.baseline.summarize, limits=self.baseline.limits)
+        summarize, limits = self.baseline.summarize, self.baseline.limits
+        self.recorder = NormRecorder(self.manifest.layers, summarize, limits=limits)
         self.fleet = Fleet(self.recorder, settings)
         self.siblings: Callable[[str, str], list[Collector]] = lambda _model, _version: []  # in this process
         self.store = StateStore(settings.state, self.manifest, self._resume)

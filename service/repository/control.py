@@ -37,8 +37,8 @@ class Control(ABC):
         models: what answers now.
     """
 
-    def __init__(self, models: ModelRegistry) -> None:
-        self.models, self.pid, self.builder = models, os.getpid(), one_thread()
+    def __init__(self, settings: Settings, models: ModelRegistry) -> None:
+        self.settings, self.models, self.pid, self.builder = settings, models, os.getpid(), one_thread(settings)
         self._prepared: Engines = {}
         self._orders: asyncio.Queue[tuple[str, tuple[Any, ...]]]
         self._working: asyncio.Task[None]
@@ -159,8 +159,8 @@ class LocalParticipant(Control):
     """
 
     def __init__(self, settings: Settings, catalog: Catalog, models: ModelRegistry, collectors: CollectorPool) -> None:
-        super().__init__(models)
-        self.settings, self.catalog, self.collectors = settings, catalog, collectors
+        super().__init__(settings, models)
+        self.catalog, self.collectors = catalog, collectors
         # what is built here cannot be lost as a worker can: it has the time that it needs
         watch = settings.watch if catalog.watch else None
         self._rollout = Rollout(catalog, collectors, watch, inf, self._run, self._run)

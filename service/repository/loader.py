@@ -11,6 +11,7 @@ from runtime.artifact import Artifact
 from runtime.errors import AddNormError, Unavailable
 from runtime.graph.providers import may_use_gpu
 from runtime.manifest import MODEL
+from runtime.threads import give_way
 from service.inference.engine import Engine, Graphs, open_graphs
 from service.inference.registry import ModelRegistry
 from service.norm_stats.pool import CollectorPool
@@ -41,16 +42,21 @@ def open_all(settings: Settings) -> tuple[Catalog, CollectorPool]:
 def open_all_graphs(settings: Settings, artifacts: Iterable[Artifact]) -> dict[str, Graphs]:
     """By digest the graphs, in sessions that processes forked from here on can run: their weights are in memory once.
 
-    A session that has threads, or is on a GPU, does not survive a fork: each process opens its own.
+    A session that has threads does not survive a fork: each process opens its own.
     """
     graphs: dict[str, Graphs] = {}
-    if settings.threads != 1 or may_use_gpu(settings.device):
+    if sessions_have_threads(settings):
         return graphs
     for artifact in artifacts:
         with suppress(AddNormError):  # the worker that opens it says so
             graphs[artifact.manifest.digest] = open_graphs(artifact, settings)
             artifact.files.pop(MODEL)  # the sessions have what they need of it
     return graphs
+
+
+def sessions_have_threads(settings: Settings) -> bool:
+    """Whether sessions have threads of their own, or are on a GPU."""
+    return settings.threads != 1 or may_use_gpu(settings.device)
 
 
 def replan(catalog: Catalog, artifacts: Iterable[Artifact], failures: Failures) -> None:
@@ -96,9 +102,12 @@ def run_at_once(job: Callable[[], T], then: Callable[[T], None], /) -> None:
     then(job())
 
 
-def one_thread() -> ThreadPoolExecutor:
-    """The thread that builds all sessions. One, because every thread that builds sessions keeps memory."""
-    return ThreadPoolExecutor(1, thread_name_prefix="addnorm-load")
+def one_thread(settings: Settings) -> ThreadPoolExecutor:
+    """The thread that builds all sessions. One, because every thread that builds sessions keeps memory.
+
+    It gives way to others, unless sessions would have threads of their own, which answer: those would do so, too.
+    """
+    return ThreadPoolExecutor(1, "addnorm-load", None if sessions_have_threads(settings) else give_way)
 
 
 def by_digest(models: ModelRegistry) -> Engines:

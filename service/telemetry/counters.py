@@ -6,6 +6,7 @@ adds up processes; so nothing is counted twice, and a lost snapshot costs nothin
 
 import os
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -20,7 +21,7 @@ from service.batching.batcher import ROW_BOUNDS, BatchCounters, Batcher
 
 # upper bounds of the latency buckets in seconds, each 1.6 times the one before; above the last lies another bucket
 BOUNDS = (*(float(f"{digits}e{power}") for power in range(-5, 1) for digits in (1, 1.6, 2.5, 4, 6.3)), 10.0)
-PENDING = 1024  # answers; counting them takes a tenth of a millisecond
+PENDING = 256  # answers; counting them takes 20 us
 CLIENT_CLOSED_REQUEST = 499  # in the place of a status where a client left before its answer, as nginx has it
 OTHER = "other"  # the route of what is no route
 PREDICT = "/predict"
@@ -59,6 +60,8 @@ class Phases(NamedTuple):
 
 
 PHASES = Phases._fields[1:-1]  # those that are counted
+EDGES = np.array(BOUNDS)
+ROWS = np.arange(len(PHASES)) * (len(BOUNDS) + 1)  # where the buckets of each phase begin, in one row of all
 
 
 def server_timing(phases: Phases) -> bytes:
@@ -152,22 +155,23 @@ class RequestCounters:
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.in_flight = 0
-        self._pending: list[tuple[float, ...]] = []  # phases of answers that are not counted yet
+        self._pending = array("d")  # phases of answers that are not counted yet
         self._phases = Tally.nothing()
         self._counted: dict[int, BatchCounters] = {}  # by the identity of who counts; kept when its model has gone
 
     def observe(self, phases: Phases) -> None:
         """Counts the phases of a prediction that was answered: keeps them here, and counts many at a time."""
-        self._pending.append(phases[1:-1])  # a plain tuple, of which an array is made in half the time
-        if len(self._pending) >= PENDING:
+        self._pending.extend(phases[1:-1])
+        if len(self._pending) >= PENDING * len(PHASES):
             self._count()
 
     def _count(self) -> None:
-        pending, self._pending = self._pending, []
-        seconds = np.array(pending).reshape(-1, len(PHASES))
+        pending, self._pending = self._pending, array("d")
+        seconds = np.frombuffer(pending).reshape(-1, len(PHASES))
         self._phases.seconds += seconds.sum(0)
-        for latencies, buckets in zip(self._phases.latencies, np.searchsorted(BOUNDS, seconds.T), strict=True):
-            latencies += np.bincount(buckets, minlength=len(latencies))
+        latencies = self._phases.latencies
+        places = (np.searchsorted(EDGES, seconds) + ROWS).ravel()
+        latencies += np.bincount(places, minlength=latencies.size).reshape(latencies.shape)
 
     def snapshot(self, batchers: Iterable[Batcher]) -> tuple[Tally, Gauges]:
         """All that was counted by now, and the gauges now.

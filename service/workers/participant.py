@@ -18,8 +18,8 @@ class WorkerParticipant(Control):
     """The model repository of a service of several processes, as a worker sees it."""
 
     def __init__(self, settings: Settings, worker_end: WorkerEnd, models: ModelRegistry) -> None:
-        super().__init__(models)
-        self.settings, self.worker_end = settings, worker_end
+        super().__init__(settings, models)
+        self.worker_end = worker_end
 
     def start(self) -> None:
         super().start()

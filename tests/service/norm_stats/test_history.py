@@ -66,7 +66,6 @@ def clock(embedded: Engine) -> list[float]:
     recorder, now = embedded.collector.recorder, [MIDNIGHT + 1.0]
     recorder.clock = lambda: now[0]
     recorder.since = now[0]
-    recorder._begin(now[0])
     return now
 
 

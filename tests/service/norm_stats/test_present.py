@@ -23,7 +23,6 @@ def recorder() -> Iterator[tuple[TestClient, list[float]]]:
     recorder = engine.collector.recorder
     recorder.clock = lambda: now[0]
     recorder.since = now[0]
-    recorder._begin(now[0])
     with TestClient(make_app(Settings(), ModelRegistry(engine))) as client:
         yield client, now
 

@@ -1,12 +1,15 @@
+import os
+import sys
 from dataclasses import replace
 
 import pytest
 
 from runtime.artifact import Artifact
 from runtime.manifest import CANARY, DEEP, MODEL
+from runtime.threads import NICE
 from service.inference.engine import Engine
 from service.repository import loader
-from service.repository.loader import open_all_graphs
+from service.repository.loader import one_thread, open_all_graphs
 from tests.conftest import settings_for
 
 
@@ -45,3 +48,15 @@ def test_a_graph_that_does_not_open_is_left_to_the_worker(text_artifact: Artifac
     settings = settings_for(text_artifact).model_copy(update={"threads": 1})
     assert open_all_graphs(settings, [broken, good]).keys() == {good.manifest.digest}
     assert MODEL in broken.files
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+@pytest.mark.parametrize(("threads", "gives_way"), [(1, True), (2, False)])
+def test_sessions_are_built_beside_answers_unless_they_have_threads(
+    text_artifact: Artifact, threads: int, gives_way: bool
+):
+    """Those would inherit the priority."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with one_thread(settings_for(text_artifact).model_copy(update={"threads": threads})) as builder:
+        found = builder.submit(os.getpriority, os.PRIO_PROCESS, 0).result()
+    assert found == (min(19, own + NICE) if gives_way else own)

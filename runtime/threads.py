@@ -1,0 +1,17 @@
+"""Threads that compute beside those that answer, and give way to them."""
+
+import os
+import sys
+
+# More than the process. Not much more: such a thread may hold Python's lock while another program has the core, and
+# then those that answer wait for both (docs/benchmarks.md).
+NICE = 5
+
+
+def give_way() -> None:
+    """Lets the process's other threads have the core first; so it is with threads that this one starts from then on.
+
+    Only Linux has priorities of threads.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICE))
