@@ -91,7 +91,7 @@ def docstrings(module: str) -> dict[str, dict[str, str]]:
     file = getattr(sys.modules.get(module), "__file__", None)
     try:
         tree = ast.parse(Path(file or "").read_text(encoding="utf-8"))
-    except (OSError, SyntaxError):
+    except (OSError, ValueError, SyntaxError):  # compiled: there are none to read
         return {}
     return {node.name: dict(of_class(node)) for node in tree.body if isinstance(node, ast.ClassDef)}
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 # More than the process. Not much more: such a thread may hold Python's lock while another program has the core, and
 # then those that answer wait for both (docs/benchmarks.md).
@@ -11,7 +12,8 @@ NICE = 5
 def give_way() -> None:
     """Lets the process's other threads have the core first; so it is with threads that this one starts from then on.
 
-    Only Linux has priorities of threads.
+    Only Linux has priorities of threads, and what confines a service may forbid it to set them.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICE))
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICE))

@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.serving.artifacts import serving_artifact, shuffled_texts
-from benchmarks.serving.closed_loop import check_wrk
+from benchmarks.serving.closed_loop import MANY, check_wrk
 from benchmarks.serving.limit import NoServer
 from benchmarks.serving.open_loop import CONNECTIONS, allow_descriptors
 from benchmarks.serving.processes import LOAD_CORE, SERVICE_CORE, post, preferred
 from benchmarks.serving.report import write_report
-from benchmarks.serving.results import EMBEDDED, INT8, MAIN, Results
-from benchmarks.serving.rounds import Running, closed_loops, open_loops, several_workers, starts, write_bodies
+from benchmarks.serving.results import EMBEDDED, INT8, MAIN, WORKERS, Results
+from benchmarks.serving.rounds import Running, closed_loops, memory, open_loops, starts, write_bodies
 from benchmarks.serving.servers import BARE, OURS, PLAIN, SERVERS, WORK, Server
 from runtime.errors import ExportError
 from runtime.options import option_config
@@ -94,15 +94,26 @@ def run(options: Serving, console: Console) -> None:
         servers = start_all(options.servers, artifacts, texts, results, stack, console)
         limits = start_limits(artifacts, texts, stack)
         closed_loops(servers, limits, results, rounds, 1 if options.quick else 2, progress)
-        for running in servers:
-            results.memory[running.artifact, running.server.name] = running.process.memory_bytes()
         if ours := find(servers, MAIN, OURS):
             open_loops(ours, texts, results, 1 if options.quick else 5, 5 if options.quick else 7, progress)
             others = [each for each in servers if each.artifact == MAIN and each.server.name == PLAIN]
             starts([ours, *others], artifacts[MAIN], texts, results, 2 if options.quick else 9)
-            several_workers(ours, artifacts[MAIN], texts, results, 2 if options.quick else 10)
+    measure_memory(servers, artifacts, results, 1 if options.quick else 5, console)
     how = f"{len(texts):,} texts, {rounds} rounds" + (", with priority" if options.priority else "")
     write_report(results, how, options.out, options.write, console)
+
+
+def measure_memory(
+    servers: list[Running], artifacts: dict[str, Path], results: Results, seconds: int, console: Console
+) -> None:
+    """Of each server alone, once all have been stopped; of ours with several workers, too."""
+    console.print("memory of each server alone", highlight=False)
+    for each in servers:
+        asked = each.server, artifacts[each.artifact], each.port, each.bodies[MANY], seconds
+        results.memory[each.artifact, each.server.name] = memory(*asked)
+    if ours := find(servers, MAIN, OURS):
+        asked = ours.server, artifacts[MAIN], ours.port, ours.bodies[MANY], 2 * seconds
+        results.several = memory(*asked, workers=WORKERS)
 
 
 def find(servers: list[Running], artifact: str, name: str) -> Running | None:

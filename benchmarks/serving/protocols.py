@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.serving.processes import LOAD_CORE, Process
+from benchmarks.serving.processes import LOAD_CORE, Process, rollup
 from service.api.v2.grpc.messages import InferRequest, InferResponse
 from service.settings import EMBEDDED
 
@@ -127,7 +127,7 @@ def measure(rounds: int, folder: Path) -> tuple[dict[str, list[float]], dict[str
         memory = {}
         for name in (BOTH, ALONE):
             processes[name].wait_for_answer(PORTS[name][0], "/predict", BODIES["/predict"])
-            memory[name] = sum(processes[name].resident_bytes())
+            memory[name] = sum(rollup(pid, "Rss:") for pid in processes[name].pids())
         asked = cases(folder)
         rates: dict[str, list[float]] = {name: [] for name in asked}
         for _ in track(range(rounds), "Rounds"):

@@ -38,7 +38,7 @@ class Results:
 
     Attributes:
         first_answer: seconds from exec to the first answer, every start, by artifact and server.
-        memory: bytes of every process after the closed loops (PSS).
+        memory: bytes of every process of a server alone (PSS).
         several: bytes of every process of a service with WORKERS workers (PSS).
     """
 

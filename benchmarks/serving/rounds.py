@@ -14,7 +14,7 @@ from benchmarks.serving.limit import NAME as LIMIT
 from benchmarks.serving.limit import NoServer
 from benchmarks.serving.open_loop import OpenLoop, http_request, poisson_schedule
 from benchmarks.serving.processes import Process
-from benchmarks.serving.results import MAIN, WORKERS, Phase, Results
+from benchmarks.serving.results import MAIN, Phase, Results
 from benchmarks.serving.servers import OURS, WORK, Server
 
 WAKE = 1  # seconds of one client before a measurement: what a server had saved up for quiet times is spent then
@@ -78,6 +78,7 @@ def closed_loops(
             turn = number % len(variants)
             for artifact, name, variant in variants[turn:] + variants[:turn]:
                 if scenario.every_class and name != OURS:
+                    progress.update(task, advance=1)
                     continue
                 description = f"round {number + 1} of {rounds}: {scenario.name}, {name}, {artifact}"
                 progress.update(task, advance=1, description=description)
@@ -122,12 +123,16 @@ def starts(servers: Sequence[Running], artifact: Path, texts: list[str], results
             results.first_answer[MAIN, each.server.name].append(seconds)
 
 
-def several_workers(ours: Running, artifact: Path, texts: list[str], results: Results, seconds: int) -> None:
-    """Memory of WORKERS workers, their supervisor's included, after they were asked for so long."""
-    process = ours.server.start(artifact, ours.port + 3, WORKERS)
+def memory(server: Server, artifact: Path, port: int, bodies: Path, seconds: int, workers: int = 1) -> list[int]:
+    """Bytes of every process of a server that runs alone (PSS), after 32 clients have asked it for so long.
+
+    Beside others that have the same libraries open, a part of these would be theirs.
+    """
+    process = server.start(artifact, port, workers)
     try:
-        process.wait_for_answer(ours.port + 3, ours.server.path, ours.server.request(texts[:1]))
-        wrk(ours.port + 3, ours.server.path, ours.bodies[MANY], MANY.clients, seconds)
-        results.several = process.memory_bytes()
+        with bodies.open() as lines:
+            process.wait_for_answer(port, server.path, next(lines))
+        wrk(port, server.path, bodies, MANY.clients, seconds)
+        return process.memory_bytes()
     finally:
         process.stop()

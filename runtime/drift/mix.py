@@ -87,7 +87,7 @@ def thresholds(draw: Callable[[int], Floats], draws: int, cells: int) -> Floats:
         draw: gives the scores of so many windows [S, windows].
         cells: how many numbers a window takes while it is drawn.
     """
-    most = max(AT_ONCE // cells, 1)
+    most = max(AT_ONCE // max(cells, 1), 1)
     scores = [draw(min(most, draws - drawn)) for drawn in range(0, draws, most)]
     found: Floats = np.quantile(np.concatenate(scores, axis=1), 1 - FALSE_ALARMS, axis=1)
     return found

@@ -54,7 +54,9 @@ def shared_tables(artifact: Artifact) -> Tables:
         return {}
     try:
         wanted, served = outside(deep), inside(model)
-        names = [name for name in looked_up(deep) & looked_up(model) if name in wanted and wanted[name] == served[name]]
+        names = [
+            name for name in looked_up(deep) & looked_up(model) if name in wanted and wanted[name] == served.get(name)
+        ]
         return {name: ort.OrtValue.ortvalue_from_numpy(read(model, served[name])) for name in sorted(names)}
     except (LookupError, ValueError):  # no graph that is understood here: ONNX Runtime says so, or can run it
         return {}
@@ -97,17 +99,17 @@ def outside(deep: bytes) -> dict[str, Place]:
         entries = [fields(deep, part.start, part.end) for part in parts if part.number == EXTERNAL_DATA]
         pairs = [{part.number: text(deep, part) for part in entry} for entry in entries]
         where = {pair[KEY]: pair[VALUE] for pair in pairs}
-        if where.get("location") == MODEL and int(where["length"]) >= SHARED_BYTES:
-            start = int(where["offset"])
-            found[name] = Place(data_type, shape, start, start + int(where["length"]))
+        start, size = (int(where.get(key, 0)) for key in ("offset", "length"))
+        if where.get("location") == MODEL and size >= SHARED_BYTES:
+            found[name] = Place(data_type, shape, start, start + size)
     return found
 
 
 def describe(model: bytes, tensor: Field) -> tuple[str, int, tuple[int, ...], list[Field]]:
     """Name, type, shape and all fields of an initializer."""
     parts = list(fields(model, tensor.start, tensor.end))
-    name = next(text(model, part) for part in parts if part.number == NAME)
-    data_type = next(part.value for part in parts if part.number == DATA_TYPE)
+    name = next((text(model, part) for part in parts if part.number == NAME), "")
+    data_type = next((part.value for part in parts if part.number == DATA_TYPE), 0)
     shape = [size for part in parts if part.number == DIMS for size in numbers(model, part)]
     return name, data_type, tuple(shape), parts
 
@@ -156,6 +158,8 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
         byte = data[at]
         value |= (byte & 127) << shift
         at, shift = at + 1, shift + 7
+        if shift > 70:
+            raise ValueError("a number of more than ten bytes")
         if byte < 128:
             return value, at
 

@@ -95,9 +95,9 @@ class TensorGraph(Encoder):
         return min(self.seconds(1) for _ in range(3))
 
     def seconds(self, rows: int) -> float:
-        started = time.perf_counter()
+        started = self.timer()
         self.run_rows([self.example] * rows)
-        return time.perf_counter() - started
+        return self.timer() - started
 
     def fastest_rows(self, limit: float) -> int:
         """How many rows to run together: the most that are about as fast as any number that runs in `limit` seconds.

@@ -84,6 +84,7 @@ class Reading(NamedTuple):
     windows: Windows
     everything: NormState
     deep: DeepState
+    since: float
 
 
 class NormRecorder:
@@ -153,9 +154,9 @@ class NormRecorder:
 
     def window(self, span: Span | None) -> Recorded:
         """What was recorded in the time buckets that overlap `span`; None for everything."""
-        (windows, everything, deep), now = self._read(), self.clock()
+        (windows, everything, deep, since), now = self._read(), self.clock()
         if span is None:
-            return Recorded(Span(self.since, now), everything, deep, everything)
+            return Recorded(Span(since, now), everything, deep, everything)
         covered, state = windows.window(span, now)
         return Recorded(covered, state, windows.deep_window(span, now), everything)
 
@@ -192,7 +193,7 @@ class NormRecorder:
         with self._states:
             self._intake.close()
             self._fold()
-            windows, folded, deep, recent, begun = (*self._reading(), self._recent, self._begun)
+            windows, folded, deep, _, recent, begun = *self._reading(), self._recent, self._begun
         places, figures = set(windows.numbers(since)), windows.figures().items()
         filling = {place: state for place, state in figures if place[1] >= since.get(place[0], 0)}
         everything = folded.without_histograms()
@@ -207,10 +208,11 @@ class NormRecorder:
     def traffic(self, since: float | None = None) -> list[tuple[float, Traffic]]:
         """What drift is judged by, oldest first: all that is older than a day, then when each bucket began and its
         traffic; no earlier than counting did, here or, where others counted too, at `since`."""
-        (windows, everything, _), first = self._read(), self.since if since is None else since
+        windows, everything, _, counted = self._read()
+        first = counted if since is None else since
         day = [(max(start, first), traffic) for start, traffic in windows.traffic(self.clock())]
         older = everything.traffic.without(Traffic.merge_all([traffic for _, traffic in day]))
-        return [(self.since, older), *day]
+        return [(counted, older), *day]
 
     def _read(self) -> Reading:
         """All that was observed by now."""
@@ -219,7 +221,7 @@ class NormRecorder:
             return self._reading()
 
     def _reading(self) -> Reading:
-        return Reading(self.windows.copy(), self._folded, self._deep)
+        return Reading(self.windows.copy(), self._folded, self._deep, self.since)
 
     def _settle(self) -> None:
         """Adds all that was observed to the windows and to everything: merging is what costs, so it is rare."""

@@ -1,7 +1,10 @@
 """Docstrings as descriptions, and validators that are built late."""
 
 import asyncio
+import importlib
+import py_compile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -42,6 +45,17 @@ def test_class_without_source_has_no_descriptions():
     namespace: dict[str, Any] = {"__name__": "builtins", "Described": Described}
     exec("class Made(Described):\n    a: int\n    'Not to be found.'", namespace)
     assert docstring(namespace["Made"], "a") is None
+
+
+def test_class_of_a_compiled_file_has_no_descriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source, compiled = tmp_path / "source.py", tmp_path / "sourceless.pyc"
+    source.write_text('from runtime.described import Described\n\n\nclass Made(Described):\n    a: int\n    """b"""\n')
+    py_compile.compile(str(source), str(compiled))
+    source.unlink()
+    monkeypatch.syspath_prepend(tmp_path)
+    made = importlib.import_module("sourceless").Made
+    assert docstring(made, "a") is None
+    assert "description" not in made.model_json_schema()["properties"]["a"]
 
 
 def test_validator_is_built_when_it_is_used():

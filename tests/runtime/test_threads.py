@@ -32,3 +32,12 @@ def test_a_thread_gives_way_and_so_do_those_that_it_starts_and_no_others():
     with ThreadPoolExecutor(1) as other:
         assert other.submit(nice).result() == before
     assert nice() == before
+
+
+def test_where_priorities_may_not_be_set_a_thread_works_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: int) -> None:
+        raise PermissionError("for a test")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    with ThreadPoolExecutor(1, initializer=give_way) as thread:
+        assert thread.submit(lambda: 3).result() == 3

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from export.weights import share_weights
@@ -65,6 +67,39 @@ def test_a_table_in_the_served_file_is_shared(text_artifact: Artifact):
 def test_others_are_not(text_artifact: Artifact, served: onnx.ModelProto, deep: onnx.ModelProto):
     content = served.SerializeToString()
     assert shared_tables(artifact_of(text_artifact, content, share_weights(deep, content))) == {}
+
+
+def test_an_initializer_that_is_not_understood_leaves_the_others_shared(text_artifact: Artifact):
+    served, deep = lookup(), lookup()
+    served.graph.initializer.append(TensorProto(dims=[1]))  # no name, no type
+    deep.graph.initializer.append(TensorProto(name="odd", external_data=[{"key": "location", "value": MODEL}]))
+    content = served.SerializeToString()
+    both = artifact_of(text_artifact, content, share_weights(lookup(), content))
+    assert list(shared_tables(both)) == ["table"]
+    odd = onnx.load_from_string(both.files[DEEP])
+    odd.graph.initializer.append(deep.graph.initializer[-1])
+    assert list(shared_tables(replace(both, files=both.files | {DEEP: odd.SerializeToString()}))) == ["table"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00", b"\xff" * 1_000_000, b"\x3a\x80", b"no protobuf at all"])
+def test_malformed_files_share_nothing(content: bytes, text_artifact: Artifact):
+    """At once: a number has ten bytes at most."""
+    served = lookup().SerializeToString()
+    deep = share_weights(lookup(), served)
+    for files in ((content, deep), (served, content), (content, content)):
+        assert shared_tables(artifact_of(text_artifact, *files)) == {}
+
+
+@given(st.data())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_graphs_share_the_table_or_nothing(text_artifact: Artifact, data: st.DataObject):
+    served = bytearray(lookup().SerializeToString())
+    deep = bytearray(share_weights(lookup(), bytes(served)))
+    damaged = data.draw(st.sampled_from([served, deep]))
+    for place in data.draw(st.lists(st.integers(0, len(damaged) - 1), min_size=1, max_size=3)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    found = shared_tables(artifact_of(text_artifact, bytes(served), bytes(deep)))
+    assert set(found) <= {"table"}
 
 
 def test_without_a_deep_graph_there_is_none(text_artifact: Artifact):
