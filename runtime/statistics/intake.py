@@ -39,8 +39,8 @@ class Intake:
         self._lock, self.latest = Lock(), now
         self._begin(now)
 
-    def add(self, batch: EncodedBatch, clock: Callable[[], float]) -> int:
-        """Copies what is needed of a batch; gives how much is full, or 0 where nothing became so.
+    def add(self, batch: EncodedBatch, clock: Callable[[], float]) -> bool:
+        """Copies what is needed of a batch; whether something became full.
 
         Args:
             clock: Unix seconds, never going back.
@@ -57,8 +57,7 @@ class Intake:
                     features: dict[int, Moments] = {}
                     add_features(features, batch, self.batch_norms, self.limits)
                     self._full.append(Full(self._begun, batch, features))
-            full = len(self._full)
-            return full if full > before else 0
+            return len(self._full) > before
 
     def close(self) -> None:
         """What was taken by now is full."""

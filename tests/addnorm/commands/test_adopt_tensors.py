@@ -37,6 +37,7 @@ def test_an_npz_file_says_that_the_network_reads_tensors(
         (["--text", "a"], "--text is for texts"),
         (["--pooling", "mean"], "--pooling is for texts"),
         (["--tokenizer", "a"], "--tokenizer is for texts"),
+        (["--min-cosine", "0.99"], "--min-cosine is for texts"),
         (["--precision", "int8"], "keeps the precision"),
         (["--inputs", "text"], "is no file of texts"),
         (["--inputs", "text", "--folded"], "--folded is for networks that read tensors"),

@@ -29,9 +29,9 @@ def intake(monkeypatch: pytest.MonkeyPatch) -> Intake:
     return Intake(2, [], {}, RESOLUTION, 100.0)
 
 
-def test_it_is_told_what_became_full(intake: Intake):
+def test_it_is_told_when_something_became_full(intake: Intake):
     told = [intake.add(batch(3, number), lambda: 101.0) for number in range(6)]
-    assert told == [0, 0, 1, 0, 2, 0]
+    assert told == [False, False, True, False, True, False]
     intake.close()
     values = [full.batch.norm_statistics[:, 0].tolist() for full in emptied(intake)]
     assert values == [[0.0] * 3 + [1.0] * 3, [2.0] * 3 + [3.0] * 3, [4.0] * 3 + [5.0] * 3]
@@ -40,7 +40,7 @@ def test_it_is_told_what_became_full(intake: Intake):
 
 def test_a_batch_that_no_buffer_holds_comes_after_those_before_it(intake: Intake):
     intake.add(batch(2, 1.0), lambda: 101.0)
-    assert intake.add(batch(9, 2.0), lambda: 101.0) == 2
+    assert intake.add(batch(9, 2.0), lambda: 101.0)
     assert [len(full.batch.norm_statistics) for full in emptied(intake)] == [2, 9]
 
 
