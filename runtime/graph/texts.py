@@ -91,7 +91,8 @@ class SpecialTokensEncoder(TextEncoder):
         self.longest = inputs.max_tokens * CHARACTERS_PER_FOREIGN_TOKEN
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        self.whole = Tokenizer.from_str(tokenizer.to_str())
+        # of pairs alone, without truncation: another tokenizer takes as much memory again
+        self.whole = Tokenizer.from_str(tokenizer.to_str()) if inputs.pairs else None
         tokenizer.enable_truncation(inputs.max_tokens, strategy="longest_first")
 
     def encode(self, inputs: Sequence[Any], prompt: str | None = None) -> list[EncodedInput]:
@@ -143,7 +144,7 @@ class SpecialTokensEncoder(TextEncoder):
         """A text of a pair, with few tokens more than are read: what is cut off of both, tokenizers multiplies."""
         text = text.strip() if self.inputs.strip else kept(text, self.longest)
         most = self.max_tokens + MARGIN
-        if len(text) <= most:
+        if self.whole is None or len(text) <= most:
             return text
         offsets = self.whole.encode(text[: self.longest], add_special_tokens=False).offsets
         return text[: offsets[most - 1][1]] if len(offsets) > most else text[: self.longest]
