@@ -22,7 +22,8 @@ logger = logging.getLogger("addnorm.service")
 
 Run = Callable[[Sequence[Tokens]], EncodedBatch]
 
-SPARE = 64  # tokens; where fewer may wait, a request is refused before it is read
+# Tokens, and share of the queue; where fewer may wait, a request is refused before it is read.
+SPARE, SPARE_SHARE = 64, 0.25
 ROW_BOUNDS = tuple(2**power for power in range(10))  # most rows of the batches that are counted together
 
 
@@ -102,7 +103,8 @@ class Batcher:
     @property
     def full(self) -> bool:
         """Whether another request would be refused, but perhaps a short one: it is not worth reading."""
-        return not self.queue_limit.admits(SPARE, self.queue.tokens)
+        spare = min(SPARE, math.ceil(SPARE_SHARE * self.queue_limit.most_tokens))
+        return not self.queue_limit.admits(spare, self.queue.tokens)
 
     @property
     def fill_a_batch(self) -> bool:
@@ -122,7 +124,7 @@ class Batcher:
         waiting, drain_rate = self.queue.tokens, self.queue_limit.drain_rate
         seconds = waiting / drain_rate if drain_rate else 1.0
         return Overloaded(
-            f"{waiting:,} tokens wait to run already, which is all there is room for: "
+            f"{waiting:,} tokens wait to run already, and no more than {int(self.queue_limit.tokens):,} may: "
             f"send the request again in {math.ceil(seconds)} s.",
             seconds,
         )

@@ -41,6 +41,21 @@ def test_requests_beyond_the_queues_tokens_are_refused_at_once(request_rows: lis
     assert play_held(scenario, queue=10).counters.rows == 3 + len(request_rows)
 
 
+@pytest.mark.parametrize("queue", [10, 60, 1000])
+def test_a_small_queue_is_filled_before_it_is_called_full(queue: int):
+    async def scenario(batcher: Batcher, run: Held) -> None:
+        tasks = await submit_all(batcher, [rows([2] * (queue // 2))])
+        assert not batcher.full, "half of it is free"
+        tasks += await submit_all(batcher, [rows([2] * (queue - queue // 2 - 1))])
+        assert batcher.full
+        with pytest.raises(Overloaded, match=f"{queue - 1} tokens wait .* no more than {queue:,} may"):
+            await submit(batcher, rows([3, 3]))
+        run.go.set()
+        await asyncio.gather(*tasks)
+
+    play_held(scenario, queue=queue)
+
+
 def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits():
     async def scenario(batcher: Batcher, run: Held) -> None:
         large = await submit_all(batcher, [rows(*[[2]] * 30)])

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.batching.batcher import SPARE, Batcher
+from service.batching.batcher import Batcher
 from service.batching.executors import (
     BRIEF,
     FILLING,
@@ -87,15 +87,15 @@ def test_a_batch_is_not_kept_from_its_turn_by_refusals():
     clock = Clock()
 
     async def scenario(batcher: Batcher, run: FakeRun) -> None:
-        (first,) = await submit_all(batcher, [rows([1] * 10)])
-        clock.wait(2 * READING)
+        (first,) = await submit_all(batcher, [rows([1] * 50)])
+        clock.wait(20 * READING)
         assert batcher.full
         batcher.reject()
-        assert run.batches == [[[1] * 10]]
-        assert batcher.queue_limit.tokens < SPARE, "it knows that one was refused"
+        assert run.batches == [[[1] * 50]]
+        assert batcher.queue_limit.tokens < 64, "it knows that one was refused"
         await first
 
-    play(scenario, clock=clock, queue=SPARE, tokens=10)
+    play(scenario, clock=clock, queue=64, tokens=50)
 
 
 @pytest.mark.parametrize(("pause", "polls"), [(0.5 * LINGER, True), (2 * LINGER, False)], ids=["brisk", "slow"])

@@ -126,7 +126,7 @@ class GRPCServer:
             ("grpc.max_receive_message_length", self.settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", METADATA),
-            ("grpc.absolute_max_metadata_size", 2 * METADATA),
+            ("grpc.absolute_max_metadata_size", METADATA),  # between the two, gRPC refuses some at random
             ("grpc.max_concurrent_streams", MOST_CALLS),
             ("grpc.max_connection_age_ms", max(1, round(1000 * age))),
             ("grpc.max_connection_age_grace_ms", AGE_GRACE),

@@ -103,6 +103,9 @@ def break_things(address: str) -> dict[str, Any]:
         made.inputs[0].CopyFrom(type(made.inputs[0])(name="input_ids", datatype="INT32", shape=[1, 1]))
         made.inputs[0].contents.int_contents.append(-(2**31))
 
+    def long_metadata() -> Any:
+        return infer(channel)(request("hello"), metadata=[("x-long", "a" * 17_000)])
+
     with grpc.insecure_channel(address) as channel:
         cases: dict[str, Callable[[], Any]] = {
             "both": changed(both),
@@ -117,6 +120,7 @@ def break_things(address: str) -> dict[str, Any]:
             "method": lambda: channel.unary_unary(f"{SERVICE}/Nothing")(b""),
             "metadata": lambda: infer(channel)(request("hello"), metadata=[("x-long", "a" * 1_000_000)]),
             "timeout": lambda: infer(channel)(request("hello"), timeout=-1),
+            **{f"17 kB, call {call}": long_metadata for call in range(8)},
         }
         found = {name: refusal(case) for name, case in cases.items()}
         found["after"] = refusal(lambda: infer(channel)(request("hello")))
