@@ -30,6 +30,19 @@ class GraphTime:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchTime:
+    """The CPU time of a service for a batch of n requests, fitted: batch + request x n, in seconds.
+
+    Attributes:
+        worst: largest deviation from it, as a share.
+    """
+
+    batch: float
+    request: float
+    worst: float
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """One run of a service; seconds.
 
@@ -61,6 +74,7 @@ class Answered(NamedTuple):
     """What clients saw of one service; the attributes are those of Costs."""
 
     alone: float
+    served: BatchTime
     most: Served
     request_bytes: float
     response_bytes: float
@@ -74,10 +88,11 @@ class Costs:
         rows: of a request.
         lengths: tokens of the texts.
         tokenize: a text.
-        graph: batches.
+        graph: batches, in a process of its own.
         max_batch_tokens: that the service runs together.
         norms: whose statistics it keeps.
         alone: a request of one client that waits for each answer; median.
+        served: batches of a worker, with everything around the graph.
         most: what 32 such clients get of one worker.
         request_bytes, response_bytes: with their HTTP headers, on average.
         base_memory, worker_memory: of a service with no worker, and of each; PSS.
@@ -93,6 +108,7 @@ class Costs:
     max_batch_tokens: int
     norms: int
     alone: float
+    served: BatchTime
     most: Served
     request_bytes: float
     response_bytes: float
@@ -110,9 +126,8 @@ class Costs:
 
     @property
     def outside(self) -> float:
-        """Seconds of a request outside the graph: what it takes at full load, less what the fitted graph takes."""
-        graph = self.graph.batch / self.most.batch + self.graph.token * self.tokens
-        return max(self.most.cpu - graph, self.rows * self.tokenize)
+        """Seconds of a request outside the graph: what one more takes in a batch, less what the graph takes for it."""
+        return max(self.served.request - self.graph.token * self.tokens, self.rows * self.tokenize)
 
     def worker(self, pauses: bool = True) -> Worker:
         """What is simulated: a request is tokenized before its batch, and half of all else outside is done before."""
@@ -120,7 +135,7 @@ class Costs:
         return Worker(
             read=self.rows * self.tokenize + around,
             write=around,
-            batch=self.graph.batch,
+            batch=self.served.batch,
             token=self.graph.token,
             max_batch_tokens=self.max_batch_tokens,
             pauses=tuple(self.pauses) if pauses else (),
@@ -167,20 +182,31 @@ class Measured:
         try:
             found = json.loads(path.read_text())["measured"]
             costs = found["costs"]
-            graph, most = GraphTime(**costs["graph"]), Served(**costs["most"])
-            return cls(Costs(**costs | {"graph": graph, "most": most}), [Served(**load) for load in found["loads"]])
+            parts = {"graph": GraphTime, "served": BatchTime, "most": Served}
+            costs |= {name: part(**costs[name]) for name, part in parts.items()}
+            return cls(Costs(**costs), [Served(**load) for load in found["loads"]])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise SystemExit(f"{path} holds no measured costs ({error!r}): measure again, without it.") from None
 
 
 def fit(tokens: Sequence[float], seconds: Sequence[float]) -> GraphTime:
-    """The line through medians of batches of so many tokens: least squares of relative deviations.
+    """The line through medians of batches of so many tokens."""
+    return GraphTime(*line(tokens, seconds))
+
+
+def fit_served(loops: Sequence[Served]) -> BatchTime:
+    """The line through the CPU times of batches, as closed loops of few and of many clients have filled them."""
+    return BatchTime(*line([loop.batch for loop in loops], [loop.cpu * loop.batch for loop in loops]))
+
+
+def line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float, float]:
+    """Where the line begins, its slope, and the largest deviation: least squares of relative deviations.
 
     Relative ones, for a batch of one text counts as much as one of 64: under light load there are no others.
     """
-    x, y = np.array(tokens, dtype=float), np.array(seconds, dtype=float)
-    token, batch = np.polyfit(x, y, 1, w=1 / y)
-    if batch < 0:  # no cost of its own: the line through 0
-        batch, token = 0.0, float((x / y).sum() / ((x / y) ** 2).sum())
-    predicted: NDArray[np.float64] = batch + token * x
-    return GraphTime(float(batch), float(token), float(np.abs(predicted / y - 1).max()))
+    x, y = np.array(sizes, dtype=float), np.array(seconds, dtype=float)
+    slope, start = np.polyfit(x, y, 1, w=1 / y)
+    if start < 0:  # no cost of its own: the line through 0
+        start, slope = 0.0, float((x / y).sum() / ((x / y) ** 2).sum())
+    predicted: NDArray[np.float64] = start + slope * x
+    return float(start), float(slope), float(np.abs(predicted / y - 1).max())

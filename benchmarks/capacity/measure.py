@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.adopted.rounds import pss_bytes
-from benchmarks.capacity.costs import Answered, Costs, GraphTime, Measured, Served, fit
+from benchmarks.capacity.costs import Answered, Costs, GraphTime, Measured, Served, fit, fit_served
 from benchmarks.capacity.service import CLIENTS, PATHS, Service, serving
 from benchmarks.serving.processes import LOAD_CORE, SERVICE_CORE
 from runtime.artifact import Artifact, read_artifact
@@ -28,6 +28,7 @@ ROUNDS, GRAPH_SECONDS, TOKENIZE_SECONDS = 60, 15.0, 1.0
 WATCHED, PAUSE = 5.0, 2e-4  # seconds that pauses are looked for; from which on one counts
 LOADED = 2_000  # texts that are asked for before a service is measured
 LOADS = (0.3, 0.5, 0.7, 0.9)  # of its capacity
+FEW = (2, 4, 8, 16)  # clients that fill smaller batches than those which ask for all it can
 START = ("what is", "how do i change", "can you tell me", "i would like to see", "please", "when comes")
 MIDDLE = ("my account balance", "the pin of my card", "a flight to paris", "the weather", "my last order", "a table")
 END = ("", "today", "for two people next friday", "as soon as possible", "if that is not too much trouble", "in euros")
@@ -81,7 +82,7 @@ def on_core(core: int) -> Iterator[None]:
 
 
 def measure(model: Path, texts: list[str], rows: int, seconds: float, tell: Tell) -> Measured:
-    """Everything of one worker; takes half a minute, and `seconds` for its capacity and for each load."""
+    """Everything of one worker; takes half a minute, and `seconds` for smaller batches, its capacity, and each load."""
     check_cores()
     artifact = read_text_artifact(model)
     with on_core(SERVICE_CORE):
@@ -126,12 +127,13 @@ def under_load(service: Service, seconds: float, tell: Tell, rest: float = 0.0) 
     about = f"{service.workers} workers, requests of {service.rows} texts"
     tell(f"{about}: capacity")
     service.ask(LOADED // service.rows, CLIENTS * service.workers)  # warms up
-    alone, most = service.alone(seconds / 2), service.capacity(seconds)
+    alone, most = service.alone(seconds / 2), service.closed_loop(seconds)
+    served = fit_served([*(service.closed_loop(seconds / len(FEW), clients) for clients in FEW), most])
     loads = []
     for load in LOADS:
         tell(f"{about}: {load:g} of {most.answered:,.0f} requests/s")
         loads.append(service.open_load(load, load * most.answered, seconds, rest=rest))
-    return Answered(alone, most, service.request_bytes, service.response_bytes), loads
+    return Answered(alone, served, most, service.request_bytes, service.response_bytes), loads
 
 
 def find_pauses(seconds: float) -> list[float]:

@@ -61,9 +61,9 @@ class Service:
         seconds = max(answer.received for answer in answers) - min(answer.sent for answer in answers)
         return len(answers) / seconds, [answer.received - answer.sent for answer in answers]
 
-    def capacity(self, seconds: float) -> Served:
-        """What 32 clients get for each worker, together."""
-        clients = CLIENTS * self.workers
+    def closed_loop(self, seconds: float, clients: int = CLIENTS) -> Served:
+        """What so many clients get for each worker, together."""
+        clients *= self.workers
         trial, _ = self.ask(CLIENTS * 8, clients)
         requests = int(seconds * self.ask(int(SHORT * trial), clients)[0])
         before = self.counts()

@@ -25,7 +25,11 @@ def costs_table(costs: Costs) -> str:
             f"{micro(graph.batch)} + {graph.token * 1e6:.2f} µs x n; off by {graph.worst:.0%} at most",
         ),
         ("tokens that run together, at most", f"{costs.max_batch_tokens}"),
-        ("outside the graph, a request", micro(costs.outside)),
+        (
+            "a worker's CPU time of n requests in a batch",
+            f"{micro(costs.served.batch)} + {micro(costs.served.request)} x n; off by {costs.served.worst:.0%} at most",
+        ),
+        ("of this outside the graph, a request", micro(costs.outside)),
         ("CPU time of a request at full load", micro(costs.most.cpu)),
         ("one client, median", f"{1e3 * costs.alone:.2f} ms; simulated {1e3 * worker.alone(costs.tokens):.2f} ms"),
         ("32 clients, one worker", f"{costs.most.answered:,.0f} requests/s, {costs.most.batch:.1f} in a batch"),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from benchmarks.capacity.costs import Costs, GraphTime, Measured, Served
+from benchmarks.capacity.costs import BatchTime, Costs, GraphTime, Measured, Served
 
 MOST = Served(1, 1, 1.0, 5000.0, 5000.0, 0.006, 0.009, 2e-4, 20.0)
 COSTS = Costs(
@@ -13,6 +13,7 @@ COSTS = Costs(
     max_batch_tokens=512,
     norms=5,
     alone=4e-4,
+    served=BatchTime(2e-4, 1.9e-4, 0.03),
     most=MOST,
     request_bytes=150.0,
     response_bytes=300.0,

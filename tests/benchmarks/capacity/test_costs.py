@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.capacity.costs import FRAME_BYTES, Measured, fit
+from benchmarks.capacity.costs import FRAME_BYTES, Measured, Served, fit, fit_served
 from tests.benchmarks.capacity.examples import COSTS, MEASURED
 
 
@@ -30,17 +30,28 @@ def test_a_batch_never_costs_less_than_nothing() -> None:
     assert found.batch == 0.0 < found.token
 
 
+def test_what_a_batch_and_a_request_take_of_a_service_is_found_again() -> None:
+    """However many clients fill the batches: CPU time a request falls as they grow."""
+    loops = [
+        Served(1, 1, 1.0, 0.0, 0.0, 0.0, 0.0, cpu=6e-4 / size + 1.4e-4, batch=size) for size in (2.0, 3.9, 15.0, 28.4)
+    ]
+    found = fit_served(loops)
+    assert (found.batch, found.request) == (pytest.approx(6e-4), pytest.approx(1.4e-4))
+    assert found.worst < 1e-9
+
+
 def test_what_the_graph_does_not_explain_is_outside_it() -> None:
     assert COSTS.tokens == 9
-    assert COSTS.outside == pytest.approx(2e-4 - 1e-4 / 20 - 9e-5)
+    assert COSTS.outside == pytest.approx(1.9e-4 - 9e-5)
     worker = COSTS.worker()
+    assert worker.batch == COSTS.served.batch, "what is done once a batch, and not for the graph alone"
     assert worker.read + worker.write == pytest.approx(COSTS.outside)
     assert worker.read - worker.write == pytest.approx(COSTS.tokenize)
     assert replace(COSTS, tokenize=1.0).worker().write == 0.0
 
 
 def test_what_one_client_waits_beside_the_work_is_the_wire() -> None:
-    assert COSTS.wire == pytest.approx(4e-4 - (1.05e-4 + 1e-4 + 9e-5))
+    assert replace(COSTS, alone=5e-4).wire == pytest.approx(5e-4 - (1e-4 + 2e-4 + 9e-5))
     assert replace(COSTS, alone=1e-6).wire == 0.0
 
 
