@@ -40,8 +40,8 @@ class Adopt(BaseSettings):
     baseline: Path
     """Texts like those that will be asked: a .txt file with one in a line, or .csv, .jsonl, .parquet. For
     --inputs float rows: an .npz file with an array for each input, or a table of numbers."""
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the model; letters, digits, dots, dashes and underscores."""
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)
+    """Name of the model; letters, digits, dots, dashes and underscores, 255 at most."""
     version: int = Field(ge=1)
     """Version of the model."""
     models: Path = Path("models")

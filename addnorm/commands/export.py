@@ -24,8 +24,8 @@ class Export(BaseSettings):
 
     run: CliPositionalArg[Path]
     """Run directory that `addnorm train` wrote."""
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the model; letters, digits, dots, dashes and underscores."""
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)
+    """Name of the model; letters, digits, dots, dashes and underscores, 255 at most."""
     version: int = Field(ge=1)
     """Version of the model."""
     models: Path = Path("models")
@@ -72,9 +72,10 @@ def tell_verdict(artifact: Artifact) -> str:
     baseline = read_baseline(artifact)
     reference, requests = baseline.reference, baseline.state.requests
     if reference is None:
-        return (
-            f"verdict: none, {requests:,} held-out requests are too few to judge by; it takes 60, and 4 of every class"
-        )
+        from export.adopt.clusters import FEWEST
+
+        least = "60, and 4 of every class" if artifact.manifest.task == "classification" else str(FEWEST)
+        return f"verdict: none, {requests:,} held-out requests are too few to judge by; it takes {least}"
     shows = ", ".join(f"{reference.would_show(count):.0%} of {count:,}" for count in WINDOWS)
     return f"verdict: {requests:,} held-out requests as baseline, by which unlike requests show from {shows} on"
 

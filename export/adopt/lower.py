@@ -108,6 +108,11 @@ def check_alone(after: EncodedBatch, apart: EncodedBatch, kind: LowPrecision, li
     packed = after.embedding[: len(apart.lengths)]
     worst = float(np.vecdot(unit(packed), unit(apart.embedding)).min())
     logits = np.abs(after.logits[: len(apart.lengths)] - apart.logits).max(initial=0.0)
+    if COSINES[kind][1] <= worst < least:  # it would do without the user's own least one
+        raise ExportError(
+            f"In {kind} a text packed with others has a cosine of {worst:.8f} with the same alone, and --min-cosine "
+            f"asks for {least:.8g} at worst: lower it, or adopt it in another precision. Nothing was written."
+        )
     if not (worst >= least and logits <= TOLERANCES[kind].alone):
         raise ExportError(
             f"In {kind} a text packed with others differs from the same alone, by up to {logits:.2g} in a logit and "

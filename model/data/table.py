@@ -2,15 +2,20 @@
 
 import csv
 import json
-from collections.abc import Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from model.data.dataset import Dataset, split_rows
 from runtime.errors import DataError
+from runtime.graph.inputs import describe
 from runtime.graph.texts import is_unicode
 
 FORMATS = (".csv", ".jsonl")
+CELL_CHARACTERS = 2**31 - 1  # of a CSV file, as a C long has everywhere; Python's own limit is 131,072
+UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Zs")  # Unicode's categories of controls, of what is not drawn, and of space
 
 
 def load(path: Path, text_column: str, label_column: str) -> Dataset:
@@ -21,9 +26,10 @@ def load(path: Path, text_column: str, label_column: str) -> Dataset:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(read_csv(file) if path.suffix == ".csv" else read_jsonl(path, file))
+            columns = (text_column, label_column)
+            rows = list(read_csv(path, file, columns) if path.suffix == ".csv" else read_jsonl(path, file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read ({error}): expected UTF-8 CSV with a header, or JSON lines.") from error
+        raise unreadable(path, error, "UTF-8 CSV with a header, or JSON lines") from error
     if not rows:
         raise DataError(f"{path} has no rows: expected at least 2 for each of 2 classes.")
     texts = [cell(path, line, row, text_column) for line, row in rows]
@@ -31,10 +37,32 @@ def load(path: Path, text_column: str, label_column: str) -> Dataset:
     return split_rows(str(path), f"the user's file {path.name}", texts, labels)
 
 
-def read_csv(file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+def unreadable(path: Path, error: Exception, expected: str) -> DataError:
+    """What to raise of a file that cannot be opened, or is something else than was expected."""
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path} cannot be read: it does not exist; give the path of a file that does.")
+    return DataError(f"{path} cannot be read ({error}): expected {expected}.")
+
+
+def read_csv(path: Path, file: Any, columns: Iterable[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with their last lines.
+
+    Args:
+        columns: those that are read, of which each may be there once; None: all.
+    """
+    csv.field_size_limit(CELL_CHARACTERS)
     reader = csv.DictReader(file)
+    check_single(path, list(reader.fieldnames or ()), columns)
     for row in reader:
         yield reader.line_num, row
+
+
+def check_single(path: Path, names: list[str], columns: Iterable[str] | None) -> None:
+    """Refuses a table with several columns of a name that is read: one of them would be taken in silence."""
+    counts = Counter(names)
+    for name in names if columns is None else columns:
+        if counts[name] > 1:
+            raise DataError(f"{path} has {counts[name]} columns named {name!r}: give each a name of its own.")
 
 
 def read_jsonl(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -43,7 +71,7 @@ def read_jsonl(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}, is not JSON ({error}): expected one object per line.") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}, line {number}, is not a JSON object: expected one object per line.")
@@ -51,15 +79,20 @@ def read_jsonl(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def cell(path: Path, line: int, row: dict[str, Any], column: str) -> str:
+    """The text in a column of a row; raises DataError where there is none."""
     if column not in row:
         have = ", ".join(repr(name) for name in row if name is not None)
         raise DataError(
             f"{path}, line {line}, has no column {column!r}; it has {have}: name yours with --text and --label."
         )
     value = row[column]
+    if value and not isinstance(value, str | int | float):
+        raise DataError(f"{path}, line {line}, has {describe(value)} in {column!r}: write a text.")
     text = str(value).strip() if isinstance(value, str | int | float) else ""
     if not is_unicode(text):
         raise DataError(f"{path}, line {line}, has half a surrogate pair in {column!r}: write valid Unicode.")
     if not text:
         raise DataError(f"{path}, line {line}, has an empty {column!r}: fill it, or remove the line.")
+    if not text.isprintable() and all(unicodedata.category(sign) in UNSEEN for sign in text):
+        raise DataError(f"{path}, line {line}, has nothing visible in {column!r}: fill it, or remove the line.")
     return text

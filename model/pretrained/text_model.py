@@ -72,8 +72,8 @@ def read_labels(config: Settings, count: int) -> list[str]:
     """The names of so many labels that config.json gives; LABEL_0 and so on where it gives none."""
     labels = config.texts("id2label")
     names = [labels.get(str(number), "" if labels else f"LABEL_{number}") for number in range(count)]
-    if not all(names):
-        raise config.refusal("id2label", f"it must name the labels from 0 to {count - 1}")
+    if not all(names) or len(labels) not in (0, count):
+        raise config.refusal("id2label", f"it must name the labels from 0 to {count - 1}, and no others")
     return names
 
 

@@ -23,7 +23,7 @@ from export.adopt.onnx_file.reference import FileReference
 from export.adopt.onnx_file.signature import deep_content, last_norm_output, to_served
 from export.adopt.onnx_file.source import Hints, Source, read_source
 from export.adopt.parity import verify
-from export.adopt.texts import Texts
+from export.adopt.texts import Texts, check_labels
 from export.adopt.writing import (
     Adopted,
     begin,
@@ -71,6 +71,7 @@ def adopt_file(
     check_target(target, overwrite)
     source = read_source(path, hints or Hints())
     check_pairs(source, texts)
+    check_labels(texts, source.task)
     model, norms, unobserved, outputs = observed(source.file)
     if (precision := precision_of(source.file.content)) != "fp32" and asked.precision == "bf16":
         raise ExportError(f"{path} is in {precision}, and bf16 is made of fp32: leave --precision out.")

@@ -90,7 +90,7 @@ def read_source(path: Path, hints: Hints) -> Source:
     return Source(
         task=task,
         labels=labels,
-        activation=choose_activation(config, task, hints.activation or ended),
+        activation=choose_activation(config, task, hints.activation, ended),
         pooling=choose_pooling(path, task, per_token, modules, hints.pooling),
         strip=task == "rerank" or said,
         normalize=normalizes(folder) if hints.normalize is None else hints.normalize,
@@ -173,14 +173,25 @@ def before_activation(file: GraphFile, output: str) -> tuple[str, Activation | N
     return str(node.inputs[0].name), ENDS[node.op_type]
 
 
-def choose_activation(config: Settings, task: Task, said: Activation | None) -> Activation:
+def choose_activation(
+    config: Settings, task: Task, asked: Activation | None, ended: Activation | None = None
+) -> Activation:
     """What the user or the end of the file says, else config.json."""
+    if task == "embedding":
+        if asked:
+            raise ExportError(f"The activation {asked} is for logits, the model gives embeddings: leave it out.")
+        return "softmax"
     if task == "rerank":
+        if asked == "softmax":
+            raise ExportError(
+                "The activation softmax is for several logits, a reranker has one: take sigmoid or identity."
+            )
+        said = asked or ended
         return said if said and said in RELEVANCE.values() else read_relevance(config)
-    if said == "identity":
+    if asked == "identity":
         raise ExportError("The activation identity is for a reranker, the model has no single logit: leave it out.")
     several = config.get("problem_type", "") == "multi_label_classification"
-    return said or ("sigmoid" if several and task == "classification" else "softmax")
+    return asked or ended or ("sigmoid" if several else "softmax")
 
 
 def choose_pooling(path: Path, task: Task, per_token: bool, modules: Modules, asked: str | None) -> PoolingKind:
@@ -209,7 +220,10 @@ def choose_max_tokens(file: GraphFile, config: Settings, limits: list[int], aske
     positions = config.get("max_position_embeddings", 0)
     said = [*limits, *([positions] if positions > 0 else [])]
     most = asked or min(said, default=MOST_TOKENS)
-    longest = file.longest(most) if most <= PROBED else most
+    tried = min(most, PROBED)
+    longest = file.longest(tried)
+    if longest == tried:
+        longest = most
     if asked and longest < asked:
         raise ExportError(f"{file.path} reads {longest} tokens at most: take {asked} back to that with --max-tokens.")
     return longest

@@ -54,6 +54,8 @@ def choose_answer(file: TensorFile, inputs: TensorInputs, hints: TensorHints) ->
         some = ", ".join(wide) or "none"
         raise ExportError(f"{file.path} has no output {hints.output} with a vector for each row, it has {some}.")
     if hints.labels is None:
+        if odd := next((name for name in ("label", "activation") if getattr(hints, name) is not None), None):
+            raise ExportError(f"--{odd} is for a network that classifies: pass --labels, too, or leave it out.")
         name = hints.output or next((name for name, width in wide.items() if (width or 0) > 1), None)
         return Answer(name, wide[name] if name else None, [], "softmax")
     names = [hints.output] if hints.output else list(wide)

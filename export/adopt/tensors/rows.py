@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.adopt.texts import FEWEST, read_rows
+from model.data.table import unreadable
 from runtime.errors import DataError, InvalidInput
 from runtime.graph.packing import Tokens
 from runtime.graph.tensors import TensorEncoder
@@ -66,12 +67,13 @@ def read_tensor_rows(path: Path, specs: list[TensorSpec], label: str | None) -> 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):  # of an .npy file, whatever it is called
+            raise DataError(f"{path} is a single array without a name: write it with numpy.savez, by the input's name.")
+        with content:
             return {name: content[name] for name in content.files}
     except (OSError, ValueError, BadZipFile, EOFError, AttributeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}): expected what numpy.savez writes, without objects."
-        ) from None
+        raise unreadable(path, error, "what numpy.savez writes, without objects") from None
 
 
 def read_table(path: Path, specs: list[TensorSpec], label: str | None) -> dict[str, NDArray[Any]]:
@@ -79,12 +81,14 @@ def read_table(path: Path, specs: list[TensorSpec], label: str | None) -> dict[s
     if len(specs) != 1 or len(specs[0].shape) != 1:
         raise DataError(f"{path} is a table, and the network reads other tensors: give them as arrays in an .npz file.")
     try:
-        rows = [row for _, row in read_rows(path, [])]
+        rows = [row for _, row in read_rows(path, None)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read ({error}): expected a table of numbers.") from None
+        raise unreadable(path, error, "a table of numbers") from None
     columns = [name for name in (rows[0] if rows else {}) if name != label]
     try:
         values = np.array([[float(row[name]) for name in columns] for row in rows])
+    except OverflowError:
+        raise DataError(f"{path} has a number beyond 1.8e308: leave its row out.") from None
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} has more than numbers in its columns ({error}): leave the others out.") from None
     found: dict[str, NDArray[Any]] = {specs[0].name: values}

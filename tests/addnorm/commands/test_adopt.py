@@ -231,6 +231,7 @@ def test_texts_that_are_no_use_are_told_in_one_line(
         ({"name": "a/b"}, "name"),
         ({"name": ".."}, "name"),
         ({"name": ""}, "name"),
+        ({"name": "a" * 256}, "at most 255 characters"),
         ({"version": "0"}, "version"),
         ({"version": "one"}, "version"),
     ],

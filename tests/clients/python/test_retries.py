@@ -114,6 +114,14 @@ def test_requests_say_what_is_to_be_known(ask: Ask):
     assert body == {"inputs": ["é"], "top_k": 2, "norm_stats": False, "model": "m", "version": "3"}
 
 
+@pytest.mark.parametrize(("key", "sent"), [("schlüssel", "schlüssel".encode()), ("\udcff", b"\xff")])
+def test_a_key_is_sent_as_the_service_reads_it(key: str, sent: bytes, ask: Ask):
+    with stub(PREDICTED) as server:
+        ask(server.url, predict, api_key=key)
+    shown = server.asked[0][2]["authorization"]
+    assert shown.encode("latin-1") == b"Bearer " + sent  # http.server reads headers so
+
+
 def test_names_in_paths_are_quoted(ask: Ask):
     with stub(Reply(200, {})) as server:
         ask(server.url, lambda client: client.load("a/b?c", "2"))

@@ -145,6 +145,15 @@ def test_a_text_that_depends_on_its_neighbours_is_refused(spoilt: str, multilabe
         check_alone(batch, replace(first, **{spoilt: values}), "int8", COSINES["int8"])
 
 
+def test_a_least_cosine_of_the_users_that_packed_texts_miss_is_named(multilabel_artifact: Artifact):
+    batch = Encoder(multilabel_artifact).run(tokens(multilabel_artifact, make_inputs(MULTILABEL)[:8]))
+    turned = batch.embedding.copy()
+    turned[2, 0] += 0.01 * np.linalg.norm(turned[2])
+    check_alone(batch, replace(batch, embedding=turned), "int8", COSINES["int8"])
+    with pytest.raises(ExportError, match=r"cosine of 0\.9999\d+ with the same alone, and --min-cosine asks for 1 at"):
+        check_alone(batch, replace(batch, embedding=turned), "int8", (1.0, 1.0))
+
+
 @pytest.mark.parametrize(("column", "said"), [(4, "means"), (5, "inverse deviations")])
 @pytest.mark.parametrize(("kind", "limit"), [("fp16", 1e-2), ("int8", 0.2)])
 def test_statistics_that_moved_too_far_are_refused(

@@ -157,3 +157,66 @@ def test_a_text_file_has_no_columns(saved: Callable[..., Path], column: str):
 @pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is there")
 def test_parquet_without_pyarrow_says_what_to_install(saved: Callable[..., Path]):
     assert_refused(saved("a.parquet", *TEN), "pip install pyarrow", "CSV")
+
+
+def test_columns_of_one_name_are_refused_where_they_are_read(saved: Callable[..., Path]):
+    file = saved("a.csv", "text,text,other,other", *[f"{text},b,c,d" for text in TEN])
+    assert_refused(file, "has 2 columns named 'text': give each a name of its own")
+    assert_refused(file, "has 2 columns named 'other'", text="other")
+    single = saved("a.csv", "text,other,other", *[f"{text},c,d" for text in TEN])
+    assert read_texts(single, None).inputs == TEN
+    assert_refused(single, "has 2 columns named 'other'", label="other")
+
+
+@pytest.mark.parametrize(("value", "words"), [({"a": 1}, "an object"), (["a"], "a list")])
+def test_a_cell_that_is_no_text_is_told_by_its_type(saved: Callable[..., Path], value: Any, words: str):
+    rows = jsonl([{"text": text} for text in [*TEN, value]])
+    assert_refused(saved("a.jsonl", *rows), f"line 11, has {words} in 'text': write a text")
+
+
+@pytest.mark.parametrize("text", ["\0", "\u200b", "\u00ad \ufeff", "\u2060\u200d"])
+def test_a_text_without_anything_visible_is_refused_with_its_line(saved: Callable[..., Path], text: str):
+    assert_refused(saved("a.txt", *TEN, text), "line 11, has nothing visible in 'text'")
+    assert_refused(saved("a.csv", "text,x", *[f"{each},y" for each in [*TEN, text]]), "line 12, has nothing visible")
+    seen = f"a{text}b"
+    assert read_texts(saved("a.txt", *TEN, seen), None).inputs[-1] == seen
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_a_text_may_be_long(saved: Callable[..., Path], name: str):
+    long = "word " * 40_000 + "end"
+    lines = {"a.txt": [long], "a.csv": ["text", long], "a.jsonl": jsonl([{"text": long}])}[name]
+    rest = jsonl([{"text": text} for text in TEN]) if name == "a.jsonl" else TEN
+    assert read_texts(saved(name, *lines, *rest), None).inputs == [long, *TEN]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_a_file_that_does_not_exist_is_told(tmp_path: Path, name: str):
+    assert_refused(tmp_path / name, "cannot be read: it does not exist")
+
+
+def test_a_line_that_is_nested_too_deep_is_refused(saved: Callable[..., Path]):
+    deep = '{"text": "a", "x": ' + "[" * 200_000 + "]" * 200_000 + "}"
+    assert_refused(saved("a.jsonl", *jsonl([{"text": text} for text in TEN]), deep), "line 11, is not JSON")
+
+
+def test_of_parquet_only_the_columns_that_are_asked_for_are_read(tmp_path: Path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    odd = arrow.array([1] * 10, arrow.timestamp("us", tz="Mars/Olympus"))  # which no package knows
+    parquet.write_table(arrow.table({"text": TEN, "when": odd, "raw": [b"a"] * 10}), tmp_path / "a.parquet")
+    assert read_texts(tmp_path / "a.parquet", None).inputs == TEN
+    assert_refused(tmp_path / "a.parquet", "cannot be read", "zoneinfo", text="when")
+    assert_refused(tmp_path / "a.parquet", "line 1, has bytes in 'raw'", text="raw")
+    assert_refused(tmp_path / "a.parquet", "has no column 'other'; it has 'text', 'when', 'raw'", text="other")
+    twice = arrow.Table.from_arrays([arrow.array(TEN)] * 2, names=["text", "text"])
+    parquet.write_table(twice, tmp_path / "b.parquet")
+    assert_refused(tmp_path / "b.parquet", "has 2 columns named 'text'")
+
+
+def test_values_of_parquet_that_are_no_utf8_are_refused(tmp_path: Path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    latin = arrow.array(["Zürich".encode("latin-1")] * 10).view(arrow.string())
+    parquet.write_table(arrow.table({"text": latin}), tmp_path / "a.parquet")
+    assert_refused(tmp_path / "a.parquet", "cannot be read", "expected UTF-8 text")

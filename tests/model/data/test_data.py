@@ -113,7 +113,11 @@ def test_csv_and_jsonl_give_the_same_data_set(tmp_path: Path) -> None:
         ("t.csv", "text,label\na,x\nb,x\nc,lonely\n", "single row, 'lonely'"),
         ("t.jsonl", "{", "line 1, is not JSON"),
         ("t.jsonl", "[1]", "line 1, is not a JSON object"),
-        ("t.jsonl", '{"text": ["a"], "label": "x"}', "empty 'text'"),
+        ("t.csv", "text,label,label\na,x,y\nb,x,y\n", "has 2 columns named 'label': give each a name of its own"),
+        ("t.csv", "text,label\na,x\n\0,x\n", "line 3, has nothing visible in 'text'"),
+        ("t.jsonl", '{"text": ["a"], "label": "x"}', "line 1, has a list in 'text': write a text"),
+        ("t.jsonl", '{"text": {"a": 1}, "label": "x"}', "line 1, has an object in 'text'"),
+        ("t.jsonl", '{"text": ' + "[" * 200_000, "line 1, is not JSON"),
         ("t.jsonl", '{"text": "a \\ud800", "label": "x"}', "surrogate"),
         ("t.parquet", "", "is not a data set"),
     ],
@@ -125,6 +129,13 @@ def test_unusable_file_is_refused_in_one_sentence(tmp_path: Path, name: str, con
 
 def test_unreadable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.csv").write_bytes(b"text,label\n\xff\xfe\n")
-    for name in ("absent.csv", "binary.csv"):
-        with pytest.raises(DataError, match=f"{name} cannot be read"):
+    for name, why in (("absent.csv", ": it does not exist"), ("binary.csv", r" \(.*\): expected UTF-8 CSV")):
+        with pytest.raises(DataError, match=f"{name} cannot be read{why}"):
             load_dataset(str(tmp_path / name), tmp_path)
+
+
+def test_a_field_of_csv_may_be_long(tmp_path: Path) -> None:
+    long = "word " * 40_000
+    rows = "".join(f"{text},{label}\n" for label in "xy" for text in ("a", "b", long))
+    dataset = load_dataset(str(write(tmp_path / "t.csv", f"text,label\n{rows}")), tmp_path)
+    assert max(len(text) for part in (dataset.train, dataset.validation, dataset.test) for text in part.inputs) > 131072

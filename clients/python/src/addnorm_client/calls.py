@@ -140,6 +140,7 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def headers(api_key: str | None) -> Mapping[str, str]:
-    """What every request has."""
-    return {"User-Agent": "addnorm"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+def headers(api_key: str | None) -> Mapping[bytes, bytes]:
+    """What every request has; a key in UTF-8, as the service reads it, or in the bytes that a shell gave."""
+    key = {b"Authorization": f"Bearer {api_key}".encode(errors="surrogateescape")} if api_key else {}
+    return {b"User-Agent": b"addnorm"} | key

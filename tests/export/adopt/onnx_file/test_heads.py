@@ -156,6 +156,13 @@ def test_one_logit_needs_pairs(tmp_path: Path):
 def test_an_embedding_reads_no_pairs(tmp_path: Path):
     with pytest.raises(DataError, match=r"single texts: leave --text-pair out\.$"):
         adopt(tmp_path, tiny(), {}, Texts(make_pairs(12), None), pooling="mean")
+
+
+def test_classes_of_the_texts_are_for_classifiers(tmp_path: Path):
+    with pytest.raises(ExportError, match="--label is for a classifier, and this is an embedding model: leave it out"):
+        adopt(tmp_path, tiny(), {}, Texts(make_texts(12), ["a"] * 12), pooling="mean")
+    with pytest.raises(ExportError, match="--label is for a classifier, and this is a reranker"):
+        adopt(tmp_path, with_head(tiny(), 1)[0], {}, Texts(make_pairs(12), ["a"] * 12))
     assert not (tmp_path / "mine").exists()
 
 

@@ -58,7 +58,14 @@ def test_token_types_are_told_to_classifiers_alone(tmp_path: Path):
     assert read(save(tmp_path / "b", with_head(with_types(tiny()), 3)[0])).type_ids
 
 
-@pytest.mark.parametrize(("content", "message"), [({"0": "a"}, "from 0 to 2"), ({"0": 1}, "an object of texts")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"0": "a"}, "from 0 to 2"),
+        ({str(number): "abcde"[number] for number in range(5)}, "from 0 to 2, and no others"),
+        ({"0": 1}, "an object of texts"),
+    ],
+)
 def test_labels_of_another_count_are_refused(content: dict[str, Any], message: str, logits: Path):
     write(logits.parent / "config.json", {"id2label": content})
     refused(logits, rf"id2label in .*config.json is .*: .*{message}")
@@ -194,3 +201,9 @@ def test_a_score_is_what_the_user_or_the_file_or_config_says(end: str, said: Any
 
 def test_scores_that_are_logits_are_for_rerankers(logits: Path):
     refused(logits, "identity is for a reranker", activation="identity")
+
+
+def test_a_softmax_is_not_for_rerankers_and_no_activation_for_vectors(vectors: Path, tmp_path: Path):
+    score = save(tmp_path / "score", with_head(tiny(), 1)[0])
+    refused(score, "softmax is for several logits, a reranker has one: take sigmoid or identity", activation="softmax")
+    refused(vectors, "sigmoid is for logits, .* embeddings: leave it out", pooling="mean", activation="sigmoid")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models
 
+from export.adopt.onnx_file import source
 from tests.export.adopt.onnx_file.files import POSITIONS, read, refused, replace_weight, save, tiny, weight, with_vector
 from tests.model.pretrained.networks import save_modules, save_tokenizer, write
 
@@ -93,7 +94,18 @@ def test_no_more_tokens_are_read_than_the_file_has_positions(said: dict[str, int
 
 def test_more_tokens_than_the_file_reads_are_refused(vectors: Path):
     assert read(vectors, pooling="mean", max_tokens=POSITIONS).max_tokens == POSITIONS
-    refused(vectors, r"reads 12 tokens at most: take 13 back to that with --max-tokens", pooling="mean", max_tokens=13)
+    for more in (13, source.PROBED + 1):
+        message = rf"reads 12 tokens at most: take {more} back to that with --max-tokens"
+        refused(vectors, message, pooling="mean", max_tokens=more)
+
+
+def test_a_limit_that_is_too_long_to_be_tried_is_tried_as_far_as_can_be(vectors: Path, monkeypatch: pytest.MonkeyPatch):
+    write(vectors.parent / "tokenizer_config.json", {"model_max_length": source.PROBED + 1})
+    assert read(vectors, pooling="mean").max_tokens == POSITIONS
+    monkeypatch.setattr(source, "PROBED", POSITIONS)
+    write(vectors.parent / "tokenizer_config.json", {"model_max_length": POSITIONS + 1})
+    assert read(vectors, pooling="mean").max_tokens == POSITIONS + 1
+    assert read(vectors, pooling="mean", max_tokens=POSITIONS + 2).max_tokens == POSITIONS + 2
 
 
 def test_lower_casing_of_sentence_transformers_is_done_by_the_tokenizer(vectors: Path):

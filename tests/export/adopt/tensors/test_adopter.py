@@ -165,7 +165,12 @@ def test_a_table_is_read_by_its_columns(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("hints", "words"),
-    [({"labels": ("a", "b")}, "2 different labels"), ({"output": "nothing"}, "has no output nothing")],
+    [
+        ({"labels": ("a", "b")}, "2 different labels"),
+        ({"output": "nothing"}, "has no output nothing"),
+        ({"activation": "sigmoid"}, "--activation is for a network that classifies: pass --labels, too"),
+        ({"label": "columns"}, "--label is for a network that classifies: pass --labels, too, or leave it out"),
+    ],
 )
 def test_hints_that_do_not_fit_are_refused(hints: dict[str, Any], words: str, tmp_path: Path):
     if "labels" in hints:
