@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -51,10 +52,22 @@ def read_csv(path: Path, file: Any, columns: Iterable[str] | None) -> Iterator[t
         columns: those that are read, of which each may be there once; None: all.
     """
     csv.field_size_limit(CELL_CHARACTERS)
-    reader = csv.DictReader(file)
+    reader = csv.DictReader(file, strict=True)
     check_single(path, list(reader.fieldnames or ()), columns)
-    for row in reader:
-        yield reader.line_num, row
+    begins = 0
+    try:
+        for row in reader:
+            if more := row.get(None):  # what lies beyond the header's columns
+                raise DataError(
+                    f"{path}, line {reader.line_num}, has {len(row) - 1 + len(more)} cells where the header has "
+                    f"{len(row) - 1}: put a text with commas in quotes."
+                )
+            yield reader.line_num, row
+            begins = reader.line_num
+    except csv.Error as error:  # a quote that is never closed takes all lines that follow it
+        raise DataError(
+            f"{path} is no CSV from line {begins + 1} on ({error}): close each quote, and double those inside a text."
+        ) from error
 
 
 def check_single(path: Path, names: list[str], columns: Iterable[str] | None) -> None:
@@ -88,6 +101,10 @@ def cell(path: Path, line: int, row: dict[str, Any], column: str) -> str:
     value = row[column]
     if value and not isinstance(value, str | int | float):
         raise DataError(f"{path}, line {line}, has {describe(value)} in {column!r}: write a text.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(
+            f"{path}, line {line}, has {value} in {column!r}, which is no value: fill it, or remove the line."
+        )
     text = str(value).strip() if isinstance(value, str | int | float) else ""
     if not is_unicode(text):
         raise DataError(f"{path}, line {line}, has half a surrogate pair in {column!r}: write valid Unicode.")

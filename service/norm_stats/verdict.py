@@ -23,6 +23,7 @@ MOST_CLASSES = 3
 NEARLY_ALL = 0.95  # unlike: the share is no longer told, it may be less
 EPISODES = 20
 NO_REFERENCE = "The validation data were too few to judge by: export with at least 60, and 4 of every class."
+NO_CLUSTERS = "The baseline's texts were too few to judge by: adopt the model with at least 300."
 TOLD = ("drift", "mix_shift")
 
 
@@ -52,8 +53,9 @@ def verdict(
     """
     reference = baseline.reference
     if judgement is None or reference is None:
+        sentence = NO_REFERENCE if manifest.task == "classification" else NO_CLUSTERS
         return Verdict(
-            state="insufficient_data", sentence=NO_REFERENCE, since=None, first_layer=None, features=[], alert=False
+            state="insufficient_data", sentence=sentence, since=None, first_layer=None, features=[], alert=False
         )
     position = first_departure(judgement)
     names = score_names(manifest, reference)

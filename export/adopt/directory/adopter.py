@@ -10,7 +10,7 @@ from export.adopt.directory.deep import DeepTransformer, difference, to_both, ve
 from export.adopt.directory.reference import NetworkReference
 from export.adopt.lower import lower_adopted, lower_deep
 from export.adopt.parity import run_together, verify
-from export.adopt.texts import Texts
+from export.adopt.texts import Texts, check_labels
 from export.adopt.writing import (
     Adopted,
     begin,
@@ -67,6 +67,7 @@ def adopt_directory(
     check_target(target, overwrite)
     source = read_directory(directory, pooling)
     check_pairs(source, texts)
+    check_labels(texts, source.task)
     network = load(source)
     artifact = begin(
         source,

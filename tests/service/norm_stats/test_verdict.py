@@ -10,9 +10,11 @@ from starlette.testclient import TestClient
 
 from runtime.drift.detector import MIN_REQUESTS
 from runtime.statistics.deep import DeepState
+from runtime.statistics.state import NormState
 from runtime.statistics.traffic import Traffic
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
+from service.norm_stats.verdict import verdict as decide
 from service.settings import Settings
 from tests.apps import make_app
 
@@ -161,6 +163,14 @@ def test_small_baseline_does_not_judge(client: TestClient):
     assert found["verdict"]["state"] == "insufficient_data"
     assert "at least 60, and 4 of every class" in found["verdict"]["sentence"]
     assert found["output"] is None and found["input"] is None
+
+
+@pytest.mark.parametrize(("task", "words"), [("classification", "4 of every class"), ("embedding", "at least 300")])
+def test_a_baseline_that_cannot_judge_says_what_would(engine: Engine, task: str, words: str):
+    manifest = engine.manifest.model_copy(update={"task": task})
+    found = decide(manifest, engine.baseline, NormState.empty(manifest.layers), None, [], [])
+    assert found.state == "insufficient_data"
+    assert words in found.sentence
 
 
 def test_questions_from_elsewhere_are_drift():
