@@ -28,6 +28,7 @@ from service.fastpath.protocol import Protocol
 from service.fastpath.read_scheduler import ReadScheduler
 from service.http.admission import Admission
 from service.http.limits import Deadlines
+from service.http.origins import allowed_hosts
 from service.inference.registry import ModelRegistry
 from service.inference.request import Prediction, ServingContext, Understand
 from service.page.events import FeedTopic, make_feed
@@ -74,15 +75,9 @@ def server_config(
     admission = Admission(settings, reporter.request_log.counters)
     age, requests = settings.connection_age, settings.connection_requests
     deadlines = Deadlines(settings.head_timeout, settings.body_timeout, age, requests)
+    checked, hosts = None if admission.is_open else admission, allowed_hosts(settings)
     protocol = partial(
-        Protocol,
-        context,
-        SHORT_WAYS,
-        None if admission.is_open else admission,
-        HeadCache(),
-        Cached429(),
-        ReadScheduler(),
-        deadlines,
+        Protocol, context, SHORT_WAYS, checked, hosts, HeadCache(), Cached429(), ReadScheduler(), deadlines
     )
     return uvicorn.Config(
         create_app(settings, context, admission, control, reporter, feed),

@@ -128,7 +128,7 @@ def silence(count: int = 2000) -> Counter[str]:
     beginnings = [
         b"",
         b"POST /predict HTTP/1.1\r\nHost: x\r\n",
-        b"POST /predict HTTP/1.1\r\nContent-Length: 99\r\n\r\n{",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{",
     ]
     found, worst = Counter[str](), 0.0
     with serving("--workers", "1", head_timeout="3", body_timeout="5") as service:

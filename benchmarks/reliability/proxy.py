@@ -25,7 +25,7 @@ http {{
   server {{
     listen 127.0.0.1:{listen};
     location / {{
-      proxy_pass http://service; proxy_http_version 1.1;
+      proxy_pass http://service; proxy_http_version 1.1; proxy_set_header Host $host;
       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection;
     }}
   }}
@@ -59,9 +59,13 @@ def smuggling(victims: int = 60) -> Counter[str]:
         return Counter({"skipped, nginx is missing": 1})
     smuggled = json.dumps({"inputs": ["smuggled"] * 40}).encode()
     inner = (
-        b"\r\n" * 200 + b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(smuggled) + smuggled
+        b"\r\n" * 200
+        + b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(smuggled)
+        + smuggled
     )
-    attack = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\nContent-Length: %d\r\n\r\n"
+    attack = (
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: x\r\nContent-Length: %d\r\n\r\n"
+    )
 
     def poison(port: int) -> None:
         while not ended.is_set():

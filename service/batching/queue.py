@@ -104,10 +104,9 @@ class RequestQueue:
         """Answers that a request's time is up, unless it is answered already, and forgets it."""
         if not request.answer.done():
             seconds = request.deadline - request.submitted
+            time = f"{seconds:.3g} s" if seconds >= 0.001 else "less than a millisecond"  # rounding makes it 0
             request.answer.set_exception(
-                DeadlineExceeded(
-                    f"The answer was not ready within {seconds:.3g} s: allow more time, or ask again later."
-                )
+                DeadlineExceeded(f"The answer was not ready within {time}: allow more time, or ask again later.")
             )
         self.drop(request)
 

@@ -30,6 +30,9 @@ class Connection(Protocol):
     def on_response_complete(self) -> None:
         """What came next may be read."""
 
+    def end(self) -> None:
+        """Nothing is answered any more."""
+
 
 class _NoEvent:
     """Nobody waits for the messages of an InferenceCycle."""
@@ -144,7 +147,7 @@ class InferenceCycle:
             % (response_head(protocol.server_state, status, headers), self.request_id, close, body)
         )
         if not self.keep_alive:
-            protocol.transport.close()
+            protocol.end()
         protocol.on_response_complete()
 
     def _end(self, status: int, phases: Phases | None = None) -> None:

@@ -15,11 +15,14 @@ from service.fastpath.read_scheduler import ReadScheduler
 from service.http.admission import Admission
 from service.http.bodies import announces_more
 from service.http.limits import Deadlines
+from service.http.origins import allows
 from service.http.protocol import BoundedProtocol
 from service.inference.engine import Engine
 from service.inference.request import ServingContext, Understand
 
-UNUSUAL = frozenset({b"expect", b"origin", b"sec-fetch-site"})  # headers that the application answers to
+UNUSUAL = frozenset(
+    {b"content-encoding", b"expect", b"origin", b"sec-fetch-site"}
+)  # headers that the application answers to
 
 
 class Protocol(BoundedProtocol):
@@ -29,6 +32,7 @@ class Protocol(BoundedProtocol):
         context: what answers.
         short_ways: what makes requests of their bodies, by path.
         admission: checks API keys and the requests in flight; None where neither is limited.
+        hosts: the names that requests may be sent to; None for all.
         head_cache: request heads, as they were parsed on any connection.
         cached_429: the response to requests that are refused unread.
         scheduler: decides when this connection is read.
@@ -40,6 +44,7 @@ class Protocol(BoundedProtocol):
         context: ServingContext,
         short_ways: Mapping[bytes, Understand],
         admission: Admission | None,
+        hosts: frozenset[str] | None,
         head_cache: HeadCache,
         cached_429: Cached429,
         scheduler: ReadScheduler,
@@ -48,6 +53,7 @@ class Protocol(BoundedProtocol):
     ) -> None:
         super().__init__(deadlines, context.request_log.counters, **uvicorns)
         self.context, self.short_ways, self.admission = context, short_ways, admission
+        self.hosts = hosts
         self.head_cache, self.cached_429, self.scheduler = head_cache, cached_429, scheduler
         self.head = b""  # of the message that may begin with what is being read
 
@@ -132,7 +138,7 @@ class Protocol(BoundedProtocol):
 
     def _is_idle(self) -> bool:
         """Whether what comes next begins a request: a body may go on after its answer."""
-        return self.running is None and not self.in_message and self.rejection is None
+        return self.running is None and not self.in_message and self.rejection is None and not self.lingering
 
     def _is_plain(self) -> bool:
         return (
@@ -143,4 +149,5 @@ class Protocol(BoundedProtocol):
             and not self.flow.write_paused
             and not any(name in UNUSUAL for name, _ in self.headers)
             and not announces_more(self.headers, self.context.max_bytes)
+            and allows(self.hosts, self.headers)
         )

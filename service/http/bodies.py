@@ -4,7 +4,7 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.errors import TooLarge
+from runtime.errors import TooLarge, Unsupported
 from service.http.errors import domain_response
 from service.telemetry.counters import Headers
 
@@ -15,6 +15,20 @@ def announces_more(headers: Headers, max_bytes: int) -> bool:
     """Whether a request says itself that its body is larger."""
     announced = dict(headers).get(b"content-length", b"0")
     return announced.isdigit() and (len(announced) > MAX_DIGITS or int(announced) > max_bytes)
+
+
+def coded(path: str, headers: Headers) -> Unsupported | None:
+    """Why a request's Content-Encoding is not taken; /v2/models/…/infer decodes bodies, or says so itself."""
+    for name, value in headers:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            if path.startswith("/v2/") and path.endswith("/infer"):
+                return None
+            encoding = value.decode("latin-1")
+            return Unsupported(
+                f"Content-Encoding {encoding!r} is not supported here, /v2/models/…/infer takes gzip and deflate: "
+                "send the body as it is."
+            )
+    return None
 
 
 async def read_body(receive: Receive) -> bytes:
@@ -36,7 +50,10 @@ async def read_body(receive: Receive) -> bytes:
 
 
 class BodyLimitMiddleware:
-    """ASGI middleware: answers 413 as soon as a body exceeds `max_bytes`, whether or not its length was announced."""
+    """ASGI middleware: answers 413 as soon as a body exceeds `max_bytes`, whether or not its length was announced.
+
+    Where nothing would inflate a body, one that says that it is compressed gets 501.
+    """
 
     # Starlette's max_body_size answers every announced length itself, in plain text and past all handlers and
     # middleware: without our error body and a count.
@@ -47,6 +64,9 @@ class BodyLimitMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if (refusal := coded(scope["path"], scope["headers"])) is not None:
+            await domain_response(refusal, scope["path"])(scope, receive, send)
             return
         if announces_more(scope["headers"], self.max_bytes):
             response = domain_response(TooLarge(self.max_bytes), scope["path"])

@@ -14,6 +14,7 @@ from service.settings import Settings
 from service.telemetry.counters import Headers
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
+HEALTH = ("/health/", "/v2/health/")  # probes name an address of a container; there is nothing to read for others
 
 
 def allowed_hosts(settings: Settings) -> frozenset[str] | None:
@@ -33,24 +34,30 @@ def host_name(host: str) -> str:
     return (name if name and port.isdigit() else host).lower()
 
 
+def allows(hosts: frozenset[str] | None, headers: Headers) -> bool:
+    """Whether a request is sent to one of `hosts`, or names none."""
+    host = dict(headers).get(b"host", b"").decode("latin-1")
+    if hosts is None or not host:
+        return True
+    name = host_name(host)
+    parents = (name[at:] for at, sign in enumerate(name) if sign == ".")
+    return name in hosts or any(f"*{parent}" in hosts for parent in parents)
+
+
 class HostMiddleware:
-    """ASGI middleware: refuses requests that were sent to a host of another name."""
+    """ASGI middleware: refuses requests that were sent to a host of another name, but for those of probes."""
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
         self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
-        if scope["type"] == "http":
-            host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-            if host and not self._allows(host_name(host)):
-                message = f"This service is not called {host!r}: name it in ADDNORM_ALLOWED_HOSTS, or * for any name."
-                app = domain_response(Forbidden("host_not_allowed", message), scope["path"])
+        checked = scope["type"] == "http" and not scope["path"].startswith(HEALTH)
+        if checked and not allows(self.hosts, scope["headers"]):
+            host = dict(scope["headers"])[b"host"].decode("latin-1")
+            message = f"This service is not called {host!r}: name it in ADDNORM_ALLOWED_HOSTS, or * for any name."
+            app = domain_response(Forbidden("host_not_allowed", message), scope["path"])
         await app(scope, receive, send)
-
-    def _allows(self, name: str) -> bool:
-        parents = (name[at:] for at, sign in enumerate(name) if sign == ".")
-        return name in self.hosts or any(f"*{parent}" in self.hosts for parent in parents)
 
 
 def check_origin(headers: Headers, trusted: frozenset[str]) -> None:

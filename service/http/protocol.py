@@ -10,17 +10,14 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.http.closing import GentleTransport, abandon_unread
+from service.http.heads import HeadRefused, check_head, without_upgrade
 from service.http.limits import CONNECT, HEAD_BYTES, LARGE_HEAD, NOT_HTTP, SLOW_BODY, SLOW_HEAD, Deadlines, Rejection
 from service.sockets import has_unread
 from service.telemetry.counters import OTHER, RequestCounters
 
 LINGER = 2.0  # seconds in which a refused client can read why, while what it still sends is dropped
 LAST_CALL = 0.5  # seconds in which a stopping service answers what open connections still send
-HOP_BY_HOP = (b"upgrade", b"http2-settings")
-
-
-class HeadTooLarge(Exception):
-    """Ends the parser's work."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -63,13 +60,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def read(self, data: bytes) -> None:
         """Parses what came; what follows a refusal is dropped."""
-        if self.rejection is not None:
+        if self.rejection is not None or self.lingering:
             return
         self.progress = False
         try:
             self._parse(memoryview(data))
         except httptools.HttpParserError as error:
-            self.reject(LARGE_HEAD if isinstance(error.__context__, HeadTooLarge) else NOT_HTTP)
+            reason = error.__context__
+            self.reject(reason.rejection if isinstance(reason, HeadRefused) else NOT_HTTP)
             return
         self.overhead += len(data) if self.in_message and not self.progress else 0
         if self.overhead > HEAD_BYTES:
@@ -88,20 +86,10 @@ class BoundedProtocol(HttpToolsProtocol):
                     self.reject(CONNECT)
                     return
                 data = data[upgrade.args[0] :]
-                head = self._head_without_upgrade()
+                head = without_upgrade(self.scope["method"], self.url, self.headers, self.scope["http_version"])
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
                 self.parser.feed_data(head)
-
-    def _head_without_upgrade(self) -> bytes:
-        lines = [b"%s %s HTTP/%s" % (self.scope["method"].encode(), self.url, self.scope["http_version"].encode())]
-        for name, value in self.headers:
-            if name == b"connection":
-                options = (part.strip() for part in value.split(b","))
-                value = b", ".join(option for option in options if option.lower() not in HOP_BY_HOP)
-            if name not in HOP_BY_HOP:
-                lines.append(b"%s: %s" % (name, value))
-        return b"\r\n".join([*lines, b"", b""])
 
     # What the parser found
 
@@ -115,9 +103,10 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.lingering:
+            raise HeadRefused(NOT_HTTP)  # it follows the last answer, and is not read
         self.since = self.loop.time()
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_BYTES:
-            raise HeadTooLarge
+        check_head(self.url, self.headers, self.parser.get_http_version())
         if self.parser.should_upgrade():
             self.upgrading = True
             self.scope["method"] = self.parser.get_method().decode()
@@ -158,13 +147,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.running = cycle
+        cycle.transport = GentleTransport(self)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """In the place of uvicorn's, which sets a timer; `deadlines` closes idle connections here."""
         self.server_state.total_requests += 1
         self.running = None
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.lingering:
             return
         if not self.in_message:
             self.since = self.loop.time()
@@ -178,6 +168,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def reject(self, rejection: Rejection) -> None:
         """Answers what is not a request, once the requests before it are answered, and closes the connection."""
+        if self.lingering:  # behind its last answer
+            return
         self.rejection = rejection
         if self.in_message and not self.in_head:  # in the body of the last request
             if self.cycle.response_complete or getattr(self.cycle, "response_started", False):
@@ -196,6 +188,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def _send_rejection(self, rejection: Rejection) -> None:
         self.counters.requests[OTHER, rejection.status] += 1
         self.transport.write(rejection.render(self.server_state.default_headers))
+        self._linger()
+
+    def end(self) -> None:
+        """Closes the connection behind an answer; where its client still sends, once that had the time to read it."""
+        if self.in_message and not self.transport.is_closing():
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
         self.lingering, self.since = True, self.loop.time()
         self.flow.resume_reading()  # to close with bytes unread would take the answer from the client
         if self.transport.can_write_eof():
@@ -232,6 +234,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The service stops: what open connections still send is answered with `Connection: close`."""
         self.stopping = True
+        if grace := self.config.timeout_graceful_shutdown:
+            self.loop.call_later(grace - LAST_CALL, abandon_unread, self.transport)
         if self.running is not None:
             self.lifetime.end_with(self.cycle)
         else:

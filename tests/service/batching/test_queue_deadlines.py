@@ -3,6 +3,8 @@
 import asyncio
 import math
 
+import pytest
+
 from runtime.errors import DeadlineExceeded
 from service.batching.queue import RequestQueue
 from tests.service.batching.test_queue import add_to, loop, take
@@ -32,3 +34,16 @@ def test_a_deadline_that_others_in_the_batch_have_used_up_holds_up_nobody(loop: 
     queue = RequestQueue(token_seconds=0.01)
     requests = [add_to(queue, loop, (10,), deadline=deadline) for deadline in (math.inf, 0.15, math.inf)]
     assert take(queue, 100) == [(request, range(1)) for request in requests]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "said"), [(1e-300, "less than a millisecond"), (0.0005, "less than"), (0.5, "0.5 s")]
+)
+def test_a_deadline_is_told_even_where_rounding_makes_it_nothing(
+    loop: asyncio.AbstractEventLoop, timeout: float, said: str
+):
+    queue = RequestQueue()
+    request = add_to(queue, loop, (10,), deadline=timeout)
+    request.submitted, request.deadline = 1000.0, 1000.0 + timeout
+    queue.expire(request)
+    assert f"within {said}" in str(request.answer.exception())

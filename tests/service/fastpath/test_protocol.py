@@ -87,6 +87,8 @@ def test_connection_is_closed_once_it_was_idle_for_so_long(settings: Settings, t
 def test_what_is_not_plain_goes_the_long_way(settings: Settings, text_engine: Engine):
     asked = [
         (request(TEXT, b"Origin: http://elsewhere"), 200),
+        (request(TEXT, b"Content-Encoding: identity"), 200),
+        (request(TEXT, b"Content-Encoding: br"), 501),
         (request(TEXT, target=b"/predict/"), 307),
         (b"GET /predict HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         (b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 200),

@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,3 +77,28 @@ def test_refused_body_never_reaches_the_model(client: TestClient, text_engine: E
     client.post("/predict", content=in_chunks(body_of(10 * LIMIT)))
     assert text_engine.collector.recorder.state().requests == 0
     assert client.post("/predict", json={"inputs": "hi"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/predict", "/embed", "/rerank", "/tokenize", "/v1/embeddings", "/v2/repository/index"]
+)
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "identity, gzip"])
+def test_encoded_body_is_refused_where_nothing_decodes_it(client: TestClient, path: str, encoding: str):
+    content = gzip.compress(body_of(100)) if encoding == "gzip" else body_of(100)
+    response = client.post(path, content=content, headers={"Content-Encoding": encoding})
+    error = response.json()["error"] if path.startswith("/v1/") else response.json()
+    assert (response.status_code, error["code"]) == (501, "unsupported")
+    assert encoding in str(error)
+
+
+def test_body_that_says_it_is_not_encoded_is_answered(client: TestClient):
+    for encoding in ("identity", "Identity", ""):
+        response = client.post("/predict", content=body_of(100), headers={"Content-Encoding": encoding})
+        assert response.status_code == 200
+
+
+def test_body_below_v2_may_be_encoded(client: TestClient, text_engine: Engine):
+    content = gzip.compress(b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["hi"]}]}')
+    path = f"/v2/models/{text_engine.manifest.name}/infer"
+    assert client.post(path, content=content, headers={"Content-Encoding": "gzip"}).status_code == 200
+    assert client.post(path, content=content, headers={"Content-Encoding": "br"}).status_code == 501

@@ -1,15 +1,17 @@
 """Which hosts a request may name, and whose pages and keys may change state."""
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
-from service.http.origins import allowed_hosts, host_name
+from service.http.origins import allowed_hosts, allows, host_name
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
 from tests.apps import make_app
 from tests.conftest import settings_for
+from tests.service.fastpath.connections import TEXT, Connect, play, request
 
 OWN = "http://testserver"
 CHANGES = [
@@ -118,3 +120,41 @@ def test_other_hosts_are_refused(text_artifact: Artifact, text_engine: Engine):
             assert "ADDNORM_ALLOWED_HOSTS" in response.json()["error"]
     for host in ("localhost", "LOCALHOST:8000", "a.example.com", "a.b.example.com:80"):
         assert client.get("/norm-stats", headers={"Host": host}).status_code == 200
+
+
+def test_probes_may_name_any_host(text_artifact: Artifact, text_engine: Engine):
+    """kubelet and Docker ask the address of the container, which nobody can list."""
+    settings = Settings(model=text_artifact.path, allowed_hosts="good.example")
+    client = TestClient(make_app(settings, ModelRegistry(text_engine)), base_url="http://10.1.2.3:8000")
+    for path in ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"):
+        assert client.get(path).status_code == 200
+    for path in ("/healthy", "/model", "/v2/models/anything", "/metrics"):
+        assert client.get(path).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [(b"a.example:80", True), (b"b.c.example", True), (b"c.example", False), (b"d.example", False), (b"", True)],
+)
+def test_host_is_allowed_by_name_or_by_what_it_lies_below(host: bytes, allowed: bool):
+    hosts = frozenset({"a.example", "*.c.example"})
+    assert allows(hosts, [(b"host", host)]) is allowed
+    assert allows(None, [(b"host", host)])
+
+
+@pytest.mark.parametrize("target", [b"/predict", b"/predict?way=long", b"/embed"])
+def test_other_hosts_are_refused_on_the_fast_path_too(text_artifact: Artifact, text_engine: Engine, target: bytes):
+    """Whatever heads are known."""
+    settings = settings_for(text_artifact).model_copy(update={"allowed_hosts": "own.example"})
+    own, foreign = (
+        request(TEXT, target=target).replace(b"Host: x", b"Host: " + host) for host in (b"own.example:80", b"x.example")
+    )
+
+    async def scenario(connect: Connect, _: uvicorn.Server) -> None:
+        client = await connect()
+        for _ in range(3):
+            assert (await client.ask(own))[0] == 200
+            status, _, body = await client.ask(foreign)
+            assert (status, body["code"]) == (403, "host_not_allowed")
+
+    play(settings, text_engine, scenario)
