@@ -15,7 +15,7 @@ from addnorm_client import AddNormAnswerError, AddNormConnectionError, AddNormHT
 from addnorm_client.models import LayerDrift, NormStatsResponse, Summary
 from runtime.artifact import read_artifact
 from runtime.drift.baseline import Baseline, read_baseline
-from runtime.errors import StateError, Unavailable
+from runtime.errors import SettingError, StateError, Unavailable
 from runtime.manifest import Manifest
 from runtime.options import option_config
 from runtime.statistics.state import NormState
@@ -46,6 +46,11 @@ class Stats(BaseSettings):
         what, *states = self.of
         if what == "merge":
             print_merged(states, self.model, self.timeout, api_key=self.api_key)
+        elif states:
+            raise SettingError(
+                f"addnorm stats prints one service, and is given {len(self.of)} addresses: "
+                "name one, or put `merge` before them."
+            )
         else:
             print_stats(what, self.timeout, api_key=self.api_key)
 
@@ -78,15 +83,22 @@ def print_merged(
         model: the artifact that they belong to.
 
     Raises:
-        StateError: a state cannot be read, or belongs to another artifact.
+        StateError: a state cannot be read, belongs to another artifact, or is named twice.
         Unavailable: a service does not answer.
     """
     if not sources:
         raise StateError("There is nothing to merge: name addresses of services, or files with their states.")
     artifact = read_artifact(model)
     merged = StateDocument.of(artifact.manifest, Span(inf, -inf), NormState.empty(artifact.manifest.layers))
-    for source in sources:
-        document = StateDocument.from_json(read_state(source, timeout, api_key), source)
+    places: dict[bytes, int] = {}
+    for place, source in enumerate(sources):
+        content = read_state(source, timeout, api_key)
+        first = min(places.setdefault(content, place), sources.index(source))  # what a service tells goes on changing
+        if first != place:
+            raise StateError(
+                f"{source} is the same state as {sources[first]}, expected each state once: leave one out."
+            )
+        document = StateDocument.from_json(content, source)
         merged = merged.merge(document.check(artifact.manifest, source))
     explained = _Model(artifact.manifest, read_baseline(artifact))
     report = all_layers(explained, Observed.of_document(merged))

@@ -22,7 +22,7 @@ from runtime.statistics.moments import Moments
 from runtime.statistics.recorder import Recorded, Summarize
 from runtime.statistics.state import NormState
 from runtime.statistics.windows import Span
-from runtime.store.checks import UNUSABLE
+from runtime.store.checks import UNUSABLE, checked_span
 from runtime.store.document import (
     deep_from_dict,
     deep_to_dict,
@@ -104,7 +104,7 @@ class Baseline:
         raw = from_json(content)  # a quarter of the time that the json module holds Python's lock for
         reference = Reference.from_dict(raw["reference"]) if raw["reference"] else None
         deep = deep_from_dict(raw["deep"]) if raw.get("deep") else None
-        taken = Span(*raw["taken"]) if raw.get("taken") else None
+        taken = checked_span(*raw["taken"]) if raw.get("taken") else None
         return cls(state_from_dict(raw["state"]), moments_from_dict(raw["rows"]), reference, deep, taken)
 
 

@@ -5,10 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.manifest import Manifest
 from runtime.statistics.deep import DeepState
 from runtime.statistics.histogram import BUCKETS
 from runtime.statistics.moments import Moments
+from runtime.statistics.state import NormState, SparseState
 from runtime.statistics.traffic import COUNTERS, Traffic
+from runtime.statistics.windows import Span
 
 LARGEST = float(np.finfo(np.float32).max) ** 2  # no mean and no variance of float32 values is larger
 MOST = 10**15  # tokens: a million a second for thirty years
@@ -34,6 +37,13 @@ def within(value: Any, end: float) -> Any:
     if not 0 <= value < end:
         raise ValueError(f"a number that is not from 0 up to {end:g}")
     return value
+
+
+def checked_span(start: Any, end: Any) -> Span:
+    """A stretch of time that a date can be told of; raises ValueError or TypeError where these are no ends of one."""
+    if not 0 <= start <= end < END:
+        raise ValueError("times that are not in order from 1970 to the year 5138")
+    return Span(float(start), float(end))
 
 
 def checked_name(name: Any) -> str:
@@ -101,6 +111,20 @@ def checked_deep(requests: int, tokens: int, outputs: Moments, largest: Floats, 
     if not ((largest >= 0) & (largest <= LARGEST)).all():
         raise ValueError("activations that no float32 holds")
     return DeepState(requests, tokens, outputs, largest, adds)
+
+
+def belongs(content: NormState | SparseState | DeepState, manifest: Manifest) -> bool:
+    """Whether it can be a state of that model: what it is merged with has these sizes."""
+    if isinstance(content, DeepState):
+        return content.fits(manifest.layers)
+    columns = 2 * len(manifest.layers)
+    features = {index: len(moments.count) for index, moments in content.features.items()}
+    expected = {i: layer.d_model for i, layer in enumerate(manifest.layers) if layer.kind == "batch_norm"}
+    return (
+        len(content.moments.count) == columns
+        and fits(content.traffic, columns, manifest.num_classes)
+        and features.items() <= expected.items()
+    )
 
 
 def fits(traffic: Traffic, columns: int, classes: int) -> bool:

@@ -16,12 +16,13 @@ from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Span
 from runtime.store.checks import (
     UNUSABLE,
+    belongs,
     check_counts,
     check_histograms,
     checked_deep,
     checked_moments,
+    checked_span,
     checked_traffic,
-    fits,
 )
 
 FORMAT, READ = 3, (2, 3)  # what is written, and what can be read: 2 has neither repeats nor sums by class
@@ -57,10 +58,9 @@ class StateDocument:
         if self.digest != manifest.digest:
             mine, theirs = f"{manifest.name} version {manifest.version}", f"{self.model} version {self.version}"
             raise StateError(f"{source} is a state of {theirs}, not of this {mine}: give states of one artifact.")
-        columns, classes = 2 * len(manifest.layers), manifest.num_classes
-        if len(self.state.histograms) != columns or not fits(self.state.traffic, columns, classes):
+        if not belongs(self.state, manifest):
             raise StateError(f"{source} does not fit the layers and labels of its model: it was altered.")
-        if self.deep is not None and not self.deep.fits(manifest.layers):
+        if self.deep is not None and not belongs(self.deep, manifest):
             raise StateError(f"{source} does not fit the features of its model: it was altered.")
         return self
 
@@ -121,7 +121,7 @@ class StateDocument:
 
 def _head_of(raw: dict[str, Any]) -> tuple[str, str, str, list[str], Span]:
     model, version, digest = (str(raw[name]) for name in ("model", "version", "digest"))
-    return model, version, digest, [str(name) for name in raw["layers"]], Span(float(raw["from"]), float(raw["to"]))
+    return model, version, digest, [str(name) for name in raw["layers"]], checked_span(raw["from"], raw["to"])
 
 
 def state_to_dict(state: NormState) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic_core import to_json
 
 from runtime.errors import StateError
 from runtime.manifest import Manifest
 from runtime.statistics.deep import DeepState
+from runtime.statistics.recorder import Place
 from runtime.statistics.state import SparseState
 from runtime.statistics.windows import Bucket
 from runtime.store.binary import (
@@ -27,8 +28,9 @@ from runtime.store.binary import (
     unpack_deep,
     unpack_sparse,
 )
-from runtime.store.checks import UNUSABLE
+from runtime.store.checks import END, UNUSABLE, belongs, checked_name, within
 from runtime.store.document import StateDocument, bucket_from_dict
+from runtime.store.shares import SECONDS, SEQUENCES
 
 EVERYTHING, BASELINE, FLEET = "everything", "baseline", "fleet"
 HEAD, STATE, DEEP = 0, 1, 2  # the numbers of the rows that say what was seen since counting began
@@ -52,6 +54,13 @@ class Kept:
     baselines: list[bytes] = field(default_factory=list)
     replicas: tuple[str, ...] = ()
     revision: int = 0
+
+    def check(self, manifest: Manifest, source: str) -> Self:
+        """These, if they are of `manifest`'s model. Raises StateError."""
+        self.document.check(manifest, source)
+        if not all(belongs(bucket.content, manifest) for bucket in self.buckets):
+            raise StateError(f"{source} has a time bucket that does not fit the layers of its model: it was altered.")
+        return self
 
     def rows(self) -> list[tuple[str, int, bytes]]:
         """What is written of it."""
@@ -92,9 +101,10 @@ def parse_kept(rows: list[tuple[str, int, bytes]], path: Path) -> Kept:
         StateError: they are no state.
     """
     try:
-        contents = {(name, number): inflated(content) for name, number, content in rows}
+        contents = {checked_place(name, number): inflated(content) for name, number, content in rows}
         fleet = json.loads(contents.get((FLEET, 0), b"{}"))
-        replicas, revision = tuple(map(str, fleet.get("replicas", ()))), int(fleet.get("revision", 0))
+        replicas = tuple(map(checked_name, fleet.get("replicas", ())))
+        revision = int(within(fleet.get("revision", 0), SEQUENCES))
     except (*UNUSABLE, zlib.error) as error:
         raise StateError(f"{path} holds what is no state ({error}).") from error
     return Kept(
@@ -108,6 +118,15 @@ def parse_kept(rows: list[tuple[str, int, bytes]], path: Path) -> Kept:
         replicas,
         revision,
     )
+
+
+def checked_place(name: Any, number: Any) -> Place:
+    """Name and number of a row: SQLite keeps any type in any column. Raises ValueError where no row has them."""
+    if not (isinstance(name, str) and isinstance(number, int)):
+        raise ValueError("a row without a name and a number")
+    seconds, _ = SECONDS.get(name, (1, 0))
+    within(number * seconds, END)
+    return name, number
 
 
 def parse_everything(contents: Mapping[tuple[str, int], bytes], source: str) -> StateDocument:

@@ -21,7 +21,7 @@ from runtime.statistics.recorder import Place
 from runtime.statistics.state import SparseState, merge_sparse
 from runtime.statistics.windows import Windows
 from runtime.store.binary import unpack_content
-from runtime.store.checks import END, UNUSABLE, checked_name, fits, within
+from runtime.store.checks import END, UNUSABLE, belongs, checked_name, within
 
 FORMAT = 1
 FIGURES, WHOLE, BASELINES = "figures", "whole", "baselines"
@@ -226,17 +226,6 @@ def _of_one(read: Read, figures: Share | None, whole: Share | None, source: str)
 def read_share(manifest: Manifest, place: Place, share: Share, source: str) -> Content:
     """What a share holds. Raises StateError where it is none, or of another artifact."""
     content = unpack_content(place[0], share.content, source)
-    columns = 2 * len(manifest.layers)
-    if isinstance(content, DeepState):
-        fitting = content.fits(manifest.layers)
-    else:
-        features = {index: len(moments.count) for index, moments in content.features.items()}
-        expected = {i: layer.d_model for i, layer in enumerate(manifest.layers) if layer.kind == "batch_norm"}
-        fitting = (
-            len(content.moments.count) == columns
-            and fits(content.traffic, columns, manifest.num_classes)
-            and features.items() <= expected.items()
-        )
-    if not fitting:
+    if not belongs(content, manifest):
         raise StateError(f"{source} does not fit the layers and labels of {manifest.name}: it is of another artifact.")
     return content

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Literal
 
 from runtime.errors import StateError
@@ -46,7 +47,7 @@ class StateStore:
         self, directory: Path | None, manifest: Manifest, absorb: Callable[[Kept], None] = lambda _: None
     ) -> None:
         self.manifest, self.directory, self.absorb = manifest, directory, absorb
-        self.unread = False  # whether the file holds what another service counted, and has to be read
+        self.unread = False  # whether the file holds or may hold what another service counted, and has to be read
         self.path = directory / f"{manifest.digest[:16]}.sqlite" if directory else None
         self.storage: Storage = "disk" if directory else "memory"
         self.replicas: tuple[str, ...] = ()  # that counted what is kept, as it was saved last
@@ -58,14 +59,12 @@ class StateStore:
 
     def load(self) -> Kept | None:
         """What was kept; None where nothing was, or nothing that can be read."""
-        if self.path is None or not self.path.exists():
+        if self.path is None or not self._exists():
             return None
         import sqlite3
 
         try:
-            kept = read_kept(self.path)
-            kept.document.check(self.manifest, str(self.path))
-            return kept
+            return read_kept(self.path).check(self.manifest, str(self.path))
         except (StateError, sqlite3.Error) as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                 logger.warning("%s belongs to a running service: it is read once that has ended.", self.path)
@@ -77,6 +76,21 @@ class StateStore:
             except OSError:
                 logger.warning("%s cannot be renamed; it will be written over.", self.path)
             return None
+
+    def _exists(self) -> bool:
+        """Whether there is a file. Where there is none, the directory is tried, so that one that cannot work is told
+        at once and not when there is something to save."""
+        assert self.path is not None
+        try:
+            if self.path.exists():
+                return True
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.path.parent):  # no state yet: the model may never answer
+                pass
+        except OSError as error:
+            self.unread = True  # if a file comes to light there later, its counts are not written over
+            self._fail(error)
+        return False
 
     def _aside(self, error: Exception) -> Path:
         assert self.path is not None
@@ -91,9 +105,9 @@ class StateStore:
 
         try:
             connection = self._connect()
-            kept = parse_kept(connection.execute(SELECT, ("%",)).fetchall(), self.path)
-            kept.document.check(self.manifest, str(self.path))
-            self.absorb(kept)
+            rows = connection.execute(SELECT, ("%",)).fetchall()
+            if rows:  # none were kept where the directory could not be used at the start
+                self.absorb(parse_kept(rows, self.path).check(self.manifest, str(self.path)))
         except StateError as error:
             aside = self._aside(error)
             aside.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ class ModelRegistry:
         self._engines: dict[str, dict[str, Engine]] = {}
         self.counted = Counted()
         for engine in engines:
-            self.counted.add(engine.manifest.digest, engine.counts)
+            self.counted.add(engine.manifest.digest, engine.counts, engine.batcher.counters)
             self._engines.setdefault(engine.manifest.name, {})[engine.manifest.version] = engine
         self.default_name = default_name or next(iter(self._engines), "")
         self._find_default()
@@ -40,7 +40,7 @@ class ModelRegistry:
         if versions := {engine.manifest.version: engine for engine in engines}:
             changed[name] = versions
         for engine in versions.values():
-            self.counted.add(engine.manifest.digest, engine.counts)
+            self.counted.add(engine.manifest.digest, engine.counts, engine.batcher.counters)
         self._engines = changed  # in one step: other threads read it
         self._find_default()
 

@@ -37,7 +37,8 @@ def history(
     """
     now = recorder.clock()
     query = span or Span(recorder.since, now)
-    query = Span(max(query.start, now - DAY), query.end)
+    if query.end > now - DAY:  # what is older holds no slices, and is answered as it was asked
+        query = Span(max(query.start, now - DAY), query.end)
     seconds, buckets = recorder.history(query) if reference else (LENGTHS[0], [])
     length, parts = slices(query, seconds, buckets)
     return HistoryResponse(

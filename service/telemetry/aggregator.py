@@ -190,7 +190,8 @@ class Reporter:
         Raises:
             Unavailable: the aggregator's process is gone.
         """
-        self.sink.count(*self.request_log.counters.snapshot(self.batchers()), self.counted.changed())
+        tally, gauges = self.request_log.counters.snapshot(self.batchers(), self.counted.ran)
+        self.sink.count(tally, gauges, self.counted.changed())
 
     async def report(self) -> Report:
         """What all processes counted, and this one up to now."""

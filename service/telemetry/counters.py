@@ -8,7 +8,7 @@ import os
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -157,7 +157,6 @@ class RequestCounters:
         self.in_flight = 0
         self._pending = array("d")  # phases of answers that are not counted yet
         self._phases = Tally.nothing()
-        self._counted: dict[int, BatchCounters] = {}  # by the identity of who counts; kept when its model has gone
 
     def observe(self, phases: Phases) -> None:
         """Counts the phases of a prediction that was answered: keeps them here, and counts many at a time."""
@@ -173,25 +172,22 @@ class RequestCounters:
         places = (np.searchsorted(EDGES, seconds) + ROWS).ravel()
         latencies += np.bincount(places, minlength=latencies.size).reshape(latencies.shape)
 
-    def snapshot(self, batchers: Iterable[Batcher]) -> tuple[Tally, Gauges]:
+    def snapshot(self, batchers: Iterable[Batcher], ran: Collection[BatchCounters] = ()) -> tuple[Tally, Gauges]:
         """All that was counted by now, and the gauges now.
 
         Args:
-            batchers: of the models that are loaded; what those of others have counted stays counted.
+            batchers: of the models that are loaded.
+            ran: what all models ran, those that are gone included: one may come and go between two snapshots.
         """
         self._count()
-        batchers = list(batchers)
-        for batcher in batchers:
-            self._counted[id(batcher.counters)] = batcher.counters
-        counted = self._counted.values()
         tally = Tally(
             self.requests.copy(),
             self._phases.latencies.copy(),
             self._phases.seconds.copy(),
-            np.array([each.batch_rows for each in counted], dtype=np.int64).reshape(-1, len(ROW_BOUNDS) + 1).sum(0),
-            sum(each.rows for each in counted),
-            sum(each.tokens for each in counted),
-            sum(each.computed_tokens for each in counted),
+            np.array([each.batch_rows for each in ran], dtype=np.int64).reshape(-1, len(ROW_BOUNDS) + 1).sum(0),
+            sum(each.rows for each in ran),
+            sum(each.tokens for each in ran),
+            sum(each.computed_tokens for each in ran),
             time.process_time(),
         )
         queues = [batcher.queue for batcher in batchers]

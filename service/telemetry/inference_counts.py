@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from service.batching.batcher import BatchCounters
+
 
 @dataclass(slots=True)
 class BatchCounts:
@@ -118,17 +120,23 @@ def add_up(several: Iterable[Inferences]) -> Inferences:
 
 
 class Counted:
-    """The counts of every engine that a process ever had; those of one that is gone stay, and may still grow."""
+    """The counts of every engine that a process ever had; those of one that is gone stay, and may still grow.
+
+    Attributes:
+        ran: what their batchers ran.
+    """
 
     def __init__(self) -> None:
+        self.ran: list[BatchCounters] = []
         self._counts: dict[str, list[InferenceCounts]] = {}  # by the artifact's digest
         self._told: dict[str, int] = {}  # how far they were when they were told
 
-    def add(self, digest: str, counts: InferenceCounts) -> None:
+    def add(self, digest: str, counts: InferenceCounts, ran: BatchCounters) -> None:
         """Counts one more engine, once however often it is added."""
         there = self._counts.setdefault(digest, [])
         if not any(each is counts for each in there):
             there.append(counts)
+            self.ran.append(ran)
 
     def changed(self) -> Inferences:
         """All that was ever counted with each artifact of which something was counted since the last call."""

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 from starlette.testclient import TestClient
 
-from addnorm.commands.stats import print_stats, spread
-from runtime.errors import Unavailable
+from addnorm.commands.stats import Stats, print_stats, spread
+from runtime.errors import SettingError, Unavailable
 
 
 @pytest.fixture
@@ -85,6 +85,11 @@ def test_what_is_no_service_is_one_sentence(answer: list[Any], found: Any, words
         printed()
     assert "http://test/norm-stats" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_second_address_is_refused():
+    with pytest.raises(SettingError, match="is given 2 addresses: name one, or put `merge` before them"):
+        Stats(of=["http://a:8000", "http://b:8000"]).cli_cmd()
 
 
 def test_spread_of_nothing_is_a_dash():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from runtime.artifact import Artifact, read_artifact
-from runtime.drift.baseline import Baseline, read_baseline
+from runtime.drift.baseline import Baseline, parse_baseline, read_baseline
 from runtime.drift.detector import Reference
 from runtime.errors import ArtifactError
 from runtime.graph.batch import row_means, token_values
@@ -31,6 +31,15 @@ def test_json_round_trip_is_exact(request: pytest.FixtureRequest, kind: str):
     assert again.state.features.keys() == baseline.state.features.keys()
     for index, moments in baseline.state.features.items():
         assert_equal(again.state.features[index], moments)
+
+
+@pytest.mark.parametrize("taken", [[float("nan"), 5], [1, 1e300], [-1e12, 5], [6, 5], [5], "55"])
+def test_baseline_that_was_taken_at_no_time_is_refused(text_artifact: Artifact, taken: Any):
+    content = json.loads(read_baseline(text_artifact).to_json())
+    good, bad = (json.dumps(content | {"taken": span}).encode() for span in ([5, 6], taken))
+    assert parse_baseline(good, text_artifact.manifest, "it").taken == (5, 6)
+    with pytest.raises(ArtifactError, match="it is not a baseline of this version"):
+        parse_baseline(bad, text_artifact.manifest, "it")
 
 
 def assert_equal(found: Moments, expected: Moments) -> None:

@@ -57,6 +57,18 @@ def test_merge_adds_up_and_covers_both(text_artifact: Artifact):
     np.testing.assert_allclose(merged.state.moments.m2, 2 * one.state.moments.m2, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(float("nan"), 5), (5, float("nan")), (-1e12, 5), (5, 1e308), (-1, 5), (6, 5), ("5", 6), (None, 5)],
+)
+def test_times_that_no_state_covers_are_refused(text_artifact: Artifact, start: Any, end: Any):
+    found = document(text_artifact, 5, 6).to_dict() | {"from": start, "to": end}
+    with pytest.raises(StateError, match="x is not a state of format 3"):
+        StateDocument.from_json(json.dumps(found).encode(), "x")
+    with pytest.raises(StateError, match="x is not a state of format 3"):
+        StateDocument.from_head(json.dumps(found).encode(), 3, "x")
+
+
 def test_states_are_checked_against_their_model(text_artifact: Artifact, feature_artifact: Artifact):
     found = StateDocument.of(feature_artifact.manifest, Span(0, 1), read_baseline(feature_artifact).state)
     assert found.check(feature_artifact.manifest, "x") is found

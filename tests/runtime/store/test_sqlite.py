@@ -3,7 +3,7 @@ import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -176,6 +176,34 @@ def test_full_disk_leaves_statistics_in_memory_and_says_so_once(
     with caplog.at_level(logging.INFO):
         store.save(kept)
     assert store.storage == "disk" and "can be written again" in caplog.text
+
+
+def test_file_that_could_not_be_looked_for_is_read_later(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save(StateStore(tmp_path, text_artifact.manifest), kept)
+    absorbed: list[Kept] = []
+    store = StateStore(tmp_path, text_artifact.manifest, absorbed.append)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", Mock(side_effect=PermissionError("not yours")))
+        assert store.load() is None and store.storage == "disk_failing"
+    store.save_changed(lambda _: kept)
+    assert [content(each) for each in absorbed] == [content(kept)] and store.storage == "disk"
+
+
+def test_directory_that_could_not_be_looked_into_and_holds_nothing_is_written_later(
+    kept: Kept,
+    text_artifact: Artifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    store = StateStore(tmp_path, text_artifact.manifest, lambda _: pytest.fail("nothing was there"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", Mock(side_effect=PermissionError("not yours")))
+        store.load()
+    store.save_changed(lambda _: kept)
+    assert store.storage == "disk" and "Set aside" not in caplog.text
 
 
 def test_replicas_that_the_file_names_are_those_of_the_last_save_that_succeeded(

@@ -114,7 +114,7 @@ def test_other_hosts_are_refused(text_artifact: Artifact, text_engine: Engine):
     """A page whose name leads to this machine would read everything (DNS rebinding)."""
     client = client_with(text_artifact, text_engine, allowed_hosts="localhost,*.example.com")
     for host in ("evil.example", "evil.example:80", "localhost.evil.example", "example.com", "badexample.com"):
-        for path in ("/norm-stats", "/", "/health/live", "/nothing"):
+        for path in ("/norm-stats", "/", "/traffic", "/nothing"):
             response = client.get(path, headers={"Host": host})
             assert (response.status_code, response.json()["code"]) == (403, "host_not_allowed"), (host, path)
             assert "ADDNORM_ALLOWED_HOSTS" in response.json()["error"]

@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import weakref
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from runtime.artifact import Artifact
 from runtime.errors import Unavailable, UnknownModel
 from runtime.manifest import version_order
+from service.batching.batcher import BatchCounters
 from service.batching.queue import Answer
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
@@ -21,6 +23,7 @@ class Named:
     def __init__(self, name: str, version: str) -> None:
         self.manifest = type("Manifest", (), {"name": name, "version": version, "digest": f"{name}/{version}"})
         self.counts = InferenceCounts()
+        self.batcher = SimpleNamespace(counters=BatchCounters())
 
 
 def models(*names: tuple[str, str]) -> ModelRegistry:
@@ -45,7 +48,9 @@ def test_engine_that_was_replaced_stays_counted():
     several.replace("a", [])
     for rows, engine in enumerate((gone, comes), start=1):
         engine.counts.answer(rows, *[0.5] * 5)
+        engine.batcher.counters.rows += rows
     assert several.counted.changed()["a/1"].rows == 3
+    assert [each.rows for each in several.counted.ran] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,25 @@ def embedded(state: Path | None = None) -> Any:
     return TestClient(make_app(settings, ModelRegistry(Engine(settings))))
 
 
+@pytest.mark.parametrize("place", ["file", "file/below", "/dev/null", "/proc/none", "x" * 300])
+def test_directory_that_cannot_keep_the_state_is_told_at_the_start(
+    text_artifact: Artifact, tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "file").touch()
+    collector = Collector(text_artifact, Settings(model=text_artifact.path, state=tmp_path / place))
+    assert collector.status().storage == "disk_failing"
+    assert "cannot be written" in caplog.text
+
+
+def test_directory_that_can_be_used_later_is(text_artifact: Artifact, tmp_path: Path):
+    (tmp_path / "state").touch()
+    collector = Collector(text_artifact, Settings(model=text_artifact.path, state=tmp_path / "state"))
+    (tmp_path / "state").unlink()
+    collector.keep()
+    assert collector.status().storage == "disk"
+    collector.close()
+
+
 def test_live_traffic_becomes_the_baseline_and_can_be_undone(tmp_path: Path):
     with embedded(tmp_path) as client:
         post(client, ELSEWHERE * 4)

@@ -109,6 +109,12 @@ def test_history_of_a_slice_agrees_with_its_window(judged: TestClient, clock: li
             assert departure == pytest.approx(drift["score"] / drift["threshold"], abs=1e-3)
 
 
+def test_history_of_what_is_no_longer_kept_answers_the_span_that_was_asked(judged: TestClient):
+    ask(judged, TEXTS)
+    body = judged.get("/norm-stats/history", params={"from": "2026-01-01", "to": "2026-01-02"}).json()
+    assert (body["from"], body["to"], body["slices"]) == ("2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00", [])
+
+
 def test_history_without_traffic_or_reference_is_empty(judged: TestClient, client: TestClient):
     assert judged.get("/norm-stats/history").json()["slices"] == []
     ask(client, TEXTS)

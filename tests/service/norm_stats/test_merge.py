@@ -70,6 +70,22 @@ def test_unusable_sources_are_refused(states: list[str], text_artifact: Artifact
         printed([str(tmp_path / "half.json")], text_artifact.path)
 
 
+def test_state_that_is_named_twice_is_refused(states: list[str], text_artifact: Artifact, tmp_path: Path):
+    (tmp_path / "copy.json").write_bytes(Path(states[0]).read_bytes())
+    for again, first in ((states[0], states[0]), (str(tmp_path / "copy.json"), states[0])):
+        with pytest.raises(StateError, match=f"{again} is the same state as {first}, expected each state once"):
+            printed([*states, again], text_artifact.path)
+
+
+@pytest.mark.parametrize("end", [float("nan"), float("inf"), 1e308, -1e308, -1, "soon"])
+def test_state_of_no_time_is_refused(states: list[str], text_artifact: Artifact, end: object):
+    state = json.loads(Path(states[0]).read_bytes())
+    for name in ("from", "to"):
+        Path(states[0]).write_text(json.dumps(state | {name: end}))
+        with pytest.raises(StateError, match=r"a\.json is not a state of format"):
+            printed(states, text_artifact.path)
+
+
 def test_state_of_a_window_holds_its_traffic_only(client: TestClient, text_engine: Engine):
     now = [1.7e9]
     text_engine.collector.recorder.clock = lambda: now[0]

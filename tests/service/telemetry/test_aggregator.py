@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from runtime.errors import Unavailable
+from service.batching.batcher import BatchCounters
 from service.settings import Settings
 from service.telemetry.aggregator import PERIOD, Aggregator, ProcessCounts, Report, Reporter
 from service.telemetry.counters import Gauges, Tally
@@ -81,6 +82,16 @@ def test_young_service_is_about_what_there_is():
     clock.wait(2.0)
     assert aggregator.report().recent[60].seconds == 2.0
     assert aggregator.report().recent[60].tally.rows == 7
+
+
+def test_model_that_came_and_went_between_two_snapshots_is_counted():
+    aggregator, counted, ran = Aggregator(), Counted(), BatchCounters()
+    reporter = Reporter(RequestLog(Settings()), aggregator.open(), list, counted)
+    reporter.hand_in()
+    counted.add("a", InferenceCounts(), ran)
+    ran.rows, ran.tokens, ran.batch_rows[1] = 2, 9, 1
+    total = asyncio.run(reporter.report()).total
+    assert (total.rows, total.tokens, total.batch_rows.sum()) == (2, 9, 1)
 
 
 def test_reporter_hands_in_four_times_a_second_and_at_its_end():

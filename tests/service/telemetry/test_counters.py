@@ -92,9 +92,10 @@ def test_what_an_unloaded_model_counted_stays(text_engine: Engine):
     counters = RequestCounters()
     text_engine.batcher.counters.rows = 5
     text_engine.batcher.queue.tokens, text_engine.batcher.queue.requests = 7, 2
-    tally, gauges = counters.snapshot([text_engine.batcher])
+    ran = [text_engine.batcher.counters]
+    tally, gauges = counters.snapshot([text_engine.batcher], ran)
     assert (tally.rows, gauges.queue_tokens, gauges.queue_requests) == (5, 7, 2)
-    tally, gauges = counters.snapshot([])
+    tally, gauges = counters.snapshot([], ran)
     assert (tally.rows, gauges.queue_tokens, gauges.queue_requests) == (5, 0, 0)
 
 

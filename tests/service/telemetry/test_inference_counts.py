@@ -1,5 +1,6 @@
 import pickle
 
+from service.batching.batcher import BatchCounters
 from service.telemetry.inference_counts import BatchCounts, Counted, InferenceCounts
 
 
@@ -45,7 +46,7 @@ def test_counts_cross_from_process_to_process():
 def test_engines_that_are_gone_stay_counted_and_only_what_changed_is_told():
     counted, gone, there, other = Counted(), counts(1, 2), counts(3), counts(4)
     for digest, each in (("a", gone), ("a", there), ("a", there), ("b", other)):
-        counted.add(digest, each)
+        counted.add(digest, each, BatchCounters())
     assert counted.changed() == {"a": gone.merge(there), "b": other}
     assert counted.changed() == {}
     failed = gone.failed + there.failed

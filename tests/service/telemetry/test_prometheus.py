@@ -152,7 +152,7 @@ def test_statistics_that_cannot_be_written_are_told(
     engine = Engine(settings)
     labels = {"model": text_artifact.manifest.name, "version": text_artifact.manifest.version}
     with TestClient(make_app(settings, ModelRegistry(engine))) as client:
-        assert value(client.get("/metrics").text, "addnorm_statistics_disk_failing", **labels) == 0
+        assert value(client.get("/metrics").text, "addnorm_statistics_disk_failing", **labels) == 1  # from the start on
         client.post("/predict", json={"inputs": "hi"})
         engine.collector.keep()
         assert value(client.get("/metrics").text, "addnorm_statistics_disk_failing", **labels) == 1
