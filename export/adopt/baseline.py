@@ -1,5 +1,6 @@
 """The baseline of an adopted encoder: the user's texts through the graph that will be served."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -73,7 +74,7 @@ def fit_baseline(
         right: whether the model's class of each row is the right one, where that is known.
 
     Raises:
-        ExportError: a text overflows the model.
+        ExportError: a text overflows the model, or its numbers what a baseline holds.
     """
     layers = artifact.manifest.layers
     recorder, means = NormRecorder(layers), Moments.empty(2 * len(layers))
@@ -85,7 +86,20 @@ def fit_baseline(
     if (state.moments.count != state.tokens).any():
         raise ExportError("The texts give NaN or infinite norm statistics: nothing was written.")
     artifact, reference = fit_drift(artifact, join(rows), right)
+    check_reference(reference)
     return artifact, Baseline(state, means, reference)
+
+
+def check_reference(reference: Reference | None) -> None:
+    """Refuses what JSON cannot hold: a reference is kept in float32, and has squares of logits and statistics."""
+    try:
+        with np.errstate(over="ignore"):
+            json.dumps(reference and reference.to_dict(), allow_nan=False)
+    except ValueError:
+        raise ExportError(
+            "The texts give logits or norm statistics that are too large for a baseline (their squares overflow "
+            "float32): nothing was written, scale the weights of the head or of the norms down."
+        ) from None
 
 
 def fit_drift(

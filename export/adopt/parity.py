@@ -65,7 +65,8 @@ def verify(
     Raises:
         ExportError: one is too large.
     """
-    found, expected = run_together(encoder, sequences), reference.run(sequences)
+    expected = check_expected(reference.run(sequences))
+    found = run_together(encoder, sequences)
     alone = np.concatenate([encoder.run([sequence]).embedding for sequence in sequences])
     errors = value_errors(found, expected)
     errors["packed_against_alone"] = relative(found.embedding, alone)
@@ -80,6 +81,18 @@ def verify(
         if not error <= limits.get(kind, np.finfo(np.float32).max):
             raise ExportError(f"The graph's {kind} differ from {reference.name} by {error:.2e}: nothing was written.")
     return errors
+
+
+def check_expected(expected: Expected) -> Expected:
+    """Refuses a network that tells nothing by itself: no graph can be compared with it."""
+    for kind, values in (expected.answers | {"norm_statistics": expected.norm_statistics}).items():
+        fault = "NaN or infinite" if not np.isfinite(values).all() else "all zero" if not values.any() else None
+        if fault and values.size:
+            raise ExportError(
+                f"The network's own {kind} are {fault} for the baseline's texts, before any export: "
+                "the weights must be those of a trained model, download or save it again."
+            )
+    return expected
 
 
 def run_together(encoder: Encoder, sequences: Sequence[Tokens]) -> EncodedBatch:

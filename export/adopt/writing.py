@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.adopt.baseline import Progress, fit_baseline, look_deep, run_all
-from export.adopt.parity import Expected
+from export.adopt.parity import Expected, check_expected
 from export.adopt.texts import Texts
 from model.pretrained.text_model import TextModel
 from runtime.artifact import Artifact, write_artifact
@@ -48,6 +48,7 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def check_pairs(model: TextModel, texts: Texts) -> None:
+    """Refuses texts of another form than the model reads, and a model without room for them."""
     if model.task == "rerank" and not texts.pairs:
         raise DataError(
             "A model with one label is served as a reranker, which reads pairs of texts: name the column of the second "
@@ -55,6 +56,7 @@ def check_pairs(model: TextModel, texts: Texts) -> None:
         )
     if model.task == "embedding" and texts.pairs:
         raise DataError("An embedding model reads single texts: leave --text-pair out.")
+    model.check_room(texts.pairs)
 
 
 def begin(model: TextModel, texts: Texts, target: Path, packages: Sequence[str], **others: Any) -> Artifact:
@@ -107,6 +109,7 @@ def canary_probes(sequences: Sequence[Tokens]) -> list[Tokens]:
 
 def make_canary(sequences: Sequence[Tokens], expected: Expected) -> bytes:
     """A few of the texts, with the answers and statistics that are expected for them."""
+    check_expected(expected)
     answers = {name: values.tolist() for name, values in expected.answers.items()}
     content = {"inputs": [sequence.tolist() for sequence in sequences], **answers}
     content["norm_statistics"] = expected.norm_statistics.tolist()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from runtime.artifact import read_regular
 from runtime.errors import ExportError
+from runtime.graph.texts import is_unicode
 
 T = TypeVar("T")
 KINDS = {bool: "true or false", str: "text", dict: "an object", list: "a list", int: "a whole number"}
@@ -47,6 +48,8 @@ class Settings:
             return default
         if type(value) is not type(default):
             raise self.refusal(key, f"{KINDS[type(default)]} is needed")
+        if isinstance(value, str) and not is_unicode(value):
+            raise self.refusal(key, "it has half a surrogate pair, valid Unicode is needed")
         return value
 
     def positive(self, key: str) -> int:
@@ -61,6 +64,8 @@ class Settings:
         value: dict[str, Any] = self.get(key, {})
         if not all(type(text) is str for text in value.values()):
             raise self.refusal(key, "an object of texts is needed")
+        if not all(is_unicode(text) for pair in value.items() for text in pair):
+            raise self.refusal(key, "it has half a surrogate pair, valid Unicode is needed")
         return value
 
     def must_be(self, key: str, wanted: Any, reason: str) -> None:

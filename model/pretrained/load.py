@@ -15,12 +15,14 @@ from model.pretrained.families import Family, family_of
 from model.pretrained.modules import DenseLayer
 from model.pretrained.packed import PackedTransformer
 from model.pretrained.source import Source
+from model.pretrained.watched import is_norm, norm_eps
 from runtime.errors import ExportError
 
 # rotary positions of these types depend on the longest text of a batch
 UNSTEADY_ROPE = ("dynamic", "longrope")
 # bytes of weights in a file of ONNX, which is one message of protobuf; 32 MB are left for all else
 LARGEST = (2 << 30) - (32 << 20)
+LARGEST_EPS = 1e30  # beside which float32 has no number to divide by
 
 
 def load(source: Source) -> PackedTransformer:
@@ -37,7 +39,7 @@ def load(source: Source) -> PackedTransformer:
             raise ExportError(f"The Dense layer {layer.weights} takes {layer.in_features} numbers of {width}.")
         dense.extend(load_dense(layer))
         width = layer.out_features
-    return PackedTransformer(model, dense, family, source).eval()
+    return pack_network(model, dense, family, source)
 
 
 def load_with_new_head(source: Source) -> PackedTransformer:
@@ -55,12 +57,28 @@ def make_with_head(source: Source) -> PackedTransformer:
         model = auto.from_config(
             config, dtype=torch.float32, attn_implementation=family.attention, **without_pooler(family)
         )
+    run_whole(model)
     return with_head(model, family, source)
 
 
 def with_head(model: Any, family: Family, source: Source) -> PackedTransformer:
     head = nn.Linear(model.config.hidden_size, len(source.labels))
-    return PackedTransformer(model, nn.Sequential(), family, source, head).eval()
+    return pack_network(model, nn.Sequential(), family, source, head)
+
+
+def pack_network(
+    model: Any, dense: nn.Module, family: Family, source: Source, head: nn.Module | None = None
+) -> PackedTransformer:
+    """The module that takes packed batches, which runs once here: some settings of config.json only fail then."""
+    try:
+        return PackedTransformer(model, dense, family, source, head).eval()
+    except ExportError:
+        raise
+    except Exception as error:  # of torch, of transformers, or of the manifest
+        raise ExportError(
+            f"The network of {source.path} cannot run as its config.json describes it ({reason_of(error)}): "
+            "download or save the model again."
+        ) from error
 
 
 def without_pooler(family: Family) -> dict[str, bool]:
@@ -83,6 +101,9 @@ def load_model(source: Source, family: Family, bare: bool) -> Any:
     check_fit(source, model, found)
     check_rope(source, model)
     check_size(source, model)
+    check_finite(source.path, model)
+    check_eps(source, model)
+    run_whole(model)
     return model
 
 
@@ -99,6 +120,32 @@ def check_fit(source: Source, model: Any, found: dict[str, Any]) -> None:
                 f"The weights in {source.path} do not fit its config.json ({len(keys)} are {problem}, for example "
                 f"{min(keys)}): download or save the model again."
             )
+
+
+def check_finite(path: Any, model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ExportError(
+                f"{path} has NaN or infinite numbers in {name}, and all weights must be finite: "
+                "save the model again from a step of its training that has none."
+            )
+
+
+def check_eps(source: Source, model: nn.Module) -> None:
+    for name, norm in model.named_modules():
+        if is_norm(norm) and not 0 < (eps := norm_eps(norm)) < LARGEST_EPS:
+            raise ExportError(
+                f"layer_norm_eps, norm_eps or rms_norm_eps in the config.json of {source.path} is not usable, {name} "
+                f"has {eps}: a small number above 0 is needed, such as 1e-12."
+            )
+
+
+def run_whole(model: Any) -> None:
+    """Sets what may be set in config.json, changes no result, and cannot be exported."""
+    model.config.return_dict = True
+    for module in model.modules():
+        if hasattr(module, "chunk_size_feed_forward"):
+            module.chunk_size_feed_forward = 0
 
 
 def check_size(source: Source, model: Any) -> None:
@@ -120,18 +167,23 @@ def check_rope(source: Source, model: Any) -> None:
 
 
 def load_dense(layer: DenseLayer) -> list[nn.Module]:
-    linear = nn.Linear(layer.in_features, layer.out_features, layer.bias)
     try:
+        linear = nn.Linear(layer.in_features, layer.out_features, layer.bias)  # which may be too large for the memory
         weights = load_file(layer.weights)
         linear.load_state_dict({name.removeprefix("linear."): weight.float() for name, weight in weights.items()})
     except Exception as error:  # of safetensors, of torch, or of the file system
         raise unreadable(layer.weights, error) from error
+    check_finite(layer.weights, linear)
     return [linear, nn.Tanh() if layer.activation == "tanh" else nn.Identity()]
 
 
 def unreadable(path: Any, error: Exception) -> ExportError:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return ExportError(f"{path} cannot be loaded ({reason}): download or save the model again.")
+    return ExportError(f"{path} cannot be loaded ({reason_of(error)}): download or save the model again.")
+
+
+def reason_of(error: Exception) -> str:
+    """An error of others in a part of a sentence."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What sentence-transformers puts behind an encoder: modules.json, pooling, linear layers, normalization."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,12 @@ def read_entry(file: Path, entry: Any) -> tuple[str, Path]:
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("type", "path")):
         raise ExportError(f"{file} must give every module a type and a path: download or save the model again.")
     folder = file.parent / entry["path"]
-    if not folder.resolve().is_relative_to(file.parent.resolve()):
-        raise ExportError(f"{file} names {entry['path']}, and modules must lie inside the directory.")
+    try:
+        inside = folder.resolve().is_relative_to(file.parent.resolve())
+    except ValueError:  # no path can have a NUL, or half a surrogate pair
+        inside = False
+    if not inside:
+        raise ExportError(f"{file} names {json.dumps(entry['path'])}, and modules must lie inside the directory.")
     return entry["type"].rpartition(".")[2], folder
 
 
@@ -107,9 +112,9 @@ def read_pooling(folder: Path) -> PoolingKind:
     if mode is None:  # older versions wrote a flag for each, and took the mean if none was set
         mode = [name for flag, name in FLAGS.items() if settings.get(flag, False)] or "mean"
     names = mode if isinstance(mode, list) else [mode]
-    if len(names) != 1 or names[0] not in POOLINGS:
+    if len(names) != 1 or not isinstance(names[0], str) or names[0] not in POOLINGS:
         raise ExportError(
-            f"{settings.file} asks for the pooling {' and '.join(map(str, names))}, "
+            f"{settings.file} asks for the pooling {ascii(' and '.join(map(str, names)))[1:-1][:80]}, "
             f"and only one of {', '.join(POOLINGS)} can be adopted."
         )
     return POOLINGS[names[0]]

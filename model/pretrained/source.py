@@ -106,6 +106,7 @@ def read_encoder(path: Path, labels: list[str], pooling: PoolingKind | None = No
     if path.is_dir() and read_task(Settings.read(modules.transformer / "config.json"))[0] != "embedding":
         raise ExportError(f"{path} has a head for another task: give the directory of an encoder without one.")
     source = read_directory(path, None if modules.pooling else pooling or "mean")
+    source.check_room()
     return replace(
         source,
         task="classification",
@@ -195,9 +196,13 @@ def read_max_tokens(config: Settings, family: Family, sentence: Settings) -> int
 
 def types_matter(config: Settings, family: Family, task: Task, tokenizer: Tokenizer) -> bool:
     """Whether token types can be other than zero: those of a single text are, with every common tokenizer."""
-    if family.types is None or config.get("type_vocab_size", family.types) < 2:
+    if family.types is None or (known := config.get("type_vocab_size", family.types)) < 2:
         return False
     settings = Settings.read(config.file.parent / "tokenizer_config.json", optional=True)
     if "token_type_ids" not in settings.get("model_input_names", ["token_type_ids"]):
         return False  # so transformers leaves them out, and the model reads zeros
-    return task != "embedding" or any(tokenizer.encode("a").type_ids)
+    types = tokenizer.encode("a").type_ids
+    most = max(types if task == "embedding" else [*types, *tokenizer.encode("a", "a").type_ids], default=0)
+    if most >= known:
+        raise config.refusal("type_vocab_size", f"tokenizer.json gives the type {most}, {most + 1} are needed")
+    return task != "embedding" or any(types)

@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
-from tokenizers import Tokenizer, models, normalizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from model.pretrained.files import Settings
 from runtime.errors import ExportError
 from runtime.manifest import Activation, PoolingKind, Task, TextInputs
 
 NO_LIMIT = 10**9  # tokenizers without a limit say 1e30
+# classes of transformers that take tokenizer.json as it is, whatever stands beside it
+PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+# an invisible character, signs and a long word: hardly a vocabulary knows them all
+STRANGE = "\U000e0001 漢 ☃ 𓀀 " + 300 * "x"
 RELEVANCE: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity"}  # what makes a reranker's score
 
 
@@ -40,6 +44,20 @@ class TextModel:
     tokenizer: Tokenizer
     type_ids: bool
     vocab_size: int
+
+    def check_room(self, pairs: bool = False) -> None:
+        """Refuses a limit that leaves no token for the text itself: tokenizers would not cut at all.
+
+        Args:
+            pairs: whether an input is a pair of texts.
+        """
+        added = self.tokenizer.num_special_tokens_to_add(pairs)
+        if self.max_tokens <= added:
+            raise ExportError(
+                f"A limit of {self.max_tokens} tokens leaves no room for {'pairs' if pairs else 'texts'}, to which the "
+                f"tokenizer adds {added} special ones: {added + 1} are needed at least, raise max_seq_length or "
+                "model_max_length beside the tokenizer, or --max-tokens."
+            )
 
     def inputs(self, pairs: bool = False) -> TextInputs:
         """What a manifest says of the inputs.
@@ -93,10 +111,14 @@ def read_relevance(config: Settings) -> Activation:
 
 
 def token_limits(folder: Path, sentence: Settings) -> list[int]:
-    """How many tokens a text may have, as the files beside a tokenizer say."""
-    tokenizer = Settings.read(folder / "tokenizer_config.json", optional=True)
-    said = (sentence.get("max_seq_length", 0), tokenizer.content.get("model_max_length"))
-    return [int(limit) for limit in said if isinstance(limit, int | float) and 1 <= limit < NO_LIMIT]
+    """How many tokens a text may have, as the files beside a tokenizer say.
+
+    What sentence-transformers says wins over the tokenizer: so its own library reads them.
+    """
+    said = sentence.get("max_seq_length", 0)
+    if said < 1:
+        said = Settings.read(folder / "tokenizer_config.json", optional=True).content.get("model_max_length", 0)
+    return [int(said)] if isinstance(said, int | float) and 1 <= said < NO_LIMIT else []
 
 
 def read_sentence_settings(folder: Path) -> Settings:
@@ -116,12 +138,54 @@ def read_tokenizer(file: Path, vocab_size: int, lower_case: bool) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises nothing more special
         raise ExportError(f"{file} cannot be read ({error}): download or save it again.") from None
+    check_truncation(tokenizer, file)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if (largest := max(tokenizer.get_vocab().values(), default=0)) >= vocab_size:
         raise ExportError(f"{file} has the token id {largest}, the model {vocab_size} tokens only: they do not fit.")
+    try:
+        tokenizer.encode(STRANGE)
+    except Exception as error:  # the same; most often the unknown token is not in the vocabulary
+        raise ExportError(
+            f"{file} cannot read every text ({error}): its unknown token must be in its vocabulary, save it again."
+        ) from None
+    check_settings(tokenizer, file.parent)
     set_lower_case(tokenizer, file.parent, lower_case)
     return tokenizer
+
+
+def check_truncation(tokenizer: Tokenizer, file: Path) -> None:
+    """Refuses a tokenizer that cuts the beginning of a text; tokenizer.json counts where nothing stands beside it."""
+    settings = Settings.read(file.parent / "tokenizer_config.json", optional=True)
+    reason = "texts are cut at their end here, only right can be adopted"
+    settings.must_be("truncation_side", "right", reason)
+    side = (tokenizer.truncation or {}).get("direction", "right")
+    if "truncation_side" not in settings.content and side != "right":
+        raise ExportError(f"The direction of the truncation in {file} is {side}: {reason}.")
+
+
+def check_settings(tokenizer: Tokenizer, folder: Path) -> None:
+    """Refuses a tokenizer.json that disagrees with what stands beside it, which transformers puts in its place.
+
+    Only where all versions of transformers do: version 5 makes the rest of many tokenizers anew, in its own way.
+    """
+    settings = Settings.read(folder / "tokenizer_config.json", optional=True)
+    if settings.content.get("tokenizer_class") in PLAIN_CLASSES:
+        return
+    normalizer, pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    used: dict[str, tuple[bool, bool]] = {}  # what tokenizer.json does, and what null beside it means
+    if isinstance(normalizer, normalizers.BertNormalizer):
+        accents, lowers = normalizer.strip_accents, normalizer.lowercase
+        used["strip_accents"] = lowers if accents is None else accents, lowers
+        used["tokenize_chinese_chars"] = normalizer.handle_chinese_chars, normalizer.handle_chinese_chars
+    if isinstance(pre_tokenizer, pre_tokenizers.ByteLevel):
+        used["add_prefix_space"] = pre_tokenizer.add_prefix_space, pre_tokenizer.add_prefix_space
+    for key, (does, null) in used.items():
+        if key in settings.content and settings.get(key, null) != does:
+            raise ExportError(
+                f"tokenizer.json in {folder} and {key} in tokenizer_config.json disagree: load the tokenizer with "
+                "AutoTokenizer.from_pretrained of transformers and save it again with save_pretrained."
+            )
 
 
 def set_lower_case(tokenizer: Tokenizer, folder: Path, lower_case: bool) -> None:

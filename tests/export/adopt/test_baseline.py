@@ -121,3 +121,10 @@ def test_a_text_that_overflows_the_model_is_refused(value: float, bare: Artifact
     spoilt[0, 2] = value
     with pytest.raises(ExportError, match=r"NaN or infinite norm statistics: nothing was written\.$"):
         fit_baseline(bare, [*rows[:7], replace(rows[7], norm_statistics=spoilt), *rows[8:20]])
+
+
+def test_numbers_that_overflow_a_baseline_are_refused(bare: Artifact, rows: list[EncodedBatch]):
+    """They are finite, and their squares are not in float32: as of a head with weights of 1e30."""
+    large = [replace(row, norm_statistics=row.norm_statistics * np.float32(1e25)) for row in rows]
+    with pytest.raises(ExportError, match=r"norm statistics that are too large for a baseline \(.*\): nothing was"):
+        fit_baseline(bare, large)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from export.adopt.directory.reference import NetworkReference
-from export.adopt.parity import LIMITS, verify
+from export.adopt.parity import LIMITS, Expected, check_expected, verify
+from export.adopt.writing import make_canary
 from runtime.artifact import Artifact
 from runtime.errors import ExportError
 from runtime.graph.batch import EncodedBatch
@@ -107,6 +108,26 @@ def test_a_graph_that_gives_nan_is_refused(name: str, graph: Encoder, network: A
 
     with pytest.raises(ExportError, match="by nan: nothing was written"):
         verify(Altered(graph, spoil), NetworkReference(network), sequences)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["logits", "embedding", "norm_statistics"])
+@pytest.mark.parametrize(
+    ("value", "fault"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (0, "all zero")]
+)
+def test_a_network_that_tells_nothing_by_itself_is_refused(
+    name: str, value: float, fault: str, network: Any, sequences: list[Tokens]
+):
+    found = NetworkReference(network).run(sequences[:2])
+    values = dict(found.answers) | {"norm_statistics": found.norm_statistics}
+    values[name] = np.full_like(values[name], value)
+    spoilt = Expected(norm_statistics=values.pop("norm_statistics"), answers=values)
+    with pytest.raises(ExportError, match=rf"^The network's own {name} are {fault} for .*, before any export: "):
+        make_canary(sequences[:2], spoilt)
+
+
+def test_a_reference_without_norms_is_no_fault():
+    found = Expected({"embedding": np.ones((2, 3))}, np.empty((5, 0)))
+    assert check_expected(found) is found
 
 
 def held(network: torch.nn.Module) -> dict[str, bytes]:
