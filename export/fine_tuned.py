@@ -3,17 +3,22 @@
 from pathlib import Path
 from typing import Any
 
-from export.adopt.baseline import Progress
+import numpy as np
+
+from export.adopt.baseline import Progress, run_all
 from export.adopt.directory.adopter import PACKAGES, make_graphs, network_facts
+from export.adopt.lower import HeldOut
 from export.adopt.texts import Texts
 from export.adopt.writing import begin, encode, finish
 from export.calibrate import calibrate
 from export.precision.choice import Asked
-from model.data import Dataset
+from export.precision.lower import SAMPLES
+from export.timing import with_manifest
+from model.data import Dataset, Split
 from model.finetuning.checkpoint import FineTunedRun, input_encoder
 from model.network.encoder import count_parameters
-from model.training.trainer import evaluate
 from runtime.artifact import Artifact
+from runtime.graph.encoder import Encoder
 
 
 def export_fine_tuned(
@@ -41,10 +46,12 @@ def export_fine_tuned(
         target,
         PACKAGES,
         **network_facts(network),
-        training=training_facts(run, dataset) | {"temperature": temperature},
+        training=training_facts(run) | {"temperature": temperature},
     )
-    sequences = encode(artifact, texts)
+    sequences = HeldOut(encode(artifact, texts), encode(artifact, sample_texts(dataset)))
     artifact, errors = make_graphs(artifact, network, texts, sequences, asked, progress)
+    training = artifact.manifest.training | accuracies(artifact, dataset)
+    artifact = with_manifest(artifact, training=training)
     adopted = finish(artifact, texts.labels, sequences, errors, overwrite, progress)
     return adopted.artifact, adopted.errors
 
@@ -54,10 +61,29 @@ def baseline_texts(dataset: Dataset) -> Texts:
     return Texts([str(text) for text in split.inputs], [dataset.labels[label] for label in split.labels])
 
 
-def training_facts(run: FineTunedRun, dataset: Dataset) -> dict[str, Any]:
-    """What the manifest tells about how the model was made."""
-    inputs, pooling = input_encoder(run.source), run.source.pooling
-    tested = evaluate(run.model, dataset.test, inputs, pooling)[1] if len(dataset.test) else None
+def sample_texts(dataset: Dataset) -> Texts:
+    """Training texts to fix the ranges of int8 by: what is held out stays for judging them."""
+    rows = np.linspace(0, len(dataset.train) - 1, min(SAMPLES, len(dataset.train))).astype(int)
+    return Texts([str(dataset.train.inputs[row]) for row in rows], None)
+
+
+def accuracies(artifact: Artifact, dataset: Dataset) -> dict[str, float | None]:
+    """Those on validation and test through the graph that is served."""
+    encoder = Encoder(artifact)
+    return {
+        "validation_accuracy": accuracy(artifact, encoder, dataset.validation),
+        "test_accuracy": accuracy(artifact, encoder, dataset.test) if len(dataset.test) else None,
+    }
+
+
+def accuracy(artifact: Artifact, encoder: Encoder, split: Split) -> float:
+    rows = run_all(encoder, encode(artifact, Texts([str(text) for text in split.inputs], None)), lambda *_: None)
+    answers = np.array([row.classes[0] for row in rows])
+    return float((answers == split.labels).mean())
+
+
+def training_facts(run: FineTunedRun) -> dict[str, Any]:
+    """What the manifest tells about how the model was made, but for its accuracies."""
     return {
         "dataset": Path(run.info.dataset).name,
         "source": run.info.source,
@@ -66,8 +92,6 @@ def training_facts(run: FineTunedRun, dataset: Dataset) -> dict[str, Any]:
         "source_sha256": run.info.pretrained.sha256,
         "parameters": count_parameters(run.model),
         "epoch": run.facts["epoch"],
-        "validation_accuracy": run.facts["validation_accuracy"],
-        "test_accuracy": tested,
         "teachers": 0,
         "recipe": run.info.recipe.model_dump(),
     }

@@ -38,6 +38,8 @@ class Train(Recipe, FineTuning, BaseSettings):
     """Column of the file that holds the text."""
     label: str = "label"
     """Column of the file that holds the class."""
+    max_tokens: int = Field(48, ge=1)  # how many there may be, the kind of training says
+    """Longest sequence, 512 at most; longer ones are truncated. With --from: 128, and as many as the encoder reads."""
     teachers: list[Path] = []
     """Runs whose averaged answers are learned instead of the labels."""
     record_norms: bool = False

@@ -1,6 +1,6 @@
 """An adopted encoder in lower precision, measured on the user's texts; refused where it answers otherwise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx
@@ -32,6 +32,18 @@ MOST = 0.999  # of the tokens
 NEAREST, QUERIES = 10, 2000  # texts near another one, and of how many that is looked at
 
 
+class HeldOut(list[Tokens]):
+    """Sequences that a lower precision is judged on, with others, which it is measured on.
+
+    Attributes:
+        samples: those that the ranges of int8 are fixed by, all of which may be used.
+    """
+
+    def __init__(self, judged: Iterable[Tokens], samples: Sequence[Tokens]) -> None:
+        super().__init__(judged)
+        self.samples = samples
+
+
 def lower_adopted(
     artifact: Artifact,
     kind: LowPrecision,
@@ -43,7 +55,7 @@ def lower_adopted(
     """`artifact`, a verified one in float32, in lower precision.
 
     Args:
-        sequences: the texts, as the graph takes them.
+        sequences: the texts, as the graph takes them; `HeldOut` names others to fix the ranges of int8 by.
         least: cosines between vectors and those of float32; None: by precision.
 
     Raises:
@@ -80,8 +92,11 @@ def lower_deep(
 
 
 def samples(sequences: Sequence[Tokens]) -> list[list[Tokens]]:
-    """Runs of every second text at most, so that what is measured tells of texts that were not seen, too."""
-    count = min(SAMPLES, (len(sequences) + 1) // 2)
+    """Runs of every second text at most, so that what is measured tells of texts that were not seen, too; where the
+    texts are held out, runs of the others."""
+    others = sequences.samples if isinstance(sequences, HeldOut) else None
+    count = min(SAMPLES, (len(sequences) + 1) // 2 if others is None else len(others))
+    sequences = sequences if others is None else others
     chosen = [sequences[place] for place in np.linspace(0, len(sequences) - 1, count).astype(int)]
     return [[chosen[place] for place in run] for run in in_runs(range(count), [len(tokens) for tokens in chosen])]
 

@@ -1,7 +1,8 @@
 """What every data set becomes before training: three labelled splits."""
 
 import hashlib
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,10 +75,10 @@ class Dataset:
 def split_rows(name: str, source: str, inputs: Inputs, labels: Sequence[str], seed: int = 0) -> Dataset:
     """Splits rows into 80 % training, 10 % validation and 10 % test, class by class, by a seeded shuffle.
 
-    A class of two to four rows gives its rows to training first, then to validation.
+    Rows of equal texts stay together. A class of two to four rows gives its rows to training first, then to validation.
 
     Raises:
-        DataError: there are fewer than two classes, or a class has a single row.
+        DataError: there are fewer than two classes, a class has a single row, or no text can be held out.
     """
     counts = Counter(labels)
     if len(counts) < 2:
@@ -88,14 +89,74 @@ def split_rows(name: str, source: str, inputs: Inputs, labels: Sequence[str], se
         )
     names = sorted(counts)
     index = np.array([names.index(label) for label in labels], dtype=np.int64)
+    groups = group_rows(inputs)
+    classes_of: dict[int, set[str]] = defaultdict(set)
+    for group, its_class in zip(groups, labels, strict=True):
+        classes_of[group].add(its_class)
     rng = np.random.default_rng(seed)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for label in range(len(names)):
         rows = rng.permutation(np.flatnonzero(index == label)).tolist()
-        held_out = max(1, round(0.1 * len(rows)))
-        test = held_out if len(rows) >= 5 else 0
-        parts[2].extend(rows[:test])
-        parts[1].extend(rows[test : test + held_out])
-        parts[0].extend(rows[test + held_out :])
-    train, validation, test_split = (Split([inputs[row] for row in part], index[part]) for part in parts)  # type: ignore[arg-type]
-    return Dataset(name, source, names, train, validation, test_split)
+        together: dict[int, list[int]] = defaultdict(list)
+        for row in rows:
+            together[groups[row]].append(row)
+        # In the shuffled order of their first rows in the file, so that large groups come no sooner than small ones.
+        # A text of several classes stays in training: no answer to it is right, and all its rows stay together.
+        own = [together[row] for row in rows if row in together and len(classes_of[row]) == 1]
+        test, validation = hold_out(own, len(rows))
+        parts[2].extend(test)
+        parts[1].extend(validation)
+        held_out = {*test, *validation}
+        parts[0].extend(row for row in rows if row not in held_out)
+    if not parts[1]:
+        raise DataError(f"{name} has one text in each class, or the same in all: give every class 2 texts of its own.")
+    train, validation_split, test_split = (Split([inputs[row] for row in part], index[part]) for part in parts)  # type: ignore[arg-type]
+    return Dataset(name, source, names, train, validation_split, test_split)
+
+
+def group_rows(inputs: Inputs) -> list[int]:
+    """For each row the first one with an equal text: but for case, spaces and forms of characters."""
+    first: dict[str, int] = {}
+    return [
+        first.setdefault(" ".join(unicodedata.normalize("NFKC", value).casefold().split()), row)
+        if isinstance(value, str)
+        else row
+        for row, value in enumerate(inputs)
+    ]
+
+
+def held_out_rows(rows: int) -> tuple[int, int]:
+    """How many of a class's rows are for the test and for validation, where no text is repeated."""
+    tenth = max(1, round(0.1 * rows))
+    return tenth if rows >= 5 else 0, tenth
+
+
+def hold_out(groups: list[list[int]], rows: int) -> tuple[list[int], list[int]]:
+    """The test and the validation rows of a class of so many `rows`: whole groups, about as many rows as are wanted.
+
+    A text with more rows than that stays in training and does not count, or few others would be left there.
+    """
+    most = held_out_rows(rows)[1]
+    groups = [group for group in groups if len(group) <= most] or groups
+    wanted_test, wanted = held_out_rows(sum(map(len, groups)))
+    # at least one text each for training, then for validation, then for the test
+    test, groups = take(groups, wanted_test) if wanted_test and len(groups) > 2 else ([], groups)
+    return test, take(groups, wanted)[0] if len(groups) > 1 else []
+
+
+def take(groups: list[list[int]], wanted: int) -> tuple[list[int], list[list[int]]]:
+    """About as many rows as are wanted of the groups, one group at least, and the other groups.
+
+    The last group may end beyond, by half of its rows.
+    """
+    taken: list[int] = []
+    others: list[list[int]] = []
+    for group in groups:
+        if len(group) <= wanted and 2 * (wanted - len(taken)) >= len(group):
+            taken.extend(group)
+        else:
+            others.append(group)
+    if taken:
+        return taken, others
+    least = min(range(len(groups)), key=lambda place: len(groups[place]))
+    return groups[least], [*groups[:least], *groups[least + 1 :]]

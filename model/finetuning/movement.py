@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model.data.dataset import Split
 from model.finetuning.checkpoint import FineTunedEncoder
 from model.training.batches import evaluation_batches
+from model.training.checkpoint import writing
 from model.training.device import device_of, to_device
 from runtime.graph.batch import token_values
 from runtime.graph.inputs import InputEncoder
@@ -60,7 +61,8 @@ def write(directory: Path, names: list[str], before: dict[str, Any], after: dict
     """Writes both, and a picture of them."""
     movements = compare(names, before, after)
     content = {"norms": names, "pretrained": before, "fine_tuned": after}
-    (directory / NORMS).write_text(json.dumps(content, indent=1) + "\n")
+    with writing(directory / NORMS):
+        (directory / NORMS).write_text(json.dumps(content, indent=1) + "\n")
     draw(movements, directory)
     return movements
 
@@ -81,4 +83,5 @@ def draw(movements: list[Movement], directory: Path) -> None:
         axes.grid(alpha=0.3, axis="x")
         axes.tick_params(labelsize=8)
     figure.suptitle("What fine-tuning changed in front of each norm, validation texts")
-    figure.savefig(directory / PICTURE, dpi=110)
+    with writing(directory / PICTURE):
+        figure.savefig(directory / PICTURE, dpi=110)

@@ -30,11 +30,12 @@ from model.training.recipe import FineTuning
 from model.training.report import Report
 from model.training.run import begun, data_facts, make_directory, open_directory
 from model.training.trainer import Trainer, evaluate
-from runtime.errors import DataError
+from runtime.errors import DataError, InvalidInput
 from runtime.graph.inputs import InputEncoder
 from runtime.manifest import PoolingKind
 
 BEFORE = -1  # the epoch after which nothing but the head is fitted
+SHOWN = 60  # characters of a text in a sentence
 FEW = 300  # validation rows: with fewer, the best epoch by validation is a matter of chance
 
 
@@ -68,6 +69,7 @@ def fine_tune(
     poolings = possible_poolings(recipe, pretrained, directory)
     source = shortened(read_encoder(pretrained, dataset.labels, poolings[0]), recipe.max_tokens)
     model, encoder = FineTunedEncoder(load_with_new_head(source)).to(device), input_encoder(source)
+    check_texts(dataset, encoder)
     if len(poolings) == 1:
         keep_info(dataset, recipe, pretrained, source, directory, columns)
     else:
@@ -95,6 +97,29 @@ def possible_poolings(recipe: FineTuning, pretrained: Path, directory: Path) -> 
     chosen = load_info(directory, FineTunedInfo).pretrained.pooling if is_fine_tuned(directory) else None
     known = recipe.pooling or said_pooling(pretrained) or chosen
     return (known,) if known else MEASURED
+
+
+def check_texts(dataset: Dataset, encoder: InputEncoder) -> None:
+    """Refuses a text that the tokenizer reads nothing of, before anything is written."""
+    for split in (dataset.train, dataset.validation, dataset.test):
+        if not len(split):
+            continue
+        try:
+            encoder.encode(split.inputs)
+        except InvalidInput as error:
+            text = next(str(text) for text in split.inputs if not can_read(encoder, text))
+            raise DataError(
+                f"{dataset.name} has a text that the encoder's tokenizer finds nothing to read in, {text[:SHOWN]!a}: "
+                "write at least one word, or remove the row."
+            ) from error
+
+
+def can_read(encoder: InputEncoder, text: object) -> bool:
+    try:
+        encoder.encode([text])
+    except InvalidInput:
+        return False
+    return True
 
 
 def keep_info(

@@ -8,6 +8,8 @@ metrics.jsonl       one line an epoch;  curves.png draws it
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,9 +110,10 @@ def load_info(directory: Path, kind: type[InfoT]) -> InfoT:
 def is_fine_tuned(directory: Path) -> bool:
     """Whether a directory holds the run of a pretrained encoder."""
     try:
-        return '"pretrained"' in (directory / RECIPE).read_text()
-    except (OSError, UnicodeDecodeError):
+        found = json.loads((directory / RECIPE).read_bytes())
+    except (OSError, ValueError):
         return False
+    return isinstance(found, dict) and "pretrained" in found
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
@@ -122,13 +125,41 @@ def load_tokenizer(directory: Path) -> Tokenizer:
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Writes a safetensors file, all of it or nothing, with `facts` in its header; tensors may be on any device."""
+    with replacing(path) as temporary:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={name: json.dumps(value) for name, value in facts.items()},
+        )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the path of a file to write, which becomes `path` if all went well; else nothing is left of it.
+
+    Raises:
+        DataError: it cannot be written, as on a full disk.
+    """
     temporary = path.with_suffix(".tmp")
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-        temporary,
-        metadata={name: json.dumps(value) for name, value in facts.items()},
-    )
-    temporary.replace(path)
+    with writing(path):
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):  # a half-written file takes the room that is missing
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Says in one sentence why a file cannot be written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path} cannot be written ({reason}): free some space or allow writing, then the same command goes on."
+        ) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model.network.encoder import Encoder, EncoderOutput
 from model.network.norms import NormStatistics
 from model.training.batches import Batch
+from model.training.checkpoint import replacing, writing
 from runtime.statistics.moments import Moments
 
 RECORD, PICTURE = "norm_record.jsonl", "norm_record.png"
@@ -58,9 +59,8 @@ class NormRecord:
     def resume(self, step: int) -> None:
         """Goes on from `step`; rows beyond it belong to steps that are repeated."""
         self.rows = [row for row in read_record(self.path) if row["step"] < step and row["norms"] == self.names]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        temporary.replace(self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
 
     @contextmanager
     def recording(self, step: int, output: EncoderOutput, batch: Batch) -> Iterator[None]:
@@ -80,7 +80,7 @@ class NormRecord:
 
     def _add(self, row: dict[str, Any]) -> None:
         self.rows.append(row | {"norms": self.names})
-        with self.path.open("a") as file:
+        with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps(self.rows[-1]) + "\n")
 
     def draw(self) -> None:
@@ -142,4 +142,5 @@ def draw_record(rows: list[dict[str, Any]], path: Path) -> None:
     for axes in figure.axes[2:4]:
         axes.set_xlabel("step")
     figure.axes[0].invert_yaxis()
-    figure.savefig(path, dpi=110)
+    with writing(path):
+        figure.savefig(path, dpi=110)

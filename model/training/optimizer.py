@@ -12,7 +12,9 @@ from model.training.recipe import FineTuning, Schedule
 Tensors = tuple[Tensor, ...] | list[Tensor]
 AverageFunction = Callable[[Tensors, Tensors, Tensor | int], None]
 LAYER = re.compile(r"\.(?:layers?|albert_layers|h|block)\.(\d+)\.")  # as the families of transformers call them
-EMBEDDINGS = -1  # below the first layer
+# Below the first layer; what all layers use is there too: MPNet's table of distances, the norm of DeBERTa's.
+BELOW = re.compile(r"embedding|\.encoder\.(?:relative_attention_bias|LayerNorm)\.")
+EMBEDDINGS = -1
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
@@ -51,7 +53,7 @@ def depth_of(name: str) -> int | None:
     """The layer that a weight is of, from 0 on; EMBEDDINGS; None for what is behind the layers."""
     if found := LAYER.search(name):
         return int(found[1])
-    return EMBEDDINGS if "embedding" in name else None
+    return EMBEDDINGS if BELOW.search(name) else None
 
 
 def averaging(decay: float) -> AverageFunction:

@@ -14,7 +14,7 @@ class Schedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
     """Every random choice follows from it."""
     epochs: int = Field(20, ge=1)
     """Passes over the training data."""

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from model.training.checkpoint import CURVES, METRICS
+from model.training.checkpoint import CURVES, METRICS, replacing, writing
 
 DRAW_SECONDS = 10  # drawing takes a third of a second
 COLUMNS = (
@@ -115,10 +115,8 @@ class Report:
         self.drawn = time.monotonic()
 
     def write_metrics(self) -> None:
-        path = self.directory / METRICS
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        temporary.replace(path)
+        with replacing(self.directory / METRICS) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -142,4 +140,5 @@ def draw_curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title)
-    figure.savefig(path, dpi=110)
+    with writing(path):
+        figure.savefig(path, dpi=110)

@@ -28,6 +28,7 @@ from runtime.graph.inputs import FeatureEncoder, InputEncoder
 from runtime.graph.texts import TextEncoder
 
 FAR_BELOW = 0.01  # accuracy
+NAMED, LONGEST = 3, 30  # classes by their names at the start, of so many characters
 
 
 def train(
@@ -82,9 +83,11 @@ def train(
 
 
 def begun(directory: Path, model: nn.Module, dataset: Dataset, device: torch.device) -> str:
-    """The first line of a run: what is trained, and where."""
+    """The first line of a run: what is trained, and where; the names of classes show a column that is not theirs."""
+    some = ", ".join(name if len(name) <= LONGEST else name[:LONGEST] + "..." for name in dataset.labels[:NAMED])
     return (
-        f"{directory}: {count_parameters(model):,} parameters, {len(dataset.train):,} training examples, "
+        f"{directory}: {count_parameters(model):,} parameters, {len(dataset.labels):,} classes ({some}"
+        f"{', ...' if len(dataset.labels) > NAMED else ''}), {len(dataset.train):,} training examples, "
         f"on {describe_device(device)}"
     )
 
@@ -186,7 +189,7 @@ def open_directory(directory: Path, info: DataInfo, tokenizer: Tokenizer | None)
     make_directory(directory)
     try:
         if tokenizer is not None:
-            tokenizer.save(str(directory / TOKENIZER), pretty=False)
+            (directory / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
         (directory / RECIPE).write_text(info.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise DataError(f"{directory} cannot be written ({error.strerror}).") from error

@@ -1,13 +1,19 @@
 """A fine-tuned run is exported as an adopted encoder is, and judged by class."""
 
 import csv
+import itertools
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import export.precision.int8
 from export.exporter import export_run
+from export.fine_tuned import export_fine_tuned
+from export.precision.choice import Asked
 from model.data import load_dataset
 from model.finetuning.checkpoint import load_fine_tuned
 from model.finetuning.run import fine_tune
@@ -32,8 +38,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "letters.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
-        for name, letters in LETTERS.items():
-            writer.writerows([f"{letters[i % 4]} {letters[i // 4 % 4]} {'mno'[i % 3]}", name] for i in range(400))
+        for name, letters in LETTERS.items():  # no text twice: equal ones are in the same part
+            each = itertools.product(letters, letters, "mno", letters, "mno")
+            writer.writerows([" ".join(text), name] for text in itertools.islice(each, 400))
     dataset = load_dataset(str(folder / "letters.csv"), folder)
     recipe = FineTuning(epochs=1, least_steps=0)
     fine_tune(dataset, recipe, folder / "pretrained", folder / "run")
@@ -80,3 +87,27 @@ def test_it_is_not_written_over_and_not_made_of_other_data(run: Path, artifact: 
             export_run(run, artifact.path.parent.parent, "letters", "2", run.parent)
     finally:
         table.write_text(content)
+
+
+def test_lower_precision_is_measured_on_training_texts_and_accuracies_are_of_what_is_served(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def spy(graph: Any, original: Encoder, samples: Any, fine: bool) -> Any:
+        seen.extend(tuple(tokens.tolist()) for batch in samples for tokens in batch)
+        return to_int8(graph, original, samples, fine)
+
+    to_int8 = export.precision.int8.to_int8
+    monkeypatch.setattr(export.precision.int8, "to_int8", spy)
+    tuned, dataset = load_fine_tuned(run), load_dataset(str(run.parent / "letters.csv"), run.parent)
+    told = replace(tuned, facts=tuned.facts | {"validation_accuracy": 0.123})  # by PyTorch
+    target = run.parent / "models" / "letters" / "int8"
+    artifact, _ = export_fine_tuned(told, dataset, target, True, Asked("int8"))
+    inputs, encoder = make_input_encoder(artifact), Encoder(artifact)
+    held_out = {tuple(item.tokens.tolist()) for item in inputs.encode(dataset.held_out.inputs)}
+    assert seen and not held_out & set(seen)
+    for split, name in ((dataset.validation, "validation_accuracy"), (dataset.test, "test_accuracy")):
+        answers = encoder.run([item.tokens for item in inputs.encode(split.inputs)]).classes
+        assert artifact.manifest.training[name] == pytest.approx((np.array(answers) == split.labels).mean())
+    assert artifact.manifest.precision_kind == "int8"

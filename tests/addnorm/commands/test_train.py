@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic_settings import CliApp
@@ -22,6 +23,24 @@ def test_defaults_are_those_of_the_kind_of_training(monkeypatch: pytest.MonkeyPa
     assert choices("--epochs", "3", monkeypatch=monkeypatch) == Recipe(epochs=3)
     assert choices("--from", "minilm", "--epochs", "3", monkeypatch=monkeypatch) == FineTuning(epochs=3)
     assert choices("--from", "minilm", "--head-only", monkeypatch=monkeypatch) == FineTuning(head_only=True)
+
+
+def test_a_pretrained_encoder_may_read_more_tokens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "digits", "--out", "runs/x", "--max-tokens", "8192"]) == 2
+    assert "max_tokens is not usable: input should be less than or equal to 512" in capsys.readouterr().err
+    found = choices("--from", "modernbert", "--max-tokens", "8192", monkeypatch=monkeypatch)
+    assert found == FineTuning(max_tokens=8192)
+
+
+def test_the_document_has_the_defaults_of_fine_tuning() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    words = {"pooling": "as the directory says", "head_only": "off"}
+    for name, field in FineTuning.model_fields.items():
+        if name not in Recipe.model_fields or field.default != Recipe.model_fields[name].default:
+            default = words.get(name) or np.format_float_positional(field.default, trim="-")
+            assert f"| `--{name.replace('_', '-')}` | {default}" in document
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,23 @@ def test_a_directory_that_cannot_be_used_is_refused_and_nothing_written(
     spoil(encoder_directory)
     with pytest.raises(ExportError, match=message):
         fine_tune(letters, brief(), encoder_directory, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_text_without_tokens_is_quoted_and_nothing_written(
+    part: str, letters: Dataset, brief: Brief, tmp_path: Path
+) -> None:
+    save_network(tmp_path / "pretrained", "bert")
+    file = tmp_path / "pretrained" / "tokenizer.json"
+    settings = json.loads(file.read_text())
+    settings["post_processor"] = None  # a tokenizer without special tokens, which drops what has no width
+    settings["normalizer"] = {"type": "Replace", "pattern": {"String": "\u200b"}, "content": ""}
+    file.write_text(json.dumps(settings))
+    split = getattr(letters, part)
+    spoilt = replace(letters, **{part: replace(split, inputs=[*split.inputs[:-1], "\u200b"])})
+    with pytest.raises(DataError, match=r"letters has a text .*'\\u200b': write at least one word"):
+        fine_tune(spoilt, brief(), tmp_path / "pretrained", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

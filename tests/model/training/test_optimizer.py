@@ -40,6 +40,21 @@ def test_frozen_layers_do_not_learn(model: FineTunedEncoder) -> None:
     assert model.network.model.encoder.layer[1].output.dense.weight.requires_grad
 
 
+@pytest.mark.parametrize(
+    ("model_type", "shared"),
+    [("mpnet", ["relative_attention_bias"]), ("deberta-v2", ["encoder.LayerNorm", "encoder.rel_embeddings"])],
+)
+def test_what_all_layers_use_learns_as_the_embeddings_do(model_type: str, shared: list[str], tmp_path: Path) -> None:
+    save_network(tmp_path, model_type)
+    model = FineTunedEncoder(load_with_new_head(read_encoder(tmp_path, ["one", "two"])))
+    found = scales(model, FineTuning(layer_decay=0.5, head_rate=4.0))
+    for part in shared:
+        own = [scale for name, scale in found.items() if part in name]
+        assert own and set(own) == {0.25}
+    assert {name.split(".")[1] for name, scale in found.items() if scale == 4.0} == {"head"}
+    assert not any(part in name for part in shared for name in scales(model, FineTuning(frozen_layers=1)))
+
+
 def test_whole_numbers_are_taken_over_by_the_average() -> None:
     averages, weights = [torch.zeros(2, dtype=torch.int64)], [torch.tensor([3, 4])]
     averaging(0.9)(averages, weights, torch.tensor(5))

@@ -1,8 +1,9 @@
 """What a recipe's defaults are, by how many rows there are."""
 
 import pytest
+from pydantic import ValidationError
 
-from model.training.recipe import OF_SMALL, SMALL, Recipe
+from model.training.recipe import OF_SMALL, SMALL, FineTuning, Recipe
 
 
 @pytest.mark.parametrize(("rows", "variants"), [(240, 64), (1000, 40), (2499, 17)])
@@ -27,3 +28,10 @@ def test_a_floor_of_steps_makes_more_epochs_unless_epochs_are_asked_for() -> Non
     assert Recipe().with_enough_epochs(8).epochs == 375
     assert Recipe().with_enough_epochs(300).epochs == 20
     assert Recipe(epochs=3).with_enough_epochs(8).epochs == 3
+
+
+def test_a_seed_is_one_that_scikit_learn_takes() -> None:
+    assert Recipe(seed=2**32 - 1).seed == 2**32 - 1
+    for kind in (Recipe, FineTuning):
+        with pytest.raises(ValidationError, match="less than or equal to 4294967295"):
+            kind(seed=20261127163000)
