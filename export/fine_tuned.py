@@ -7,7 +7,6 @@ import numpy as np
 
 from export.adopt.baseline import Progress, run_all
 from export.adopt.directory.adopter import PACKAGES, make_graphs, network_facts
-from export.adopt.lower import HeldOut
 from export.adopt.texts import Texts
 from export.adopt.writing import begin, encode, finish
 from export.calibrate import calibrate
@@ -48,10 +47,9 @@ def export_fine_tuned(
         **network_facts(network),
         training=training_facts(run) | {"temperature": temperature},
     )
-    sequences = HeldOut(encode(artifact, texts), encode(artifact, sample_texts(dataset)))
-    artifact, errors = make_graphs(artifact, network, texts, sequences, asked, progress)
-    training = artifact.manifest.training | accuracies(artifact, dataset)
-    artifact = with_manifest(artifact, training=training)
+    sequences, others = encode(artifact, texts), encode(artifact, sample_texts(dataset))
+    artifact, errors = make_graphs(artifact, network, texts, sequences, asked, progress, others)
+    artifact = with_manifest(artifact, training=artifact.manifest.training | accuracies(artifact, dataset))
     adopted = finish(artifact, texts.labels, sequences, errors, overwrite, progress)
     return adopted.artifact, adopted.errors
 

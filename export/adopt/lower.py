@@ -1,6 +1,6 @@
 """An adopted encoder in lower precision, measured on the user's texts; refused where it answers otherwise."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -32,18 +32,6 @@ MOST = 0.999  # of the tokens
 NEAREST, QUERIES = 10, 2000  # texts near another one, and of how many that is looked at
 
 
-class HeldOut(list[Tokens]):
-    """Sequences that a lower precision is judged on, with others, which it is measured on.
-
-    Attributes:
-        samples: those that the ranges of int8 are fixed by, all of which may be used.
-    """
-
-    def __init__(self, judged: Iterable[Tokens], samples: Sequence[Tokens]) -> None:
-        super().__init__(judged)
-        self.samples = samples
-
-
 def lower_adopted(
     artifact: Artifact,
     kind: LowPrecision,
@@ -51,19 +39,21 @@ def lower_adopted(
     sequences: Sequence[Tokens],
     progress: Progress,
     least: Cosines | None = None,
+    others: Sequence[Tokens] | None = None,
 ) -> Artifact:
     """`artifact`, a verified one in float32, in lower precision.
 
     Args:
-        sequences: the texts, as the graph takes them; `HeldOut` names others to fix the ranges of int8 by.
+        sequences: the texts, as the graph takes them.
         least: cosines between vectors and those of float32; None: by precision.
+        others: texts that nothing is measured on, to fix the ranges of int8 by; None: some of `sequences`.
 
     Raises:
         ExportError: vectors are turned too far, statistics moved too far, labels are lost, or an answer depends on
             what it is packed with.
     """
     original = Encoder(artifact)
-    lowered = convert(artifact, kind, original, samples(sequences) if kind == "int8" else [], fine=True)
+    lowered = convert(artifact, kind, original, samples(sequences, others) if kind == "int8" else [], fine=True)
     lowered = with_plan(lowered, probes_of(sequences))
     encoder = Encoder(lowered)
     rows, lowered_rows = (run_all(graph, sequences, progress) for graph in (original, encoder))
@@ -85,17 +75,20 @@ def lower_adopted(
 
 
 def lower_deep(
-    both: onnx.ModelProto, artifact: Artifact, kind: LowPrecision, sequences: Sequence[Tokens]
+    both: onnx.ModelProto,
+    artifact: Artifact,
+    kind: LowPrecision,
+    sequences: Sequence[Tokens],
+    others: Sequence[Tokens] | None = None,
 ) -> onnx.ModelProto:
     """`both`, the graph with all outputs, lowered as that of `artifact` was: so the deep graph shares its weights."""
-    return lower_graph(both, kind, Encoder(artifact), samples(sequences) if kind == "int8" else [], fine=True)
+    return lower_graph(both, kind, Encoder(artifact), samples(sequences, others) if kind == "int8" else [], fine=True)
 
 
-def samples(sequences: Sequence[Tokens]) -> list[list[Tokens]]:
-    """Runs of every second text at most, so that what is measured tells of texts that were not seen, too; where the
-    texts are held out, runs of the others."""
-    others = sequences.samples if isinstance(sequences, HeldOut) else None
-    count = min(SAMPLES, (len(sequences) + 1) // 2 if others is None else len(others))
+def samples(sequences: Sequence[Tokens], others: Sequence[Tokens] | None = None) -> list[list[Tokens]]:
+    """Runs to fix the ranges of int8 by: of `others`, where there are some that nothing is measured on; else of every
+    second text at most, so that what is measured tells of texts that were not seen, too."""
+    count = min(SAMPLES, (len(sequences) + 1) // 2) if others is None else min(SAMPLES, len(others))
     sequences = sequences if others is None else others
     chosen = [sequences[place] for place in np.linspace(0, len(sequences) - 1, count).astype(int)]
     return [[chosen[place] for place in run] for run in in_runs(range(count), [len(tokens) for tokens in chosen])]

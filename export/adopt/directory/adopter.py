@@ -104,8 +104,13 @@ def make_graphs(
     sequences: Sequence[Tokens],
     asked: Asked,
     progress: Progress,
+    others: Sequence[Tokens] | None = None,
 ) -> tuple[Artifact, dict[str, float]]:
-    """`artifact` with the served and the deep graph, canary and plan, verified; the errors that were met."""
+    """`artifact` with the served and the deep graph, canary and plan, verified; the errors that were met.
+
+    Args:
+        others: as in `lower_adopted`.
+    """
     ordered, module = sorted(sequences, key=len), DeepTransformer(network)
     both, adds = to_both(module, pack([*ordered[:3], *ordered[-2:]], pooling=network.pooling))
     artifact.files[MODEL] = only(network.outputs, both).SerializeToString()
@@ -117,8 +122,8 @@ def make_graphs(
 
     def lower(kind: LowPrecision) -> tuple[Artifact, dict[str, float]]:
         least = asked.cosines(kind, artifact.manifest.task)
-        lowered, met = make_lower(artifact, kind, network, texts, sequences, progress, least)
-        lowered.files[DEEP] = deep_graph(lower_deep(both, artifact, kind, sequences), lowered.files[MODEL])
+        lowered, met = make_lower(artifact, kind, network, texts, sequences, progress, least, others)
+        lowered.files[DEEP] = deep_graph(lower_deep(both, artifact, kind, sequences, others), lowered.files[MODEL])
         met["deep"] = difference(DeepGraph(lowered, Encoder(lowered)), probes_of(sequences))
         return lowered, met
 
@@ -143,9 +148,10 @@ def make_lower(
     sequences: Sequence[Tokens],
     progress: Progress,
     least: Cosines | None = None,
+    others: Sequence[Tokens] | None = None,
 ) -> tuple[Artifact, dict[str, float]]:
     """`artifact`, verified in float32, with a graph, canary and plan of lower precision, verified again."""
-    artifact = lower_adopted(artifact, kind, texts, sequences, progress, least)
+    artifact = lower_adopted(artifact, kind, texts, sequences, progress, least, others)
     encoder, reference, probes = Encoder(artifact), NetworkReference(network), probes_of(sequences)
     errors = verify(encoder, reference, probes, kind, least)
     few = probes[:FEW]
