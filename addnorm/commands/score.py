@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,8 @@ class Score(BaseSettings):
             console.print(f"Interrupted: {kept} at {job.out}.", highlight=False, soft_wrap=True)
             raise
         show(report, console)
+        if tally.empty:
+            print(f"addnorm: {tell_empty(tally.empty)}", file=sys.stderr)
         console.print(tell(job, tally), highlight=False, soft_wrap=True)
 
     def job(self, artifact: "Artifact") -> "Job":
@@ -119,10 +122,11 @@ class Score(BaseSettings):
 
 def run_with_bar(job: "Job", artifact: "Artifact", console: Console) -> "tuple[NormStatsResponse, Tally]":
     """Runs the job, and shows how far it is where somebody looks."""
+    from addnorm.scoring.chunks import sizes
     from addnorm.scoring.job import run_job
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    total = sum(file.stat().st_size for file in job.files)
+    total = sum(sizes(job.files))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("scoring", total=total)
 
@@ -141,6 +145,13 @@ def stopped_by_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def tell_empty(files: list[str]) -> str:
+    """That files of a directory had no rows, for a person."""
+    if len(files) == 1:
+        return f"{files[0]} has no rows, it was skipped."
+    return f"{len(files):,} files have no rows, first {files[0]}; they were skipped: see empty_files in report.json."
 
 
 def tell(job: "Job", tally: "Tally") -> str:

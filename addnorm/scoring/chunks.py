@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from addnorm.scoring.parquet import ParquetReader
-from addnorm.scoring.tables import Columns, CsvReader, JsonlReader, Reader
+from addnorm.scoring.tables import Columns, CsvReader, JsonlReader, Reader, fault_of_id
 from runtime.errors import DataError
 
 READERS: dict[str, type[Reader]] = {".csv": CsvReader, ".jsonl": JsonlReader, ".parquet": ParquetReader}
@@ -44,7 +44,10 @@ def find_files(path: Path) -> list[Path]:
         DataError: there is none that can be scored.
     """
     if path.is_dir():
-        files = sorted(each for each in path.iterdir() if each.suffix in READERS and each.name[0] not in "._")
+        try:
+            files = sorted(each for each in path.iterdir() if each.suffix in READERS and each.name[0] not in "._")
+        except OSError as error:
+            raise unreadable(path, error) from error
         if not files:
             raise DataError(f"{path} has no file that ends in {KINDS}: name one, or a directory with some.")
         return files
@@ -53,6 +56,21 @@ def find_files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"{path} does not exist: name a file, or a directory of files.")
     return [path]
+
+
+def sizes(files: Sequence[Path]) -> list[int]:
+    """Bytes of each file; raises DataError about one that is not there, such as a link to nothing."""
+    found = []
+    for path in files:
+        try:
+            found.append(path.stat().st_size)
+        except OSError as error:
+            raise unreadable(path, error) from error
+    return found
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be read ({error.strerror or error}): check the file.")
 
 
 def read_chunks(files: Sequence[Path], columns: Columns) -> Iterator[Chunk]:
@@ -70,21 +88,24 @@ def read_chunks(files: Sequence[Path], columns: Columns) -> Iterator[Chunk]:
                 yield chunk
             before += path.stat().st_size
         except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror or error}): check the file.") from error
+            raise unreadable(path, error) from error
 
 
 def gather(reader: Reader) -> Iterator[Chunk]:
     columns, chunk, characters, first = reader.columns, Chunk(str(reader.path), reader.unit, 1), 0, 1
     for row in reader.rows():
-        cells = row.cells
+        cells, fault = row.cells, row.fault
         value = cells.get(columns.value)
         if columns.pair is not None:
             value = [value, cells.get(columns.pair)]
-        if row.fault is not None:
-            chunk.faults[len(chunk.lines)] = row.fault
+        name = cells.get(columns.id) if columns.id else first + len(chunk.ids)
+        if unfit := fault_of_id(name):  # the predictions have the row, too, but without it
+            name, fault = None, fault or f"{columns.id!r} {unfit}"
+        if fault is not None:
+            chunk.faults[len(chunk.lines)] = fault
             value = None
         chunk.lines.append(row.line)
-        chunk.ids.append(cells.get(columns.id) if columns.id else first + len(chunk.ids))
+        chunk.ids.append(name)
         chunk.values.append(value)
         characters += weight(value)
         if len(chunk.lines) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:

@@ -25,7 +25,7 @@ from runtime.store.document import StateDocument
 from service.norm_stats.report import Observed, all_layers
 from service.schemas.norm_stats import NormStatsResponse
 
-TOLD = 1000  # skipped rows that the report lists
+TOLD = 1000  # skipped rows, and empty files, that the report lists
 
 Progress = Callable[[int, int], None]  # bytes that were read, rows that were scored
 
@@ -54,12 +54,17 @@ class Job:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the rows so far."""
+    """What became of the rows so far.
+
+    Attributes:
+        empty: files without rows; known at the end.
+    """
 
     rows: int = 0
     truncated: int = 0
     skipped: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
 
     def add(self, scored: Scored) -> None:
         self.rows += len(scored.answers)
@@ -79,6 +84,7 @@ class Tally:
             "truncated": self.truncated,
             "skipped": self.skipped,
             "skipped_rows": self.faults,
+            "empty_files": self.empty[:TOLD],
         }
 
 
@@ -97,7 +103,8 @@ def run_job(job: Job, artifact: Artifact, progress: Progress) -> tuple[NormStats
     layout = Layout(columns_of_answers(artifact.manifest, job.options.top_k), job.options.columns.id, job.several)
     model = Model(artifact.manifest, read_baseline(artifact))
     with written_whole(job.out, job.overwrite) as folder:
-        types = {layout.names[-1]: id_type(job.files[0], job.options.columns)}
+        known = id_type(job.files[0], job.options.columns)
+        types = {layout.names[-1]: known} if known is not None else {}
         with closing(open_writer(folder, job.format, layout, types)) as writer:
             document, tally = score_all(job, model, layout, writer, progress)
         report = all_layers(model, Observed.of_document(document))
@@ -111,18 +118,20 @@ def score_all(
     job: Job, model: Model, layout: Layout, writer: Writer, progress: Progress
 ) -> tuple[StateDocument, Tally]:
     """Writes the predictions; returns what the norms saw of all rows, and what became of them."""
-    started, tally = time.time(), Tally()
+    started, tally, seen = time.time(), Tally(), set[str]()
     state, deep = NormState.empty(model.manifest.layers), DeepState.empty(model.manifest.layers)
     with closing(score(job)) as found:  # which ends its processes, whatever happens here
         for scored in found:
             if scored.chunk.faults and not job.skip_bad:
                 refuse(scored)
             tally.add(scored)
+            seen.add(scored.chunk.file)
             state, deep = state.merge(scored.state.expand()), deep.merge(scored.deep)
             writer.write(layout.rows(scored))
             progress(scored.chunk.read, tally.rows)
     if tally.rows == tally.skipped:
         raise DataError(none_scored(job, tally))
+    tally.empty = [str(file) for file in job.files if str(file) not in seen]
     return StateDocument.of(model.manifest, Span(started, time.time()), state, deep), tally
 
 

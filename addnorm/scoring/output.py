@@ -7,13 +7,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TextIO
 
-from pydantic_core import to_json
-
-from addnorm.scoring.parquet import ParquetWriter
+from addnorm.scoring.parquet import ParquetWriter, answer_types
 from addnorm.scoring.processes import held_back
 from addnorm.scoring.scorer import Scored
+from addnorm.scoring.tables import as_json
 from runtime.artifact import replace_directory
 from runtime.errors import DataError, SettingError
 
@@ -35,7 +34,7 @@ class JsonlWriter:
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:
-            self.file.write(to_json(row, fallback=str, bytes_mode="base64", inf_nan_mode="null") + b"\n")
+            self.file.write(as_json(row) + b"\n")
 
     def close(self) -> None:
         self.file.close()
@@ -46,7 +45,8 @@ class CsvWriter:
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.file = path.open("w", encoding="utf-8", newline="")
-        self.writer = csv.writer(self.file, lineterminator="\n")
+        # which quotes only what is in its own line end: up to Python 3.12, "\n" would leave a "\r" bare
+        self.writer = csv.writer(ShortLines(self.file), lineterminator="\r\n")
         self.writer.writerow(columns)
 
     def write(self, rows: list[dict[str, Any]]) -> None:
@@ -54,6 +54,16 @@ class CsvWriter:
 
     def close(self) -> None:
         self.file.close()
+
+
+class ShortLines:
+    """A file whose lines end in "\\n", whatever csv.writer ends them with."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, line: str) -> int:
+        return self.file.write(line.removesuffix("\r\n") + "\n")
 
 
 def tell(value: Any) -> Any:
@@ -102,7 +112,7 @@ def open_writer(folder: Path, kind: Format, layout: Layout, types: dict[str, Any
     """
     path = folder / f"{PREDICTIONS}.{kind}"
     if kind == "parquet":
-        return ParquetWriter(path, types)
+        return ParquetWriter(path, answer_types(layout.answers) | types)
     if kind == "jsonl":
         return JsonlWriter(path)
     if lists := [name for name in ("embedding", "top") if name in layout.answers]:

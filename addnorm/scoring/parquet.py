@@ -1,6 +1,6 @@
 """Parquet, read and written by pyarrow, which only those need who have such files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from addnorm.scoring.tables import Columns, Reader, Row
 from runtime.errors import DataError
 
 BATCH_ROWS = 512
+HELD_CHUNKS = 64  # about 30,000 rows, which memory holds
 
 
 def arrow() -> Any:
@@ -39,7 +40,8 @@ class ParquetReader(Reader):
                         self.read = size * number // count
                         odd = [name for name, value in zip(names, values, strict=True) if isinstance(value, Unreadable)]
                         fault = f"{odd[0]!r} is no UTF-8" if odd else None
-                        yield Row(number, dict(zip(names, values, strict=True)), fault)
+                        found = [None if isinstance(value, Unreadable) else value for value in values]
+                        yield Row(number, dict(zip(names, found, strict=True)), fault)
         except (pyarrow.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
@@ -67,7 +69,7 @@ def cell(value: Any) -> Any:
 
 
 def id_type(path: Path, columns: Columns) -> Any:
-    """The type of the column that names rows; None where there is none, or `path` is no Parquet file."""
+    """The type of the column that names rows; None where `path` has none, is no Parquet file, or does not say."""
     if columns.id is None or path.suffix != ".parquet":
         return None
     pyarrow, parquet = arrow()
@@ -75,20 +77,38 @@ def id_type(path: Path, columns: Columns) -> Any:
         schema = parquet.read_schema(path)
     except (pyarrow.ArrowException, OSError):
         return None  # reading it says why
-    return schema.field(columns.id).type if columns.id in schema.names else None
+    found = schema.field(columns.id).type if columns.id in schema.names else None
+    return None if found == pyarrow.null() else found
+
+
+def answer_types(answers: Sequence[str]) -> dict[str, Any]:
+    """The types of what an answer has: a chunk of bad rows has none to tell them by."""
+    pyarrow, _ = arrow()
+    label, score = pyarrow.string(), pyarrow.float64()
+    types = {
+        "label": label,
+        "score": score,
+        "embedding": pyarrow.list_(pyarrow.field("element", score)),
+        "tokens": pyarrow.int64(),
+        "truncated": pyarrow.bool_(),
+        "top": pyarrow.list_(pyarrow.field("element", pyarrow.struct({"label": label, "score": score}))),
+    }
+    return {name: types[name] for name in answers}
 
 
 class ParquetWriter:
     """Writes rows with these columns, chunk after chunk.
 
     Args:
-        types: Arrow types of columns, by name; those of the others follow from the first chunk.
+        types: Arrow types of columns, by name; those of the others follow from their first value. Chunks before it are
+            held back, but HELD_CHUNKS at most: the column is then one of texts.
     """
 
     def __init__(self, path: Path, types: dict[str, Any]) -> None:
         self.path, self.types = path, types
         self.pyarrow, self.parquet = arrow()
         self.writer: Any = None
+        self.held: list[Any] = []
 
     def write(self, rows: list[dict[str, Any]]) -> None:
         """Raises DataError where a column's values have several types."""
@@ -100,11 +120,26 @@ class ParquetWriter:
             raise DataError(
                 f"{self.path.name} cannot hold such values ({reason}): write another --format, or leave --id out."
             ) from error
+        known = {name: column.type for name, column in columns.items() if not pyarrow.types.is_null(column.type)}
+        self.types = {**self.types, **known}
+        self.held.append(pyarrow.table(columns))
+        if len(known) == len(columns) or len(self.held) >= HELD_CHUNKS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was held back."""
+        if not self.held:
+            return
         if self.writer is None:
-            self.types = {name: column.type for name, column in columns.items()}
-            self.writer = self.parquet.ParquetWriter(self.path, pyarrow.schema(list(self.types.items())))
-        self.writer.write_table(pyarrow.table(columns))
+            self.types = {name: self.types.get(name, self.pyarrow.string()) for name in self.held[0].column_names}
+            self.writer = self.parquet.ParquetWriter(self.path, self.pyarrow.schema(list(self.types.items())))
+        for table in self.held:
+            self.writer.write_table(table.cast(self.writer.schema))  # of a column without values, null becomes its type
+        self.held = []
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        try:
+            self.flush()
+        finally:
+            if self.writer is not None:
+                self.writer.close()

@@ -12,7 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from addnorm.scoring.chunks import read_chunks
+from addnorm.scoring.chunks import read_chunks, sizes
 from addnorm.scoring.processes import attempt
 from addnorm.scoring.scorer import Options, Scored
 from addnorm.scoring.tables import Columns
@@ -82,11 +82,11 @@ def make_source(files: Sequence[Path], columns: Columns) -> Any:
 
     class Source(Datasource):  # type: ignore[misc]
         def estimate_inmemory_data_size(self) -> int:
-            return sum(file.stat().st_size for file in files)
+            return sum(sizes(files))
 
         def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
             unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-            before = [0, *accumulate(file.stat().st_size for file in files)]
+            before = [0, *accumulate(sizes(files))]
             return [
                 ReadTask(Reading(number, file, before[number], columns), unknown) for number, file in enumerate(files)
             ]

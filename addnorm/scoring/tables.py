@@ -9,11 +9,15 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
+
 from runtime.errors import DataError
+from runtime.graph.texts import is_unicode
 
 # a file without line ends, or with a lost quote, must not be read whole
 LINE_BYTES, CELL_CHARACTERS = 64 << 20, 16 << 20
 ESCAPED = range(0xDC80, 0xDD00)  # what Python makes of bytes that are no UTF-8
+OPEN_QUOTE = "unexpected end of data"  # what Python says where a file ends in quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +98,14 @@ class CsvReader(Reader):
                 line = reader.line_num + 1
                 try:
                     cells = next(reader, None)
-                except csv.Error as error:  # the next line may be good again
-                    yield Row(line, {}, f"this is no CSV ({error})")
+                except csv.Error as error:
+                    # within its quotes, a row of many lines took others along, and nobody could say which
+                    if reader.line_num > line or str(error) == OPEN_QUOTE:
+                        raise DataError(
+                            f"{self.path}, line {line}: this is no CSV ({error}), a quote that opens here is not "
+                            "closed where its cell ends: close it, or write two for one that belongs to the text."
+                        ) from error
+                    yield Row(line, {}, f"this is no CSV ({error})")  # the next line may be good again
                     continue
                 if cells is None:
                     break
@@ -105,7 +115,8 @@ class CsvReader(Reader):
 
     def row(self, line: int, header: list[str], cells: list[str]) -> Row:
         if len(cells) != len(header):
-            return Row(line, {}, f"there are {len(cells)} cells under {len(header)} names of columns")
+            hint = ", put quotes around a text with commas" if len(cells) > len(header) else ""
+            return Row(line, {}, f"there are {len(cells)} cells under {len(header)} names of columns{hint}")
         found = dict(zip(header, cells, strict=True))
         odd = [name for name in self.columns.names if is_escaped(found[name])]
         return Row(line, found, f"{odd[0]!r} is no UTF-8" if odd else None)
@@ -113,6 +124,23 @@ class CsvReader(Reader):
 
 def is_escaped(text: str) -> bool:
     return not text.isascii() and any(ord(character) in ESCAPED for character in text)
+
+
+def as_json(value: Any) -> bytes:
+    """As JSON lines have it; Parquet has types that JSON has not. Raises ValueError where it cannot be."""
+    return to_json(value, fallback=str, bytes_mode="base64", inf_nan_mode="null")
+
+
+def fault_of_id(value: Any) -> str | None:
+    """Why no output could hold it as the name of its row; None where it can."""
+    if isinstance(value, str):
+        return None if is_unicode(value) else "has half a surrogate pair, expected valid Unicode"
+    if isinstance(value, list | dict):
+        try:
+            as_json(value)
+        except ValueError:  # of pydantic, which tells where in its own code
+            return "has half a surrogate pair or is too deep, expected a text or a number"
+    return None
 
 
 class JsonlReader(Reader):

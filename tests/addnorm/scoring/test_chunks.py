@@ -83,9 +83,33 @@ def test_lines_and_cells_without_end_are_refused(tmp_path: Path, monkeypatch: py
     with pytest.raises(DataError, match="line 2, is longer than"):
         list(read_chunks([lines], Columns("text")))
     cells.write_text('text\nhi\n"' + "lost quote\n" * 1000)
-    assert all(
-        "no CSV" in reason for chunk in read_chunks([cells], Columns("text")) for reason in chunk.faults.values()
-    )
+    with pytest.raises(DataError, match="line 3: this is no CSV"):
+        list(read_chunks([cells], Columns("text")))
+    cells.write_text("text\nhi\n" + "x" * 2000 + "\nhi\n")
+    (chunk,) = read_chunks([cells], Columns("text"))
+    assert chunk.lines == [2, 3, 4] and list(chunk.faults) == [1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "where"),
+    [
+        (['"lost', *["hi"] * 50], "line 4: .*unexpected end of data"),
+        (['"lost', *["hi"] * 50, '"good",x', "hi"], "line 4: .*',' expected after '\"'"),
+        (['"lost'], "line 4: .*unexpected end of data"),
+    ],
+)
+def test_a_lost_quote_is_a_fault_of_the_file(lines: list[str], where: str, tmp_path: Path):
+    source = tmp_path / "a.csv"
+    source.write_text("\n".join(["text", "hi", "hi", *lines]) + "\n")
+    with pytest.raises(DataError, match=where):
+        list(read_chunks([source], Columns("text")))
+
+
+def test_a_fault_within_a_line_of_csv_takes_no_other_row_along(tmp_path: Path):
+    source = tmp_path / "a.csv"
+    source.write_text('text\n"one" more\nhi\n')
+    (chunk,) = read_chunks([source], Columns("text"))
+    assert chunk.lines == [2, 3] and list(chunk.faults) == [0]
 
 
 def test_lines_are_where_an_editor_shows_them(tmp_path: Path):

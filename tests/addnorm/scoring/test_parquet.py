@@ -1,13 +1,16 @@
 """Parquet, where pyarrow is installed, and what is said where it is not."""
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from addnorm.scoring import chunks, parquet
 from runtime.artifact import Artifact
+from runtime.errors import DataError
+from runtime.store.document import StateDocument
 from tests.addnorm.scoring.files import command, read_jsonl, save_jsonl, scored
 from tests.addnorm.test_cli import assert_complains, run
 from tests.adopted import make_texts
@@ -56,8 +59,16 @@ def test_predictions_are_those_of_the_same_rows_in_json_lines(
     table = read(tmp_path / "one" / "predictions.parquet")
     assert table.to_pylist() == read_jsonl(tmp_path / "two" / "predictions.jsonl")
     assert [str(field.type) for field in table.schema] == ["int64", "string", "double", "int64", "bool"]
-    states = [json.loads((tmp_path / name / "state.json").read_text())["state"] for name in ("one", "two")]
-    assert states[0] == states[1]
+    files = [tmp_path / name / "state.json" for name in ("one", "two")]
+    one, two = (StateDocument.from_json(file.read_bytes(), str(file)).state for file in files)
+    assert (one.requests, one.tokens, one.traffic.counts.tolist()) == (
+        two.requests,
+        two.tokens,
+        two.traffic.counts.tolist(),
+    )
+    np.testing.assert_array_equal(one.histograms, two.histograms)
+    for name in ("mean", "m2", "minimum", "maximum"):  # sums depend on how memory is aligned, in the last bits
+        np.testing.assert_allclose(getattr(one.moments, name), getattr(two.moments, name), rtol=1e-10, atol=1e-15)
 
 
 @with_pyarrow
@@ -108,3 +119,118 @@ def test_names_of_rows_of_several_types_are_refused(
     assert_complains(capsys, arguments, "cannot hold such values", "--format")
     code, _, _ = run(capsys, *command(source, tmp_path / "out", text_artifact, "--id", "key"))
     assert code == 0
+
+
+TEXT_TYPES = {"label": "string", "score": "double", "tokens": "int64", "truncated": "bool"}
+BEST = "list<element: struct<label: string, score: double>>"
+
+
+def types(path: Path) -> dict[str, str]:
+    return {field.name: str(field.type) for field in read(path).schema}
+
+
+@with_pyarrow
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_first_chunk_may_have_no_answer(
+    top_k: int,
+    text_artifact: Artifact,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 2)
+    source = save(tmp_path / "a.parquet", {"text": [None, None, "hi", "you", None, None]})
+    scored(capsys, source, tmp_path / "out", text_artifact, "--skip-bad", "--top-k", str(top_k))
+    written = tmp_path / "out" / "predictions.parquet"
+    assert [row["label"] is not None for row in read(written).to_pylist()] == [False, False, True, True, False, False]
+    assert types(written) == {"row": "int64", **TEXT_TYPES, **({"top": BEST} if top_k > 1 else {})}
+
+
+@with_pyarrow
+def test_first_chunk_may_have_no_embedding_or_relevance(
+    embedding_artifact: Artifact,
+    rerank_artifact: Artifact,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 2)
+    texts = [None, None, *make_texts(2)]
+    source = save(tmp_path / "a.parquet", {"text": texts, "d": texts})
+    counts = {"tokens": "int64", "truncated": "bool"}
+    scored(capsys, source, tmp_path / "one", embedding_artifact, "--skip-bad")
+    found = types(tmp_path / "one" / "predictions.parquet")
+    assert found == {"row": "int64", "embedding": "list<element: double>", **counts}
+    scored(capsys, source, tmp_path / "two", rerank_artifact, "--skip-bad", "--text-pair", "d")
+    assert types(tmp_path / "two" / "predictions.parquet") == {"row": "int64", "score": "double", **counts}
+
+
+@with_pyarrow
+@pytest.mark.parametrize(
+    ("key", "kind"), [(7, "int64"), ("b", "string"), (None, "string"), ([1], "list<element: int64>")]
+)
+def test_type_of_the_names_is_that_of_the_first_one(
+    key: Any,
+    kind: str,
+    text_artifact: Artifact,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 2)
+    keys = [None, None, None, None, None, key, None, None]
+    source = save_jsonl(tmp_path / "a.jsonl", [{"text": "hi", "key": each} for each in keys])
+    scored(capsys, source, tmp_path / "out", text_artifact, "--id", "key", "--format", "parquet")
+    written = tmp_path / "out" / "predictions.parquet"
+    assert read(written)["key"].to_pylist() == keys and types(written) == {"key": kind, **TEXT_TYPES}
+
+
+@with_pyarrow
+def test_a_column_of_nulls_can_name_rows(text_artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    save(folder / "a.parquet", {"text": ["hi"], "key": [None]})
+    save(folder / "b.parquet", {"text": ["hi"], "key": [5]})
+    scored(capsys, folder, tmp_path / "out", text_artifact, "--id", "key")
+    written = tmp_path / "out" / "predictions.parquet"
+    assert read(written)["key"].to_pylist() == [None, 5] and types(written)["key"] == "int64"
+
+
+@with_pyarrow
+def test_chunks_without_a_name_are_held_back_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parquet, "HELD_CHUNKS", 3)
+    writer = parquet.ParquetWriter(tmp_path / "a.parquet", parquet.answer_types(["label"]))
+    for count in (1, 2, 0, 0):
+        writer.write([{"key": None, "label": None}])
+        assert len(writer.held) == count
+    with pytest.raises(DataError, match="cannot hold such values"):
+        writer.write([{"key": 5, "label": None}])
+    writer.close()
+    assert types(tmp_path / "a.parquet") == {"key": "string", "label": "string"}
+
+
+@with_pyarrow
+def test_name_of_a_row_that_is_no_utf_8_is_left_out(
+    text_artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    import pyarrow
+
+    source = tmp_path / "a.parquet"
+    save(source, {"text": ["hi", "you"], "key": pyarrow.array([b"Z\xfcrich", b"b"]).view(pyarrow.string())})
+    for kind in ("parquet", "jsonl"):
+        more = ["--id", "key", "--skip-bad", "--format", kind]
+        assert "1 skipped" in scored(capsys, source, tmp_path / kind, text_artifact, *more)
+    rows = read(tmp_path / "parquet" / "predictions.parquet").to_pylist()
+    assert [row["key"] for row in rows] == [None, "b"]
+    assert rows == read_jsonl(tmp_path / "jsonl" / "predictions.jsonl")
+
+
+@with_pyarrow
+def test_names_of_rows_may_be_lists_of_what_json_has_not(
+    text_artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = save(tmp_path / "a.parquet", {"text": ["hi"], "key": [[b"\xff"]]})
+    for kind in ("parquet", "jsonl"):
+        scored(capsys, source, tmp_path / kind, text_artifact, "--id", "key", "--format", kind)
+    assert read(tmp_path / "parquet" / "predictions.parquet")["key"].to_pylist() == [[b"\xff"]]
+    assert read_jsonl(tmp_path / "jsonl" / "predictions.jsonl")[0]["key"] == ["_w=="]
