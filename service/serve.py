@@ -4,9 +4,11 @@ import gc
 import json
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterable, Mapping
 from math import prod
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from runtime.described import build_models
@@ -15,7 +17,7 @@ from runtime.graph.session import logger as session_logger
 from runtime.manifest import Manifest, TensorInputs, version_order
 from service.cpus import share_cpus
 from service.fleet.host import check_exchange, courier_thread
-from service.process import Process
+from service.process import STOPS, Process
 from service.repository.catalog import Catalog
 from service.repository.control import load_all
 from service.repository.loader import open_all, open_all_graphs
@@ -40,6 +42,7 @@ def serve(settings: Settings) -> None:
         ListenError: the address cannot be listened on.
         SettingError: a setting names what cannot be used.
     """
+    stop_while_loading()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would compete with the graph's
     configure_logging(settings)
     check_tls(settings)
@@ -50,6 +53,18 @@ def serve(settings: Settings) -> None:
         serve_alone(settings)
     else:
         serve_together(settings)
+
+
+def stop_while_loading() -> None:
+    """Ends process 1 of a container at once on a signal: the kernel spares it what ends every other by default."""
+    if os.getpid() == 1:
+        for stop in STOPS:
+            signal.signal(stop, lambda number, _: os._exit(128 + number))
+
+
+def ignore_hangup(_number: int, _frame: FrameType | None) -> None:
+    """By default it would end the process, and what was accepted."""
+    logger.warning("SIGHUP is ignored, as it replaces one worker by another: restart the service, or run two workers")
 
 
 NO_MODEL = """
@@ -63,6 +78,8 @@ LOAD = """, and load it:
 
 def serve_alone(settings: Settings) -> None:
     """Everything in this process."""
+    if hasattr(signal, "SIGHUP") and not os.isatty(0):  # not on Windows; of a terminal, it says that it is closed
+        signal.signal(signal.SIGHUP, ignore_hangup)
     control = load_all(settings)
     for engine in control.models:
         log_start(engine.manifest.name, engine.manifest.version, engine.placement)

@@ -37,8 +37,23 @@ def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
         return [listen(host, port)] * count
     if port:
         listen(host, port).close()  # sharing is among our own: a port that another service shares out is taken
-    first = listen(host, port, shared=True)
-    return [first] + [listen(host, first.getsockname()[1], shared=True) for _ in range(count - 1)]
+    with listen(host, port, shared=True) as first:  # a port that the kernel chose is lost in a pause: name it
+        return [listen(host, first.getsockname()[1], shared=True) for _ in range(count)]
+
+
+def pause(listener: socket.socket) -> None:
+    """Lets the kernel deal out no connections to the socket, in all processes; it keeps its address.
+
+    Connections that nobody accepted yet are reset. Only Linux deals out: elsewhere nothing happens.
+    """
+    # once only: after a second shutdown, all that it accepts later would be shut down, too
+    if sys.platform == "linux" and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.shutdown(socket.SHUT_RD)
+
+
+def listen_again(listener: socket.socket) -> None:
+    """Ends a pause, if there is one."""
+    listener.listen(BACKLOG)
 
 
 def check_grpc(settings: Settings) -> None:

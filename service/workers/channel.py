@@ -6,17 +6,18 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from runtime.artifact import Artifact
 from runtime.errors import AddNormError, Unavailable, UnknownModel
+from runtime.manifest import Manifest
 from service.norm_stats.collector import Collector
 from service.norm_stats.pool import CollectorPool
 from service.repository.change import PREPARE
 from service.telemetry.aggregator import Aggregator
-from service.workers.pipe import Inbox, Outbox, open_pipe
+from service.workers.pipe import Inbox, Outbox, open_backlog, open_pipe
 
 logger = logging.getLogger("addnorm.service")
 
@@ -34,16 +35,25 @@ class SupervisorEnd:
 
     Args:
         aggregator: where the worker's traffic is counted.
+
+    Raises:
+        OSError: too many files are open; none of these stays open.
     """
 
     def __init__(self, workers: int, aggregator: Aggregator | None = None) -> None:
-        self.process_counts = (aggregator or Aggregator()).open()
-        self.inbox, outbox = open_pipe()
-        orders, self.orders = open_pipe()
-        ours, theirs = socket.socketpair()
+        with ExitStack() as undo:
+            self.inbox, outbox = open_pipe()
+            undo.callback(self.inbox.close)
+            undo.callback(outbox.close)
+            orders, self.orders = open_backlog()
+            undo.callback(orders.close)
+            undo.callback(self.orders.close)
+            ours, theirs = socket.socketpair()
+            undo.pop_all()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
         self.asks = Connection(ours.detach())
         self.worker_end = WorkerEnd(outbox, Connection(theirs.detach()), orders, workers)
+        self.process_counts = (aggregator or Aggregator()).open()
 
     def hand_in(self, collectors: CollectorPool) -> None:
         """Counts what the worker handed over by now."""
@@ -89,12 +99,11 @@ class SupervisorEnd:
         self.asks.send(attempt(getattr(asked, method), *arguments))
 
     def order(self, what: str, *arguments: Any) -> None:
-        """Tells the worker what is to be served, or how a change ended that it asked for."""
-        if what == PREPARE:  # it reads the files itself
+        """Tells the worker what is to be served, or how a change ended that it asked for. Never waits for it."""
+        if what == PREPARE:  # it reads all else itself
             number, artifacts = arguments
-            arguments = number, [replace(artifact, files={}) for artifact in artifacts]
-        with suppress(OSError):  # it is gone, which its end tells
-            self.orders.send((what, arguments))
+            arguments = number, [Artifact(each.path, stub(each.manifest), {}) for each in artifacts]
+        self.orders.send((what, arguments))
 
     def close(self) -> None:
         self.process_counts.close()
@@ -104,6 +113,12 @@ class SupervisorEnd:
 
     def close_worker_end(self) -> None:
         self.worker_end.close()
+
+
+def stub(manifest: Manifest) -> Manifest:
+    """As little of it as tells it from others."""
+    fields: dict[str, Any] = {"digest": manifest.digest}
+    return Manifest.model_construct(**fields)
 
 
 def attempt(method: Callable[..., Any], *arguments: object) -> Any:

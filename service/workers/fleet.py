@@ -49,6 +49,7 @@ class FleetProcess:
         self.wanted = bool(settings.peers or settings.store)
         self.process: BaseProcess | None = None
         self.asks: Connection | None = None
+        self.refused = False  # whether the last attempt to start it failed
 
     @property
     def closing(self) -> list[Callable[[], None]]:
@@ -57,8 +58,15 @@ class FleetProcess:
 
     def keep_running(self) -> None:
         """Starts the process where there is none; to be called every second."""
-        if self.wanted and self.process is None:
+        if not self.wanted or self.process is not None:
+            return
+        try:
             self._start()
+            self.refused = False
+        except OSError as error:
+            if not self.refused:
+                logger.error("the process that exchanges statistics cannot be started (%s): tried on", error.strerror)
+            self.refused = True
 
     def finish(self) -> None:
         """Lets it tell a last time what was counted, and ends it."""
@@ -77,8 +85,14 @@ class FleetProcess:
             ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", PATIENCE, 0))
         closing = self.inherited()
         self.asks, other = Connection(ours.detach()), Connection(theirs.detach())
-        self.process = fork(partial(carry, self.settings, other), [*closing, self.asks.close])
-        other.close()
+        try:
+            self.process = fork(partial(carry, self.settings, other), [*closing, self.asks.close])
+        except OSError:
+            self.asks.close()
+            self.asks = None
+            raise
+        finally:
+            other.close()
         self.selector.add(self.asks.fileno(), self._on_question)
         self.selector.add(self.process.sentinel, self._on_end)
 

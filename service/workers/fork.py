@@ -1,10 +1,12 @@
 """A worker process as its parent sees it: how it is forked, how it ended, when it may start again."""
 
 import multiprocessing
+import os
 import selectors
 import signal
 import socket
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +48,11 @@ class Worker:
     def pid(self) -> int:
         return self.process.pid or 0
 
+    @property
+    def steady(self) -> bool:
+        """Whether it has answered, and for a while: if it ends now, that is no fall."""
+        return self.ready and time.monotonic() - self.started >= STEADY
+
     def order(self, what: str, *arguments: object) -> None:
         """Tells it what is to be served, or how a change ended that it asked for."""
         self.channel.order(what, *arguments)
@@ -58,10 +65,14 @@ class Restarts:
         self._falls: defaultdict[int, int] = defaultdict(int)  # in a row, by slot
         self._due: dict[int, float] = {}  # slot -> when, on the monotonic clock
 
-    def note(self, worker: Worker) -> None:
-        """It has ended."""
-        fell = not worker.ready or time.monotonic() - worker.started < STEADY
-        self._falls[worker.slot] = self._falls[worker.slot] + 1 if fell else 0
+    def note(self, slot: int, fell: bool) -> None:
+        """A worker of the slot has ended, too soon or later, or could not be started."""
+        self._falls[slot] = self._falls[slot] + 1 if fell else 0
+
+    @property
+    def falling(self) -> set[int]:
+        """Slots whose workers fell again and again."""
+        return {slot for slot, falls in self._falls.items() if falls > 1}
 
     def add(self, slot: int) -> float:
         """Another is to be started there; gives in how many seconds."""
@@ -96,6 +107,9 @@ def fork(body: Callable[[], None], cleanups: Sequence[Callable[[], None]]) -> Ba
         cleanups: close the parent's ends in the new process, so that the parent's death is noticed there, and forget
             what it has no use for. The files of the statistics are not among them: closing one would tidy it up under
             the parent's hands.
+
+    Raises:
+        OSError: the system gives no further process, memory or file at present.
     """
 
     def run() -> None:
@@ -107,9 +121,20 @@ def fork(body: Callable[[], None], cleanups: Sequence[Callable[[], None]]) -> Ba
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they must not reach the parent's handlers in the new process
     try:
         process.start()
+    except OSError as error:
+        close_pipes(error)
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     return process
+
+
+def close_pipes(error: OSError) -> None:
+    """Closes what multiprocessing leaves open where a fork fails: who tries again would run out of files."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_launch":
+            for name in frame.f_locals.keys() & {"parent_r", "parent_w", "child_r", "child_w"}:
+                os.close(frame.f_locals[name])
 
 
 def describe_exit(exitcode: int | None) -> str:

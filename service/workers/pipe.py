@@ -1,5 +1,6 @@
 """A one-way pipe between processes that carries whole messages, however their bytes arrive."""
 
+import logging
 import os
 import pickle
 import struct
@@ -7,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
+
+logger = logging.getLogger("addnorm.service")
 
 HEADER = struct.Struct("<Q")  # bytes of the message that follows
 CAPACITY = 1 << 20  # bytes a pipe holds, as far as the kernel allows; about a quarter second of full load
@@ -25,8 +28,7 @@ class Outbox:
         Raises:
             OSError: nobody is left to receive it.
         """
-        content = pickle.dumps(message, protocol=5)
-        rest = memoryview(HEADER.pack(len(content)) + content)
+        rest = memoryview(framed(message))
         with self._lock:
             while rest:
                 rest = rest[os.write(self.fd, rest) :]
@@ -34,6 +36,43 @@ class Outbox:
     def close(self) -> None:
         os.close(self.fd)
         self.fd = -1  # what is sent late must not reach another file of that number
+
+
+class Backlog:
+    """The end that sends and never waits: what the pipe does not take is kept. It is of one thread.
+
+    Two processes that waited for each other's pipes would wait for ever.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        os.set_blocking(fd, False)
+        self._rest = bytearray()
+
+    def send(self, message: object) -> None:
+        """Hands over a message, or what the pipe takes of it; `flush` does the rest."""
+        self._rest += framed(message)
+        self.flush()
+
+    def flush(self) -> bool:
+        """Hands over what the pipe takes by now; gives whether that is all."""
+        try:
+            while self._rest:
+                del self._rest[: os.write(self.fd, self._rest)]
+        except BlockingIOError:
+            return False
+        except OSError:  # nobody is left to receive it, which its end tells
+            self._rest.clear()
+        return True
+
+    def close(self) -> None:
+        os.close(self.fd)
+        self.fd = -1
+
+
+def framed(message: object) -> bytes:
+    content = pickle.dumps(message, protocol=5)
+    return HEADER.pack(len(content)) + content
 
 
 class Inbox:
@@ -69,9 +108,19 @@ class Inbox:
 
 
 def open_pipe() -> tuple[Inbox, Outbox]:
+    """One that holds CAPACITY where the system can."""
     reading, writing = os.pipe()
-    with suppress(ImportError, AttributeError, OSError):  # it may be Linux's, and within what one user is allowed
-        import fcntl
+    try:
+        with suppress(ImportError, AttributeError):  # it may not be Linux
+            import fcntl
 
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, CAPACITY)
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, CAPACITY)
+    except OSError as error:
+        logger.warning("a worker's pipe holds less than it should (%s): raise fs.pipe-user-pages-soft", error.strerror)
     return Inbox(reading), Outbox(writing)
+
+
+def open_backlog() -> tuple[Inbox, Backlog]:
+    """One whose sender never waits."""
+    reading, writing = os.pipe()
+    return Inbox(reading), Backlog(writing)

@@ -44,12 +44,24 @@ class Reader:
 
     def run(self, job: Callable[[], T], then: Callable[[T], None]) -> None:
         """Calls `then` with what `job` gives, or with the error that it could not be had."""
-        reading, writing = os.pipe()
-        process = fork(partial(send_result, job, writing), [*self.cleanups(), partial(os.close, reading)])
-        os.close(writing)
+        try:
+            process, reading = self._start(job)
+        except OSError as error:
+            then(Unavailable(f"No process to read the disk can be started ({error.strerror}): try again later."))  # type: ignore[arg-type]
+            return
         started = Job(process, reading, then, time.monotonic() + self.patience)
         self.jobs.append(started)
         self.selector.add(reading, partial(self._receive, started))
+
+    def _start(self, job: Callable[[], object]) -> tuple[BaseProcess, int]:
+        reading, writing = os.pipe()
+        try:
+            return fork(partial(send_result, job, writing), [*self.cleanups(), partial(os.close, reading)]), reading
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
 
     @property
     def due(self) -> float:

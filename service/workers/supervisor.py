@@ -1,7 +1,8 @@
 """Several worker processes on one port, and the parent that starts them, counts for all of them and looks after them.
 
 The parent has no threads that take part, so that it can fork at any time. It owns the Collectors, decides what is
-served, and keeps the listening sockets open: what connects while a worker starts again waits for it.
+served, and keeps the listening sockets open: what connects while a worker starts again waits for it. Where workers fall
+again and again, clients would wait in vain: until one is ready there, its socket is given no connections.
 """
 
 import logging
@@ -11,7 +12,6 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from runtime.errors import AddNormError, Unavailable
 from runtime.store.sqlite import INTERVAL
@@ -22,10 +22,12 @@ from service.repository.catalog import Catalog
 from service.repository.change import FAILED, READY, Failures
 from service.repository.rollout import READING, Rollout
 from service.settings import Settings
+from service.sockets import listen_again, pause
 from service.telemetry.aggregator import Aggregator
-from service.workers.channel import PARENT, SupervisorEnd
+from service.workers.channel import SupervisorEnd
+from service.workers.conversations import Conversations
 from service.workers.fleet import FleetProcess
-from service.workers.fork import Restarts, Selector, Worker, describe_exit, fork, signals_as_bytes
+from service.workers.fork import GATHER, Restarts, Selector, Worker, describe_exit, fork, signals_as_bytes
 from service.workers.heartbeat import Heartbeat, Watchdog
 from service.workers.reader import Reader
 from service.workers.worker import Assignment, Placements, work
@@ -60,7 +62,9 @@ class Supervisor:
         self.reader = Reader(self.selector, self._inherited, READING)
         self.fleet = FleetProcess(settings, collectors, self.selector, self._inherited)
         self.rollout = Rollout(catalog, collectors, settings.watch, read=self.reader.run)
-        self.placements, self.workers = Placements(), list[Worker]()
+        heard: dict[str, Callable[..., None]] = {READY: self._on_ready, FAILED: self._on_failure, **self.rollout.heard}
+        self.conversations = Conversations(catalog, collectors, self.selector, heard)
+        self.placements, self.workers = Placements(), self.conversations.workers
         self.failure: AddNormError | None = None
         self.announced = self.stopping = False
         self.rolling: list[int] = []  # slots that are to get a new worker
@@ -74,15 +78,19 @@ class Supervisor:
         Raises:
             AddNormError: a worker could not be made ready at the start.
         """
-        with signals_as_bytes() as (alarm, number):
-            self.selector.add(alarm, lambda: self._on_signal(number()))
-            for slot in range(len(self.listeners)):
-                self._start(slot)
-            while self.workers or not self.stopping:
-                self._turn()
-            self.fleet.finish()
-        self.reader.close()
-        self.collectors.close()
+        try:
+            with signals_as_bytes() as (alarm, number):
+                self.selector.add(alarm, lambda: self._on_signal(number()))
+                for slot in range(len(self.listeners)):
+                    if not self.stopping:
+                        self._start(slot)
+                while self.workers or not self.stopping:
+                    self._turn()
+                self.fleet.finish()
+        finally:
+            os.close(self._lifeline_end)  # workers that a defect left behind end
+            self.reader.close()
+            self.collectors.close()
         if self.failure is not None:
             raise self.failure
 
@@ -102,8 +110,9 @@ class Supervisor:
         self.reader.turn(now)
         self.rollout.turn(now)
         self._announce_once()
+        orders_due = float("inf") if self.conversations.flush() else now + GATHER
         dues = self.next_save, self.leave_at, self.deadline, self.rollout.due, self.reader.due, self.restarts.due
-        self.selector.turn(min(dues) - time.monotonic())
+        self.selector.turn(min(*dues, orders_due) - time.monotonic())
 
     def _inherited(self, slot: int | None = None) -> list[Callable[[], None]]:
         closing: list[Callable[[], None]] = [worker.channel.close for worker in self.workers]
@@ -111,49 +120,27 @@ class Supervisor:
         return [*closing, *self.fleet.closing, partial(os.close, self._lifeline_end)]
 
     def _start(self, slot: int) -> None:
-        channel = SupervisorEnd(len(self.listeners), self.aggregator)
-        share, heartbeat = Assignment.of(self.catalog, self.graphs, whole=self.announced), Heartbeat()
-        body = partial(work, self.settings, share, channel.worker_end, self.listeners[slot], self.lifeline, heartbeat)
-        process = fork(body, [channel.close, *self._inherited(slot), self.catalog.release_contents])
-        worker = Worker(slot, process, channel, heartbeat, time.monotonic())
-        channel.close_worker_end()
-        self.workers.append(worker)
+        try:
+            worker = self._fork(slot)
+        except OSError as error:  # of processes, memory or files, which may pass
+            self._on_loss(slot, f"a worker cannot be started ({error.strerror})")
+            return
+        self.conversations.add(worker)
         self.selector.add(worker.process.sentinel, partial(self._on_end, worker))
-        self.selector.add(channel.asks.fileno(), partial(self._on_question, worker))
-        self.selector.add(channel.inbox.fd, partial(self._on_observations, worker), urgent=False)
         self.rollout.joined(worker)
 
-    def _on_observations(self, worker: Worker) -> None:
-        if worker not in self.workers:
-            return
-        worker.channel.hand_in(self.collectors)
-        if worker.channel.inbox.ended:
-            self.selector.remove(worker.channel.inbox.fd)
-
-    def _on_question(self, worker: Worker) -> None:
-        if worker not in self.workers:
-            return
-        said = worker.channel.question()
-        if said is None:
-            self.selector.remove(worker.channel.asks.fileno())
-            return
-        method, of, arguments = said
-        heard: dict[str, Callable[..., None]] = {READY: self._on_ready, FAILED: self._on_failure, **self.rollout.heard}
-        if method in heard:
-            heard[method](worker, *arguments)
-        else:
-            self._answer(worker, method, of, arguments)
-
-    def _answer(self, worker: Worker, method: str, of: str, arguments: tuple[Any, ...]) -> None:
-        for other in self.workers:
-            other.channel.hand_in(self.collectors)
-        asked = self.catalog if of == PARENT else self.collectors.get(of)
+    def _fork(self, slot: int) -> Worker:
+        share, heartbeat = Assignment.of(self.catalog, self.graphs, whole=self.announced), Heartbeat()
+        channel = SupervisorEnd(len(self.listeners), self.aggregator)
+        body = partial(work, self.settings, share, channel.worker_end, self.listeners[slot], self.lifeline, heartbeat)
         try:
-            worker.channel.answer(asked, method, arguments)
-        except OSError as error:
-            logger.warning("worker %d does not read its answer (%s) and is ended", worker.process.pid, error)
-            self.selector.remove(worker.channel.asks.fileno())
-            worker.process.kill()
+            process = fork(body, [channel.close, *self._inherited(slot), self.catalog.release_contents])
+        except OSError:
+            channel.close()
+            raise
+        finally:
+            channel.close_worker_end()
+        return Worker(slot, process, channel, heartbeat, time.monotonic())
 
     def _on_ready(self, worker: Worker, placements: Placements, failures: Failures) -> None:
         worker.ready = True
@@ -162,6 +149,8 @@ class Supervisor:
         if not self.announced:
             self.placements |= placements
             self.rollout.reconcile(failures)
+        listen_again(self.listeners[worker.slot])  # it may have been paused since the worker listened
+        self._pause_falling()
         for other in self.workers:
             if other.slot == worker.slot and other is not worker:
                 other.retiring = True
@@ -184,32 +173,40 @@ class Supervisor:
             self.failure = self.failure or error
 
     def _on_end(self, worker: Worker) -> None:
-        channel = worker.channel
         worker.process.join()
-        channel.hand_in(self.collectors)
-        for word, arguments in channel.last_words():  # its end can be noticed before what it ended of
-            if word == FAILED:
-                self._on_failure(worker, *arguments)
-        for fd in (worker.process.sentinel, channel.asks.fileno(), channel.inbox.fd):
-            self.selector.remove(fd)
-        channel.close()
+        self.selector.remove(worker.process.sentinel)
+        self.conversations.end(worker, FAILED)
         worker.heartbeat.close()
-        self.workers.remove(worker)
         if self.stopping or worker.retiring:
             self.rollout.leaves(worker)
             return
         self.rollout.left(worker)
-        how = describe_exit(worker.process.exitcode)
+        how = f"worker {worker.process.pid} ended ({describe_exit(worker.process.exitcode)})"
+        self._on_loss(worker.slot, how, worker.ready, worker.steady)
+
+    def _on_loss(self, slot: int, how: str, was_ready: bool = False, was_steady: bool = False) -> None:
+        """A slot lost its worker, or another that was to relieve it."""
+        if self.stopping:
+            return
         if not self.announced:
-            self.failure = self.failure or Unavailable(f"A worker ended before it was ready ({how}): see its log.")
+            self.failure = self.failure or Unavailable(f"The service cannot start, {how}: see its log.")
             self._stop()
             return
-        self.restarts.note(worker)
-        if any(other.slot == worker.slot and not other.retiring for other in self.workers):  # relieved, or its relief
-            self.rolling = self.rolling if worker.ready else []
+        self.restarts.note(slot, fell=not was_steady)
+        if any(other.slot == slot and not other.retiring for other in self.workers):  # relieved, or its relief
+            if not was_ready:
+                logger.error("%s, in the place of an old one: workers that were not replaced by now stay", how)
+                self.rolling = []
             return
-        seconds = self.restarts.add(worker.slot)
-        logger.error("worker %d ended (%s): another starts in %g s", worker.process.pid, how, seconds)
+        seconds = self.restarts.add(slot)
+        logger.error("%s: another starts in %g s", how, seconds)
+        self._pause_falling()
+
+    def _pause_falling(self) -> None:
+        """Leaves connections to others where workers fall again and again; one that answers keeps the port."""
+        answering = {worker.slot for worker in self.workers if worker.ready and not worker.retiring}
+        for slot in self.restarts.falling - answering if answering else ():
+            pause(self.listeners[slot])
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:

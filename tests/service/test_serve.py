@@ -19,7 +19,7 @@ from runtime.errors import ListenError, StateError
 from runtime.store.kept import read_kept
 from service.inference.engine import Engine
 from service.repository.catalog import Catalog
-from service.serve import browsable, example, greet, log_start, serve
+from service.serve import browsable, example, greet, ignore_hangup, log_start, serve, stop_while_loading
 from service.settings import Settings
 from service.sockets import listen
 from tests.helpers import publish
@@ -70,6 +70,32 @@ def test_serve_answers_counts_and_stops(server: subprocess.Popen[str]):
 
     server.send_signal(signal.SIGTERM)
     assert server.wait(timeout=30) == 0
+
+
+def test_hangup_leaves_one_process_as_it_is(server: subprocess.Popen[str]):
+    url = announced_url(server)
+    server.send_signal(signal.SIGHUP)
+    for _ in range(3):
+        assert httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200
+        time.sleep(0.05)
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(timeout=30) == 0
+
+
+def test_hangup_is_answered_in_the_log(caplog: pytest.LogCaptureFixture):
+    ignore_hangup(signal.SIGHUP, None)
+    assert "SIGHUP is ignored" in caplog.text and "restart the service" in caplog.text
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_process_one_ends_while_it_loads(stop: signal.Signals, monkeypatch: pytest.MonkeyPatch):
+    """The kernel spares it what a signal does by default."""
+    if (pid := os.fork()) == 0:
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        stop_while_loading()
+        signal.raise_signal(stop)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + stop
 
 
 def test_examples_are_answered(

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from runtime.errors import ListenError
-from service.sockets import listen, listen_shared
+from service.sockets import has_left, listen, listen_again, listen_shared, pause
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux deals connections out among sockets")
 
@@ -43,3 +43,23 @@ def test_port_that_another_service_shares_out_is_taken():
     for listener in listeners:
         listener.close()
     listen("127.0.0.1", port).close()
+
+
+@linux
+def test_socket_that_pauses_gets_no_connections_and_keeps_its_port():
+    paused, other = listen_shared("127.0.0.1", 0, 2)
+    address = paused.getsockname()
+    pause(paused)
+    pause(paused)
+    other.setblocking(False)
+    for _ in range(20):
+        with socket.create_connection(address, timeout=5):
+            other.accept()[0].close()
+    listen_again(paused)
+    listen_again(paused)
+    other.close()
+    with socket.create_connection(address, timeout=5) as client, paused.accept()[0] as accepted:
+        assert not has_left(accepted)
+        client.sendall(b"hi")
+        assert accepted.recv(2) == b"hi"
+    paused.close()

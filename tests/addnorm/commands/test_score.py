@@ -85,7 +85,9 @@ def test_state_is_what_stats_merge_reads(text_artifact: Artifact, tmp_path: Path
     state = str(tmp_path / "out" / "state.json")
     code, once, _ = run(capsys, "stats", "merge", state, "--model", str(text_artifact.path))
     assert code == 0 and before.startswith(once)
-    _, twice, _ = run(capsys, "stats", "merge", state, state, "--model", str(text_artifact.path))
+    scored(capsys, source, tmp_path / "again", text_artifact)
+    other = str(tmp_path / "again" / "state.json")
+    _, twice, _ = run(capsys, "stats", "merge", state, other, "--model", str(text_artifact.path))
     assert f"{2 * len(TEXTS)} requests" in twice
 
 

@@ -1,6 +1,7 @@
 """A worker's part, with a parent that only says what is to be done."""
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -70,6 +71,15 @@ def test_prepared_engine_answers_when_the_parent_says_so(
     assert participant.models.versions("texts") == ["1", "2"] and participant.models.default.manifest.version == "2"
     assert follow(participant, channel, (SERVE, 2, "texts", [], "texts")) == [(SERVED, (2,))]
     assert participant.models.names() == []
+
+
+def test_orders_never_wait_for_a_worker_and_are_small(channel: SupervisorEnd, text_artifact: Artifact):
+    """The worker may wait for its parent to take observations: both would wait for ever."""
+    channel.order(PREPARE, 1, [text_artifact])
+    assert len(os.read(channel.worker_end.orders.fd, 1 << 20)) < 1024
+    for _ in range(50):
+        channel.order(SERVE, 1, "texts", ["f" * 64] * 1000, "texts")
+    assert not channel.orders.flush()
 
 
 def test_dropped_engine_is_prepared_anew(

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import threading
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.workers import pipe
-from service.workers.pipe import open_pipe
+from service.workers.pipe import open_backlog, open_pipe
 
 
 def test_messages_arrive_whole_and_in_order():
@@ -54,3 +55,32 @@ def test_sender_waits_while_the_pipe_is_full_and_nothing_is_lost():
     with pytest.raises(BrokenPipeError):
         outbox.send("to nobody")
     outbox.close()
+
+
+def test_sender_with_a_backlog_never_waits_and_nothing_is_lost():
+    inbox, backlog = open_backlog()
+    messages = [np.full(pipe.CAPACITY // 16, number) for number in range(3)]  # more than any pipe has room for
+    for message in messages:
+        backlog.send(message)
+    assert not backlog.flush()
+    received: list[np.ndarray] = []
+    while len(received) < len(messages):
+        backlog.flush()
+        received += inbox.receive()
+    assert [array[0] for array in received] == list(range(3)) and backlog.flush()
+    backlog.send("last")
+    assert inbox.receive() == ["last"]
+    inbox.close()
+    backlog.send("to nobody")
+    assert backlog.flush()
+    backlog.close()
+
+
+def test_pipe_that_stays_small_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    def refuse(*_: int) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    for end in open_pipe():
+        end.close()
+    assert "a worker's pipe holds less than it should (Operation not permitted)" in caplog.text

@@ -1,9 +1,11 @@
 """Jobs in processes of their own: their results, their deadline, and what is left of them."""
 
+import errno
 import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +52,19 @@ def test_job_that_hangs_is_ended() -> None:
 def test_job_that_ends_before_its_result_is_told(end: Callable[[], object]) -> None:
     (found,) = run(end)
     assert isinstance(found, Unavailable) and "ended before" in str(found)
+
+
+def test_job_that_cannot_be_started_is_told_and_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    before = len(list(Path("/dev/fd").iterdir()))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fork", refuse)
+        found = run(*[lambda: 1] * 20)
+    assert [type(each) for each in found] == [Unavailable] * 20
+    assert "No process to read the disk can be started (Resource temporarily unavailable)" in str(found[0])
+    assert len(list(Path("/dev/fd").iterdir())) < before + 20, "a fork takes four"
 
 
 def test_job_that_hangs_is_ended_with_its_parent() -> None:
