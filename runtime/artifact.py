@@ -19,6 +19,8 @@ from runtime.errors import ArtifactError
 from runtime.manifest import BASELINE, CANARY, FORMAT, MANIFEST, MODEL, TOKENIZER, Manifest, compute_digest, sha256
 
 LOWERED_FORMAT = 5  # of a manifest that tells of a lower precision
+# errors that stay until the artifact is another; all others are of its disk
+LASTING = {errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.EFBIG, errno.ELOOP, errno.ENXIO}
 MANIFEST_BYTES = 32 << 20  # a thousand BatchNorms of a thousand features; JSON takes ten times that while it is parsed
 
 
@@ -46,7 +48,7 @@ def read_artifact(path: Path) -> Artifact:
     except (FileNotFoundError, NotADirectoryError):
         is_directory = False
     except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror}): export the model again.") from error
+        raise unreadable(path, error) from error
     if not is_directory:
         raise ArtifactError(f"No artifact at {path}: export one with `addnorm export RUN --name NAME --version N`.")
     manifest = read_manifest(path / MANIFEST)
@@ -72,12 +74,21 @@ def read_regular(path: Path, size: int | None = None, most: int | None = None) -
         return file.read()
 
 
+def unreadable(path: Path, error: OSError) -> ArtifactError:
+    """Its error; one that another reading may not meet is passing."""
+    passing = error.errno not in LASTING
+    remedy = "look at its disk and its permissions" if passing else "export the model again"
+    found = ArtifactError(f"{path} cannot be read ({error.strerror}): {remedy}.")
+    found.passing = passing
+    return found
+
+
 def read_manifest(path: Path) -> Manifest:
     try:
         content = read_regular(path, most=MANIFEST_BYTES)
         manifest = Manifest.model_validate_json(content)
     except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror}): export the model again.") from error
+        raise unreadable(path, error) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -95,7 +106,7 @@ def read_file(path: Path, name: str, manifest: Manifest) -> bytes:
     try:
         content = read_regular(path / name, (manifest.sizes or {}).get(name))
     except OSError as error:
-        raise ArtifactError(f"{path / name} cannot be read ({error.strerror}): export the model again.") from error
+        raise unreadable(path / name, error) from error
     if sha256(content) != manifest.files[name]:
         raise ArtifactError(
             f"{path / name} was altered or half-written, its SHA-256 does not match: export the model again."

@@ -30,7 +30,14 @@ class AddNormError(Exception):
 
 
 class ArtifactError(AddNormError):
+    """An artifact is missing, half-written, altered or of an unknown format.
+
+    Attributes:
+        passing: its disk gave an error: the artifact may be in order, and readable later.
+    """
+
     code = "artifact_error"
+    passing = False
 
 
 class DeviceError(AddNormError):

@@ -97,8 +97,15 @@ class FleetRecorder:
         """As `NormRecorder.traffic`."""
         (_, older), *own = self.own.traffic(self.since)
         others = [(max(start, self.since), each) for start, each in self.others.windows.traffic(self.clock())]
-        theirs = self.others.state.traffic.without(Traffic.merge_all([traffic for _, traffic in others]))
+        theirs = before(self.others.state.traffic, Traffic.merge_all([traffic for _, traffic in others]))
         return [(self.since, older.merge(theirs)), *together([*own, *others])]
+
+
+def before(everything: Traffic, day: Traffic) -> Traffic:
+    """What came before the day; nothing while the totals are not there yet: what others told comes in parts."""
+    if len(day.counts) and (len(everything.counts) != len(day.counts) or (everything.counts < day.counts).any()):
+        return Traffic.nothing()
+    return everything.without(day)
 
 
 def together(buckets: list[tuple[Key, Traffic]]) -> list[tuple[Key, Traffic]]:

@@ -1,7 +1,6 @@
 """Time windows over recorded statistics: rings of time buckets, each a state, merged when asked.
 
-The last hour is kept in short buckets, the last day in longer ones, so memory is bounded whatever the traffic. A window
-is answered in whole buckets, and the answer says from when to when.
+The last hour is in short buckets, the last day in longer ones: memory is bounded. An answer names the buckets it is of.
 """
 
 from collections import deque
@@ -13,7 +12,7 @@ from runtime.statistics.deep import DeepState
 from runtime.statistics.state import NormState, SparseState, merge_sparse
 from runtime.statistics.traffic import Traffic
 
-# seconds and number of the buckets of each ring, finest first
+# seconds and number of the buckets of each ring, finest first; that keeps one more, for questions at a bucket's end
 WINDOW, DEEP = "window", "deep"  # how the names of rings begin
 SHAPES, DEEP_SHAPES = ((10, 361), (300, 289)), ((300, 13), (3600, 25))
 
@@ -59,7 +58,7 @@ class Ring(Generic[State, Compressed]):
     def __init__(
         self, seconds: int, size: int, compress: Callable[[State], Compressed], expand: Callable[[Compressed], State]
     ) -> None:
-        self.seconds, self.size, self.compress, self.expand = seconds, size, compress, expand
+        self.seconds, self.size, self.kept, self.compress, self.expand = seconds, size, size, compress, expand
         self.closed: deque[tuple[int, Compressed]] = deque()
         self.filling: tuple[int, State] | None = None
 
@@ -73,7 +72,7 @@ class Ring(Generic[State, Compressed]):
             self.filling = number, state
         else:
             self.filling = self.filling[0], self.filling[1].merge(state)
-        while self.closed and self.closed[0][0] <= number - self.size:
+        while self.closed and self.closed[0][0] <= number - self.kept:
             self.closed.popleft()
 
     def held(self) -> list[tuple[int, State | Compressed]]:
@@ -82,7 +81,7 @@ class Ring(Generic[State, Compressed]):
 
     def oldest(self, now: float) -> float:
         """The time before which this ring has forgotten everything."""
-        return (int(now // self.seconds) - self.size + 1) * self.seconds
+        return (int(now // self.seconds) - self.kept + 1) * self.seconds
 
     def window(self, span: Span) -> tuple[Span, list[Compressed], State | None]:
         """The stretch that the buckets cover which overlap `span`, what the closed ones hold, and the filling one."""
@@ -97,7 +96,7 @@ class Ring(Generic[State, Compressed]):
         Buckets are kept for as long as before and after `now` as the ring is: no clock that is off pushes others out.
         """
         held, this = dict(self.closed) | dict(contents), int(now // self.seconds)
-        known = ((number, held[number]) for number in sorted(held) if abs(number - this) < self.size)
+        known = ((number, held[number]) for number in sorted(held) if abs(number - this) < self.kept)
         self.closed = deque((number, content) for number, content in known if content is not None)
 
     def buckets(self, since: int) -> list[tuple[int, Compressed]]:
@@ -112,7 +111,7 @@ class Ring(Generic[State, Compressed]):
             mine = found.get(number)
             found[number] = content if mine is None else self.compress(self.expand(mine).merge(self.expand(content)))
         *over, (number, newest) = sorted(found.items(), key=lambda entry: entry[0])
-        self.closed = deque((n, content) for n, content in over if n > number - self.size)
+        self.closed = deque((n, content) for n, content in over if n > number - self.kept)
         self.filling = number, self.expand(newest)
 
 
@@ -149,6 +148,7 @@ class Windows:
         self.layers = layers
         self.rings = tuple(Ring(*shape, SparseState.compress, SparseState.expand) for shape in SHAPES)
         self.deep_rings = tuple(Ring(*shape, as_it_is, as_it_is) for shape in DEEP_SHAPES)
+        self.rings[0].kept, self.deep_rings[0].kept = SHAPES[0][1] + 1, DEEP_SHAPES[0][1] + 1
         rings: tuple[Ring[Any, Any], ...] = (*self.rings, *self.deep_rings)
         self.named = {self.name(ring): ring for ring in rings}
 

@@ -31,6 +31,7 @@ from service.norm_stats.interface import (
     TakeBaseline,
     WindowQuery,
 )
+from service.norm_stats.pool import RETIRED
 from service.schemas.norm_stats import LayerResponse, NormStatsResponse
 from service.schemas.windows import BaselineResponse, CompareResponse, HistoryResponse
 
@@ -119,13 +120,18 @@ class Reports:
 def add_exchange(app: FastAPI, models: ModelRegistry) -> None:
     """What peers ask one another: for services that name some, and no stranger's to read elsewhere."""
     exchanges = Reports()  # other replicas wait for no page, and pages for no replica
+    known: dict[str, Statistics] = {}  # by digest: also of what was swapped out, for what was counted at the very last
 
     # Not in the documents: what replicas tell one another has a format of its own (runtime/store/shares.py).
     @app.get("/norm-stats/exchange", include_in_schema=False)
     async def norm_stats_exchange(digest: str, replica: str = "", since: Since = 0) -> Response:
         """What this replica counted since the sequence that it gave, for the other replicas of a fleet."""
-        collector = next((each.collector for each in models if each.manifest.digest == digest), None)
-        if collector is None:
+        served = {each.manifest.digest: each.collector for each in models}
+        retired = [each for each in known if each not in served][-RETIRED:]  # as many as the pool keeps open
+        kept = {each: known[each] for each in retired} | served
+        known.clear()
+        known.update(kept)
+        if (collector := known.get(digest)) is None:
             raise UnknownModel(f"This service serves no artifact of digest {digest[:16]!r}.")
         content = await exchanges.ask(collector, Shared(replica, since))
         return Response(content, media_type="application/octet-stream")

@@ -90,6 +90,7 @@ class Courier:
             del self.manifests[gone]
             for known in (self.pushed, self.replaced, self.mergers, self.said):
                 known.pop(gone, None)
+            self.exchange.forget(gone)
 
     def _turn(self, manifest: Manifest, last: bool) -> None:
         own = self._push(manifest, last)

@@ -64,4 +64,7 @@ class Exchange(Protocol):
             FleetError: they cannot be asked now.
         """
 
+    def forget(self, digest: str) -> None:
+        """Lets go what is held of an artifact; if it is fetched again, all of it is told and read anew."""
+
     def close(self) -> None: ...

@@ -5,6 +5,7 @@ What was heard of a replica that is gone stays. A replica that starts later does
 
 import http.client
 import io
+import json
 import socket
 import ssl
 import time
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from runtime.errors import SettingError, StateError
+from runtime.errors import SettingError, StateError, UnknownModel
 from runtime.manifest import Manifest
 from runtime.statistics.recorder import Place
 from runtime.store.shares import Published, Shelf, is_ahead, is_over
@@ -26,6 +27,7 @@ MOMENT = 0.5  # seconds of a turn that wait for answers: what comes later is tak
 MOST = 64  # replicas that are asked at once
 WHOLE = 30.0  # seconds for a whole answer, however it comes
 LARGEST = 1 << 28  # bytes of an answer: a full day of 49 norms of 1,024 features takes 100 million
+SHORT = 1 << 16  # bytes of a refusal that are read
 FORGET = 86_400.0  # seconds after which one that is gone is named no more
 Answer = tuple[Published, float] | FleetError | None
 
@@ -85,6 +87,9 @@ class Peers:
             if answer is not None:
                 published, offset = answer
                 replica = published.replica
+                peer.answered[digest], peer.sequences[digest, replica.id] = replica.id, replica.sequence
+                if replica.id == own:
+                    continue
                 self.met[digest, replica.id] = Met(replica, time.time(), offset)
                 changed |= {share.place for share in published.shares if shelf.put(replica.id, share)}
         troubles += [peer.trouble[digest] for peer in asked if digest in peer.trouble]
@@ -95,6 +100,15 @@ class Peers:
         shelf.forget([place for place in shelf.held if is_over(place, now, expired=True) or is_ahead(place, now)])
         met = [each for (of, _), each in self.met.items() if of == digest]
         return Fetched({place: dict(shelf.held.get(place, {})) for place in changed}, met, troubles)
+
+    def forget(self, digest: str) -> None:
+        self.shelves.pop(digest, None)
+        self.met = {known: met for known, met in self.met.items() if known[0] != digest}
+        self.asking = {known: asked for known, asked in self.asking.items() if known[0] != digest}
+        for peer in self.peers.values():
+            peer.sequences = {known: each for known, each in peer.sequences.items() if known[0] != digest}
+            peer.answered.pop(digest, None)
+            peer.trouble.pop(digest, None)
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
@@ -120,16 +134,14 @@ class Peers:
         try:
             content = self._get(peer.url, f"/norm-stats/exchange?{urlencode(query)}")
             published = Published.unpack(content, peer.url)
+        except Unserved as error:
+            return None if replica else error  # it was swapped out there, and told before what it had counted
         except (FleetError, StateError) as error:
             return FleetError(str(error))
         except (OSError, http.client.HTTPException) as error:
             return FleetError(f"{peer.url} cannot be reached ({error or type(error).__name__}).")
         except Exception as error:  # whatever one gives, the others are heard
             return FleetError(f"{peer.url} gives what cannot be used ({type(error).__name__}: {error}).")
-        peer.answered[digest] = published.replica.id
-        peer.sequences[digest, published.replica.id] = published.replica.sequence
-        if published.replica.id == own:
-            return None
         return published, published.clock - (started + time.time()) / 2
 
     def _get(self, url: str, path: str) -> bytes:
@@ -145,21 +157,35 @@ class Peers:
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {self.key}"} if self.key else {})
             response = connection.getresponse()
-            if response.status == 404:
-                raise FleetError(
-                    f"{url} does not serve this version of this model, or has no ADDNORM_PEERS: its traffic is not "
-                    "counted here."
-                )
-            if response.status in (401, 403):
-                raise FleetError(f"{url} refuses the API key: give all replicas the same ADDNORM_API_KEYS.")
             if response.status != 200:
-                raise FleetError(f"{url} answers {response.status}: it is no AddNorm, or of an older version.")
+                raise refusal(url, response.status, response.read(SHORT))
             content = b"" if (response.length or 0) > LARGEST else response.read(LARGEST + 1)
             if (response.length or 0) > LARGEST or len(content) > LARGEST:
                 raise FleetError(f"{url} answers with more than {LARGEST >> 20} MB: its traffic is not counted here.")
             return content
         finally:
             connection.close()
+
+
+class Unserved(FleetError):
+    """It serves no such artifact: nothing is counted there that is missing here."""
+
+
+def refusal(url: str, status: int, content: bytes) -> FleetError:
+    """What an answer with that status means, and what to do."""
+    try:
+        code = json.loads(content)["code"]
+    except (ValueError, TypeError, KeyError, RecursionError):  # of a proxy, or of something else
+        code = ""
+    if status == 404:
+        kind = Unserved if code == UnknownModel.code else FleetError
+        has_not = "does not serve this version of this model, or has no ADDNORM_PEERS"
+        return kind(f"{url} {has_not}: its traffic is not counted here.")
+    if status == 403 and code == "host_not_allowed":
+        return FleetError(f"{url} refuses the name it is asked by: put it into its ADDNORM_ALLOWED_HOSTS.")
+    if status in (401, 403):
+        return FleetError(f"{url} refuses the API key: give all replicas the same ADDNORM_API_KEYS.")
+    return FleetError(f"{url} answers {status}: it is no AddNorm, or of an older version.")
 
 
 class Response(http.client.HTTPResponse):

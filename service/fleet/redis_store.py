@@ -143,6 +143,10 @@ class RedisStore:
         self.revision[manifest.digest] = max([since, *(int(score) for _, score in changes)])  # all of it was read
         return Fetched(changed, met, troubles, more=len(changes) == MOST)
 
+    def forget(self, digest: str) -> None:
+        for known in (self.epoch, self.revision, self.shelves, self.said, self.cleaned):
+            known.pop(digest, None)
+
     def close(self) -> None:
         self.client.close()
 

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from runtime.errors import AddNormError
+from runtime.errors import AddNormError, ArtifactError, Unavailable
 from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
 from service.repository.change import Change
-from service.repository.loader import Run, defect
+from service.repository.loader import Run, defect, log_change, log_failure
 from service.repository.recording import Found, Recorded, Recording, record
 
 logger = logging.getLogger("addnorm.service")
@@ -44,6 +44,21 @@ class Planner:
         gone = set(changed) - watch.known.keys()
         follow = [(Catalog.follow, name) for name in changed if name in watch.known]
         return [*follow, *((Catalog.unload, name) for name in sorted(gone & self.catalog.served.keys()))]
+
+    def ended(self, name: str, plan: Callable[..., Change], error: AddNormError | None) -> None:
+        """Notes how a change went that nobody asked for; one that failed for a passing reason becomes due again."""
+        log_failure(name, error)
+        watch = self.catalog.watch
+        passing = isinstance(error, Unavailable) or (isinstance(error, ArtifactError) and error.passing)
+        # what a worker could not load at its start is no change on disk: looking there again does not repeat it
+        if watch is not None and plan != Catalog.reconcile and watch.tried(name, passing):
+            logger.info("model %s is tried again after %d looks at the repository", name, watch.waiting[name])
+
+    def decided(self, change: Change) -> None:
+        """Notes that a change is made; what was unloaded by hand is not loaded again by a try that waits."""
+        log_change(change)
+        if self.catalog.watch is not None and not change.artifacts:
+            self.catalog.watch.tried(change.name, passing=False)
 
     def plan(self, name: str, plan: Plan, then: Callable[[Change | AddNormError | None], None]) -> None:
         """Hands on the change that `plan` makes of model `name`, or why there is none; None: plan it again."""

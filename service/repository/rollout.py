@@ -29,7 +29,7 @@ from service.repository.change import (
     Operation,
     Participant,
 )
-from service.repository.loader import Run, log_change, log_failure, run_at_once
+from service.repository.loader import Run, run_at_once
 from service.repository.planner import Changes, Planner
 
 logger = logging.getLogger("addnorm.service")
@@ -164,7 +164,7 @@ class Rollout:
 
     def _add(self, name: str, plan: Callable[..., Change]) -> None:
         """What nobody asked for."""
-        self.queue.append(Operation(name, partial(plan, name=name), partial(log_failure, name)))
+        self.queue.append(Operation(name, partial(plan, name=name), partial(self.planner.ended, name, plan)))
 
     def _begin(self, operation: Operation) -> None:
         operation.round, operation.failures = next(self._rounds), {}
@@ -215,7 +215,7 @@ class Rollout:
     def _decide(self, operation: Operation, change: Change) -> None:
         operation.decided = True
         self.catalog.commit(change)
-        log_change(change)
+        self.planner.decided(change)
         digests = [artifact.manifest.digest for artifact in change.artifacts.values()]
         operation.waiting = set(self.members)
         for participant in self.members:

@@ -15,6 +15,8 @@ from runtime.manifest import MANIFEST, Manifest, version_order
 # Of every file of a version: its name, size in bytes, time of its last change and number on its disk.
 Signature = frozenset[tuple[str, str, int, int, int]]
 
+TRIES = 8  # after which a change that fails for a passing reason is given up; the last two are 128 looks apart
+
 logger = logging.getLogger("addnorm.service")
 
 
@@ -180,6 +182,21 @@ class RepositoryPoller:
         self.repository = repository
         self.known = repository.signatures()
         self.seen = self.known.copy()
+        self.failed: dict[str, int] = {}  # how often in a row a change of a model failed for a passing reason
+        self.waiting: dict[str, int] = {}  # looks until it counts as changed again
+
+    def tried(self, name: str, passing: bool) -> bool:
+        """Notes how a change of a model went; whether it counts as changed again, each time after twice as many looks.
+
+        Args:
+            passing: it failed for a reason that has nothing to do with what is on disk.
+        """
+        failed = self.failed.pop(name, 0)
+        self.waiting.pop(name, None)
+        if not passing or failed == TRIES:
+            return False
+        self.failed[name], self.waiting[name] = failed + 1, 1 << failed
+        return True
 
     def changed(self, repository: Repository | None = None) -> list[str]:
         """The models of which something changed.
@@ -201,6 +218,12 @@ class RepositoryPoller:
         changed = [name for name in names if self.known.get(name) != found.get(name) == before.get(name)]
         for name in changed:
             self.known.pop(name, None)
+            self.failed.pop(name, None)
+            self.waiting.pop(name, None)
             if name in found:
                 self.known[name] = found[name]
-        return changed
+        self.waiting = {name: looks - 1 for name, looks in self.waiting.items()}
+        again = [name for name, looks in self.waiting.items() if looks <= 0 and self.known.get(name) == found.get(name)]
+        for name in again:
+            del self.waiting[name]
+        return sorted([*changed, *again])

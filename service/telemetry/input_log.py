@@ -2,16 +2,19 @@
 
 It is off by default. A line is one input: id, model, version, time, label, score, tokens, and how far it lies from the
 baseline at every norm. Its text is kept only where the settings ask for it, without what a pattern matches. The size of
-the files is bounded.
+the files is bounded, also of those that ended processes have left, and they are for their owner to read.
 """
 
 import json
 import logging
 import os
 import re
+import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -25,7 +28,20 @@ from service.telemetry.logging import REQUEST_ID
 logger = logging.getLogger("addnorm.service")
 
 FILES = 4  # of a process: the one that is written, and those before
+ENDED = 8  # times the size of a process's files: what those of ended processes may take together
 REDACTED = "[redacted]"
+
+
+class PrivateFile(RotatingFileHandler):
+    """Files that only their owner reads; the one that is written is locked, so that others see that it is in use."""
+
+    def _open(self):  # type: ignore[no-untyped-def]  # its type has another name in every version of the stubs
+        file = open(self.baseFilename, self.mode, encoding=self.encoding, opener=open_private)  # noqa: SIM115
+        with suppress(ImportError, OSError):  # a system, or a disk, without locks
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_SH)
+        return file
 
 
 class InputLog:
@@ -42,15 +58,16 @@ class InputLog:
         assert settings.input_log is not None
         self.share, self.random = settings.input_log_share, random or Random()
         self.pattern = re.compile(settings.input_log_redact) if settings.input_log_texts else None
-        self.path = settings.input_log / f"inputs-{os.getpid()}.jsonl"
+        self.path = settings.input_log / f"inputs-{socket.gethostname()}-{os.getpid()}.jsonl"
         self.failing = False
         try:
-            settings.input_log.mkdir(parents=True, exist_ok=True)
-            self.handler = RotatingFileHandler(
+            settings.input_log.mkdir(0o700, parents=True, exist_ok=True)
+            self.handler = PrivateFile(
                 self.path, maxBytes=max(1, settings.input_log_bytes // FILES), backupCount=FILES - 1, encoding="utf-8"
             )
         except OSError as error:
             raise SettingError(f"input_log cannot be written ({error}): name a directory that can.") from error
+        remove_oldest(settings.input_log, ENDED * settings.input_log_bytes)
         self.handler.handleError = self._fail  # type: ignore[method-assign]
 
     def note(self, manifest: Manifest, baseline: Baseline, batch: EncodedBatch, inputs: Sequence[Any]) -> None:
@@ -83,6 +100,39 @@ class InputLog:
         if not self.failing:
             logger.exception("%s cannot be written: inputs are not kept until it can", self.path)
         self.failing = True
+
+
+def open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def remove_oldest(directory: Path, limit: int) -> None:
+    """Removes the oldest files of ended processes, until the rest has no more than `limit` bytes."""
+    found = []
+    for path in directory.glob("inputs-*.jsonl*"):
+        with suppress(ImportError, OSError):  # no locks here; or another process removes it, too
+            if not is_written(path.with_name(path.name.partition(".jsonl")[0] + ".jsonl")):
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+    for _, size, path in sorted(found, reverse=True):
+        limit -= size
+        if limit < 0:
+            with suppress(OSError):
+                path.unlink()
+
+
+def is_written(path: Path) -> bool:
+    """Whether a process writes a file of this name; raises OSError or ImportError where that cannot be known."""
+    import fcntl
+
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back at once: the file is closed
+    except FileNotFoundError:  # what is left are its older parts
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def rounded(values: Sequence[float]) -> list[float]:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from service.fleet.host import LAST_TURN
+from service.process import GRACE
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -125,3 +127,9 @@ def test_images_get_what_they_copy() -> None:
     assert "requirements/openvino.txt" in sources  # which stands beside others
     for source in sources:
         assert f"!{source}" in allowed and (ROOT / source).exists(), source
+
+
+def test_a_container_has_time_to_stop_and_it_can_be_given_more() -> None:
+    for name in ("addnorm", "addnorm-gpu"):
+        seconds = re.fullmatch(r"\$\{STOP_GRACE:-(\d+)s\}", SERVICES[name]["stop_grace_period"])
+        assert seconds is not None and int(seconds[1]) >= GRACE + 5 + LAST_TURN

@@ -1,4 +1,6 @@
+import errno
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,19 @@ def test_file_that_is_missing_half_written_or_altered_is_refused(path: Path, nam
     assert_refused(path, str(path / name), "SHA-256")
     (path / name).unlink()
     assert_refused(path, str(path / name), "No such file")
+
+
+@pytest.mark.parametrize(("number", "of_the_disk"), [(errno.ESTALE, True), (errno.EIO, True), (errno.ENOENT, False)])
+def test_error_of_the_disk_is_told_apart_from_a_broken_artifact(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int, of_the_disk: bool
+):
+    def failing(*_: object, **__: object) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("runtime.artifact.read_regular", failing)
+    with pytest.raises(ArtifactError, match="cannot be read") as caught:
+        read_artifact(path)
+    assert caught.value.passing == pickle.loads(pickle.dumps(caught.value)).passing == of_the_disk
 
 
 def test_size_is_compared_before_anything_is_read(path: Path):

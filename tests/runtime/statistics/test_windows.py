@@ -179,3 +179,19 @@ def test_buckets_of_the_future_are_not_gone_on_with(ahead: float) -> None:
     nothing = Windows(LAYERS)
     nothing.resume(wrong.buckets({}), START)
     assert nothing.buckets({}) == []
+
+
+def test_hour_that_is_asked_for_in_one_bucket_and_answered_in_the_next_is_no_longer() -> None:
+    """Neither does it lack what came first, if something comes in between."""
+    windows, at = Windows(LAYERS), START // 3600 * 3600 + 3599.99
+    for before in range(7200, -1, -100):
+        windows.add(one(1), at - before)
+        windows.add_deep(look(1), at - before)
+    span = Span(at - 3600, at)
+    expected = windows.window(span, at), windows.history(span, at), windows.deep_window(span, at).requests
+    windows.add(one(1), at + 0.02)
+    windows.add_deep(look(1), at + 0.02)
+    covered, state = windows.window(span, at + 0.02)
+    assert (covered, state.requests) == (expected[0][0], expected[0][1].requests)
+    assert len(windows.history(span, at + 0.02)[1]) == len(expected[1][1])
+    assert windows.deep_window(span, at + 0.02).requests == expected[2]

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from starlette.testclient import TestClient
 
 from runtime.artifact import Artifact
 from runtime.errors import UnknownModel
@@ -13,7 +14,9 @@ from runtime.store.shares import Published
 from service.api import norm_stats
 from service.api.norm_stats import REST, Reports
 from service.inference.engine import Engine
+from service.inference.registry import ModelRegistry
 from service.norm_stats.interface import AllLayers, Query, WindowQuery
+from tests.apps import make_app
 from tests.conftest import serve, settings_for
 
 QUERY = AllLayers(WindowQuery())
@@ -85,3 +88,16 @@ def test_only_a_service_with_peers_tells_what_it_counted(
             nowhere = client.get("/norm-stats/nowhere", params={"digest": digest})
             assert found.status_code == nowhere.status_code == 404
             assert found.json() == json.loads(nowhere.text.replace("nowhere", "exchange"))
+
+
+def test_peers_are_told_what_a_version_counted_at_the_last_also_when_it_is_swapped_out(
+    text_engine: Engine, text_artifact: Artifact
+) -> None:
+    settings = settings_for(text_artifact).model_copy(update={"peers": "127.0.0.1:1"})
+    models = ModelRegistry(text_engine)
+    with TestClient(make_app(settings, models)) as client:
+        digest = text_artifact.manifest.digest
+        assert client.get("/norm-stats/exchange", params={"digest": digest}).status_code == 200
+        models.replace(text_artifact.manifest.name, [])
+        found = client.get("/norm-stats/exchange", params={"digest": digest})
+        assert found.status_code == 200 and Published.unpack(found.content, "it").replica.id

@@ -64,7 +64,10 @@ class Bus:
     def close(self) -> None:
         """Nothing is open."""
 
-    def forget(self) -> None:
+    def forget(self, digest: str) -> None:
+        """It holds what a store does, not what one replica knows of it."""
+
+    def lose(self) -> None:
         """As a store that was started again without what it held."""
         self.shelves.clear()
         self.lost = True

@@ -15,13 +15,14 @@ from runtime.graph.batch import EncodedBatch
 from runtime.graph.encoder import Encoder
 from runtime.graph.texts import make_input_encoder
 from runtime.manifest import Manifest
-from runtime.statistics.fleet import EVERYTHING
+from runtime.statistics.fleet import EVERYTHING, EVERYTHING_DEEP
 from runtime.store.shares import WHOLE, Published, Share
 from service.fleet.courier import SKEW
 from service.fleet.exchange import Fetched, FleetError
 from service.norm_stats.collector import Collector
 from service.norm_stats.interface import (
     AllLayers,
+    Delivery,
     DropBaseline,
     History,
     MergeableState,
@@ -178,7 +179,7 @@ def test_store_that_lost_everything_is_told_all_again(
         one.turn()
         now[0] += 400.0
     before = set(bus.places(artifact.manifest.digest))
-    bus.forget()
+    bus.lose()
     one.turn()
     assert set(bus.places(artifact.manifest.digest)) == before
     late = Replica(artifact, bus, now)
@@ -386,7 +387,7 @@ def test_all_is_told_and_read_anew_until_it_was_told_whole(
     one = Replica(artifact, bus, now)
     one.collector.observe(batches[1], 0.0)
     one.turn()
-    bus.forget()
+    bus.lose()
     push, fetch, pushes = bus.push, bus.fetch, [0]
 
     def failing(manifest: Manifest, published: Published) -> bool:
@@ -405,3 +406,43 @@ def test_all_is_told_and_read_anew_until_it_was_told_whole(
     assert not bus.places(artifact.manifest.digest)
     one.turn()
     assert (EVERYTHING, 0) in bus.places(artifact.manifest.digest) and read == [True]
+
+
+def test_questions_between_the_parts_of_what_others_told_are_answered(
+    artifact: Artifact, batches: list[EncodedBatch], now: list[float]
+):
+    """A replica that starts reads a day in parts, and the totals in the last one."""
+    bus = Bus()
+    one, new = (Replica(artifact, bus, now) for _ in range(2))
+    for _ in range(3):
+        one.collector.observe(batches[2], 0.0)
+        now[0] += 400.0
+    one.turn()
+    new.collector.observe(batches[0], 0.0)
+    deliver, answers = new.pool.deliver, []
+
+    def in_parts(digest: str, delivery: Delivery) -> None:
+        totals = (EVERYTHING, EVERYTHING_DEEP)
+        places = sorted(delivery.contents, key=lambda place: (place[0] in totals, place[0] != "window-300"))
+        for place in places:
+            deliver(digest, delivery._replace(contents={place: delivery.contents[place]}))
+            answers.append(ask(new.collector, AllLayers(WindowQuery("auto"))))
+
+    new.pool.deliver = in_parts  # type: ignore[method-assign]
+    new.turn()
+    assert len(answers) > 3
+    assert answers[-1]["requests"] == ask(new.collector, AllLayers(WindowQuery("all")))["requests"] == 22
+
+
+def test_what_is_not_open_any_more_is_forgotten_by_the_exchange(
+    artifact: Artifact, now: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    bus, forgotten = Bus(), list[str]()
+    one = Replica(artifact, bus, now)
+    monkeypatch.setattr(bus, "forget", forgotten.append)
+    one.turn()
+    assert not forgotten
+    one.pool._open = {}
+    one.turn()
+    one.turn()
+    assert forgotten == [artifact.manifest.digest]

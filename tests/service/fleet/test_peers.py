@@ -162,6 +162,9 @@ def test_itself_is_known_and_left_alone(peer: tuple[type[Answers], Peers], text_
     [
         (404, b"", "does not serve this version of this model"),
         (401, b"", "refuses the API key: give all replicas the same ADDNORM_API_KEYS"),
+        (403, b'{"error": "No.", "code": "host_not_allowed"}', "refuses the name it is asked by"),
+        (403, b'{"error": "No.", "code": "forbidden"}', "refuses the API key"),
+        (403, b"[" * 60_000, "refuses the API key"),
         (200, b"<html>", "gives no statistics of format 1"),
         (200, LENGTH.pack(2) + b"{}", "gives no statistics of format 1"),
         (200, packed(1).replace(b'"format":1', b'"format":9'), "(format 9)"),
@@ -232,3 +235,46 @@ def test_what_is_no_address_is_refused_at_the_start(address: str):
 def test_name_stands_for_all_its_addresses():
     urls, troubles = resolved(["dns:localhost:80", "http://127.0.0.1:80"])
     assert "http://127.0.0.1:80" in urls and len(urls) == len(set(urls)) and not troubles
+
+
+def test_version_that_was_swapped_out_there_is_no_trouble(peer: tuple[type[Answers], Peers], text_artifact: Artifact):
+    handler, peers = peer
+    unserved = b'{"error": "This service serves no artifact of that digest.", "code": "unknown_model"}'
+    handler.status, handler.content = 404, unserved
+    (trouble,) = peers.fetch(text_artifact.manifest, "me", everything=False).troubles  # it never served it
+    assert "does not serve this version of this model" in trouble
+    handler.status, handler.content = 200, packed(5)
+    assert not peers.fetch(text_artifact.manifest, "me", everything=False).troubles
+    handler.status, handler.content = 404, unserved
+    fetched = peers.fetch(text_artifact.manifest, "me", everything=False)
+    assert not fetched.troubles and len(fetched.met) == 1
+    handler.content = b'{"error": "No layer of that name.", "code": "unknown_layer"}'  # without ADDNORM_PEERS
+    assert peers.fetch(text_artifact.manifest, "me", everything=False).troubles == [trouble]
+
+
+def test_artifact_that_is_forgotten_is_asked_for_from_the_beginning(
+    peer: tuple[type[Answers], Peers], text_artifact: Artifact
+):
+    handler, peers = peer
+    digest = text_artifact.manifest.digest
+    handler.content = packed(5)
+    assert peers.fetch(text_artifact.manifest, "me", everything=False).met
+    peers.forget(digest)
+    (known,) = peers.peers.values()
+    assert not (peers.shelves or peers.met or peers.asking or known.sequences or known.answered or known.trouble)
+    assert len(peers.fetch(text_artifact.manifest, "me", everything=False).changed) == 1
+
+
+def test_answer_that_comes_after_its_artifact_was_forgotten_leaves_nothing(
+    peer: tuple[type[Answers], Peers], text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    handler, peers = peer
+    handler.content = packed(5)
+    monkeypatch.setattr("service.fleet.peers.MOMENT", 0.0)
+    peers.fetch(text_artifact.manifest, "me", everything=False)
+    late = list(peers.asking.values())
+    peers.forget(text_artifact.manifest.digest)
+    for asked in late:
+        asked.result(5.0)
+    (known,) = peers.peers.values()
+    assert not (known.sequences or known.answered)

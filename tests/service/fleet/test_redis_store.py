@@ -104,6 +104,16 @@ def test_keys_expire_with_their_ring(store: RedisStore, artifact: Artifact):
         assert store.client.ttl(f"{prefix(artifact.manifest)}:{ring}:{now // 10}:whole") == seconds
 
 
+def test_artifact_that_is_forgotten_is_read_from_the_beginning(store: RedisStore, artifact: Artifact):
+    now = int(store.client.time()[0])
+    store.push(artifact.manifest, published(Share("window-10", now // 10, WHOLE, 1, b"x")))
+    assert store.fetch(artifact.manifest, "b", everything=False).changed
+    assert not store.fetch(artifact.manifest, "b", everything=False).changed
+    store.forget(artifact.manifest.digest)
+    assert not (store.epoch or store.revision or store.shelves or store.said or store.cleaned)
+    assert store.fetch(artifact.manifest, "b", everything=False).changed
+
+
 def test_what_has_expired_is_not_named_any_more(store: RedisStore, artifact: Artifact):
     now = int(store.client.time()[0])
     places = [Share("window-10", number, WHOLE, 1, b"x") for number in (3, now // 10)]

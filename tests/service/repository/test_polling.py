@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.repository.storage import Repository, RepositoryPoller
+from service.repository.storage import TRIES, Repository, RepositoryPoller
 
 
 @pytest.fixture
@@ -44,3 +44,27 @@ def test_disk_that_is_away_is_no_change(watch: RepositoryPoller, tmp_path: Path,
     tmp_path.rmdir()
     aside.rename(tmp_path)
     assert watch.changed() == watch.changed() == []
+
+
+def looks_until_due(watch: RepositoryPoller) -> int:
+    return next(look for look in range(1, 1000) if watch.changed())
+
+
+def test_what_failed_for_a_passing_reason_counts_again_after_ever_longer_and_not_for_ever(
+    watch: RepositoryPoller, tmp_path: Path
+):
+    waits = []
+    while watch.tried("a", passing=True):
+        waits.append(looks_until_due(watch))
+    assert waits == [1 << tried for tried in range(TRIES)]
+    assert not any(watch.changed() for _ in range(300))
+    (tmp_path / "a" / "2").mkdir()
+    assert [watch.changed(), watch.changed()] == [[], ["a"]]
+    assert watch.tried("a", passing=True) and looks_until_due(watch) == 1  # it begins anew
+    assert not watch.tried("a", passing=False) and not any(watch.changed() for _ in range(300))
+
+
+def test_change_takes_the_place_of_another_try(watch: RepositoryPoller, tmp_path: Path):
+    watch.tried("a", passing=True)
+    (tmp_path / "a" / "2").mkdir()
+    assert [watch.changed() for _ in range(4)] == [[], ["a"], [], []]

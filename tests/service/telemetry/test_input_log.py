@@ -1,7 +1,11 @@
 """The input log: a sample of what was asked, bounded, without what must not be kept; a full disk disturbs nobody."""
 
+import fcntl
 import json
 import logging
+import os
+import socket
+import stat
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +22,7 @@ from runtime.graph.encoder import Encoder
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
-from service.telemetry.input_log import FILES, InputLog
+from service.telemetry.input_log import ENDED, FILES, InputLog, is_written
 from tests.apps import make_app
 from tests.conftest import settings_for
 from tests.helpers import Export, random_sequences
@@ -122,3 +126,35 @@ def test_real_service_names_each_request_by_its_own_id(text_artifact: Artifact, 
         answers = [client.post(f"{url}/{path}", json={"inputs": "hi"}) for path in ("predict", "embed", "predict")]
         client.post(f"{url}/predict", json={"inputs": 3})
     assert [line["id"] for line in lines(tmp_path / "log")] == [answer.headers["x-request-id"] for answer in answers]
+
+
+def test_files_are_for_their_owner_and_bear_host_and_process(tmp_path: Path):
+    log = InputLog(Settings(input_log=tmp_path / "log"))
+    log.close()
+    (path,) = (tmp_path / "log").iterdir()
+    assert path.name == f"inputs-{socket.gethostname()}-{os.getpid()}.jsonl"
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path.parent, path)] == [0o700, 0o600]
+
+
+def test_oldest_files_of_ended_processes_are_removed_and_never_one_that_is_written(tmp_path: Path):
+    size = 1 << 16
+    for age in range(12):
+        for name in (f"inputs-elsewhere-{age}.jsonl", f"inputs-elsewhere-{age}.jsonl.1"):
+            (tmp_path / name).write_bytes(bytes(size // 2))
+            os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    (tmp_path / "other.jsonl").write_text("not ours")
+    with (tmp_path / "inputs-elsewhere-11.jsonl").open("ab") as written:
+        fcntl.flock(written, fcntl.LOCK_SH)
+        InputLog(Settings(input_log=tmp_path, input_log_bytes=size)).close()
+    left = {path.name for path in tmp_path.glob("inputs-elsewhere-*")}
+    assert left == {f"inputs-elsewhere-{age}.jsonl{part}" for age in (*range(ENDED), 11) for part in ("", ".1")}
+    assert (tmp_path / "other.jsonl").exists()
+
+
+def test_file_that_is_written_is_seen_as_such_by_another_process(tmp_path: Path):
+    log = InputLog(Settings(input_log=tmp_path))
+    assert is_written(log.path)
+    log.handler.doRollover()
+    assert is_written(log.path)
+    log.close()
+    assert not is_written(log.path)
