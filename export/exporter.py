@@ -94,7 +94,9 @@ def data_of(info: DataInfo, directory: Path, data: Path) -> Dataset:
     """What a run learned from, read again."""
     dataset = load_dataset(info.dataset, data, info.text_column, info.label_column)
     if dataset.sha256 != info.data_sha256:
-        raise DataError(f"{info.dataset} is not what it was when {directory} was trained: train it again.")
+        raise DataError(
+            f"{info.dataset} is not, or is not split, as it was when {directory} was trained: train it again."
+        )
     return dataset
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from runtime.errors import ArtifactError
+from runtime.errors import RETRIES, ArtifactError
 from runtime.manifest import BASELINE, CANARY, FORMAT, MANIFEST, MODEL, TOKENIZER, Manifest, compute_digest, sha256
 
 LOWERED_FORMAT = 5  # of a manifest that tells of a lower precision
@@ -75,11 +75,11 @@ def read_regular(path: Path, size: int | None = None, most: int | None = None) -
 
 
 def unreadable(path: Path, error: OSError) -> ArtifactError:
-    """Its error; one that another reading may not meet is passing."""
+    """Its error; of the disk's, where another reading may not meet it, it is worth trying again."""
     passing = error.errno not in LASTING
     remedy = "look at its disk and its permissions" if passing else "export the model again"
     found = ArtifactError(f"{path} cannot be read ({error.strerror}): {remedy}.")
-    found.passing = passing
+    found.retries = RETRIES if passing else 0
     return found
 
 

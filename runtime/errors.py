@@ -22,22 +22,22 @@ AddNormError
 None of them knows HTTP; `service.http.errors` maps them to statuses. All can be handed from process to process.
 """
 
+RETRIES = 8  # of what fails for a passing reason
+
 
 class AddNormError(Exception):
-    """Base of all errors that a user can act on."""
+    """Base of all errors that a user can act on.
+
+    Attributes:
+        retries: how often it is worth trying again, where nothing has changed since.
+    """
 
     code = "error"
+    retries = 0
 
 
 class ArtifactError(AddNormError):
-    """An artifact is missing, half-written, altered or of an unknown format.
-
-    Attributes:
-        passing: its disk gave an error: the artifact may be in order, and readable later.
-    """
-
     code = "artifact_error"
-    passing = False
 
 
 class DeviceError(AddNormError):
@@ -98,6 +98,7 @@ class Unsupported(AddNormError):
 
 class Unavailable(AddNormError):
     code = "unavailable"
+    retries = RETRIES
 
 
 class Overloaded(AddNormError):

@@ -137,7 +137,8 @@ def hold_out(groups: list[list[int]], rows: int) -> tuple[list[int], list[int]]:
     A text with more rows than that stays in training and does not count, or few others would be left there.
     """
     most = held_out_rows(rows)[1]
-    groups = [group for group in groups if len(group) <= most] or groups
+    small = [group for group in groups if len(group) <= most]
+    groups = small if len(small) > 2 else groups
     wanted_test, wanted = held_out_rows(sum(map(len, groups)))
     # at least one text each for training, then for validation, then for the test
     test, groups = take(groups, wanted_test) if wanted_test and len(groups) > 2 else ([], groups)

@@ -57,16 +57,18 @@ def read_csv(path: Path, file: Any, columns: Iterable[str] | None) -> Iterator[t
     begins = 0
     try:
         for row in reader:
-            if more := row.get(None):  # what lies beyond the header's columns
+            more = row.pop(None, [])  # what lies beyond the header's columns
+            if any(more):  # some programs end each line in a comma
                 raise DataError(
-                    f"{path}, line {reader.line_num}, has {len(row) - 1 + len(more)} cells where the header has "
-                    f"{len(row) - 1}: put a text with commas in quotes."
+                    f"{path}, line {reader.line_num}, has {len(row) + len(more)} cells where the header has "
+                    f"{len(row)}: put a text with commas in quotes."
                 )
             yield reader.line_num, row
             begins = reader.line_num
     except csv.Error as error:  # a quote that is never closed takes all lines that follow it
         raise DataError(
-            f"{path} is no CSV from line {begins + 1} on ({error}): close each quote, and double those inside a text."
+            f"{path} is no CSV from line {begins + 1} on ({error}): close each quote right before a comma or the "
+            "line's end, and double those inside a text."
         ) from error
 
 

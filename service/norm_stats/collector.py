@@ -42,7 +42,7 @@ from service.norm_stats.interface import (
 )
 from service.norm_stats.publication import untold
 from service.norm_stats.report import Observed, all_layers, baseline_source, compare, one_layer, snapshot
-from service.norm_stats.verdict import alert_of
+from service.norm_stats.verdict import alert_of, no_reference
 from service.schemas.base import Body
 from service.schemas.norm_stats import Overhead
 from service.schemas.windows import BaselineResponse, CompareResponse
@@ -177,8 +177,7 @@ class Collector:
         if self.baseline.reference is None:
             raise InvalidInput(
                 "no_verdict",
-                "This model has no verdict, and live traffic would give it none: export it with at least 60 held-out "
-                "rows, and 4 of every class.",
+                f"This model has no verdict, and live traffic would give it none. {no_reference(self.manifest)}",
             )
         self.baselines.take(self.baseline.taken_from(recorded))
         return self._baseline_in_force()

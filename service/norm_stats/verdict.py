@@ -27,6 +27,11 @@ NO_CLUSTERS = "The baseline's texts were too few to judge by: adopt the model wi
 TOLD = ("drift", "mix_shift")
 
 
+def no_reference(manifest: Manifest) -> str:
+    """Why a model has no verdict, and what would give it one."""
+    return NO_REFERENCE if manifest.task == "classification" else NO_CLUSTERS
+
+
 def judge(baseline: Baseline, state: NormState) -> Judgement | None:
     """The judgement over a window's traffic; None where the baseline cannot judge."""
     reference = baseline.reference
@@ -53,9 +58,13 @@ def verdict(
     """
     reference = baseline.reference
     if judgement is None or reference is None:
-        sentence = NO_REFERENCE if manifest.task == "classification" else NO_CLUSTERS
         return Verdict(
-            state="insufficient_data", sentence=sentence, since=None, first_layer=None, features=[], alert=False
+            state="insufficient_data",
+            sentence=no_reference(manifest),
+            since=None,
+            first_layer=None,
+            features=[],
+            alert=False,
         )
     position = first_departure(judgement)
     names = score_names(manifest, reference)

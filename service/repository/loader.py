@@ -89,7 +89,16 @@ def build(makers: Makers) -> tuple[Engines, dict[str, AddNormError]]:
 def defect(what: str) -> Unavailable:
     """The error for a client whose model met a defect of the service; the defect is logged."""
     logger.exception("defect while loading %s", what)
-    return Unavailable("The service has a defect that this model shows; its log has the details.")
+    found = Unavailable("The service has a defect that this model shows; its log has the details.")
+    found.retries = 0
+    return found
+
+
+def suspected(message: str) -> Unavailable:
+    """The error where a version may itself be why workers fail: trying again and again would cost one each time."""
+    found = Unavailable(message)
+    found.retries = 1
+    return found
 
 
 class Run(Protocol):

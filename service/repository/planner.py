@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from runtime.errors import AddNormError, ArtifactError, Unavailable
+from runtime.errors import AddNormError
 from service.norm_stats.pool import CollectorPool
 from service.repository.catalog import Catalog
 from service.repository.change import Change
@@ -49,16 +49,15 @@ class Planner:
         """Notes how a change went that nobody asked for; one that failed for a passing reason becomes due again."""
         log_failure(name, error)
         watch = self.catalog.watch
-        passing = isinstance(error, Unavailable) or (isinstance(error, ArtifactError) and error.passing)
         # what a worker could not load at its start is no change on disk: looking there again does not repeat it
-        if watch is not None and plan != Catalog.reconcile and watch.tried(name, passing):
+        if watch is not None and plan != Catalog.reconcile and watch.tried(name, error.retries if error else 0):
             logger.info("model %s is tried again after %d looks at the repository", name, watch.waiting[name])
 
     def decided(self, change: Change) -> None:
         """Notes that a change is made; what was unloaded by hand is not loaded again by a try that waits."""
         log_change(change)
         if self.catalog.watch is not None and not change.artifacts:
-            self.catalog.watch.tried(change.name, passing=False)
+            self.catalog.watch.tried(change.name, retries=0)
 
     def plan(self, name: str, plan: Plan, then: Callable[[Change | AddNormError | None], None]) -> None:
         """Hands on the change that `plan` makes of model `name`, or why there is none; None: plan it again."""

@@ -29,7 +29,7 @@ from service.repository.change import (
     Operation,
     Participant,
 )
-from service.repository.loader import Run, run_at_once
+from service.repository.loader import Run, run_at_once, suspected
 from service.repository.planner import Changes, Planner
 
 logger = logging.getLogger("addnorm.service")
@@ -125,7 +125,7 @@ class Rollout:
             self.leaves(participant)
             return
         self.members.discard(participant)
-        self._fail(operation, Unavailable("A worker ended while it prepared, nothing was changed: see its log."))
+        self._fail(operation, suspected("A worker ended while it prepared, nothing was changed: see its log."))
 
     # What participants say
 
@@ -232,7 +232,7 @@ class Rollout:
             self._end(operation, None)
         else:
             message = f"Worker {pids} is not ready after {self.patience:g} s, nothing was changed: see its log."
-            self._fail(operation, Unavailable(message))
+            self._fail(operation, suspected(message))
 
     def _fail(self, operation: Operation, error: AddNormError) -> None:
         self._drop(operation)

@@ -15,8 +15,6 @@ from runtime.manifest import MANIFEST, Manifest, version_order
 # Of every file of a version: its name, size in bytes, time of its last change and number on its disk.
 Signature = frozenset[tuple[str, str, int, int, int]]
 
-TRIES = 8  # after which a change that fails for a passing reason is given up; the last two are 128 looks apart
-
 logger = logging.getLogger("addnorm.service")
 
 
@@ -185,15 +183,15 @@ class RepositoryPoller:
         self.failed: dict[str, int] = {}  # how often in a row a change of a model failed for a passing reason
         self.waiting: dict[str, int] = {}  # looks until it counts as changed again
 
-    def tried(self, name: str, passing: bool) -> bool:
+    def tried(self, name: str, retries: int) -> bool:
         """Notes how a change of a model went; whether it counts as changed again, each time after twice as many looks.
 
         Args:
-            passing: it failed for a reason that has nothing to do with what is on disk.
+            retries: how often in a row it is worth trying again; 0 where the reason is on disk, or where it went well.
         """
         failed = self.failed.pop(name, 0)
         self.waiting.pop(name, None)
-        if not passing or failed == TRIES:
+        if failed >= retries:
             return False
         self.failed[name], self.waiting[name] = failed + 1, 1 << failed
         return True

@@ -78,19 +78,19 @@ class Supervisor:
         Raises:
             AddNormError: a worker could not be made ready at the start.
         """
-        try:
-            with signals_as_bytes() as (alarm, number):
-                self.selector.add(alarm, lambda: self._on_signal(number()))
+        with signals_as_bytes() as (alarm, number):
+            self.selector.add(alarm, lambda: self._on_signal(number()))
+            try:
                 for slot in range(len(self.listeners)):
                     if not self.stopping:
                         self._start(slot)
                 while self.workers or not self.stopping:
                     self._turn()
                 self.fleet.finish()
-        finally:
-            os.close(self._lifeline_end)  # workers that a defect left behind end
-            self.reader.close()
-            self.collectors.close()
+            finally:
+                os.close(self._lifeline_end)  # workers that a defect left behind end
+                self.reader.close()
+                self.collectors.close()
         if self.failure is not None:
             raise self.failure
 
@@ -204,9 +204,10 @@ class Supervisor:
 
     def _pause_falling(self) -> None:
         """Leaves connections to others where workers fall again and again; one that answers keeps the port."""
-        answering = {worker.slot for worker in self.workers if worker.ready and not worker.retiring}
-        for slot in self.restarts.falling - answering if answering else ():
-            pause(self.listeners[slot])
+        if any(worker.ready and not worker.retiring for worker in self.workers):
+            # where one is starting, it may listen already
+            for slot in self.restarts.falling - {worker.slot for worker in self.workers}:
+                pause(self.listeners[slot])
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:

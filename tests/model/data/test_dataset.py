@@ -61,6 +61,17 @@ def test_a_text_that_is_most_of_its_class_leaves_most_others_for_training() -> N
     assert [len(validation), len(test)] == [4, 4] and "ok" in train and len(train) == 33
 
 
+@pytest.mark.parametrize("texts", ["abb", "abbcc", "abbccddeeff", "aabb", "abbbcccddd"])
+def test_texts_that_are_repeated_are_held_out_where_there_are_no_others(texts: str) -> None:
+    rows = [(f"{name} {text}", name) for name in ("one", "two") for text in texts]
+    for seed in range(10):
+        dataset = split(rows, seed)
+        train, validation, test = parts(dataset)
+        assert not (train & validation or train & test or validation & test)
+        assert set(dataset.train.labels) == set(dataset.validation.labels) == {0, 1}
+        assert bool(test) == (len(set(texts)) > 2)
+
+
 def test_nothing_to_hold_out_is_refused() -> None:
     with pytest.raises(DataError, match="one text in each class"):
         split([("a", "one"), ("A", "one"), ("b", "two"), ("b ", "two")])

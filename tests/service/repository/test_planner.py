@@ -9,6 +9,7 @@ from runtime import artifact as reading
 from runtime.artifact import Artifact
 from runtime.errors import ArtifactError
 from service.repository.change import PREPARE
+from service.repository.loader import defect
 from service.repository.rollout import Rollout
 from service.repository.storage import Repository, RepositoryPoller
 from tests.service.repository.rollouts import RecordingParticipant, RolloutOfTwo, as_worker
@@ -53,6 +54,29 @@ def test_worker_that_is_lost_while_it_prepares_costs_one_try(parent: Watching):
     parent.look()
     parent.finish()
     assert parent.versions == ["1", "2"] and parent.rollout.idle
+
+
+def test_version_that_costs_workers_is_tried_once_more_alone(parent: Watching):
+    """It may be what ends them, and each try costs all that load it."""
+    for started in range(3, 7):
+        parent.look()
+        if not parent.workers[1].orders:
+            break
+        parent.rollout.left(as_worker(parent.workers[1]))
+        parent.workers[1] = RecordingParticipant(started)
+        parent.rollout.joined(as_worker(parent.workers[1]))
+    assert started == 5, "two tries"
+    orders = len(parent.workers[0].orders)
+    for _ in range(300):
+        parent.look()
+    assert len(parent.workers[0].orders) == orders and parent.versions == ["1"]
+
+
+def test_defects_are_not_tried_again():
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:
+        assert defect("model texts").retries == 0
 
 
 def test_without_workers_it_is_tried_again_when_there_are_some(parent: Watching):

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from service.repository.storage import TRIES, Repository, RepositoryPoller
+from runtime.errors import RETRIES
+from service.repository.storage import Repository, RepositoryPoller
 
 
 @pytest.fixture
@@ -54,17 +55,17 @@ def test_what_failed_for_a_passing_reason_counts_again_after_ever_longer_and_not
     watch: RepositoryPoller, tmp_path: Path
 ):
     waits = []
-    while watch.tried("a", passing=True):
+    while watch.tried("a", RETRIES):
         waits.append(looks_until_due(watch))
-    assert waits == [1 << tried for tried in range(TRIES)]
+    assert waits == [1 << tried for tried in range(RETRIES)]
     assert not any(watch.changed() for _ in range(300))
     (tmp_path / "a" / "2").mkdir()
     assert [watch.changed(), watch.changed()] == [[], ["a"]]
-    assert watch.tried("a", passing=True) and looks_until_due(watch) == 1  # it begins anew
-    assert not watch.tried("a", passing=False) and not any(watch.changed() for _ in range(300))
+    assert watch.tried("a", RETRIES) and looks_until_due(watch) == 1  # it begins anew
+    assert not watch.tried("a", 0) and not any(watch.changed() for _ in range(300))
 
 
 def test_change_takes_the_place_of_another_try(watch: RepositoryPoller, tmp_path: Path):
-    watch.tried("a", passing=True)
+    watch.tried("a", RETRIES)
     (tmp_path / "a" / "2").mkdir()
     assert [watch.changed() for _ in range(4)] == [[], ["a"], [], []]
