@@ -88,8 +88,8 @@ class StateStore:
             with TemporaryFile(dir=self.path.parent):  # no state yet: the model may never answer
                 pass
         except OSError as error:
-            self.unread = True  # if a file comes to light there later, its counts are not written over
             self._fail(error)
+        self.unread = True  # another service may write one before this does: its counts are not written over
         return False
 
     def _aside(self, error: Exception) -> Path:

@@ -269,6 +269,25 @@ def test_what_another_service_left_is_added_before_anything_is_written(
     assert new.storage == "disk"
 
 
+def test_a_service_that_started_before_the_other_had_written_adds_it_too(
+    kept: Kept, text_artifact: Artifact, tmp_path: Path
+):
+    """Both start within the second after which the first one writes."""
+    old, absorbed = StateStore(tmp_path, text_artifact.manifest), list[Kept]()
+    new = StateStore(tmp_path, text_artifact.manifest, absorbed.append)
+    assert old.load() is None and new.load() is None
+    old.save_changed(lambda _: kept)
+    mine = replace(kept, document=replace(kept.document, state=NormState.empty(text_artifact.manifest.layers)))
+    new.save_changed(lambda _: mine)
+    assert (old.storage, new.storage, absorbed) == ("disk", "disk_failing", [])
+    old.stop()
+    new.save_changed(lambda _: absorbed[0])
+    new.stop()
+    assert [each.document.to_dict() for each in absorbed] == [kept.document.to_dict()]
+    found = StateStore(tmp_path, text_artifact.manifest).load()
+    assert found is not None and found.document.to_dict() == kept.document.to_dict()
+
+
 def test_what_another_service_left_and_nobody_can_read_is_set_aside(
     kept: Kept, text_artifact: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

@@ -110,7 +110,7 @@ def test_spoiled_live_baseline_is_left_out(text_artifact: Artifact, tmp_path: Pa
     settings = settings_for(text_artifact).model_copy(update={"state": tmp_path})
     collector = Engine(settings).collector
     kept = collector._to_keep({})
-    collector.store.save(Kept(kept.document, kept.buckets, [b'{"state": 1}']))
+    collector.store.save_changed(lambda _: Kept(kept.document, kept.buckets, [b'{"state": 1}']))
     collector.close()
     with TestClient(make_app(settings, ModelRegistry(Engine(settings)))) as client:
         assert client.get("/norm-stats").json()["baseline"]["source"] == "validation"
