@@ -132,5 +132,5 @@ def test_missing_run_and_changed_data_are_refused(run_directory: Path, tmp_path:
         export_run(tmp_path / "absent", tmp_path, "digits", "1", tmp_path)
     recipe = Path(shutil.copytree(run_directory, tmp_path / "run")) / "recipe.json"
     recipe.write_text(recipe.read_text().replace(load_run(run_directory).info.data_sha256, "0" * 64))
-    with pytest.raises(DataError, match="is not what it was"):
+    with pytest.raises(DataError, match="is not, or is not split, as it was"):
         export_run(tmp_path / "run", tmp_path, "digits", "1", tmp_path)
