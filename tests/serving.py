@@ -17,6 +17,20 @@ def checkout() -> dict[str, str]:
 
 
 @contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """A service that ends when it is no longer needed, by force if it does not go."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(40)
+            finally:
+                process.kill()
+
+
+@contextmanager
 def served(
     *options: str,
     cwd: Path = ROOT,
@@ -25,16 +39,10 @@ def served(
 ) -> Iterator[str]:
     """The address of a service with these options, on a free port unless they name one, while it runs."""
     command = [*program, "serve", "--port", "0", "--device", "cpu", "--workers", "1", *options]
-    with subprocess.Popen(command, cwd=cwd, env=variables or checkout(), stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            urls = (re.search(r"serves at (http://127\.0\.0\.1:\d+) ", line) for line in process.stdout)
-            url = next((found[1] for found in urls if found), None)
-            assert url, "the service ended without saying where it listens"
-            yield url
-        finally:
-            process.terminate()
-            try:
-                process.wait(40)
-            finally:
-                process.kill()
+    started = subprocess.Popen(command, cwd=cwd, env=variables or checkout(), stdout=subprocess.PIPE, text=True)
+    with ended(started) as process:
+        assert process.stdout
+        urls = (re.search(r"serves at (http://127\.0\.0\.1:\d+) ", line) for line in process.stdout)
+        url = next((found[1] for found in urls if found), None)
+        assert url, "the service ended without saying where it listens"
+        yield url

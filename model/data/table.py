@@ -96,7 +96,7 @@ def read_jsonl(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
 def cell(path: Path, line: int, row: dict[str, Any], column: str) -> str:
     """The text in a column of a row; raises DataError where there is none."""
     if column not in row:
-        have = ", ".join(repr(name) for name in row if name is not None)
+        have = ", ".join(repr(name) for name in row)
         raise DataError(
             f"{path}, line {line}, has no column {column!r}; it has {have}: name yours with --text and --label."
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from runtime.artifact import Artifact
 from service.workers.fork import STEADY
+from tests.serving import ended
 
 ESTABLISHED = "01"  # of /proc/net/tcp, proc(5)
 ROOT = Path(__file__).parents[3]
@@ -92,15 +93,8 @@ def serving(*options: str, **variables: str) -> Iterator[Service]:
     """A service on the CPU; `variables` are environment variables without ADDNORM_."""
     command = [sys.executable, "-m", "addnorm", "serve", "--port", "0", "--device", "cpu", *options]
     environment = os.environ | {f"ADDNORM_{name.upper()}": value for name, value in variables.items()}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Service(process)
-        finally:
-            process.terminate()
-            try:
-                process.wait(40)
-            finally:
-                process.kill()
+    with ended(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)) as process:
+        yield Service(process)
 
 
 def together(artifact: Artifact, *options: str) -> AbstractContextManager[Service]:

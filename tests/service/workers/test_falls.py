@@ -14,6 +14,7 @@ from runtime.artifact import Artifact
 from runtime.store.kept import read_kept
 from tests.service.workers.clients import BODY
 from tests.service.workers.processes import ROOT, ROWS, Service, ask, is_running, post, wait_until
+from tests.serving import ended
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 
@@ -51,18 +52,10 @@ def failing(artifact: Artifact, how: str, log: Path, **variables: str) -> Iterat
     script = f"{FAILING}\n{how}\nsys.exit(main())"
     command = [sys.executable, "-c", script, "serve", "--port", "0", "--device", "cpu", "--workers", "2"]
     environment = os.environ | {"ADDNORM_MODEL": str(artifact.path)} | variables
-    with (
-        log.open("w") as said,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=said, text=True) as process,
-    ):
-        try:
+    with log.open("w") as said:
+        started = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=said, text=True)
+        with ended(started) as process:
             yield Service(process)
-        finally:
-            process.terminate()
-            try:
-                process.wait(40)
-            finally:
-                process.kill()
 
 
 def listening(port: int) -> int:
