@@ -15,7 +15,7 @@ class Scenario:
 
     Attributes:
         limit: texts per run without a server.
-        every_class: whether an answer has the scores of all classes; other servers have none for it.
+        every_class: whether an answer has the scores of all classes; the peers have none for it.
     """
 
     name: str

@@ -17,8 +17,9 @@ from rich.console import Console
 from benchmarks.document import markdown, write_tables
 from benchmarks.serving.closed_loop import MANY, ONE, ROWS, SCENARIOS
 from benchmarks.serving.limit import NAME as LIMIT
-from benchmarks.serving.results import MAIN, Phase, Results, median_latency, percentile, rate, targets
+from benchmarks.serving.results import MAIN, Phase, Results, floors, median_latency, percentile, rate, targets
 from benchmarks.serving.servers import OURS, ROOT
+from export.timing import Timing
 
 DOCUMENT, CHART = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "img" / "serving.png"
 SHOWN = {MANY: "single texts, 32 clients", ROWS: "requests of 32 texts"}
@@ -29,6 +30,7 @@ def write_report(results: Results, how: str, folder: Path, document: bool, conso
     tables = {
         "serving": f"{machine(how)}\n\n{servers_table(results)}",
         "serving targets": targets_table(results),
+        "serving floor": floor_table(results),
         "serving load": load_table(results),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +84,16 @@ def targets_table(results: Results) -> str:
         limit = f"{'at least' if target.at_least else 'at most'} {target.limit:g}"
         rows.append([target.name, f"{target.measured:.2f}{spread}", in_cpu, limit, "yes" if target.met else "**no**"])
     return markdown(["", "measured", "in CPU time", "target", "met"], rows)
+
+
+def floor_table(results: Results) -> str:
+    header = ["", "bare uvloop / no HTTP", "AddNorm / bare uvloop"]
+    return markdown(header, [[floor.name, spread(floor.bare), spread(floor.ours)] for floor in floors(results)])
+
+
+def spread(timing: Timing) -> str:
+    low, high = timing.spread
+    return f"{timing.ratio:.2f} ({low:.2f} to {high:.2f})"
 
 
 def load_table(results: Results) -> str:

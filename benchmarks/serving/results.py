@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.serving.closed_loop import CLASSES, MANY, ONE, ROWS, Sample, Scenario
 from benchmarks.serving.limit import NAME as LIMIT
 from benchmarks.serving.open_loop import Answers
-from benchmarks.serving.servers import OURS, PEERS, PLAIN
+from benchmarks.serving.servers import BARE, OURS, PEERS, PLAIN
 from export.timing import Timing, summarize
 
 MAIN, EMBEDDED, INT8 = "4 layers, d_model 128", "embedded model", "4 layers, int8"
@@ -80,6 +80,18 @@ class Target:
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What a server without any checks, counts or statistics reaches of no server, and ours of it.
+
+    Throughput, or latency where one client waits for each answer.
+    """
+
+    name: str
+    bare: Timing
+    ours: Timing
+
+
 def rate(sample: Sample) -> float:
     return sample.rate
 
@@ -132,6 +144,21 @@ def throughput_targets(results: Results, artifact: str) -> list[Target]:
         in_cpu = 1 / results.ratio(one, [(artifact, ONE, LIMIT)], cpu_rate).ratio
         name = f"{artifact}: one client, median latency / (tokenize + run) without HTTP"
         found.append(Target(name, latency.ratio, 1.55, False, latency.spread, in_cpu))
+    return found
+
+
+def floors(results: Results) -> list[Floor]:
+    """Of every artifact that the bare server had; the limit of all classes is the run that has all logits."""
+    found = []
+    for artifact in (MAIN, EMBEDDED):
+        for scenario in (MANY, ROWS, CLASSES, ONE):
+            number = median_latency if scenario is ONE else rate
+            ours, bare = (artifact, scenario, OURS), (artifact, scenario, BARE)
+            limit = artifact, UNLIKE.get(scenario, scenario), LIMIT
+            if {ours, bare, limit} <= results.samples.keys():
+                name = f"{artifact}: {scenario.name}" + (", latency" if scenario is ONE else "")
+                floor = results.ratio(bare, [limit], number), results.ratio(ours, [bare], number)
+                found.append(Floor(name, *floor))
     return found
 
 

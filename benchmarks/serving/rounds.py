@@ -15,7 +15,7 @@ from benchmarks.serving.limit import NoServer
 from benchmarks.serving.open_loop import OpenLoop, http_request, poisson_schedule
 from benchmarks.serving.processes import Process
 from benchmarks.serving.results import MAIN, Phase, Results
-from benchmarks.serving.servers import OURS, WORK, Server
+from benchmarks.serving.servers import BARE, OURS, WORK, Server
 
 WAKE = 1  # seconds of one client before a measurement: what a server had saved up for quiet times is spent then
 RAMP = 1.0  # seconds of an open load before it is measured: its connections are opened, its queue is filled
@@ -77,7 +77,7 @@ def closed_loops(
         for scenario in SCENARIOS:
             turn = number % len(variants)
             for artifact, name, variant in variants[turn:] + variants[:turn]:
-                if scenario.every_class and name != OURS:
+                if scenario.every_class and name not in (OURS, BARE):
                     progress.update(task, advance=1)
                     continue
                 description = f"round {number + 1} of {rounds}: {scenario.name}, {name}, {artifact}"

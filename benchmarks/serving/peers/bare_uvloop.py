@@ -2,7 +2,7 @@
 
 Each request's JSON is parsed, its text is tokenized, and those that came together run in one packed batch, of which it
 takes the logits only. What the service takes beyond this is its own; what this takes beyond no server is the wire's and
-Python's. It answers correct requests of one connection in turn, and nothing else.
+Python's. It answers correct requests of one connection in turn with one class a text, or with all, and nothing else.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import uvloop
+from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
 from benchmarks.serving.peers.classifier import Classifier, load, port
@@ -29,10 +30,12 @@ class Batches:
         self.waiting: list[tuple[asyncio.Transport, list[Any]]] = []
         self.seen = self.still = 0
         self.labels = [b'{"label":%b,"score":' % to_json(label) for label in classifier.labels]
+        self.write = self.best_class
 
-    def add(self, transport: asyncio.Transport, texts: list[str]) -> None:
-        encodings = self.classifier.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    def add(self, transport: asyncio.Transport, request: dict[str, Any]) -> None:
+        encodings = self.classifier.tokenizer.encode_batch_fast(request["inputs"], add_special_tokens=False)
         rows = [np.array(encoding.ids[: self.classifier.max_tokens], dtype=np.int64) for encoding in encodings]
+        self.write = self.all_classes if "top_k" in request else self.best_class  # all clients ask for the same
         self.waiting.append((transport, rows))
         if len(self.waiting) == 1:
             self.seen, self.still = 0, 0
@@ -51,16 +54,30 @@ class Batches:
     def answer(self, waiting: list[tuple[asyncio.Transport, list[Any]]]) -> None:
         batch = pack([row for _, rows in waiting for row in rows])
         (logits,) = self.classifier.session.run(["logits"], feeds(batch))
-        best = logits.argmax(1).tolist()
-        sums = np.exp(logits - logits.max(1, keepdims=True)).sum(1)
-        scores = to_json((1 / sums).astype(float).tolist())[1:-1].split(b",")
-        parts = [b"%b%b}" % (self.labels[label], score) for label, score in zip(best, scores, strict=True)]
+        parts = self.write(logits)
         start = 0
         for transport, rows in waiting:
             stop = start + len(rows)
             body = b'{"predictions":[%b]}' % b",".join(parts[start:stop])
             transport.write(HEAD % (len(body), body))
             start = stop
+
+    def best_class(self, logits: NDArray[np.float32]) -> list[bytes]:
+        best = logits.argmax(1).tolist()
+        sums = np.exp(logits - logits.max(1, keepdims=True)).sum(1)
+        scores = to_json((1 / sums).astype(float).tolist())[1:-1].split(b",")
+        return [b"%b%b}" % (self.labels[label], score) for label, score in zip(best, scores, strict=True)]
+
+    def all_classes(self, logits: NDArray[np.float32]) -> list[bytes]:
+        order = np.argsort(-logits, axis=1)
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        scores = np.take_along_axis(odds / odds.sum(1, keepdims=True), order, axis=1)
+        found = []
+        for places, row in zip(order.tolist(), scores.tolist(), strict=True):
+            numbers = to_json(row)[1:-1].split(b",")
+            parts = [b"%b%b" % (self.labels[place], score) for place, score in zip(places, numbers, strict=True)]
+            found.append(b'%b,"top":[%b}]}' % (parts[0], b"},".join(parts)))
+        return found
 
 
 def cut(waiting: list[tuple[asyncio.Transport, list[Any]]]) -> list[list[tuple[asyncio.Transport, list[Any]]]]:
@@ -101,7 +118,7 @@ class Connection(asyncio.Protocol):
         lengths = [line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         if end and len(body) >= int(lengths[0] if lengths else 0):
             self.received = b""
-            self.batches.add(self.transport, from_json(body)["inputs"])
+            self.batches.add(self.transport, from_json(body))
 
 
 async def serve() -> None:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from benchmarks.serving.closed_loop import CLASSES, MANY, ROWS, Sample
+from benchmarks.serving.closed_loop import CLASSES, MANY, ONE, ROWS, Sample
 from benchmarks.serving.limit import NAME as LIMIT
 from benchmarks.serving.open_loop import Answers
-from benchmarks.serving.results import EMBEDDED, INT8, MAIN, Phase, Results, overload_targets, rate, targets
-from benchmarks.serving.servers import OURS, PLAIN
+from benchmarks.serving.results import EMBEDDED, INT8, MAIN, Phase, Results, floors, overload_targets, rate, targets
+from benchmarks.serving.servers import BARE, OURS, PLAIN
 
 
 def samples(*rates: float, busy: float = 1.0) -> list[Sample]:
@@ -62,6 +62,22 @@ def test_int8_is_compared_with_the_same_service_over_fp32():
     results = Results({(INT8, ROWS, OURS): samples(300), (MAIN, ROWS, OURS): samples(200)})
     (target,) = targets(results)
     assert (target.name, target.measured, target.met) == ("int8 / fp32, rows/s", 1.5, True)
+
+
+def test_a_floor_is_what_the_bare_server_reaches_and_ours_of_it():
+    results = Results({(MAIN, MANY, OURS): samples(60), (MAIN, MANY, BARE): samples(80)})
+    assert floors(results) == []  # nothing to compare the bare server with
+    results.samples |= {(MAIN, MANY, LIMIT): samples(100)}
+    results.samples |= {(MAIN, CLASSES, OURS): samples(40), (MAIN, CLASSES, BARE): samples(50)}
+    many, classes = floors(results)
+    assert (many.bare.ratio, many.ours.ratio) == (0.8, 0.75)
+    assert (classes.bare.ratio, classes.ours.ratio) == (0.5, 0.8)  # of the run that has all logits
+
+
+def test_a_floor_of_one_client_is_its_latency():
+    rates = {OURS: 25, BARE: 50, LIMIT: 100}
+    (one,) = floors(Results({(MAIN, ONE, name): samples(rate) for name, rate in rates.items()}))
+    assert (one.bare.ratio, one.ours.ratio) == (2, 2)
 
 
 def test_overload_is_compared_with_capacity_and_half_of_it_with_itself():
