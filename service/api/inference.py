@@ -6,7 +6,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
-from starlette.types import Receive
 
 from runtime.graph.batch import EncodedBatch, unit
 from runtime.graph.inputs import EncodedInput
@@ -31,16 +30,8 @@ def add_inference(app: FastAPI, context: ServingContext) -> None:
         response_model=PredictResponse,
     )
     async def predict(request: Request) -> Response:
-        """Classifies one or more inputs. The body is read as JSON, whatever its Content-Type.
-
-        `Server-Timing` says where the time went: parse, tokenize, queue, infer and serialize.
-        """
-        answer = await result_or_error(_predict(context, request.receive), PREDICT, PREDICT)
-        if isinstance(answer, Response):
-            return answer
-        body, phases = answer
-        request.scope[PHASES] = phases
-        return JSONBytes(body, headers={"Server-Timing": server_timing(phases).decode()})
+        """Classifies one or more inputs. The body is read as JSON, whatever its Content-Type."""
+        return await respond(PREDICT, Prediction, context, request)
 
     @app.get("/model", responses=UNKNOWN_MODEL | NOT_LOADED)
     async def model(name: ModelName = None, version: ModelVersion = None) -> ModelResponse:
@@ -62,23 +53,23 @@ def add_inference(app: FastAPI, context: ServingContext) -> None:
         )
 
 
-async def respond(path: str, understand: Understand, context: ServingContext, receive: Receive) -> Response:
+async def respond(path: str, understand: Understand, context: ServingContext, request: Request) -> Response:
     """The response to a request to `path` that is answered with JSON.
 
     Raises:
         ClientDisconnect: the client left before.
     """
 
-    async def work() -> bytes:
-        return await run(understand(context, await read_body(receive)), receive)
+    async def work() -> tuple[bytes, Phases]:
+        inference = understand(context, await read_body(request.receive))
+        return await run(inference, request.receive), inference.phases
 
     answer = await result_or_error(work(), path, path)
-    return answer if isinstance(answer, Response) else JSONBytes(answer)
-
-
-async def _predict(context: ServingContext, receive: Receive) -> tuple[bytes, Phases]:
-    prediction = Prediction(context, await read_body(receive))
-    return await run(prediction, receive), prediction.phases
+    if isinstance(answer, Response):
+        return answer
+    body, phases = answer
+    request.scope[PHASES] = phases
+    return JSONBytes(body, headers={"Server-Timing": server_timing(phases).decode()})
 
 
 class Embedding(Inference[bytes]):

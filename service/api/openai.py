@@ -18,7 +18,7 @@ from runtime.graph.inputs import EncodedInput, describe
 from runtime.graph.texts import TextEncoder
 from service.api.inference import Embedding, respond
 from service.http.errors import OpenAIErrorBody
-from service.http.openapi import INFERENCE, UNKNOWN_MODEL, Responses, json_body
+from service.http.openapi import INFERENCE, SERVER_TIMING, UNKNOWN_MODEL, Responses, json_body
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.inference.request import Inference, ServingContext
@@ -50,7 +50,7 @@ def add_embeddings(app: FastAPI, context: ServingContext) -> None:
 
     @app.post(
         "/embed",
-        responses=INFERENCE | UNKNOWN_MODEL,
+        responses=INFERENCE | UNKNOWN_MODEL | SERVER_TIMING,
         openapi_extra=json_body(EmbedRequest, example={"inputs": ["what is my balance", "will it rain"]}),
         response_model=EmbedResponse,
     )
@@ -59,17 +59,17 @@ def add_embeddings(app: FastAPI, context: ServingContext) -> None:
 
         The body is read as JSON, whatever its Content-Type.
         """
-        return await respond("/embed", Embedding, context, request.receive)
+        return await respond("/embed", Embedding, context, request)
 
     @app.post(
         "/v1/embeddings",
-        responses=OPENAI,
+        responses=OPENAI | SERVER_TIMING,
         openapi_extra=json_body(EmbeddingsRequest, example={"model": "intents", "input": ["what is my balance"]}),
         response_model=EmbeddingsResponse,
     )
     async def v1_embeddings(request: Request) -> Response:
         """Embeddings of length 1, as OpenAI's clients ask for them."""
-        return await respond("/v1/embeddings", OpenAIInference, context, request.receive)
+        return await respond("/v1/embeddings", OpenAIInference, context, request)
 
     @app.get("/v1/models")
     async def v1_models() -> ModelsResponse:

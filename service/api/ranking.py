@@ -16,7 +16,7 @@ from service.api.inference import respond
 from service.batching.queue import Answer
 from service.http.bodies import JSONBytes, read_body
 from service.http.errors import result_or_error
-from service.http.openapi import INFERENCE, INVALID, STOPPING, TOO_LARGE, UNKNOWN_MODEL, json_body
+from service.http.openapi import INFERENCE, INVALID, SERVER_TIMING, STOPPING, TOO_LARGE, UNKNOWN_MODEL, json_body
 from service.inference.registry import ModelRegistry
 from service.inference.request import Inference, ServingContext
 from service.inference.results import relevance
@@ -36,23 +36,23 @@ SENTENCES = {"source_sentence": "my card is lost", "sentences": ["where is my ca
 def add_ranking(app: FastAPI, context: ServingContext) -> None:
     @app.post(
         "/rerank",
-        responses=INFERENCE | UNKNOWN_MODEL,
+        responses=INFERENCE | UNKNOWN_MODEL | SERVER_TIMING,
         openapi_extra=json_body(RerankRequest, example=DOCUMENTS),
         response_model=RerankResponse,
     )
     async def rerank(request: Request) -> Response:
         """Sorts documents by how well they answer a query. For models that rerank (cross-encoders)."""
-        return await respond("/rerank", Reranking, context, request.receive)
+        return await respond("/rerank", Reranking, context, request)
 
     @app.post(
         "/similarity",
-        responses=INFERENCE | UNKNOWN_MODEL,
+        responses=INFERENCE | UNKNOWN_MODEL | SERVER_TIMING,
         openapi_extra=json_body(SimilarityRequest, example=SENTENCES),
         response_model=SimilarityResponse,
     )
     async def similarity(request: Request) -> Response:
         """How near each sentence is to a source: the cosine of their embeddings."""
-        return await respond("/similarity", Similarity, context, request.receive)
+        return await respond("/similarity", Similarity, context, request)
 
     @app.post(
         "/tokenize",

@@ -121,9 +121,8 @@ class InferenceCycle:
         except Exception as error:
             self.set_exception(error)
         else:
-            phases = inference.phases if inference.counters is not None else None
-            self._send(200, answer_headers(body, phases), body)
-            self._end(200, phases)
+            self._send(200, answer_headers(body, inference.phases), body)
+            self._end(200, inference.phases)
 
     def set_exception(self, error: Exception) -> None:
         REQUEST_ID.set(self.request_id)  # for the log: others have run meanwhile

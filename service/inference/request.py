@@ -19,7 +19,7 @@ from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.inference.results import check_finite
 from service.schemas.inference import PredictRequest
-from service.telemetry.counters import Phases, RequestCounters
+from service.telemetry.counters import Phases
 from service.telemetry.input_log import InputLog
 from service.telemetry.request_log import RequestLog
 
@@ -54,12 +54,10 @@ class Inference(ABC, Generic[T]):
     Attributes:
         encoded: the inputs, once it is submitted.
         phases: where its time went, once it is finished.
-        counters: where its phases are counted; those of predictions are.
         input_log: where its inputs are kept, if they are in the sample.
     """
 
     __slots__ = (
-        "counters",
         "encoded",
         "engine",
         "input_log",
@@ -76,11 +74,9 @@ class Inference(ABC, Generic[T]):
         engine: Engine,
         started: float,
         timeout: float | None,
-        counters: RequestCounters | None = None,
         input_log: InputLog | None = None,
     ) -> None:
-        self.engine, self.started, self.timeout, self.counters = engine, started, timeout, counters
-        self.input_log = input_log
+        self.engine, self.started, self.timeout, self.input_log = engine, started, timeout, input_log
         self.parse = time.perf_counter() - started
 
     @property
@@ -126,8 +122,6 @@ class Inference(ABC, Generic[T]):
         started, parse, tokenize = self.started, self.parse, self.tokenize
         serialize, total = ended - ran, ended - started
         self.phases = Phases(started, parse, tokenize, queue, infer, serialize, total, batch.stats_seconds)
-        if self.counters is not None:
-            self.counters.observe(self.phases)
         self.engine.counts.answer(len(self.encoded), total, parse + tokenize, queue, infer, serialize)
         return written
 
@@ -163,7 +157,7 @@ class Prediction(Inference[bytes]):
         named = request.model is not None or request.version is not None
         engine = context.models.find(request.model, request.version) if named else context.models.default
         engine.require("classification")
-        super().__init__(engine, started, request.timeout, context.request_log.counters, context.request_log.inputs)
+        super().__init__(engine, started, request.timeout, context.request_log.inputs)
 
     def sent(self) -> list[Any]:
         return self.engine.as_list(self.request.inputs)

@@ -23,7 +23,7 @@ class Counts(Body):
     protocols: dict[str, int]
     """All requests that ended, by protocol: http, grpc."""
     predictions: int
-    """Prediction requests that were answered."""
+    """Inference requests that were answered, whichever way they came."""
     rows: int
     """Inputs that ran, whatever asked for them."""
     tokens: int
@@ -37,7 +37,7 @@ class Counts(Body):
     """Requests that were not answered, by reason: invalid, unauthorized, too_large, overloaded, deadline, unavailable,
     abandoned (the client left) and defect."""
     latency_seconds: dict[str, Quantiles]
-    """Of answered predictions, by phase: parse, tokenize, queue, infer, serialize, and total."""
+    """Of answered inference requests, by phase: parse, tokenize, queue, infer, serialize, and total."""
 
 
 class Recent(Counts):

@@ -82,7 +82,7 @@ class Tally:
 
     Attributes:
         requests: by route and status.
-        latencies: answered predictions by phase and bucket [PHASES, BOUNDS + 1].
+        latencies: answered inference requests by phase and bucket [PHASES, BOUNDS + 1].
         seconds: sum of each phase [PHASES].
         batch_rows: batches by their rows [ROW_BOUNDS + 1].
         rows, tokens: that ran.
@@ -159,7 +159,7 @@ class RequestCounters:
         self._phases = Tally.nothing()
 
     def observe(self, phases: Phases) -> None:
-        """Counts the phases of a prediction that was answered: keeps them here, and counts many at a time."""
+        """Counts the phases of an inference request that was answered: keeps them here, and counts many at a time."""
         self._pending.extend(phases[1:-1])
         if len(self._pending) >= PENDING * len(PHASES):
             self._count()

@@ -83,7 +83,7 @@ class ServiceMetrics(Collector):
         for reason in sorted(set(REASONS.values())):
             rejections.add_metric([reason], total.refusals[reason])
         yield rejections
-        help_text = "Time that answered predictions took, by phase."
+        help_text = "Time that answered inference requests took, by phase."
         durations = HistogramMetricFamily("addnorm_request_duration_seconds", help_text, labels=["phase"])
         for phase, counts, seconds in zip(PHASES, total.latencies.tolist(), total.seconds.tolist(), strict=True):
             durations.add_metric([phase], buckets(BOUNDS, counts), seconds)

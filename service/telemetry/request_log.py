@@ -19,7 +19,7 @@ access_log = logging.getLogger("addnorm.access")
 REQUEST_ID_HEADER = b"x-request-id"
 SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
-PHASES = "addnorm.phases"  # where a route leaves those of a prediction, in the scope
+PHASES = "addnorm.phases"  # where a route leaves those of an inference request, in the scope
 EVENTS = "/events"  # streams that pages follow: they take the place of no request
 
 
@@ -79,11 +79,13 @@ class RequestLog:
         Args:
             route: with names in the place of what the client chose.
             started: when it began (`time.perf_counter`).
-            phases: of a prediction.
+            phases: of an inference request that was answered.
             in_flight: as it was at `begin`.
         """
         self.counters.in_flight -= in_flight
         self.counters.requests[route, status] += 1
+        if phases is not None:
+            self.counters.observe(phases)
         if self.writes:
             REQUEST_ID.set(request_id)  # others have run meanwhile
             seconds = time.perf_counter() - started

@@ -19,7 +19,8 @@ from service.http.errors import result_or_error
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.inference.request import Inference, run
-from service.telemetry.counters import Headers
+from service.telemetry.counters import Headers, server_timing
+from service.telemetry.request_log import PHASES
 
 
 class Target(NamedTuple):
@@ -77,11 +78,14 @@ class InferMiddleware:
         Raises:
             ClientDisconnect: the client left before.
         """
-        return await result_or_error(self.answer(target, dict(scope["headers"]), receive), scope["path"], ROUTE.path)
+        return await result_or_error(self.answer(target, scope, receive), scope["path"], ROUTE.path)
 
-    async def answer(self, target: Target, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
+    async def answer(self, target: Target, scope: Scope, receive: Receive) -> Reply:
         engine = self.models.find(*target)
-        return await run(OIPInference(engine, await read_body(receive), headers, self.max_bytes), receive)
+        inference = OIPInference(engine, await read_body(receive), dict(scope["headers"]), self.max_bytes)
+        reply = await run(inference, receive)
+        scope[PHASES] = inference.phases
+        return Reply(reply.content, [*reply.headers, (b"server-timing", server_timing(inference.phases))])
 
 
 class OIPInference(Inference[Reply]):

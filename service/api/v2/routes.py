@@ -20,7 +20,7 @@ from service.api.v2.schemas import (
     ServerReady,
     StatisticsResponse,
 )
-from service.http.openapi import GONE, INFERENCE, STOPPING, Responses, error, header, json_body
+from service.http.openapi import GONE, INFERENCE, SERVER_TIMING, STOPPING, Responses, error, header, json_body
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.norm_stats.interface import AllLayers, OneLayer
@@ -45,6 +45,7 @@ BINARY: Responses = {
         "headers": {
             LENGTH_HEADER: {"description": "Bytes of the JSON, before binary tensors", "schema": SIZE},
             "Content-Encoding": {"schema": {"type": "string", "enum": ["gzip", "deflate"]}},
+            **SERVER_TIMING[200]["headers"],
         },
     }
 }

@@ -133,6 +133,23 @@ def test_every_answer_is_counted_by_route_status_and_reason(text_engine: Engine,
     assert body["last_10s"]["predictions"] == 3 and body["last_10s"]["rows_per_second"] > 0
 
 
+def test_the_phases_of_every_kind_of_inference_are_told_and_counted(text_engine: Engine, text_artifact: Any):
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["hi"]}
+    asked = {
+        "/predict": {"inputs": "hi"},
+        "/embed": {"inputs": "hi"},
+        "/similarity": {"source_sentence": "hi", "sentences": ["rain"]},
+        "/v1/embeddings": {"model": "texts", "input": "hi"},
+        "/v2/models/texts/infer": {"inputs": [tensor]},
+    }
+    with TestClient(make_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
+        for path, body in asked.items():
+            assert "infer;dur=" in client.post(path, json=body).raise_for_status().headers["server-timing"], path
+        total = client.get("/traffic").json()["total"]
+    assert total["predictions"] == len(asked)
+    assert {phase["count"] for phase in total["latency_seconds"].values()} == {len(asked)}
+
+
 def test_padding_is_counted(text_engine: Engine, text_artifact: Any):
     with TestClient(make_app(settings_for(text_artifact), ModelRegistry(text_engine))) as client:
         client.post("/predict", json={"inputs": [*["rain " * 20] * 6, "rain"]})

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from runtime.errors import DeadlineExceeded, InvalidInput, Unavailable
 from service.api.v2.grpc.errors import Context, http_status
 from service.http.admission import Admission, Subject
-from service.telemetry.counters import CLIENT_CLOSED_REQUEST, Headers
+from service.telemetry.counters import CLIENT_CLOSED_REQUEST, Headers, Phases
 from service.telemetry.request_log import RequestLog
 
 METHOD = "GRPC"  # what logs and traces have in the place of an HTTP method
@@ -107,16 +107,18 @@ class Call:
 
     Attributes:
         answer: what its thread waits for.
+        phases: of an inference request, once it has run.
         over: whether it was answered, or its client left.
     """
 
-    __slots__ = ("answer", "caller", "content", "method", "over", "request_id", "shared", "started", "work")
+    __slots__ = ("answer", "caller", "content", "method", "over", "phases", "request_id", "shared", "started", "work")
 
     def __init__(self, shared: CallContext, method: Method, content: bytes, caller: Caller) -> None:
         self.shared, self.method, self.content, self.caller = shared, method, content, caller
         self.answer: Future[Any] = Future()
         self.over = False
         self.work: Work | None = None
+        self.phases: Phases | None = None
 
     def begin(self) -> None:
         """Counts the request, and has it answered, now or as soon as calls are held no longer."""
@@ -178,7 +180,7 @@ class Call:
     def _end(self, status: int) -> None:
         self.over, self.work = True, None
         log, caller = self.shared.request_log, self.caller
-        log.end(self.request_id, METHOD, caller.headers, self.method.route, status, self.started)
+        log.end(self.request_id, METHOD, caller.headers, self.method.route, status, self.started, self.phases)
 
 
 def read(kind: type[Message], content: bytes) -> Any:

@@ -89,6 +89,7 @@ class GRPCInference(Inference[Any]):
         except Exception as error:
             self.set_exception(error)
             return
+        self.call.phases = self.phases
         if ASKED in self.message.parameters and self.message.parameters[ASKED].bool_param:
             self.call.work = self.call.run(self._with_report(message))
         else:

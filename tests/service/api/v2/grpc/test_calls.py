@@ -174,6 +174,7 @@ def test_the_same_texts_give_the_same_answers_and_statistics_as_over_http(tmp_pa
     with served("--grpc-port", str(port)) as url:
         labels = ask("feed", f"127.0.0.1:{port}", tmp_path / "texts.json")
         over_grpc = httpx.get(f"{url}/norm-stats/state", trust_env=False).json()
+        timed = httpx.get(f"{url}/traffic", trust_env=False).json()["total"]["latency_seconds"]
     with served() as url, httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
         for start in range(0, len(texts), 20):
             sent = {"inputs": texts[start : start + 20]}
@@ -181,6 +182,7 @@ def test_the_same_texts_give_the_same_answers_and_statistics_as_over_http(tmp_pa
             assert [row["label"] for row in found] == labels[start : start + 20]
         over_http = client.get("/norm-stats/state").json()
     assert over_grpc["state"]["requests"] == len(texts) == 2000
+    assert {phase["count"] for phase in timed.values()} == {100}
     assert_same(over_grpc["state"], over_http["state"])  # a time bucket may have ended in between
 
 
