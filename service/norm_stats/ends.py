@@ -9,16 +9,16 @@ from runtime.drift.numbers import Floats
 from runtime.manifest import Manifest
 from runtime.statistics.state import NormState
 from runtime.statistics.traffic import Traffic
-from service.schemas.norm_stats import (
+from service.schemas.input_statistics import (
     InputState,
     InputStatistics,
-    LayerDrift,
     OutputState,
     OutputStatistics,
     TogetherStatistics,
     UnlikenessState,
     UnlikenessStatistics,
 )
+from service.schemas.verdict import LayerDrift
 
 INPUT, OUTPUT, UNLIKENESS = "input", "output", "unlikeness"
 TOGETHER = "all layers"  # what they share

@@ -7,7 +7,8 @@ from pydantic import ConfigDict, Field
 from runtime.manifest import LayerKind, Unit
 from service.schemas.base import Body
 from service.schemas.deep import DeepStatistics, FeatureMoments, FeatureShift
-from service.schemas.verdict import Verdict
+from service.schemas.input_statistics import InputStatistics, OutputStatistics, TogetherStatistics, UnlikenessStatistics
+from service.schemas.verdict import LayerDrift, Verdict
 
 
 class Summary(Body):
@@ -44,26 +45,6 @@ class LayerState(Body):
     """
     features: FeatureMoments | None = None
     """BatchNorm only; withheld below 30 requests."""
-
-
-class LayerDrift(Body):
-    """Whether a layer departs from the validation data (docs/drift.md)."""
-
-    state: Literal["ok", "drift", "insufficient_data"]
-    score: float | None = None
-    """Distance of the window from the validation data, given its size and its topics."""
-    threshold: float | None = None
-    """The score above which the layer departs."""
-    effect: float | None = None
-    """The same distance in sigma of single requests; below 0.1 it is never drift."""
-    mean_shift: float | None = None
-    """Average token mean, live minus baseline, in baseline sigma."""
-    log_variance_ratio: float | None = None
-    """ln(live / baseline) of the average token variance."""
-    wasserstein: float | None = None
-    """Area between the distribution functions, in baseline sigma."""
-    psi: float | None = None
-    """Population stability index over baseline deciles."""
 
 
 class Distribution(Body):
@@ -169,66 +150,6 @@ class Window(Body):
     end: str = Field(alias="to")
     requests: int
     tokens: int
-
-
-class InputState(Body):
-    """Averages over requests."""
-
-    tokens: float
-    """Tokens of a request; a geometric mean."""
-    token_length: float
-    """Characters of a token."""
-
-
-class InputStatistics(Body):
-    """The input, as a layer before the first."""
-
-    name: str
-    live: InputState | None
-    baseline: InputState
-    drift: LayerDrift
-
-
-class OutputState(Body):
-    """Averages over requests."""
-
-    surprise: float
-    """-ln of the top probability, each clipped to 6 sigma around the baseline's average."""
-    log_sum_exp: float
-    """Log-sum-exp of the logits, clipped likewise."""
-
-
-class OutputStatistics(Body):
-    """The output head, as one more layer."""
-
-    name: str
-    live: OutputState | None
-    baseline: OutputState
-    drift: LayerDrift
-
-
-class TogetherStatistics(Body):
-    """What all layers share, judged after the output: it shows what moves each of them a little, such as noise."""
-
-    name: str
-    drift: LayerDrift
-
-
-class UnlikenessState(Body):
-    """How unlike the baseline's requests are, by how unsure the model is of them (docs/drift.md)."""
-
-    average: float
-    """Of (-ln p)^1.5 over requests, p being the share of the baseline that the model is as unsure of; 1.33 is usual. Of
-    older artifacts (ln p)^2; 2 is usual."""
-
-
-class UnlikenessStatistics(Body):
-    """The unlikeness of requests, judged as a layer after the output."""
-
-    name: str
-    live: UnlikenessState | None
-    baseline: UnlikenessState
-    drift: LayerDrift
 
 
 class NormStatsHead(Body):

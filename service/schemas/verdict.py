@@ -1,4 +1,4 @@
-"""The verdict on a window of traffic."""
+"""The verdict on a window of traffic, and on each of its layers."""
 
 from typing import Literal
 
@@ -6,6 +6,26 @@ from pydantic import ConfigDict, Field
 
 from service.schemas.base import Body
 from service.schemas.deep import FeatureShift
+
+
+class LayerDrift(Body):
+    """Whether a layer departs from the validation data (docs/drift.md)."""
+
+    state: Literal["ok", "drift", "insufficient_data"]
+    score: float | None = None
+    """Distance of the window from the validation data, given its size and its topics."""
+    threshold: float | None = None
+    """The score above which the layer departs."""
+    effect: float | None = None
+    """The same distance in sigma of single requests; below 0.1 it is never drift."""
+    mean_shift: float | None = None
+    """Average token mean, live minus baseline, in baseline sigma."""
+    log_variance_ratio: float | None = None
+    """ln(live / baseline) of the average token variance."""
+    wasserstein: float | None = None
+    """Area between the distribution functions, in baseline sigma."""
+    psi: float | None = None
+    """Population stability index over baseline deciles."""
 
 
 class UnlikeClass(Body):

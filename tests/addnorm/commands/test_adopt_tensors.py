@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from runtime.artifact import read_artifact
-from tests.addnorm.commands.test_adopt import assert_complains, flat, run
+from tests.addnorm.commands.test_adopt import flat
+from tests.addnorm.test_cli import assert_complains, run
 from tests.export.adopt.onnx_file.files import few_draws
 from tests.export.adopt.tensors.networks import exported, rows_of
 

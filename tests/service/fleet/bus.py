@@ -1,17 +1,24 @@
 """An exchange in memory that loses, doubles, delays and reorders what it is told; replicas with clocks to be set."""
 
+import json
 from collections import defaultdict
 from random import Random
+from typing import Any
 
 from runtime.artifact import Artifact
+from runtime.graph.batch import EncodedBatch
+from runtime.graph.encoder import Encoder
+from runtime.graph.texts import make_input_encoder
 from runtime.manifest import Manifest
 from runtime.statistics.recorder import Place
 from runtime.store.shares import Published, Share, Shelf
 from service.fleet.courier import Courier
 from service.fleet.exchange import Fetched, FleetError, Met
 from service.norm_stats.collector import Collector
+from service.norm_stats.interface import Query
 from service.norm_stats.pool import CollectorPool
 from service.settings import Settings
+from tests.helpers import TEXTS
 
 MIDNIGHT = 1_764_115_200.0
 Write = tuple[str, str, tuple[Share, ...]]
@@ -88,3 +95,22 @@ class Replica:
 
     def turn(self) -> None:
         self.courier.turn()
+
+
+def alone(artifact: Artifact, now: list[float]) -> Collector:
+    """A service that knows no other."""
+    collector = Collector(artifact, Settings(device="cpu"))
+    collector.recorder.clock, collector.recorder.since = (lambda: now[0]), now[0]
+    return collector
+
+
+def ask(collector: Collector, query: Query) -> Any:
+    """An answer as it is read outside."""
+    return json.loads(collector.report(query))
+
+
+def batches_of(artifact: Artifact, *rows: int) -> list[EncodedBatch]:
+    """A batch of each of these sizes."""
+    encoder = Encoder(artifact)
+    tokens = [item.tokens for item in make_input_encoder(artifact).encode(TEXTS)]
+    return [encoder.run(tokens[each : 2 * each]) for each in rows]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.artifact import Artifact, read_artifact
+from runtime.artifact import Artifact
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.encoder import Encoder
 from runtime.graph.texts import make_input_encoder
@@ -15,16 +15,11 @@ from runtime.store.shares import Published
 from runtime.store.sqlite import StateStore
 from service.fleet.courier import WITHHELD
 from service.norm_stats.interface import AllLayers, Shared, TakeBaseline, WindowQuery
-from service.settings import EMBEDDED, Settings
+from service.settings import Settings
 from tests.helpers import TEXTS
 from tests.service.fleet.bus import MIDNIGHT, Bus, Replica
 
 Start = Callable[[], Replica]
-
-
-@pytest.fixture(scope="module")
-def artifact() -> Artifact:
-    return read_artifact(EMBEDDED)
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +30,6 @@ def batch(artifact: Artifact) -> EncodedBatch:
 @pytest.fixture
 def bus() -> Bus:
     return Bus()
-
-
-@pytest.fixture
-def now() -> list[float]:
-    return [MIDNIGHT + 3.0]
 
 
 @pytest.fixture
