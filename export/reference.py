@@ -10,7 +10,7 @@ import numpy as np
 
 from runtime.drift.detector import Reference, window_scores, with_unlikeness
 from runtime.drift.mix import FALSE_ALARMS, WINDOW_SIZES, calibrate_mix
-from runtime.drift.numbers import UNSURE, Floats, Unlikeness
+from runtime.drift.numbers import NOT_FITTED, UNSURE, Floats, Unlikeness
 
 MIN_REQUESTS, PER_CLASS = 60, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated
 RIDGE = 0.02  # towards the identity, in the correlation of two columns
@@ -125,7 +125,7 @@ def fit_unlikeness(features: Floats, right: np.ndarray | None) -> Unlikeness:
 def fit_platt(features: Floats, right: np.ndarray | None) -> Floats:
     """Slope and intercept from the logit of the top probability to that of being right; 1 and 0 where it is unknown."""
     if right is None or len(np.unique(right)) < 2:
-        return np.array([1.0, 0.0])
+        return np.array(NOT_FITTED)
     top = np.clip(np.exp(-features[:, -3]), UNSURE, 1 - UNSURE)
     return fit_logistic(np.log(top / (1 - top)), right)
 

@@ -4,6 +4,7 @@ Stored as JSON, so that a person can read it and any tool can merge it (runtime/
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from runtime.artifact import Artifact
-from runtime.drift.detector import Reference
+from runtime.drift.detector import MIN_REQUESTS, Reference
 from runtime.drift.numbers import request_features
 from runtime.errors import ArtifactError
 from runtime.graph.batch import EncodedBatch
@@ -21,6 +22,7 @@ from runtime.statistics.deep import DeepState
 from runtime.statistics.moments import Moments
 from runtime.statistics.recorder import Recorded, Summarize
 from runtime.statistics.state import NormState
+from runtime.statistics.traffic import Traffic
 from runtime.statistics.windows import Span
 from runtime.store.checks import UNUSABLE, checked_span
 from runtime.store.document import (
@@ -84,10 +86,17 @@ class Baseline:
         found: list[float] = (100 * (1 - self.reference.unlikeness.rank(features))).tolist()
         return found
 
-    def taken_from(self, recorded: Recorded) -> Self:
-        """The baseline for which this live traffic is normal; how far single requests lie apart stays as it was."""
-        reference = self.reference.recentred(recorded.state.traffic) if self.reference else None
-        return replace(self, state=recorded.state, reference=reference, deep=recorded.deep, taken=recorded.covered)
+    def taken_from(self, recorded: Recorded, parts: Sequence[Traffic] = ()) -> Self:
+        """The baseline for which this live traffic is normal.
+
+        What was looked at deeply stays as it was where too little of this traffic was.
+
+        Args:
+            parts: of it, one after the other: they tell how far single requests lie apart.
+        """
+        reference = self.reference.recentred(recorded.state.traffic, parts) if self.reference else None
+        deep = recorded.deep if recorded.deep.requests >= MIN_REQUESTS else self.deep
+        return replace(self, state=recorded.state, reference=reference, deep=deep, taken=recorded.covered)
 
     def to_json(self) -> bytes:
         content = {

@@ -36,6 +36,8 @@ EFFECT_FLOOR = 0.10  # in sigma of single requests: smaller differences are neve
 POWER_SIGMA = 1.28  # of a normal distribution: a power of 90 %
 SHARE_FLOOR = 0.02  # of unlike requests, the same
 KNOWN = 0.4  # share of unlike requests up to which accuracy can be estimated: of others the model is surer than right
+KNOWN_EFFECT = 3.0  # sigma of single requests, the same: of broken inputs, too, the model may be sure
+LEAST_PARTS = 10  # of traffic, from which its spread is taken: of fewer it is anybody's guess
 RESOLUTION = 1e-9  # of the numbers that an artifact keeps; a column that varies less never varies, and says nothing
 
 
@@ -52,8 +54,8 @@ class Judgement:
         effective: how many requests tell as much, each asked once.
         unlike: about the share of requests that are unlike the baseline; None where the baseline cannot say it.
         would_show: the smallest such share that this window would have shown in nine cases of ten; None likewise.
-        accuracy: the estimated share of right answers among requests of known classes; None likewise, and where many
-            are unlike the baseline.
+        accuracy: the estimated share of right answers among requests of known classes; None likewise, where the
+            baseline had no labels, and where many requests, or what they have in common, are unlike it.
     """
 
     state: State
@@ -154,7 +156,8 @@ class Reference:
         if self.unlikeness is not None:
             unlike = self.unlikeness.share(residual[-1])
             would_show = self.unlikeness.share((thresholds[-1] + POWER_SIGMA) * np.sqrt(uncertainty[-1]))
-            accuracy = float(traffic.by_class[1].sum() / count) if unlike <= KNOWN else None
+            known = unlike <= KNOWN and effects[: self.places].max() <= KNOWN_EFFECT and self.unlikeness.knows_right
+            accuracy = float(traffic.by_class[1].sum() / count) if known else None
             large[-1] = unlike > SHARE_FLOOR
         fired = (scores > thresholds) & large
         state: State = (
@@ -174,20 +177,37 @@ class Reference:
         residual: Floats = (traffic.totals - traffic.counts @ self.class_means) / traffic.counts.sum()
         return residual
 
-    def recentred(self, traffic: Traffic) -> Self:
-        """The reference for which this traffic is normal: its place and its mix of classes, at the spread known so far.
+    def recentred(self, traffic: Traffic, parts: Sequence[Traffic] = ()) -> Self:
+        """The reference for which this traffic is normal: its place, its mix of classes, and its spread.
 
-        Single requests of live traffic are not kept, so how far they lie apart, and the thresholds that follow from it,
-        stay those of the validation data.
+        Single requests of live traffic are not kept. So how far they lie apart is taken from how far its parts do, and
+        at least that of the validation data is assumed; the thresholds stay.
+
+        Args:
+            parts: of the traffic, one after the other.
         """
         counts = traffic.counts.astype(np.float64)
+        moved = replace(self, class_means=self.class_means + self.residual(traffic))
+        variance = np.maximum(self.variance, moved.scatter(parts))
         return replace(
-            self,
-            class_means=self.class_means + self.residual(traffic),
+            moved,
             counts=counts,
             mix_thresholds=calibrate_mix(counts),
-            center_variance=self.center_variance + self.variance / traffic.effective,
+            variance=variance,
+            center_variance=self.center_variance + variance / traffic.effective,
         )
+
+    def scatter(self, parts: Sequence[Traffic]) -> Floats:
+        """The variance of single requests around their class [K], from the means of parts (batch means: Conway 1963).
+
+        0 where too few parts tell it.
+        """
+        some = [part for part in parts if part.requests]
+        if len(some) < LEAST_PARTS:
+            return np.zeros(len(self.variance))
+        weights = np.array([part.effective for part in some])
+        found: Floats = weights @ np.square([self.residual(part) for part in some]) / (len(some) - 1)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         arrays = {name: getattr(self, name) for name in ARRAYS}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.statistics.histogram import bucket_values
+from runtime.statistics.histogram import bucket_values, bucket_width
 from runtime.statistics.state import NormState
 
 BINS = 10  # of the population stability index, equally full in the baseline
@@ -21,6 +21,8 @@ class EffectSizes:
         mean_shift: difference of the average token mean, in baseline sigma.
         log_variance_ratio: ln(average live variance / average baseline variance).
         wasserstein: area between the distribution functions, in baseline sigma; the larger one of mean and variance.
+            Where a distribution is narrower than the histograms' buckets, the difference of the averages, the least
+            that it can be.
         psi: population stability index over baseline deciles, the larger one; above 0.25 is commonly called large.
     """
 
@@ -44,10 +46,15 @@ def effect_sizes(live: NormState, baseline: NormState, layer: int, theirs: int |
     sigma = np.maximum(baseline.moments.std[there], 1e-12)
     ratio = max(variance, 1e-12) / max(usual_variance, 1e-12)
     columns = list(zip(live.histograms[here], baseline.histograms[there], sigma, strict=True))
+    shifts = np.abs(live.moments.mean[here] - baseline.moments.mean[there]) / sigma
+    coarse = bucket_width(baseline.moments.mean[there]) > sigma
     return EffectSizes(
         mean_shift=float((mean - usual_mean) / sigma[0]),
         log_variance_ratio=float(np.log(ratio)),
-        wasserstein=max(wasserstein(seen, usual) / float(s) for seen, usual, s in columns),
+        wasserstein=max(
+            float(shift) if too_coarse else wasserstein(seen, usual) / float(s)
+            for (seen, usual, s), shift, too_coarse in zip(columns, shifts, coarse, strict=True)
+        ),
         psi=max(stability_index(seen, usual) for seen, usual, _ in columns),
     )
 

@@ -14,6 +14,7 @@ from runtime.graph.batch import EncodedBatch, row_means
 Floats = NDArray[np.float64]
 
 TYPICAL = 3.5  # -ln p of what a request of a new class typically is (docs/drift.md)
+NOT_FITTED = (1.0, 0.0)  # Platt's slope and intercept where no labels were known
 UNSURE = 1e-9  # a probability's least distance from 0 and 1, where its logit is taken
 
 
@@ -79,6 +80,11 @@ class Unlikeness:
         """The share of the baseline's requests that are at least as unlike [R]: `of` is (-ln p)^exponent."""
         ranks: Floats = np.exp(-(self.of(features) ** (1 / self.exponent)))
         return ranks
+
+    @property
+    def knows_right(self) -> bool:
+        """Whether `platt` was fitted on labels: without any it is what leaves probabilities as they are."""
+        return tuple(self.platt) != NOT_FITTED
 
     def accuracy(self, features: Floats) -> Floats:
         """The probability that each request's class is right [R], if it is of a class that the model knows."""

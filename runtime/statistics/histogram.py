@@ -42,6 +42,14 @@ def bucket_values() -> NDArray[np.float64]:
     return values
 
 
+def bucket_width(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How wide the bucket is that each value falls into."""
+    least = 2.0**MIN_EXPONENT
+    octave = np.exp2(np.floor(np.log2(np.maximum(np.abs(values), least))))
+    widths: NDArray[np.float64] = np.where(np.abs(values) < least, 2 * least, octave / 2**MANTISSA_BITS)
+    return widths
+
+
 def count_buckets(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """Histogram [K, B] of every column of `values` [N, K]."""
     columns = values.shape[1]

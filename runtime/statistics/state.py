@@ -95,10 +95,18 @@ class NormState:
         return self.tokens - int(self.moments.count[2 * layer : 2 * layer + 2].min())
 
     def saturated(self, layer: int, eps: float) -> float | None:
-        """Share of tokens whose variance was at most eps, so that eps, not the token, decided the norm's output."""
-        counts = self.histograms[2 * layer + 1]
+        """Share of tokens whose variance was at most eps, so that eps, not the token, decided the norm's output.
+
+        None where nothing was seen, or where only the histogram could tell and eps is below its finest bucket.
+        """
+        column, values = 2 * layer + 1, bucket_values()
+        counts = self.histograms[column]
         total = counts.sum()
-        return float(counts[bucket_values() <= eps].sum() / total) if total else None
+        if not total:
+            return None
+        if self.moments.minimum[column] > eps or self.moments.maximum[column] <= eps:  # these are exact
+            return float(self.moments.maximum[column] <= eps)
+        return float(counts[values <= eps].sum() / total) if eps >= values[values > 0].min() else None
 
     def summary(self, column: int) -> dict[str, float] | None:
         """Mean, std, min, max and quantiles of one column; None where nothing was seen.

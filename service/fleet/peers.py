@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -37,11 +38,13 @@ class Peer:
     """Another address, and what came from there.
 
     Attributes:
+        name: that was resolved to the address in the URL; empty where none was.
         sequences: of each replica that answered there, what was heard last, by digest.
         trouble: why it gave nothing at last, by digest.
     """
 
     url: str
+    name: str = ""
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
     answered: dict[str, str] = field(default_factory=dict)  # the replica's id, by digest
     trouble: dict[str, str] = field(default_factory=dict)
@@ -76,7 +79,7 @@ class Peers:
     def fetch(self, manifest: Manifest, own: str, everything: bool) -> Fetched:
         digest, shelf = manifest.digest, self.shelves[manifest.digest]
         urls, troubles = resolved(self.addresses)
-        self.peers = {url: self.peers.get(url, Peer(url)) for url in urls}
+        self.peers = {url: self.peers.get(url, Peer(url, name)) for url, name in urls.items()}
         asked = list(self.peers.values())
         changed: set[Place] = set(shelf.held) if everything else set()
         for peer, answer in self._answers(asked, manifest, own):
@@ -132,7 +135,7 @@ class Peers:
         query = {"digest": digest, "replica": replica, "since": peer.sequences.get((digest, replica), 0)}
         started = time.time()
         try:
-            content = self._get(peer.url, f"/norm-stats/exchange?{urlencode(query)}")
+            content = self._get(peer, f"/norm-stats/exchange?{urlencode(query)}")
             published = Published.unpack(content, peer.url)
         except Unserved as error:
             return None if replica else error  # it was swapped out there, and told before what it had counted
@@ -144,18 +147,16 @@ class Peers:
             return FleetError(f"{peer.url} gives what cannot be used ({type(error).__name__}: {error}).")
         return published, published.clock - (started + time.time()) / 2
 
-    def _get(self, url: str, path: str) -> bytes:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        if parts.scheme == "https":
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, port, timeout=TIMEOUT, context=self.context
-            )
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    def _get(self, peer: Peer, path: str) -> bytes:
+        url, parts = peer.url, urlsplit(peer.url)
+        secure = partial(http.client.HTTPSConnection, context=self.context)
+        connect = secure if parts.scheme == "https" else http.client.HTTPConnection
+        connection = connect(parts.hostname or "", parts.port, timeout=TIMEOUT)
         connection.response_class = Response
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        headers |= {"Host": f"{peer.name}:{parts.port}"} if peer.name else {}  # hosts are allowed by name
         try:
-            connection.request("GET", path, headers={"Authorization": f"Bearer {self.key}"} if self.key else {})
+            connection.request("GET", path, headers=headers)
             response = connection.getresponse()
             if response.status != 200:
                 raise refusal(url, response.status, response.read(SHORT))
@@ -231,17 +232,19 @@ def checked(address: str) -> str:
     raise SettingError(f"peers has {address!r}, expected http://HOST:PORT, https://HOST:PORT or dns:NAME:PORT.")
 
 
-def resolved(addresses: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The URLs of all, a DNS name's for every address that it has; and which names have none."""
-    urls, troubles = [], []
+def resolved(addresses: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """The URLs of all with the DNS name that gave each, for every address that it has; and which names have none."""
+    urls: dict[str, str] = {}
+    troubles = []
     for address in addresses:
         if not address.startswith("dns:"):
-            urls.append(address)
+            urls[address] = ""
             continue
         name, _, port = address.removeprefix("dns:").rpartition(":")
         try:
             found = sorted({str(info[4][0]) for info in socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)})
-            urls += [f"http://[{each}]:{port}" if ":" in each else f"http://{each}:{port}" for each in found]
+            for each in found:
+                urls.setdefault(f"http://[{each}]:{port}" if ":" in each else f"http://{each}:{port}", name)
         except OSError as error:
             troubles.append(f"The name {name} cannot be resolved ({error}).")
-    return list(dict.fromkeys(urls)), troubles
+    return urls, troubles

@@ -49,6 +49,7 @@ from service.schemas.windows import BaselineResponse, CompareResponse
 from service.settings import Settings
 
 BASELINE_REQUESTS = 100  # a baseline of fewer would be mostly noise
+BASELINE_DIFFERENT = 20  # and of fewer different ones
 
 
 def as_json(body: Body) -> bytes:
@@ -167,7 +168,8 @@ class Collector:
         return compare(self, seen, self._observed(WindowQuery(against, scope=window.scope), "against"))
 
     def _take_baseline(self, window: WindowQuery) -> BaselineResponse:
-        recorded = self.fleet.view(window.scope).recorder.window(self._span(window))
+        recorder, span = self.fleet.view(window.scope).recorder, self._span(window)
+        recorded = recorder.window(span)
         if recorded.state.requests < BASELINE_REQUESTS:
             raise InvalidInput(
                 "too_few_requests",
@@ -179,7 +181,15 @@ class Collector:
                 "no_verdict",
                 f"This model has no verdict, and live traffic would give it none. {no_reference(self.manifest)}",
             )
-        self.baselines.take(self.baseline.taken_from(recorded))
+        different = recorded.state.traffic.effective
+        if different < BASELINE_DIFFERENT:
+            raise InvalidInput(
+                "too_few_requests",
+                f"The window's {recorded.state.requests} requests repeat each other, they say no more than "
+                f"{different:.0f} different ones; a baseline needs {BASELINE_DIFFERENT}: ask for another window.",
+            )
+        _, parts = recorder.history(recorded.covered)
+        self.baselines.take(self.baseline.taken_from(recorded, [traffic for _, traffic in parts]))
         return self._baseline_in_force()
 
     def _drop_baseline(self) -> BaselineResponse:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from export.reference import FALSE_ALARMS, fit_reference
 from runtime.drift.detector import ARRAYS, MIN_REQUESTS, Reference, as_matrix, window_scores
 from runtime.drift.mix import interpolate, mix_score
-from runtime.drift.numbers import request_features
+from runtime.drift.numbers import NOT_FITTED, request_features
 from runtime.graph.encoder import Encoder
 from runtime.statistics.traffic import Traffic
 from tests.helpers import Export, random_sequences
-from tests.runtime.drift.world import CLASSES, world
+from tests.runtime.drift.world import CLASSES, MEANS, world
 
 
 def rate(reference: Reference, state: str, size: int, windows: int = 300, **changes: object) -> float:
@@ -162,6 +162,40 @@ def test_live_traffic_becomes_what_is_normal(reference: Reference) -> None:
     assert rate(moved, "drift", 100, shift=2.0, classes=np.array([1, 2, 3])) <= 0.05
     assert rate(moved, "ok", 100, shift=2.0, classes=np.array([1, 2, 3])) >= 0.9
     assert rate(moved, "drift", 100, classes=np.array([1, 2, 3])) == 1
+
+
+def wild(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Another world than the validation data's: elsewhere, and twice as far apart."""
+    features, classes = world(rows, seed, shift=1.5)
+    return 2 * features - MEANS[classes], classes
+
+
+def test_live_traffic_that_lies_further_apart_is_normal_with_its_own_spread(reference: Reference) -> None:
+    parts = [reference.sums(*wild(30, seed)) for seed in range(100, 140)]
+    whole = Traffic.merge_all(parts)
+
+    def alarms(found: Reference) -> float:
+        return float(np.mean([found.judge(found.sums(*wild(200, seed))).state == "drift" for seed in range(200, 300)]))
+
+    assert alarms(reference) == 1
+    assert alarms(reference.recentred(whole, parts)) <= 0.05 < alarms(reference.recentred(whole))
+    for few in (parts[:9], [whole] * 3):  # too few to tell
+        np.testing.assert_array_equal(reference.recentred(whole, few).variance, reference.variance)
+    calm = [reference.sums(*world(30, seed)) for seed in range(300, 340)]
+    assert (reference.recentred(Traffic.merge_all(calm), calm).variance >= reference.variance).all()
+
+
+@pytest.mark.parametrize(("shift", "known"), [(0.0, True), (6.0, False)])
+def test_accuracy_is_told_where_it_was_learnt_and_the_input_is_not_broken(
+    reference: Reference, shift: float, known: bool
+) -> None:
+    assert reference.unlikeness is not None
+    features, classes = world(300, seed=8)
+    features[:, 0:2] += shift  # the input alone: the model is as sure as ever
+    learnt = replace(reference, unlikeness=replace(reference.unlikeness, platt=np.array([1.1, 0.2])))
+    assert (learnt.judge(learnt.sums(features, classes)).accuracy is not None) is known
+    unlabelled = replace(reference, unlikeness=replace(reference.unlikeness, platt=np.array(NOT_FITTED)))
+    assert unlabelled.judge(unlabelled.sums(features, classes)).accuracy is None
 
 
 def test_a_column_that_never_varies_says_nothing() -> None:

@@ -44,6 +44,15 @@ def test_wasserstein_matches_scipy() -> None:
         assert found == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.parametrize("center", [1.0, 300.0, 1e-6])
+def test_wasserstein_of_what_is_narrower_than_a_bucket_is_the_difference_of_averages(center: float) -> None:
+    rng = np.random.default_rng(0)
+    baseline, live = (center * (1 + 1e-5 * rng.normal(shift, 1, (5000, 2))) for shift in (0.0, 0.5))
+    sizes = effect_sizes(NormState.of(1, live), NormState.of(1, baseline), 0)
+    assert sizes is not None
+    assert sizes.wasserstein == pytest.approx(wasserstein_distance(live[:, 0], baseline[:, 0]) / 1e-5 / center, rel=0.1)
+
+
 def test_stability_index_is_symmetric_in_sign_and_grows() -> None:
     baseline = histogram(drawn(0, 1)[:, 0])
     near, far = (histogram(drawn(shift, 1, seed=1)[:, 0]) for shift in (0.05, 0.5))

@@ -107,6 +107,21 @@ def test_a_small_rise_over_long_traffic_is_drift_at_last(reference: Reference) -
     assert last.start / BUCKET == pytest.approx(400, abs=3)
 
 
+def test_one_input_that_comes_again_and_again_is_no_drift_however_unlike(reference: Reference) -> None:
+    features, chosen = world(200, seed=77)
+    assert reference.unlikeness is not None
+    unlike = int(reference.unlikeness.sums(features).argsort()[-10])  # ordinary, but as one in twenty is
+    found: History = []
+    for bucket in range(160):
+        fresh, classes = world(60, seed=1000 + bucket)
+        if bucket >= 80:  # a poller, half of the traffic from then on
+            fresh[:30], classes[:30] = features[unlike], chosen[unlike]
+        names = [1 if row < 30 and bucket >= 80 else hash((bucket, row)) & (2**64 - 1) for row in range(60)]
+        found.append((bucket * BUCKET, reference.sums(fresh, classes, names)))
+    last = stretches(reference, found, 160 * BUCKET)[-1]
+    assert not (last.state == "drift" and last.sure)
+
+
 def test_classes_that_nobody_asked_for_change_no_cut(reference: Reference) -> None:
     traffics = [traffic for _, traffic in history(reference, (40, 0.0), (40, 1.0), classes=3)]
     wide = replace(reference, class_means=np.vstack([reference.class_means, np.ones((50, COLUMNS))]))

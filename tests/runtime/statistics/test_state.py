@@ -164,3 +164,20 @@ def test_residual_norm_saturation_and_overflow_are_measured() -> None:
     assert state.residual_norm(0, 16) == pytest.approx(expected, rel=1e-12)
     assert state.saturated(0, eps=1e-5) == pytest.approx(5 / 49)
     assert state.not_finite(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("variances", "eps", "share"),
+    [
+        ((1e-8, 9e-7), 1e-12, 0.0),  # all in the bucket of zero, and yet above eps
+        ((1e-14, 9e-13), 1e-12, 1.0),
+        ((1e-6, 1e-6), 1e-6, 1.0),
+        ((1e-14, 1e-8), 1e-12, None),  # some are and some are not: the histogram cannot tell
+    ],
+)
+def test_saturation_is_exact_where_it_can_be_and_not_told_where_it_cannot(
+    variances: tuple[float, float], eps: float, share: float | None
+) -> None:
+    values = np.column_stack([np.zeros(50), np.linspace(*variances, 50)]).astype(np.float32).astype(np.float64)
+    limit = float(np.float32(eps))
+    assert NormState.of(50, values).saturated(0, limit) == share

@@ -20,9 +20,10 @@ from tests.service.fleet.conftest import free_port
 class Answers(http.server.BaseHTTPRequestHandler):
     """Answers what the test wants."""
 
-    status, content = 200, b""
+    status, content, host = 200, b"", ""
 
     def do_GET(self) -> None:
+        type(self).host = self.headers["Host"]
         self.send_response(self.status)
         self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
@@ -143,8 +144,20 @@ def test_what_is_no_address_is_refused_at_the_start(address: str):
 
 
 def test_name_stands_for_all_its_addresses():
-    urls, troubles = resolved(["dns:localhost:80", "http://127.0.0.1:80"])
-    assert "http://127.0.0.1:80" in urls and len(urls) == len(set(urls)) and not troubles
+    urls, troubles = resolved(["dns:localhost:80", "http://127.0.0.2:80"])
+    assert urls["http://127.0.0.1:80"] == "localhost" and urls["http://127.0.0.2:80"] == "" and not troubles
+
+
+def test_what_a_name_stands_for_is_asked_by_it_so_that_the_name_can_be_allowed(
+    peer: tuple[type[Answers], Peers], text_artifact: Artifact
+):
+    handler, peers = peer
+    port = peers.addresses[0].rpartition(":")[2]
+    named = Peers(f"dns:localhost:{port}")
+    for each, host in ((peers, f"127.0.0.1:{port}"), (named, f"localhost:{port}")):
+        each.fetch(text_artifact.manifest, "me", everything=False)
+        assert handler.host == host
+    named.close()
 
 
 def test_version_that_was_swapped_out_there_is_no_trouble(peer: tuple[type[Answers], Peers], text_artifact: Artifact):

@@ -71,6 +71,19 @@ def test_live_traffic_becomes_the_baseline_and_can_be_undone(tmp_path: Path):
         assert (again.status_code, again.json()["code"]) == (409, "no_live_baseline")
 
 
+def test_traffic_of_one_input_is_no_baseline_and_that_of_few_looks_keeps_the_deep_one(tmp_path: Path):
+    settings = Settings(device="cpu", state=tmp_path, deep_budget=0)
+    with TestClient(make_app(settings, ModelRegistry(Engine(settings)))) as client:
+        post(client, ["is it open"] * 120)
+        refused = client.post("/norm-stats/baseline", params={"window": "5m"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "too_few_requests")
+        assert "no more than 1 different ones" in refused.json()["error"]
+        deep = [layer["deep"]["baseline"] for layer in client.get("/norm-stats").json()["layers"]]
+        post(client, ELSEWHERE * 20)
+        client.post("/norm-stats/baseline", params={"window": "5m"}).raise_for_status()
+        assert [layer["deep"]["baseline"] for layer in client.get("/norm-stats").json()["layers"]] == deep
+
+
 def test_counts_of_two_services_in_turn_on_one_directory_are_all_kept(
     text_artifact: Artifact, text_encoder: Encoder, text_export: Export, tmp_path: Path
 ):
