@@ -21,7 +21,7 @@ from service.process import STOPS, Process
 from service.repository.catalog import Catalog
 from service.repository.control import load_all
 from service.repository.loader import open_all, open_all_graphs
-from service.settings import Settings
+from service.settings import Settings, warn_of_unknown
 from service.sockets import check_grpc, check_tls, listen, listen_shared
 from service.telemetry.logging import configure_logging
 
@@ -45,6 +45,7 @@ def serve(settings: Settings) -> None:
     stop_while_loading()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would compete with the graph's
     configure_logging(settings)
+    warn_of_unknown(os.environ)
     check_tls(settings)
     check_grpc(settings)
     check_exchange(settings)

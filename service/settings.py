@@ -1,6 +1,8 @@
 """Settings of the service: `ADDNORM_*` variables and the same-named options of `addnorm serve`."""
 
+import logging
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,6 +14,24 @@ PACKAGED = Path(__file__).parent / "models"  # in a wheel (setup.py); in a clone
 MODELS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "models"
 EMBEDDED = MODELS / "intents" / "1"
 TWIN = MODELS / "intents-batchnorm" / "1"  # the same network with BatchNorm, so that their statistics can be compared
+
+# Options of other commands, which may be variables, too. `api_key` of `addnorm stats` is left out: whoever sets it for
+# the service means that requests need a key, and they do not.
+OPTIONS = """
+    activation attention_dropout average_decay baseline batch_size clean clip_norm crossover d_ff d_model data
+    dataset document dropout epochs eps folded format frozen_layers full head_only head_rate id inputs label
+    label_smoothing labels layer_decay learning_rate least_steps linear_teacher max_tokens merge_dropout min_cosine
+    mixing norm normalize num_heads num_layers of one only out output overwrite placement pooling precision
+    pretrained processes quick ray record_norms residual results run seed skip_bad source teacher_weight teachers
+    temperature text text_pair tokenizer top_k variants version vocab_size warmup weight_decay word_dropout
+    word_replacement
+"""
+OF_OTHERS = frozenset(OPTIONS.split())
+# What Kubernetes sets in pods for a Service whose name begins with addnorm: ADDNORM_PEERS_SERVICE_HOST, for one.
+SERVICE_LINK = re.compile(r"(\w+_)?service_(host|port(_\w+)?)|(\w+_)?port_\d+_(tcp|udp|sctp)(_\w+)?")
+SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+
+logger = logging.getLogger("addnorm.service")
 
 
 class Settings(Options):
@@ -150,3 +170,23 @@ class Settings(Options):
         if self.grpc_port == self.port:
             raise ValueError(f"Port and grpc_port are both {self.port}: give gRPC a port of its own")
         return self
+
+
+def unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
+    """Those that begin as a setting and are none, each with the name that is probably meant."""
+    for variable, value in sorted(variables.items()):
+        name = variable.lower().removeprefix("addnorm_")
+        if name == variable.lower() or not value or name in Settings.model_fields or name in OF_OTHERS:
+            continue
+        if SERVICE_LINK.fullmatch(name) or SERVICE_ADDRESS.match(value):
+            continue
+        from difflib import get_close_matches  # not at every start
+
+        near = get_close_matches(name, Settings.model_fields, n=1)
+        yield f"{variable} (is ADDNORM_{near[0].upper()} meant?)" if near else variable
+
+
+def warn_of_unknown(variables: Mapping[str, str]) -> None:
+    """Says which variables are ignored, so that a misspelt one does not pass for one that works."""
+    if unknown := ", ".join(unknown_variables(variables)):
+        logger.warning("Variables that are no settings of the service, and are ignored: %s", unknown)

@@ -17,6 +17,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 STAGES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.M | re.S))
 each_service = pytest.mark.parametrize("name", SERVICES)
 LOCKS = ("serve.txt", "serve-gpu.txt")
+OF_THE_IMAGE, OF_A_PROXY = {"host", "port", "device", "state"}, {"tls_cert", "tls_key", "tls_client_ca"}
 
 
 def stage(name: str) -> str:
@@ -79,6 +80,13 @@ def test_what_knows_no_passwords_is_published_on_this_machine_only() -> None:
     assert grafana["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
     assert grafana["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
     assert not [key for service in SERVICES.values() for key in service.get("environment", {}) if "PASSWORD" in key]
+
+
+def test_every_setting_is_passed_on_but_those_that_the_image_or_a_proxy_has() -> None:
+    passed = {f"ADDNORM_{name.upper()}" for name in Settings.model_fields.keys() - OF_THE_IMAGE - OF_A_PROXY}
+    for name in ("addnorm", "addnorm-gpu"):
+        assert SERVICES[name]["environment"].keys() == passed
+    assert set(re.findall(r"ADDNORM_(\w+)=", STAGES["service"])) == {name.upper() for name in OF_THE_IMAGE - {"port"}}
 
 
 def test_every_setting_that_is_passed_on_is_one_and_is_documented() -> None:

@@ -94,6 +94,20 @@ def test_dashboard_is_provisioned_over_the_datasource_that_is() -> None:
     assert len(set(identifiers)) == len(identifiers)
 
 
+def test_panels_tell_models_apart() -> None:
+    targets = [target for panel in PANELS for target in panel["targets"] if target.get("format") != "table"]
+    of_models = [target["legendFormat"] for target in targets if "$model" in target["expr"]]
+    assert len(of_models) >= 10
+    assert all("{{model}}" in legend and "{{version}}" in legend for legend in of_models), of_models
+
+
+def test_dashboard_knows_the_service_by_its_metrics_whatever_the_job_is_called() -> None:
+    every = [*EXPRESSIONS.values(), *(each["expr"] for each in DASHBOARD["annotations"]["list"])]
+    common = [expression for expression in every if "process_" in expression]  # every Python program has these
+    assert len(common) == 3 and not any("job=" in expression for expression in every)
+    assert all(expression.endswith(" and on (job, instance) addnorm_workers") for expression in common)
+
+
 def test_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:

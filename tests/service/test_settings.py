@@ -1,13 +1,18 @@
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from addnorm.cli import COMMANDS, load
 from addnorm.commands.serve import Serve
 from addnorm.commands.stats import Stats
 from service import serve as server
-from service.settings import Settings
+from service.settings import OF_OTHERS, Settings, unknown_variables
+from tests.serving import ROOT, checkout
 
 # field -> option, variable, and what they mean
 EXAMPLES = {
@@ -171,3 +176,33 @@ def test_empty_variable_is_no_variable(monkeypatch: pytest.MonkeyPatch):
 def test_settings_do_not_change():
     with pytest.raises(ValidationError):
         Settings().port = 1
+
+
+def test_misspelt_variables_are_told_at_the_start(tmp_path: Path):
+    variables = checkout() | {"ADDNORM_TIMEOUTT": "5", "ADDNORM_API_KEY": "k", "ADDNORM_XYZ": "1", "ADDNORM_DATA": "d"}
+    command = [sys.executable, "-m", "addnorm", "serve", "--model", str(tmp_path)]  # which has none: it ends
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+    (line,) = [line for line in done.stderr.splitlines() if "WARNING" in line]
+    assert line == (
+        "WARNING addnorm.service: Variables that are no settings of the service, and are ignored: "
+        "ADDNORM_API_KEY (is ADDNORM_API_KEYS meant?), ADDNORM_TIMEOUTT (is ADDNORM_TIMEOUT meant?), ADDNORM_XYZ"
+    )
+
+
+def test_variables_that_others_set_or_read_are_not_taken_for_misspelt_ones():
+    fields = {field for name in COMMANDS for field in load(name).model_fields}
+    assert fields - Settings.model_fields.keys() - {"api_key"} == OF_OTHERS
+    links = ["PORT", "PORT_8000_TCP", "PORT_8000_TCP_ADDR", "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP"]
+    made = [f"ADDNORM_{name}" for name in links] + [f"ADDNORM_REDIS_{name}" for name in links]  # Kubernetes does
+    assert not list(unknown_variables(dict.fromkeys(made, "tcp://10.0.0.1:8000")))
+    others = dict.fromkeys(made[1:6] + made[7:], "10.0.0.1")
+    assert not list(unknown_variables(others | {"ADDNORM_NOTHING": "", "ADDNORM": "x", "OTHER_ADDNORM_X": "x"}))
+    assert list(unknown_variables({"ADDNORM_GPRC_PORT": "9000"})) == ["ADDNORM_GPRC_PORT (is ADDNORM_GRPC_PORT meant?)"]
+
+
+def test_no_document_and_no_file_of_a_deployment_names_an_unknown_variable():
+    places = ["Makefile", "Dockerfile", "docker-compose.yml", "README.md", "docs/**/*.md", "deploy/**/*.*"]
+    texts = [path.read_text() for place in places for path in ROOT.glob(place) if path.is_file()]
+    named = {name for text in texts for name in re.findall(r"\bADDNORM_[A-Z0-9_]*[A-Z0-9]\b", text)}
+    assert len(named) >= len(Settings.model_fields)
+    assert not list(unknown_variables(dict.fromkeys(named, "x")))

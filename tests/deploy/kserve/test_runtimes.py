@@ -119,6 +119,7 @@ def test_inference_services_name_what_there_is(monkeypatch: pytest.MonkeyPatch) 
         assert ("storageUri" in predictor["model"]) is ("runtime" not in predictor["model"])
         longest = settings_of("runtime", monkeypatch).drain_delay + GRACE + GRPC_GRACE
         assert predictor["terminationGracePeriodSeconds"] >= longest
+        assert predictor["enableServiceLinks"] is False  # a ServingRuntime has no such field
     (trained,) = [each for each in OBJECTS if each["kind"] == "TrainedModel"]
     assert trained["spec"]["inferenceService"] in services
 

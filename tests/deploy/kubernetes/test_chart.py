@@ -1,10 +1,14 @@
 """The Helm chart: linted and rendered by a real helm, with its defaults and with everything else that it offers."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from service.app import GRACE as GRPC_GRACE
+from service.fleet.host import LAST_TURN
+from service.process import GRACE
 from service.settings import Settings
 from tests.deploy.objects import (
     KUBERNETES,
@@ -29,6 +33,17 @@ EVERYTHING = (
     *("--set", "podDisruptionBudget.enabled=false,networkPolicy.enabled=false,connectionAge=0,storeSecret=redis"),
     *("--set", "nodeSelector.disk=ssd,podAnnotations.a=b,podLabels.c=d,service.type=LoadBalancer"),
 )
+FIXED = {
+    f"ADDNORM_{name}" for name in ("HOST", "PORT", "STATE", "MODEL", "NAME", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA")
+}
+AS_NUMBERS = """
+drainDelay: 0.5
+connectionAge: 86400
+grpc: {port: 9000}
+models: {claim: encoders, watch: 3600}
+settings: {ADDNORM_MAX_BODY_BYTES: 16777216, ADDNORM_INPUT_LOG_BYTES: 1000000, ADDNORM_DEEP_BUDGET: 0.005,
+           ADDNORM_ACCESS_LOG: true, ADDNORM_ALLOW_FP32: true}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +107,37 @@ def test_values_end_where_they_belong(everything: Objects) -> None:
     assert volume["persistentVolumeClaim"] == {"claimName": "encoders", "readOnly": True}
 
 
+def test_numbers_of_a_values_file_stay_what_they_are(tools: Tools, tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(AS_NUMBERS)
+    (container,) = pods(tools.template("-f", str(tmp_path / "values.yaml")))["addnorm"]["spec"]["containers"]
+    settings, given = assert_settings(container), variables(container)
+    assert (settings.max_body_bytes, settings.input_log_bytes, settings.deep_budget) == (16777216, 1000000, 0.005)
+    assert (settings.drain_delay, settings.connection_age, settings.watch) == (0.5, 86400, 3600)
+    assert settings.grpc_port == 9000 and settings.access_log and settings.allow_fp32
+    assert given["ADDNORM_MAX_BODY_BYTES"] == "16777216" and given["ADDNORM_DRAIN_DELAY"] == "0.5"
+
+
+def test_port_for_grpc_is_opened_everywhere(tools: Tools, plain: Objects) -> None:
+    objects = tools.template("--set", "grpc.port=9000")
+    assert complaints(objects) == []
+    (container,) = pods(objects)["addnorm"]["spec"]["containers"]
+    assert container["ports"][1:] == [{"name": "grpc", "containerPort": assert_settings(container).grpc_port}]
+    for name in ("addnorm", "addnorm-peers"):
+        _, port = of_kind(objects, "Service", name)["spec"]["ports"]
+        assert (port["name"], port["port"], port["targetPort"]) == ("grpc", 9000, "grpc")
+    (rule,) = of_kind(objects, "NetworkPolicy")["spec"]["ingress"]
+    assert {"protocol": "TCP", "port": "grpc"} in rule["ports"]
+    assert "grpc" not in str(plain).lower()
+
+
+@pytest.mark.parametrize(("option", "more"), [("peers=true", LAST_TURN), ("peers=false", 0)])
+def test_pods_are_given_the_time_that_a_stop_takes(tools: Tools, option: str, more: float) -> None:
+    longest = int(60 + GRACE + GRPC_GRACE + more)
+    tools.template("--set", f"drainDelay=60,{option},terminationGracePeriodSeconds={longest}")
+    with pytest.raises(AssertionError, match=f"terminationGracePeriodSeconds must be at least {longest}: drainDelay"):
+        tools.template("--set", f"drainDelay=60,{option},terminationGracePeriodSeconds={longest - 1}")
+
+
 def test_two_releases_do_not_meet(plain: Objects, everything: Objects) -> None:
     selectors = [of_kind(each, "Deployment")["spec"]["selector"]["matchLabels"] for each in (plain, everything)]
     for objects, other in ((plain, selectors[1]), (everything, selectors[0])):
@@ -106,11 +152,20 @@ def test_two_releases_do_not_meet(plain: Objects, everything: Objects) -> None:
     [
         ("replica=3", "additional properties 'replica' not allowed"),
         ("hpa.maxreplicas=3", "additional properties 'maxreplicas' not allowed"),
-        ("settings.TIMEOUT=3", "'TIMEOUT' does not match pattern"),
-        ("settings.ADDNORM_PORT=9000", "ADDNORM_PORT"),  # the probes ask 8000
+        ("settings.TIMEOUT=3", "invalid propertyName 'TIMEOUT'"),
+        ("settings.ADDNORM_PORT=9000", "invalid propertyName 'ADDNORM_PORT'"),  # the probes ask 8000
         ("apiKeys.neededFor=health", "does not match pattern"),
         ("store=redis://a:6379", "networkPolicy.storeEgress must say where the store is"),
         ("hpa.queueTokens=0,hpa.cpu=0", "hpa needs queueTokens, or cpu without a GPU"),
+        ("hpa.maxReplicas=0", "at '/hpa/maxReplicas': minimum: got 0, want 1"),
+        ("hpa.minReplicas=11", "hpa.minReplicas is more than hpa.maxReplicas"),
+        ("apiKeys.neededFor=inference", "apiKeys.neededFor needs keys: name their Secret in apiKeys.secret"),
+        ("models.default=intents", "models.default and models.watch are for the models of a volume"),
+        ("models.watch=30", "models.default and models.watch are for the models of a volume"),
+        ("settings.ADDNORM_GRPC_PORT=9000", "settings.ADDNORM_GRPC_PORT opens no port: set grpc.port"),
+        ("settings.ADDNORM_TIMEOUTT=5", "invalid propertyName 'ADDNORM_TIMEOUTT'"),
+        ("grpc.port=8000", "grpc.port must be another than 8000"),
+        ("grpc.port=80", "and than service.port"),
     ],
 )
 def test_values_that_cannot_be_are_refused(tools: Tools, option: str, sentence: str) -> None:
@@ -133,4 +188,7 @@ def test_schema_knows_every_value_and_settings_are_settings() -> None:
                 check(value, properties[name])
 
     check(values, schema)
-    assert {name.removeprefix("ADDNORM_").lower() for name in values["settings"]} <= Settings.model_fields.keys()
+    known = {f"ADDNORM_{name.upper()}" for name in Settings.model_fields}
+    sets = set(re.findall(r"name: (ADDNORM_\w+)", (KUBERNETES / "chart" / "templates" / "_helpers.tpl").read_text()))
+    allowed = set(schema["properties"]["settings"]["propertyNames"]["enum"])
+    assert allowed == known - (sets - {"ADDNORM_GRPC_PORT"}) - FIXED and values["settings"].keys() <= allowed

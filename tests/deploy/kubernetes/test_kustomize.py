@@ -1,6 +1,7 @@
 """The overlays: rendered by a real kubectl, checked against Kubernetes' schemas, the settings and each other."""
 
 import copy
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,21 @@ def test_replicas_meet_where_there_is_somebody(rendered: dict[str, Objects]) -> 
     assert of_kind(rendered["redis"], "Service", "addnorm-redis")["spec"]["ports"][0]["port"] == 6379
     egress = of_kind(rendered["redis"], "NetworkPolicy", "addnorm")["spec"]["egress"]
     assert any(port["port"] == "redis" for rule in egress for port in rule["ports"])
+
+
+def test_names_can_be_changed_as_the_document_says(shared_path: Path, tmp_path: Path) -> None:
+    document = (ROOT / "docs" / "kubernetes.md").read_text()
+    (changes,) = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(namePrefix.+?)```", document, re.S)]
+    changes["resources"] = [os.path.relpath(ROOT / folder, tmp_path) for folder in changes["resources"]]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(changes))
+    objects = Tools(shared_path / "kubernetes-tools").kustomize(tmp_path)
+    assert complaints(objects) == []
+    (container,) = pods(objects)["mine-addnorm"]["spec"]["containers"]
+    assert variables(container)["ADDNORM_PEERS"] == "dns:mine-addnorm-peers:8000"
+    own = {"app.kubernetes.io/instance": "mine"}
+    for each in objects:
+        if each["kind"] == "Service":
+            assert own.items() <= each["spec"]["selector"].items() and each["metadata"]["name"].startswith("mine-")
 
 
 def test_redis_keeps_nothing_on_disk_and_less_than_its_container_may_have(rendered: dict[str, Objects]) -> None:

@@ -20,12 +20,36 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ printf "%s:%s" .Values.image.repository $tag }}
 {{- end -}}
 
+{{- /* Numbers of a values file are floating-point ones to Helm, which writes 1000000 as 1e+06. */}}
+{{- define "addnorm.text" -}}
+{{ if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . | quote }}{{ else }}{{ quote . }}{{ end }}
+{{- end -}}
+
+{{- define "addnorm.grpc" -}}
+{{- if .Values.grpc.port -}}
+- name: grpc
+  port: {{ .Values.grpc.port }}
+  targetPort: grpc
+  appProtocol: kubernetes.io/h2c
+{{- end -}}
+{{- end -}}
+
 {{- define "addnorm.env" -}}
 - name: ADDNORM_DRAIN_DELAY
-  value: {{ .Values.drainDelay | quote }}
+  value: {{ include "addnorm.text" .Values.drainDelay }}
 {{- if .Values.connectionAge }}
 - name: ADDNORM_CONNECTION_AGE
-  value: {{ .Values.connectionAge | quote }}
+  value: {{ include "addnorm.text" .Values.connectionAge }}
+{{- end }}
+{{- if hasKey .Values.settings "ADDNORM_GRPC_PORT" }}
+{{- fail "settings.ADDNORM_GRPC_PORT opens no port: set grpc.port, which does, and sets the variable." }}
+{{- end }}
+{{- with .Values.grpc.port }}
+{{- if has (int .) (list 8000 (int $.Values.service.port)) }}
+{{- fail "grpc.port must be another than 8000, where pods answer over HTTP, and than service.port." }}
+{{- end }}
+- name: ADDNORM_GRPC_PORT
+  value: {{ include "addnorm.text" . }}
 {{- end }}
 {{- if .Values.storeSecret }}
 - name: ADDNORM_STORE
@@ -54,8 +78,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- if .watch }}
 - name: ADDNORM_WATCH
-  value: {{ .watch | quote }}
+  value: {{ include "addnorm.text" .watch }}
 {{- end }}
+{{- else if or .default .watch }}
+{{- fail "models.default and models.watch are for the models of a volume: name it in models.claim." }}
 {{- end }}
 {{- end }}
 {{- with .Values.apiKeys }}
@@ -75,10 +101,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - name: ADDNORM_API_KEY_FOR
   value: {{ .neededFor | quote }}
 {{- end }}
+{{- else if .neededFor }}
+{{- fail "apiKeys.neededFor needs keys: name their Secret in apiKeys.secret." }}
 {{- end }}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
 - name: {{ $name }}
-  value: {{ $value | quote }}
+  value: {{ include "addnorm.text" $value }}
 {{- end }}
 {{- end -}}
