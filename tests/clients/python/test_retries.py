@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from addnorm_client import AddNormAnswerError, AddNormConnectionError, AddNormHTTPError, Retries
+from addnorm_client import AddNormAnswerError, AddNormClientError, AddNormConnectionError, AddNormHTTPError, Retries
 from addnorm_client.errors import seconds
 from tests.clients.python.asking import Ask, Reply, stub
 
@@ -104,6 +104,35 @@ def test_slow_service_is_not_asked_again(ask: Ask):
             ask(url, predict, retries=QUICK, timeout=0.05)
 
 
+def test_timeout_is_of_the_connection_too(ask: Ask):
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    silent.listen(0)  # and whoever comes second waits to be let in
+    url, queue = f"http://127.0.0.1:{silent.getsockname()[1]}", [socket.socket() for _ in range(4)]
+    for each in queue:
+        each.setblocking(False)
+        each.connect_ex(silent.getsockname())
+    started = time.monotonic()
+    with pytest.raises(AddNormConnectionError):
+        ask(url, lambda client: client.predict("hi", timeout=0.3), retries=QUICK)
+    assert time.monotonic() - started < 5  # in the place of 10, the client's own
+    for each in (silent, *queue):
+        each.close()
+
+
+def test_what_json_cannot_hold_is_not_sent(ask: Ask):
+    with stub(PREDICTED) as server, pytest.raises(AddNormClientError, match="nothing was sent"):
+        ask(server.url, lambda client: client.predict("\ud800"))
+    assert not server.asked
+
+
+@pytest.mark.parametrize("body", [b'{"error": ' + b"[" * 100_000, {"error": "No.", "code": None}], ids=["deep", "null"])
+def test_odd_errors_are_errors_without_a_code(ask: Ask, body: Any):
+    with stub(Reply(400, body)) as server, pytest.raises(AddNormHTTPError) as raised:
+        ask(server.url, predict)
+    assert (raised.value.status, raised.value.code) == (400, "")
+
+
 def test_requests_say_what_is_to_be_known(ask: Ask):
     with stub(PREDICTED) as server:
         ask(server.url, lambda client: client.predict(["é"], top_k=2, model="m", version="3"), api_key="secret")
@@ -169,3 +198,4 @@ def test_retry_after_is_seconds_or_a_date():
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     assert 50 < (seconds(soon) or 0) <= 60
     assert [seconds(value) for value in ("3", None, "soon", "Wed, 21 Oct 2015 07:28:00 GMT")] == [3, None, None, 0]
+    assert seconds("Wed, 21 Oct 2015 07:28:00 +99999999999") is None

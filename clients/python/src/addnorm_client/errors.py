@@ -60,10 +60,11 @@ def said(response: httpx.Response) -> tuple[str, str]:
     """The message and the code of an answer; its reason alone where a proxy or the like gave it."""
     try:
         body: Any = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if isinstance(body, dict) and isinstance(body.get("error"), str):
-        return body["error"], str(body.get("code", ""))
+        code = body.get("code")
+        return body["error"], code if isinstance(code, str) else ""
     return f"{response.url} answers {response.status_code} {response.reason_phrase}.", ""
 
 
@@ -75,7 +76,7 @@ def seconds(retry_after: str | None) -> float | None:
         return float(retry_after)
     try:
         moment = parsedate_to_datetime(retry_after)
-    except ValueError:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

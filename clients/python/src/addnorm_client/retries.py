@@ -9,7 +9,7 @@ import httpx
 from pydantic_core import to_json
 
 from addnorm_client.calls import Answer, Call
-from addnorm_client.errors import AddNormConnectionError, AddNormHTTPError
+from addnorm_client.errors import AddNormClientError, AddNormConnectionError, AddNormHTTPError
 
 REFUSED = (429, 503)  # nothing was done: whatever was asked can be asked again
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -65,10 +65,11 @@ class Attempts(Generic[Answer]):
         if body is not None and left is not None:
             body = body | {"timeout": left}
         if body is not None:
-            arguments |= {"content": to_json(body, inf_nan_mode="constants")}
+            arguments |= {"content": written(body)}
             arguments |= {"headers": {"Content-Type": "application/json"}}
+        connect = self.timeout if left is None else min(self.timeout, left)
         wait = left + SPARE if left is not None else call.patience or self.timeout
-        return arguments | {"timeout": httpx.Timeout(self.timeout, read=wait)}
+        return arguments | {"timeout": httpx.Timeout(connect, read=wait)}
 
     def left(self) -> float | None:
         """Seconds until the call's own time is up; None where it has all the time."""
@@ -99,3 +100,11 @@ class Attempts(Generic[Answer]):
         left = self.left()
         in_time = pause <= self.retries.longest and (left is None or pause < left)
         return self.call.patient and in_time and self.number < self.retries.attempts
+
+
+def written(body: dict[str, Any]) -> bytes:
+    """The body as JSON; raises AddNormClientError where it holds what JSON cannot."""
+    try:
+        return to_json(body, inf_nan_mode="constants")
+    except ValueError as error:  # half a surrogate pair, for one
+        raise AddNormClientError(f"The request cannot be written as JSON ({error}): nothing was sent.") from error
