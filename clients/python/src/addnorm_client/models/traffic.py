@@ -46,12 +46,12 @@ class Total(Body):
     batches: int
     """Runs of a graph."""
     latency_seconds: dict[str, Quantiles]
-    """Of answered predictions, by phase: parse, tokenize, queue, infer, serialize, and total."""
+    """Of answered inference requests, by phase: parse, tokenize, queue, infer, serialize, and total."""
     mean_batch_rows: float | None = None
     padding_ratio: float | None = None
     """Tokens computed / tokens of inputs; 1 is no padding at all."""
     predictions: int
-    """Prediction requests that were answered."""
+    """Inference requests that were answered, whichever way they came."""
     protocols: dict[str, int]
     """All requests that ended, by protocol: http, grpc."""
     refusals: dict[str, int]
@@ -78,12 +78,12 @@ class Recent(Body):
     batches: int
     """Runs of a graph."""
     latency_seconds: dict[str, Quantiles]
-    """Of answered predictions, by phase: parse, tokenize, queue, infer, serialize, and total."""
+    """Of answered inference requests, by phase: parse, tokenize, queue, infer, serialize, and total."""
     mean_batch_rows: float | None = None
     padding_ratio: float | None = None
     """Tokens computed / tokens of inputs; 1 is no padding at all."""
     predictions: int
-    """Prediction requests that were answered."""
+    """Inference requests that were answered, whichever way they came."""
     predictions_per_second: float
     protocols: dict[str, int]
     """All requests that ended, by protocol: http, grpc."""
