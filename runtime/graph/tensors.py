@@ -14,6 +14,7 @@ from runtime.errors import InvalidInput
 from runtime.graph.inputs import EncodedInput
 from runtime.graph.packing import Tokens
 from runtime.manifest import TensorInputs, TensorSpec
+from runtime.words import shortened
 
 
 @dataclass(slots=True)
@@ -103,7 +104,9 @@ def check(spec: TensorSpec, array: NDArray[Any], name: str) -> NDArray[Any]:
         size >= 1 and wanted in (None, size) for size, wanted in zip(sizes, spec.shape, strict=False)
     )
     if not array.ndim or not fits:
-        raise InvalidInput("invalid_tensor", f"{name} has shape {list(sizes)} in each row, expected {describe(spec)}.")
+        raise InvalidInput(
+            "invalid_tensor", f"{name} has shape {shortened(list(sizes))} in each row, expected {describe(spec)}."
+        )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InvalidInput("not_finite", f"{name} has NaN or infinite values, expected finite numbers.")
     return array

@@ -13,6 +13,7 @@ from runtime.errors import ArtifactError, InvalidInput
 from runtime.graph.inputs import EncodedInput, FeatureEncoder, InputEncoder, describe
 from runtime.graph.tensors import TensorEncoder
 from runtime.manifest import TOKENIZER, FeatureInputs, TensorInputs, TextInputs
+from runtime.words import listed, quoted
 
 # No token of a vocabulary that we train is longer; text beyond max_tokens of them is left out, and called truncated.
 CHARACTERS_PER_TOKEN = 64
@@ -36,7 +37,7 @@ class TextEncoder:
             prompt: name of the text that is put before each; the model's default where none is named.
         """
         if prompt is not None:
-            raise InvalidInput("unknown_prompt", f"There is no prompt {prompt!r} here, there is none.")
+            raise InvalidInput("unknown_prompt", f"There is no prompt {quoted(prompt)} here, there is none.")
         for row, text in enumerate(inputs):
             check_text(text, f"inputs[{row}]")
         longest = self.max_tokens * CHARACTERS_PER_TOKEN
@@ -155,8 +156,9 @@ class SpecialTokensEncoder(TextEncoder):
         if name is None:
             return ""
         if name not in self.inputs.prompts:
-            known = ", ".join(self.inputs.prompts) or "none"
-            raise InvalidInput("unknown_prompt", f"There is no prompt {name!r} here, there is {known}.")
+            raise InvalidInput(
+                "unknown_prompt", f"There is no prompt {quoted(name)} here, there is {listed(self.inputs.prompts)}."
+            )
         return self.inputs.prompts[name]
 
     def _sequence(self, row: int, encoding: Encoding, value: Any) -> EncodedInput:

@@ -31,6 +31,7 @@ from runtime.store.binary import (
 from runtime.store.checks import END, UNUSABLE, belongs, checked_name, within
 from runtime.store.document import StateDocument, bucket_from_dict
 from runtime.store.shares import SECONDS, SEQUENCES
+from runtime.words import listed, shortened
 
 EVERYTHING, BASELINE, FLEET = "everything", "baseline", "fleet"
 HEAD, STATE, DEEP = 0, 1, 2  # the numbers of the rows that say what was seen since counting began
@@ -180,7 +181,7 @@ def kept_version(directory: Path | None, manifest: Manifest, version: str) -> St
                 kept.append(document)
     if not kept:
         raise StateError(
-            f"No statistics of version {version} of {manifest.name} are kept that no other service holds open, "
-            f"expected one of: {', '.join(sorted(set(known))) or 'none'}."
+            f"No statistics of version {shortened(version)} of {manifest.name} are kept that no other service holds "
+            f"open, expected one of: {listed(sorted(set(known)))}."
         )
     return max(kept, key=lambda document: document.covered.end)

@@ -74,11 +74,13 @@ def served_model(engine: Engine) -> ServedModel:
 
 
 def add_health(app: FastAPI, models: ModelRegistry, sink: CountSink) -> None:
+    @app.head("/health/live", include_in_schema=False)
     @app.get("/health/live")
     async def live() -> Live:
         """The process answers."""
         return Live()
 
+    @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", responses=NOT_LOADED, response_model_exclude_none=True)
     def ready() -> Ready:
         """The default model is loaded, verified against its canary, and runs on this provider; 503 when stopping."""

@@ -16,6 +16,7 @@ from runtime.errors import InvalidInput, UnknownModel
 from runtime.graph.batch import EncodedBatch, unit
 from runtime.graph.inputs import EncodedInput, describe
 from runtime.graph.texts import TextEncoder
+from runtime.words import shortened
 from service.api.inference import Embedding, respond
 from service.http.errors import OpenAIErrorBody
 from service.http.openapi import INFERENCE, SERVER_TIMING, UNKNOWN_MODEL, Responses, json_body
@@ -112,7 +113,7 @@ class OpenAIInference(Inference[bytes]):
         if request.dimensions not in (None, width):
             raise InvalidInput(
                 "invalid_dimensions",
-                f"dimensions is {request.dimensions}, expected {width}: "
+                f"dimensions is {shortened(request.dimensions)}, expected {width}: "
                 f"the embeddings of {request.model} cannot be cut.",
             )
         super().__init__(engine, started, None)

@@ -153,7 +153,8 @@ class Similarity(Inference[bytes]):
 
     def write(self, batch: EncodedBatch) -> bytes:
         vectors = unit(batch.embedding)
-        return to_json(self.engine.identity | {"similarities": (vectors[:-1] @ vectors[-1]).tolist()})
+        cosines = np.clip(vectors[:-1] @ vectors[-1], -1.0, 1.0)  # rounding leads a little beyond
+        return to_json(self.engine.identity | {"similarities": cosines.tolist()})
 
 
 def about_source(error: InvalidInput, row: int) -> InvalidInput:

@@ -218,17 +218,16 @@ class Timed(io.RawIOBase):
 
 def checked(address: str) -> str:
     """An address of ADDNORM_PEERS; raises SettingError where it is none."""
-    parts = urlsplit(address if "://" in address or address.startswith("dns:") else f"http://{address}")
-    if parts.scheme == "dns":
-        name, _, port = address.removeprefix("dns:").rpartition(":")
-        if name and port.isdigit() and 0 < int(port) < 65536:
-            return address
-    elif parts.scheme in ("http", "https"):
-        try:
-            if parts.hostname and parts.port and not parts.path.strip("/"):
-                return f"{parts.scheme}://{parts.netloc}"
-        except ValueError:
-            pass
+    try:
+        parts = urlsplit(address if "://" in address or address.startswith("dns:") else f"http://{address}")
+        if parts.scheme == "dns":
+            name, _, port = address.removeprefix("dns:").rpartition(":")
+            if name and port.isdigit() and 0 < int(port) < 65536:
+                return address
+        elif parts.scheme in ("http", "https") and parts.hostname and parts.port and not parts.path.strip("/"):
+            return f"{parts.scheme}://{parts.netloc}"
+    except ValueError:
+        pass
     raise SettingError(f"peers has {address!r}, expected http://HOST:PORT, https://HOST:PORT or dns:NAME:PORT.")
 
 

@@ -5,6 +5,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.errors import TooLarge, Unsupported
+from runtime.words import quoted
 from service.http.errors import domain_response
 from service.telemetry.counters import Headers
 
@@ -25,8 +26,8 @@ def coded(path: str, headers: Headers) -> Unsupported | None:
                 return None
             encoding = value.decode("latin-1")
             return Unsupported(
-                f"Content-Encoding {encoding!r} is not supported here, /v2/models/…/infer takes gzip and deflate: "
-                "send the body as it is."
+                f"Content-Encoding {quoted(encoding)} is not supported here, /v2/models/…/infer takes gzip and "
+                "deflate: send the body as it is."
             )
     return None
 

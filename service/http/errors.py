@@ -37,6 +37,7 @@ from runtime.errors import (
     UnknownModel,
     Unsupported,
 )
+from runtime.words import encodable, shortened
 from service.telemetry.counters import route_of
 
 logger = logging.getLogger("addnorm.service")
@@ -102,6 +103,7 @@ class OpenAIErrorBody(BaseModel):
 
 def error_response(status: int, message: str, code: str, path: str = "") -> JSONResponse:
     """The answer to a request to `path`."""
+    message = encodable(message)
     if not path.startswith(OPENAI_PATHS):
         return JSONResponse({"error": message, "code": code}, status_code=status)
     kind = OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
@@ -153,7 +155,7 @@ def invalid_request(error: ValidationError | RequestValidationError) -> InvalidI
         return InvalidInput(
             "invalid_json", f"The body is not valid JSON ({first['ctx']['error']}), expected an object."
         )
-    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    where = shortened(".".join(str(part) for part in first["loc"])) or "the body"
     message = first["msg"][0].lower() + first["msg"][1:]
     return InvalidInput("invalid_request", f"{where} is not usable: {message}.")
 
@@ -201,11 +203,11 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     assert isinstance(error, HTTPException)
     method, path = request.method, request.url.path
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return error_response(404, f"There is no {path}; /docs lists what there is.", "not_found", path)
+        return error_response(404, f"There is no {shortened(path)}; /docs lists what there is.", "not_found", path)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = allowed_methods(request) or (error.headers or {}).get("Allow", "another method")
         response = error_response(
-            405, f"{path} does not take {method}, it takes {allowed}.", "method_not_allowed", path
+            405, f"{shortened(path)} does not take {shortened(method)}, it takes {allowed}.", "method_not_allowed", path
         )
         response.headers["Allow"] = allowed
         return response

@@ -1,13 +1,14 @@
 """What a connection may take: the size of its heads, deadlines for silent clients, and the answers beyond them."""
 
 import asyncio
-import json
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from service.http.errors import error_response
 
 HEAD_BYTES = 65_536  # of a request line and its headers; as much of what surrounds the chunks of a body
 
@@ -19,9 +20,15 @@ class Rejection:
     status: int
     code: str
     message: str
+    path: str = ""
+    """Of the request, as far as it came."""
+
+    def of(self, url: bytes) -> "Rejection":
+        """The same, of the request to `url`."""
+        return replace(self, path=url.decode("latin-1"))
 
     def render(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        body = json.dumps({"error": self.message, "code": self.code}).encode()
+        body = error_response(self.status, self.message, self.code, self.path).body
         headers = [*default_headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         lines = b"".join(b"%s: %s\r\n" % header for header in [*headers, (b"connection", b"close")])
         return STATUS_LINE[self.status] + lines + b"\r\n" + body

@@ -4,11 +4,10 @@ A browser lets any page send requests to any address, its user's own machine inc
 cannot read the answer. DNS rebinding makes a name of the page's own lead here: then the page reads it.
 """
 
-from urllib.parse import urlsplit
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.errors import Forbidden
+from runtime.words import quoted, shortened
 from service.http.errors import domain_response
 from service.settings import Settings
 from service.telemetry.counters import Headers
@@ -55,7 +54,7 @@ class HostMiddleware:
         checked = scope["type"] == "http" and not scope["path"].startswith(HEALTH)
         if checked and not allows(self.hosts, scope["headers"]):
             host = dict(scope["headers"])[b"host"].decode("latin-1")
-            message = f"This service is not called {host!r}: name it in ADDNORM_ALLOWED_HOSTS, or * for any name."
+            message = f"This service is not called {quoted(host)}: name it in ADDNORM_ALLOWED_HOSTS, or * for any name."
             app = domain_response(Forbidden("host_not_allowed", message), scope["path"])
         await app(scope, receive, send)
 
@@ -73,10 +72,11 @@ def check_origin(headers: Headers, trusted: frozenset[str]) -> None:
     origin = named.get(b"origin", b"").decode("latin-1")
     if "*" in trusted or (origin and origin in trusted):
         return
-    own = not origin or urlsplit(origin).netloc.lower() == named.get(b"host", b"").decode("latin-1").lower()
+    host = named.get(b"host", b"").decode("latin-1").lower()
+    own = not origin or (host and origin.lower().partition("://")[2] == host)
     if not own or named.get(b"sec-fetch-site") == b"cross-site":
         raise Forbidden(
             "foreign_origin",
-            f"A page of {origin or 'another site'} may not change what is served or the baseline: "
+            f"A page of {shortened(origin or 'another site')} may not change what is served or the baseline: "
             "add its origin to ADDNORM_CORS_ORIGINS, or ask from elsewhere.",
         )

@@ -170,7 +170,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answers what is not a request, once the requests before it are answered, and closes the connection."""
         if self.lingering:  # behind its last answer
             return
-        self.rejection = rejection
+        self.rejection = rejection = rejection.of(self.url if self.in_message else b"")
         if self.in_message and not self.in_head:  # in the body of the last request
             if self.cycle.response_complete or getattr(self.cycle, "response_started", False):
                 self.transport.close()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from runtime.errors import Unavailable, UnknownModel
 from runtime.manifest import version_order
+from runtime.words import listed, quoted
 from service.inference.engine import Engine
 from service.telemetry.inference_counts import Counted
 
@@ -81,12 +82,12 @@ class ModelRegistry:
             name = self.default_name
         engines = self._engines.get(name, {})  # of one moment: it may be replaced meanwhile
         if not engines:
-            raise UnknownModel(f"There is no model {name!r} here, there is {', '.join(self.names()) or 'none'}.")
+            raise UnknownModel(f"There is no model {quoted(name)} here, there is {listed(self.names())}.")
         versions = sorted(engines, key=version_order)
         if version is None:
             version = versions[-1]
         if version not in engines:
-            raise UnknownModel(f"There is no version {version!r} of {name} here, there is {', '.join(versions)}.")
+            raise UnknownModel(f"There is no version {quoted(version)} of {name} here, there is {listed(versions)}.")
         return engines[version]
 
     @property

@@ -8,6 +8,7 @@ from runtime.drift.stretches import Stretches
 from runtime.errors import InvalidInput
 from runtime.statistics.fleet import FleetRecorder, Others
 from runtime.statistics.recorder import NormRecorder
+from runtime.words import quoted
 from service.norm_stats.interface import Delivery, Member
 from service.norm_stats.publication import Publication
 from service.schemas.base import iso
@@ -56,7 +57,7 @@ class Fleet:
         if scope is None:
             return self.views["fleet" if self.joined else "replica"]
         if scope not in self.views:
-            raise InvalidInput("invalid_scope", f"scope is {scope!r}, expected fleet or replica.")
+            raise InvalidInput("invalid_scope", f"scope is {quoted(scope)}, expected fleet or replica.")
         if scope == "fleet" and not self.joined:
             raise InvalidInput(
                 "no_fleet",

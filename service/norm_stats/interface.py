@@ -12,6 +12,7 @@ from runtime.statistics.fleet import Content
 from runtime.statistics.recorder import Place
 from runtime.statistics.windows import Span
 from runtime.store.sqlite import Storage
+from runtime.words import quoted, shortened
 from service.schemas.norm_stats import FleetStatus, Overhead
 
 VERSION = "version:"
@@ -218,7 +219,7 @@ def parse_window(
         if window is None or window == ALL:
             return None
         if window not in NAMED:
-            raise InvalidInput("invalid_window", f"{name} is {window!r}, expected one of {CHOICES}.")
+            raise InvalidInput("invalid_window", f"{name} is {quoted(window)}, expected one of {CHOICES}.")
         return Span(now - NAMED[window], now)
     if window is not None:
         raise InvalidInput("invalid_window", "window is given together with from or to, expected one or the other.")
@@ -226,9 +227,8 @@ def parse_window(
         raise InvalidInput("invalid_window", "to is given without from, expected both, or from alone.")
     span = Span(parse_time("from", start), min(parse_time("to", end), now) if end is not None else now)
     if not span.start < span.end:
-        raise InvalidInput(
-            "invalid_window", f"from ({start}) is not before to ({end or 'now'}), expected an earlier time."
-        )
+        message = f"from ({shortened(start)}) is not before to ({shortened(end or 'now')}), expected an earlier time."
+        raise InvalidInput("invalid_window", message)
     return span
 
 
@@ -240,11 +240,10 @@ def parse_time(name: str, value: str) -> float:
         try:
             moment = datetime.fromisoformat(value.replace(" ", "+"))  # a plus sign in a URL arrives as a space
         except ValueError:
-            raise InvalidInput(
-                "invalid_window",
-                f"{name} is {value!r}, expected ISO 8601 such as 2026-01-31T14:05:00Z, or Unix seconds.",
-            ) from None
+            message = f"{name} is {quoted(value)}, expected ISO 8601 such as 2026-01-31T14:05:00Z, or Unix seconds."
+            raise InvalidInput("invalid_window", message) from None
         seconds = (moment - EPOCH if moment.tzinfo else moment.replace(tzinfo=UTC) - EPOCH).total_seconds()
     if not 0 <= seconds < 1e11:
-        raise InvalidInput("invalid_window", f"{name} is {value}, expected a time from 1970 on, before the year 5138.")
+        message = f"{name} is {shortened(value)}, expected a time from 1970 on, before the year 5138."
+        raise InvalidInput("invalid_window", message)
     return seconds

@@ -17,6 +17,7 @@ from runtime.statistics.moments import Moments
 from runtime.statistics.recorder import Recorded
 from runtime.statistics.state import NormState
 from runtime.store.document import StateDocument
+from runtime.words import listed, quoted
 from service.norm_stats.deep import batch_norm_shifts, feature_shifts
 from service.norm_stats.ends import (
     EFFECTS,
@@ -105,7 +106,7 @@ def one_layer(model: Model, name: str, traffic: Observed) -> LayerResponse:
     """
     names = model.manifest.layer_names
     if name not in names:
-        raise UnknownLayer(f"There is no layer {name!r}, expected one of {', '.join(names)}.")
+        raise UnknownLayer(f"There is no layer {quoted(name)}, expected one of {listed(names)}.")
     judgement = judge(model.baseline, traffic.state)
     layer = _layer(model, traffic, judgement, names.index(name), every_feature=True)
     return LayerResponse(**_head(model, traffic, judgement), layer=layer)

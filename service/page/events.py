@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from runtime.drift.detector import MIN_REQUESTS
 from runtime.errors import InvalidInput, Unavailable
+from runtime.words import quoted
 from service.http.openapi import ModelName, ModelVersion
 from service.inference.registry import ModelRegistry
 from service.norm_stats.interface import AUTO, CHOICES, NAMES, AllLayers, Statistics, WindowQuery
@@ -38,7 +39,7 @@ def add_events(app: FastAPI, models: ModelRegistry, feed: Feed[FeedTopic]) -> No
     ) -> AsyncIterator[Subscription[FeedTopic]]:
         """A subscription, until either side leaves."""
         if window not in NAMES:
-            raise InvalidInput("invalid_window", f"window is {window!r}, expected one of {CHOICES}.")
+            raise InvalidInput("invalid_window", f"window is {quoted(window)}, expected one of {CHOICES}.")
         with suppress(Unavailable):  # the default model may be loaded while a page waits for it
             models.find(model, version)  # or says which there are
         subscription = feed.join(FeedTopic(window, model, version))

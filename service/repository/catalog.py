@@ -15,8 +15,9 @@ from typing import Self
 from runtime.artifact import Artifact
 from runtime.errors import AddNormError, ArtifactError, InvalidInput, SettingError, UnknownModel
 from runtime.manifest import Manifest, version_order
+from runtime.words import encodable, listed, quoted
 from service.repository.change import Change, Failures
-from service.repository.storage import Repository, RepositoryPoller, check_name, listed, read_only
+from service.repository.storage import Repository, RepositoryPoller, check_name, read_only
 from service.settings import Settings
 
 logger = logging.getLogger("addnorm.service")
@@ -54,8 +55,7 @@ class Catalog:
         catalog = cls(Repository(settings.models), settings.keep_versions)
         catalog.default = settings.default_model
         if settings.watch:
-            # before it is read: what changes meanwhile is a change
-            catalog.watch = RepositoryPoller(Repository(settings.models))
+            catalog.watch = RepositoryPoller(Repository(settings.models))  # what changes while it is read is a change
         catalog._start(settings.models, settings.model_control == "explicit", watched=settings.watch is not None)
         return catalog
 
@@ -77,7 +77,7 @@ class Catalog:
         if not (names or may_be_empty or watched):  # what comes later is seen
             raise SettingError(f"{directory} holds no model, expected NAME/VERSION/ as `addnorm export` writes them.")
         if names and self.default is not None and self.default not in names and not may_be_empty:
-            raise SettingError(f"default_model is {self.default!r}, there is {listed(names)} in {directory}.")
+            raise SettingError(f"default_model is {quoted(self.default)}, there is {listed(names)} in {directory}.")
         for name in names:
             self.commit(self.reconcile(name))
         if names and not self.served and not may_be_empty:
@@ -108,7 +108,7 @@ class Catalog:
             return self._change(name, self._best(name, versions, versions[-1], self.keep), versions[-1])
         check_name("version", version)
         if version not in versions:
-            raise UnknownModel(f"There is no version {version!r} of {name} on disk, there is {', '.join(versions)}.")
+            raise UnknownModel(f"There is no version {quoted(version)} of {name} on disk, there is {listed(versions)}.")
         artifacts = self.served.get(name, {}) | {version: self._read(name, version, True)}
         return self._change(name, artifacts, version, self.pinned.get(name, frozenset()) | {version})
 
@@ -139,7 +139,7 @@ class Catalog:
         self._repository()
         check_name("model", name)
         if name not in self.served:
-            raise UnknownModel(f"Model {name!r} is not loaded, {', '.join(self.served) or 'none'} is.")
+            raise UnknownModel(f"Model {quoted(name)} is not loaded, {listed(self.served)} is.")
         return self._change(name, {}, None)
 
     def over(self, repository: Repository | None) -> Self:
@@ -245,6 +245,6 @@ class Catalog:
             raise
 
     def _note(self, name: str, version: str, error: AddNormError) -> None:
-        if self.reasons.get((name, version)) != str(error):
-            self.reasons[name, version] = str(error)
+        if self.reasons.get((name, version)) != (reason := encodable(str(error))):
+            self.reasons[name, version] = reason
             logger.error("%s version %s cannot be served: %s", name, version, error)

@@ -6,11 +6,14 @@ DIRECTORY/NAME/VERSION/ are artifacts. What begins with a dot is none of them: a
 import logging
 import os
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from runtime.artifact import Artifact, read_artifact, read_manifest
 from runtime.errors import ArtifactError, InvalidInput, SettingError, UnknownModel
+from runtime.graph.texts import is_unicode
 from runtime.manifest import MANIFEST, Manifest, version_order
+from runtime.words import listed, quoted
 
 # Of every file of a version: its name, size in bytes, time of its last change and number on its disk.
 Signature = frozenset[tuple[str, str, int, int, int]]
@@ -56,7 +59,7 @@ class Repository:
         check_name("model", name)
         found = self.scan()
         if name not in found:
-            raise UnknownModel(f"There is no model {name!r} in {self.directory}, there is {listed(found)}.")
+            raise UnknownModel(f"There is no model {quoted(name)} in {self.directory}, there is {listed(found)}.")
         return found[name]
 
     def digest(self, name: str, version: str) -> str:
@@ -139,9 +142,22 @@ def find_only(directory: Path) -> Path:
 
 
 def folders(directory: Path) -> list[str]:
-    """The directories in a directory, and links that lead nowhere: whoever reads one of these says why it cannot."""
+    """The directories in a directory, and links that lead nowhere: whoever reads one of these says why it cannot.
+
+    Left out are hidden ones, and those whose names nobody can ask for, with a warning.
+    """
     with os.scandir(directory) as entries:
-        return [entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry)]
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry)]
+    odd = {name for name in names if not is_name(name)}
+    for name in sorted(odd):
+        warn_of(directory, name)
+    return [name for name in names if name not in odd]
+
+
+@lru_cache(maxsize=1000)
+def warn_of(directory: Path, name: str) -> None:
+    """Once for each directory, however often it is looked at."""
+    logger.warning("%s in %s is left out: give it a name in UTF-8 without backslashes", quoted(name), directory)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -153,21 +169,22 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 def check_name(what: str, name: str) -> None:
     """Refuses what is no name of a directory in the repository, before anything is looked up."""
-    if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+    if not is_name(name):
         raise InvalidInput(
             "invalid_name",
-            f"{name!r} names no {what}: expected the name of a directory, without slashes and without a dot before it.",
+            f"{quoted(name)} names no {what}: expected the name of a directory in UTF-8, without slashes and without a "
+            "dot before it.",
         )
+
+
+def is_name(name: str) -> bool:
+    return bool(name) and not name.startswith(".") and is_unicode(name) and not any(sign in name for sign in "/\\\0")
 
 
 def check_place(path: Path, manifest: Manifest) -> None:
     said, found = f"{manifest.name}/{manifest.version}", f"{path.parent.name}/{path.name}"
     if said != found:
         raise ArtifactError(f"{path} holds {said}, as its manifest says: move it there, or export it as {found}.")
-
-
-def listed(names: dict[str, list[str]]) -> str:
-    return ", ".join(names) or "none"
 
 
 class RepositoryPoller:

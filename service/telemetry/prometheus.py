@@ -5,7 +5,7 @@ always say of which model and version they are, so that dashboards stay as they 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -48,8 +48,16 @@ def render(report: Report, models: Sequence[ObservedModel], accept: str) -> tupl
     """The metrics, and their content type: OpenMetrics where the header `accept` asks for it, else Prometheus text."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ServiceMetrics(report, models))
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = encoder_for(accept)
     return encode(registry), content_type
+
+
+def encoder_for(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """What writes metrics as `accept` asks for them, and their content type; Prometheus text where that is unclear."""
+    try:
+        return choose_encoder(accept.replace('"', ""))  # a version in quotes is the same
+    except Exception:  # such as a version that is none
+        return choose_encoder("")
 
 
 class ServiceMetrics(Collector):

@@ -12,7 +12,8 @@ from runtime.errors import InvalidInput
 from runtime.graph.inputs import EncodedInput, FeatureEncoder
 from runtime.graph.tensors import TensorEncoder
 from runtime.graph.texts import SpecialTokensEncoder, TextEncoder
-from runtime.manifest import TensorInputs, TensorSpec
+from runtime.manifest import FeatureInputs, TensorInputs, TensorSpec, TextInputs
+from runtime.words import shortened
 from service.api.v2.schemas import InputTensor, TensorMetadata
 from service.api.v2.tensors import DATATYPES, Tensor, read_tensors
 from service.inference.engine import Engine
@@ -38,6 +39,13 @@ def expected(engine: Engine) -> list[TensorMetadata]:
     if inputs.kind == "text":
         return [TensorMetadata(name="text", datatype="BYTES", shape=[-1, 2] if inputs.pairs else [-1])]
     return [TensorMetadata(name="features", datatype="FP32", shape=[-1, -1, inputs.num_features])]
+
+
+def accepted(inputs: TextInputs | FeatureInputs | TensorInputs) -> Mapping[str, tuple[str, ...]]:
+    """The datatypes that each input may have, by its name."""
+    if isinstance(inputs, TensorInputs):
+        return {spec.name: (DATATYPES[spec.dtype],) for spec in inputs.tensors}
+    return TEXT if inputs.kind == "text" else FEATURES
 
 
 def described(tensors: Sequence[TensorSpec]) -> list[TensorMetadata]:
@@ -68,11 +76,10 @@ def encode(engine: Engine, inputs: list[InputTensor], binary: memoryview) -> lis
     for item in inputs:  # before anything is made of them
         if item.shape:
             in_words_of(item.name, engine.check_rows, item.shape[0])
+    tensors = read_tensors(inputs, binary, accepted(reads))
     if isinstance(reads, TensorInputs):
-        allowed = {spec.name: (DATATYPES[spec.dtype],) for spec in reads.tensors}
-        arrays = {name: tensor.values for name, tensor in read_tensors(inputs, binary, allowed).items()}
+        arrays = {name: tensor.values for name, tensor in tensors.items()}
         return cast(TensorEncoder, engine.inputs).encode_arrays(arrays)
-    tensors = read_tensors(inputs, binary, TEXT if reads.kind == "text" else FEATURES)
     if reads.kind == "features":
         return encode_features(cast(FeatureEncoder, engine.inputs), tensors)
     encoder = cast(TextEncoder, engine.inputs)
@@ -95,22 +102,25 @@ def encode_texts(encoder: TextEncoder, tensors: dict[str, Tensor]) -> list[Encod
     shape, texts = tensors["text"]
     if isinstance(encoder, SpecialTokensEncoder) and encoder.inputs.pairs:
         if len(shape) != 2 or shape[1] != 2:
-            raise InvalidInput("invalid_tensor", f"text has shape {shape}, expected [rows, 2]: pairs of texts.")
+            raise InvalidInput(
+                "invalid_tensor", f"text has shape {shortened(shape)}, expected [rows, 2]: pairs of texts."
+            )
         texts = [list(pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
     elif len(shape) != 1 and shape[1:] != [1]:
-        raise InvalidInput("invalid_tensor", f"text has shape {shape}, expected [rows] or [rows, 1].")
+        raise InvalidInput("invalid_tensor", f"text has shape {shortened(shape)}, expected [rows] or [rows, 1].")
     return cast(list[EncodedInput], in_words_of("text", encoder.encode, texts))
 
 
 def encode_ids(encoder: TextEncoder, tensors: dict[str, Tensor]) -> list[EncodedInput]:
     ids = needed(tensors, "input_ids", "text, or input_ids with attention_mask")
     if len(ids.shape) != 2:
-        raise InvalidInput("invalid_tensor", f"input_ids has shape {ids.shape}, expected [rows, tokens].")
+        raise InvalidInput("invalid_tensor", f"input_ids has shape {shortened(ids.shape)}, expected [rows, tokens].")
     rows: list[NDArray[np.int64]] = list(ids.values.astype(np.int64, copy=False))
     if (mask := tensors.get("attention_mask")) is not None:
         if mask.shape != ids.shape:
             raise InvalidInput(
-                "invalid_tensor", f"attention_mask has shape {mask.shape}, expected that of input_ids, {ids.shape}."
+                "invalid_tensor",
+                f"attention_mask has shape {shortened(mask.shape)}, expected that of input_ids, {ids.shape}.",
             )
         if ((mask.values != 0) & (mask.values != 1)).any():
             raise InvalidInput("invalid_tensor", "attention_mask has other values than 0 and 1.")
@@ -124,7 +134,8 @@ def encode_features(encoder: FeatureEncoder, tensors: dict[str, Tensor]) -> list
     if len(shape) != 3 or shape[2] != encoder.num_features or not shape[1]:
         raise InvalidInput(
             "invalid_tensor",
-            f"features has shape {shape}, expected [rows, steps, {encoder.num_features}] with 1 step or more.",
+            f"features has shape {shortened(shape)}, expected [rows, steps, {encoder.num_features}] with 1 step or "
+            "more.",
         )
     lengths = None
     if (sent := tensors.get("lengths")) is not None:

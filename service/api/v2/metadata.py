@@ -15,16 +15,19 @@ from service.api.v2.schemas import (
 )
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
+from service.settings import Settings
 from service.telemetry.inference_counts import BatchCounts, InferenceCounts, Inferences
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "normalization_statistics", "statistics"]
+REPOSITORY = "model_repository"  # where models are loaded and unloaded on request
 PLATFORM = "onnx_onnxv1"
 
 NOTHING = Duration(count=0, ns=0)  # there is no cache of answers
 
 
-def server_metadata() -> ServerMetadata:
-    return ServerMetadata(name="addnorm", version=VERSION, extensions=EXTENSIONS)
+def server_metadata(settings: Settings) -> ServerMetadata:
+    extensions = sorted([*EXTENSIONS, REPOSITORY]) if settings.model_control == "explicit" else EXTENSIONS
+    return ServerMetadata(name="addnorm", version=VERSION, extensions=extensions)
 
 
 def model_metadata(models: ModelRegistry, engine: Engine) -> ModelMetadata:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from runtime.errors import InvalidInput, Unsupported
 from runtime.graph.batch import EncodedBatch
 from runtime.manifest import Manifest, Task, TensorInputs, TensorSpec
+from runtime.words import listed, quoted
 from service.api.v2.schemas import Datatype, InferRequest, TensorMetadata
 from service.api.v2.tensors import DATATYPES, Values, to_bytes, to_list
 from service.inference.engine import Engine
@@ -121,7 +122,7 @@ def wanted(request: InferRequest, manifest: Manifest) -> list[Wanted]:
     for item in request.outputs:
         output = outputs.get(item.name)
         if output is None:
-            raise InvalidInput("unknown_output", f"There is no output {item.name!r}, expected {', '.join(outputs)}.")
+            raise InvalidInput("unknown_output", f"There is no output {quoted(item.name)}, expected {listed(outputs)}.")
         if item.name in [other.name for other in found]:
             raise InvalidInput("invalid_tensor", f"{item.name} is asked for twice, expected each output once.")
         parameters = item.parameters

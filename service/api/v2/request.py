@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from runtime.errors import InvalidInput, TooLarge, Unsupported
 from runtime.manifest import TensorInputs
+from runtime.words import quoted
 from service.api.v2.schemas import InferRequest, InputParameters, InputTensor, RequestParameters
 from service.api.v2.tensors import DATATYPES, LENGTH
 from service.inference.engine import Engine
@@ -54,8 +55,7 @@ def read_call(engine: Engine, body: bytes, headers: Mapping[bytes, bytes], max_b
         call = Call(InferRequest.model_validate_json(body[:size]), memoryview(body)[size:])
     else:
         call = raw_call(engine, body)
-    if call.request.parameters is not None:
-        refuse_unsupported(call.request.parameters)
+    refuse_unsupported(call.request)
     return call
 
 
@@ -64,7 +64,7 @@ def json_size(header: str, available: int) -> int:
     if not (header.isascii() and header.isdigit() and len(header) < 19 and int(header) <= available):
         raise InvalidInput(
             "invalid_binary",
-            f"Inference-Header-Content-Length is {header[:40]!r}, expected 0 to {available}, the size of the body.",
+            f"Inference-Header-Content-Length is {quoted(header)}, expected 0 to {available}, the size of the body.",
         )
     return int(header)
 
@@ -96,7 +96,9 @@ def whole_row(inputs: TensorInputs) -> tuple[str, str, list[int]]:
     return first.name, DATATYPES[first.dtype], [1, *sizes]
 
 
-def refuse_unsupported(parameters: RequestParameters) -> None:
+def refuse_unsupported(request: InferRequest) -> None:
+    if (parameters := request.parameters) is None:
+        return
     if parameters.sequence_id not in (0, "") or parameters.sequence_start or parameters.sequence_end:
         raise Unsupported("Sequences of requests are not supported: leave sequence_id, _start and _end out.")
     if parameters.priority:
@@ -115,7 +117,9 @@ def inflated(body: bytes, encoding: str, max_bytes: int) -> bytes:
     if encoding in ("", "identity"):
         return body
     if encoding not in FORMATS:
-        raise Unsupported(f"Content-Encoding {encoding!r} is not supported: send gzip, deflate, or the body as it is.")
+        raise Unsupported(
+            f"Content-Encoding {quoted(encoding)} is not supported: send gzip, deflate, or the body as it is."
+        )
     inflater = zlib.decompressobj(FORMATS[encoding])
     try:
         content = inflater.decompress(body, max_bytes + 1)

@@ -56,13 +56,15 @@ def add_oip(app: FastAPI, models: ModelRegistry, settings: Settings, reporter: R
     @app.get("/v2")
     async def v2_server() -> ServerMetadata:
         """The server, and which extensions of the protocol it has."""
-        return server_metadata()
+        return server_metadata(settings)
 
+    @app.head("/v2/health/live", include_in_schema=False)
     @app.get("/v2/health/live")
     async def v2_live() -> ServerLive:
         """The process answers."""
         return ServerLive(live=True)
 
+    @app.head("/v2/health/ready", include_in_schema=False)
     @app.get("/v2/health/ready", responses=STOPPING)
     def v2_ready() -> ServerReady:
         """Every loaded model answers, and where models are loaded over HTTP, more may be; 503 when stopping."""

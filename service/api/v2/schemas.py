@@ -8,6 +8,7 @@ from runtime.described import Described
 from service.schemas.base import Body
 
 Size = Annotated[int, Field(ge=0, strict=True)]
+Number = Annotated[int, Field(ge=0, lt=1 << 64, strict=True)]  # as gRPC has them
 Flag = Annotated[bool, Field(strict=True)]
 Datatype = Literal["BYTES", "BOOL", "FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8"]
 
@@ -17,7 +18,7 @@ class Open(Described, BaseModel):
 
 
 class InputParameters(Open):
-    binary_data_size: Size | None = None
+    binary_data_size: Number | None = None
     """Bytes of this tensor behind the JSON, in the place of `data`."""
     shared_memory_region: str | None = None
     """Not supported."""
@@ -35,7 +36,7 @@ class InputTensor(Open):
 class OutputParameters(Open):
     binary_data: Flag | None = None
     """Whether the tensor comes behind the JSON; `binary_data_output` where it is missing."""
-    classification: Annotated[int, Field(ge=0, strict=True)] = 0
+    classification: Number = 0
     """Of logits or probabilities: the best so many classes instead, each as `value:index:label`."""
     shared_memory_region: str | None = None
     """Not supported."""
@@ -49,9 +50,9 @@ class RequestedOutput(Open):
 class RequestParameters(Open):
     binary_data_output: Flag = False
     """Whether outputs follow the JSON as binary data; an output's own parameter comes first."""
-    timeout: Size = 0
+    timeout: Number = 0
     """Microseconds after which no answer is wanted; 0: the service's own limit."""
-    priority: Size = 0
+    priority: Number = 0
     """Not supported: requests are treated alike."""
     sequence_id: Annotated[int, Field(strict=True)] | str = 0
     """Not supported, like `sequence_start` and `sequence_end`."""

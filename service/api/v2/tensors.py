@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from runtime.errors import InvalidInput, Unsupported
 from runtime.graph.inputs import describe
 from runtime.manifest import Dtype
+from runtime.words import listed, quoted, shortened
 from service.api.v2.schemas import Datatype, InputTensor
 
 DATATYPES: dict[Dtype, Datatype] = {
@@ -82,10 +83,10 @@ def read_tensors(
 
 def check_kind(item: InputTensor, expected: Mapping[str, tuple[str, ...]]) -> None:
     if item.name not in expected:
-        raise InvalidInput("unknown_input", f"There is no input {item.name!r}, expected {', '.join(expected)}.")
+        raise InvalidInput("unknown_input", f"There is no input {quoted(item.name)}, expected {listed(expected)}.")
     if item.datatype not in expected[item.name]:
         allowed = " or ".join(expected[item.name])
-        raise InvalidInput("invalid_datatype", f"{item.name} has datatype {item.datatype!r}, expected {allowed}.")
+        raise InvalidInput("invalid_datatype", f"{item.name} has datatype {quoted(item.datatype)}, expected {allowed}.")
     if item.parameters and item.parameters.shared_memory_region is not None:
         raise Unsupported(f"{item.name} is in shared memory, which is not supported: send it in the body.")
 
@@ -101,9 +102,10 @@ def from_json(item: InputTensor) -> Values:
         return values
     try:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-            return np.array(values, DTYPES[item.datatype]).reshape(item.shape)
+            numbers = np.array(values, DTYPES[item.datatype])
     except OverflowError:
         raise InvalidInput("invalid_tensor", f"{item.name} has a number that no {item.datatype} holds.") from None
+    return shaped(item, numbers)
 
 
 def flat(item: InputTensor) -> list[Any]:
@@ -128,7 +130,15 @@ def from_bytes(item: InputTensor, content: memoryview) -> Values:
     dtype = DTYPES[item.datatype]
     if len(content) != prod(item.shape) * dtype.itemsize:
         raise wrong_size(item, f"there are {len(content)} bytes")
-    return np.frombuffer(content, dtype).reshape(item.shape).copy()  # the buffer need not be aligned
+    return shaped(item, np.frombuffer(content, dtype)).copy()  # the buffer need not be aligned
+
+
+def shaped(item: InputTensor, values: NDArray[Any]) -> NDArray[Any]:
+    """A tensor's values, which are as many as its shape says, in that shape."""
+    try:
+        return values.reshape(item.shape)
+    except ValueError:  # more than 64 sizes, or huge ones beside a 0
+        raise wrong_size(item, "no tensor can have that") from None
 
 
 def texts(item: InputTensor, content: memoryview) -> list[str]:
@@ -152,7 +162,7 @@ def texts(item: InputTensor, content: memoryview) -> list[str]:
 
 
 def wrong_size(item: InputTensor, found: str) -> InvalidInput:
-    return InvalidInput("invalid_tensor", f"{item.name} has shape {item.shape}, but {found}.")
+    return InvalidInput("invalid_tensor", f"{item.name} has shape {shortened(item.shape)}, but {found}.")
 
 
 def to_bytes(values: Values) -> bytes:

@@ -157,6 +157,12 @@ def test_similarities_are_cosines(embedding: TestClient, embedding_artifact: Art
     np.testing.assert_allclose(similarities(embedding, "a b", ["a b"]), [1], atol=1e-6)
 
 
+def test_rounding_leads_no_similarity_beyond_one(embedding: TestClient, monkeypatch: pytest.MonkeyPatch):
+    beyond = np.array([[1], [-1], [1]], np.float32) * np.float32(1 + 1e-7)
+    monkeypatch.setattr("service.api.ranking.unit", lambda _: beyond)
+    assert similarities(embedding, "a", ["a", "b"]) == [1.0, -1.0]
+
+
 @pytest.mark.parametrize(("row", "name"), [(0, "sentences[0]"), (1, "sentences[1]"), (2, "source_sentence")])
 def test_what_overflows_the_model_is_named(
     row: int, name: str, embedding_artifact: Artifact, monkeypatch: pytest.MonkeyPatch

@@ -136,7 +136,7 @@ def test_addresses(address: str, found: str):
 
 
 @pytest.mark.parametrize(
-    "address", ["a", "http://a", "dns:a", "dns:a:x", "ftp://a:1", "http://a:99999", "http://a:1/path"]
+    "address", ["a", "http://a", "dns:a", "dns:a:x", "ftp://a:1", "http://a:99999", "http://a:1/path", "http://["]
 )
 def test_what_is_no_address_is_refused_at_the_start(address: str):
     with pytest.raises(SettingError, match=r"^peers has .*, expected http://HOST:PORT"):

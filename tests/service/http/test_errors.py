@@ -122,7 +122,7 @@ def test_bad_request_names_the_field(client: TestClient, body: Any, word: str):
         ("PUT", "/predict", "POST"),
         ("POST", "/norm-stats", "GET"),
         ("DELETE", "/norm-stats/embeddings.norm", "GET"),
-        ("POST", "/health/live", "GET"),
+        ("POST", "/health/live", "GET, HEAD"),
     ],
 )
 def test_wrong_method_says_which_is_right(client: TestClient, method: str, path: str, allowed: str):

@@ -41,6 +41,9 @@ def test_foreign_pages_change_nothing(text_artifact: Artifact, text_engine: Engi
         {"Origin": "null"},
         {"Origin": OWN + ":81"},
         {"Origin": "http://testserver.evil.example"},
+        {"Origin": "http://["},
+        {"Origin": "//testserver"},
+        {"Origin": "http://testserver/"},
         {"Origin": OWN, "Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "cross-site"},
     ):

@@ -57,7 +57,7 @@ def test_directory_without_or_with_several_is_refused(text_artifact: Artifact, t
     assert opened(tmp_path).path == tmp_path / "texts" / "1"
 
 
-@pytest.mark.parametrize("name", ["a/b", ".a", "", "a\0b"])
+@pytest.mark.parametrize("name", ["a/b", ".a", "", "a\0b", "\udcff"])
 def test_name_that_no_model_can_have_is_refused(text_artifact: Artifact, name: str) -> None:
     with pytest.raises(InvalidInput, match="names no model"):
         opened(text_artifact.path, name)

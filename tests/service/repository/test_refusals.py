@@ -12,6 +12,7 @@ from service.repository.control import LocalParticipant, load_all
 from service.settings import Settings
 from tests.apps import make_app
 from tests.helpers import publish
+from tests.service.http.test_errors import assert_error
 
 
 def control_of(directory: Path, artifact: Artifact) -> LocalParticipant:
@@ -81,3 +82,21 @@ def test_changes_need_a_key_where_there_is_one(text_artifact: Artifact, tmp_path
             assert client.post(f"/v2/repository/{path}").status_code == 401
             assert client.post(f"/v2/repository/{path}", headers={"X-API-Key": "secret"}).status_code == 200
         assert client.post("/v2/repository/index").status_code == 200
+
+
+def test_names_that_are_no_text_spoil_no_answer(text_artifact: Artifact, tmp_path: Path):
+    """Of the repository itself, of a model and of a version."""
+    directory = tmp_path / "\udcff"
+    for place in ("texts/3", "texts/\udcff", "\udcff/1"):
+        (directory / place).mkdir(parents=True)
+    control = control_of(directory, text_artifact)
+    with TestClient(make_app(control.settings, control.models, control)) as client:
+        entries = client.post("/v2/repository/index").json()
+        assert [(entry["version"], entry["state"]) for entry in entries] == [
+            ("1", "READY"),
+            ("2", "READY"),
+            ("3", "UNAVAILABLE"),
+        ]
+        assert "\\udcff/texts/3" in entries[2]["reason"]
+        response = client.post("/v2/repository/models/nope/load")
+        assert_error(response, 404, "unknown_model", "'nope'", "\\udcff", "texts.")

@@ -29,6 +29,20 @@ def test_hidden_directories_and_files_are_no_versions(tmp_path: Path):
     assert repository.scan() == {"a": ["1"]}
 
 
+@pytest.mark.parametrize("name", ["\udcff", "a\\b"])
+def test_directories_that_nobody_can_ask_for_are_left_out_with_one_warning(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+):
+    repository = make(tmp_path, "a/1", f"{name}/1", f"a/{name}")
+    for _ in range(3):
+        assert repository.scan() == {"a": ["1"]}
+        assert repository.signatures().keys() == {"a"}
+    with pytest.raises(UnknownModel, match=r"there is a\.$"):
+        repository.versions("b")
+    warnings = [record.getMessage() for record in caplog.records]
+    assert [f"in {place} is left out" in said for place, said in zip((tmp_path, tmp_path / "a"), warnings, strict=True)]
+
+
 def test_linked_directories_are_followed(tmp_path: Path):
     repository = make(tmp_path, "elsewhere/1", "models/a")
     (tmp_path / "models" / "a" / "2").symlink_to(tmp_path / "elsewhere" / "1")
@@ -63,7 +77,7 @@ def test_what_cannot_be_read_fails_alone(tmp_path: Path, text_artifact: Artifact
             repository.read(name, version)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/1", "a\\1", ".hidden", "a\0"])
+@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/1", "a\\1", ".hidden", "a\0", "\udcff"])
 def test_name_that_is_no_directory_is_refused_before_it_is_looked_up(tmp_path: Path, name: str):
     with pytest.raises(InvalidInput, match="names no model") as caught:
         make(tmp_path, "a/1").versions(name)

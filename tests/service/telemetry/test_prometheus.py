@@ -83,6 +83,24 @@ def test_both_formats_tell_the_same_families(client: TestClient):
     assert asked.text.endswith("# EOF\n")
 
 
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ('text/plain;version="1.0.0"', "text/plain; version=1.0.0"),
+        ('application/openmetrics-text;version="1.0.0";charset=utf-8', "application/openmetrics-text; version=1.0.0"),
+        ("text/plain;version=abc", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=1.x", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text; version=\xff", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=1." + "9" * 5000, "text/plain; version=0.0.4"),
+    ],
+)
+def test_whatever_version_is_asked_for_there_are_metrics(client: TestClient, accept: str, content_type: str):
+    response = client.get("/metrics", headers={"Accept": accept.encode("latin-1")})
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith(content_type)
+    assert "addnorm_workers" in response.text
+
+
 def test_histograms_are_cumulative_and_end_in_their_count(client: TestClient):
     for _ in range(5):
         client.post("/predict", json={"inputs": ["hi"] * 3})

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.json_format import ParseDict
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from runtime.errors import Forbidden, Unavailable
+from runtime.errors import Forbidden, Unavailable, UnknownModel
 from service.api.norm_stats import Reports
 from service.api.v2.grpc.call import Caller
 from service.api.v2.grpc.messages import PACKAGE, POOL, message
+from service.api.v2.grpc.parameters import parameters_of
 from service.api.v2.metadata import model_config, model_metadata, model_statistics, server_metadata
 from service.api.v2.schemas import StatisticsResponse
 from service.http.admission import Admission, Subject
@@ -19,11 +20,13 @@ from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.norm_stats.interface import AUTO, AllLayers, OneLayer, WindowQuery
 from service.repository.control import Control
+from service.schemas.models import LoadRequest, UnloadRequest
 from service.settings import Settings
 from service.telemetry.aggregator import Reporter
 
 NOT_HERE = "Models are not loaded over gRPC here: start the service with `--model-control explicit`."
 Respond = Callable[[Any, Caller], Awaitable[Any]]
+Read = TypeVar("Read", bound=BaseModel)
 
 
 class Answers:
@@ -78,11 +81,14 @@ class Answers:
         return True
 
     async def model_ready(self, request: Any, _caller: Caller) -> Any:
-        self.find(request.name, request.version)
+        try:
+            self.find(request.name, request.version)
+        except (UnknownModel, Unavailable):
+            return message(f"{PACKAGE}.ModelReadyResponse")(ready=False)
         return message(f"{PACKAGE}.ModelReadyResponse")(ready=True)
 
     async def server_metadata(self, _request: Any, _caller: Caller) -> Any:
-        return told("ServerMetadataResponse", server_metadata())
+        return told("ServerMetadataResponse", server_metadata(self.settings))
 
     async def model_metadata(self, request: Any, _caller: Caller) -> Any:
         return told("ModelMetadataResponse", model_metadata(self.models, self.find(request.name, request.version)))
@@ -105,16 +111,13 @@ class Answers:
 
     async def load(self, request: Any, caller: Caller) -> Any:
         self.check_change(caller)
-        version = None
-        if "version" in request.parameters:
-            given = request.parameters["version"]
-            value = getattr(given, given.WhichOneof("parameter_choice") or "string_param")
-            version = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-        await self.control.load(request.model_name, version)
+        version = body_of(request, LoadRequest).parameters.version
+        await self.control.load(request.model_name, None if version is None else str(version))
         return message(f"{PACKAGE}.RepositoryModelLoadResponse")()
 
     async def unload(self, request: Any, caller: Caller) -> Any:
         self.check_change(caller)
+        body_of(request, UnloadRequest)
         await self.control.unload(request.model_name)
         return message(f"{PACKAGE}.RepositoryModelUnloadResponse")()
 
@@ -137,6 +140,11 @@ class Answers:
         """The JSON of GET /norm-stats of the present."""
         answer = await self.reports.answer(engine.collector, AllLayers(WindowQuery(AUTO)))
         return bytes(answer.body)
+
+
+def body_of(request: Any, kind: type[Read]) -> Read:
+    """What the body of the same request over HTTP says."""
+    return kind.model_validate({"parameters": parameters_of(request.parameters)})
 
 
 def struct() -> Any:

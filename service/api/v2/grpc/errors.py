@@ -3,18 +3,21 @@
 import logging
 import math
 from http import HTTPStatus
+from itertools import accumulate
 from typing import Any, NoReturn
 
 import grpc
 from pydantic import ValidationError
 
 from runtime.errors import AddNormError, Overloaded, TooLarge
+from runtime.words import encodable
 from service.http.errors import invalid_request, status_of
 
 logger = logging.getLogger("addnorm.service")
 
 DEFECT = "The service has a defect; its log has the details."
 LEFT = "The client has left."
+MOST_BYTES = 2000  # of a sentence in trailers, percent-encoded: beyond 8 KiB of trailers clients read none of it
 CODES = {
     HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
     HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
@@ -53,12 +56,21 @@ def abort(context: Context, route: str, error: Exception) -> NoReturn:
     code = CODES.get(HTTPStatus(http_status(error)), grpc.StatusCode.INTERNAL)
     if isinstance(error, TooLarge):
         code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    told = fitting(sentence(error, route))
     if isinstance(error, Overloaded):
         seconds = max(1, math.ceil(error.retry_after))
-        details = retry_details(str(error), seconds)
+        details = retry_details(told, seconds)
         context.set_trailing_metadata((("retry-after", str(seconds)), ("grpc-status-details-bin", details)))
-    context.abort(code, sentence(error, route))
+    context.abort(code, told)
     raise AssertionError("grpc ends the call by an error of its own")
+
+
+def fitting(told: str) -> str:
+    """As much of a sentence as MOST_BYTES hold."""
+    content = encodable(told).encode()
+    sizes = accumulate(1 if 0x20 <= byte <= 0x7E and byte != ord("%") else 3 for byte in content)
+    end = next((at for at, size in enumerate(sizes) if size > MOST_BYTES), None)
+    return content.decode() if end is None else content[:end].decode(errors="ignore") + "…"
 
 
 def retry_details(message: str, seconds: int) -> bytes:

@@ -1,7 +1,7 @@
 """ModelInfer: the tensors of a message become those that POST .../infer reads, and an answer becomes a message."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from runtime.errors import InvalidInput, Unsupported
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.inputs import EncodedInput
+from runtime.manifest import Manifest
+from runtime.words import listed, shortened
 from service.api.v2.grpc.call import Call, Work
 from service.api.v2.grpc.messages import InferResponse
-from service.api.v2.inputs import encode, main_input
-from service.api.v2.outputs import wanted, written
+from service.api.v2.grpc.parameters import parameters_of
+from service.api.v2.inputs import accepted, encode, main_input
+from service.api.v2.outputs import outputs_of, wanted, written
+from service.api.v2.request import refuse_unsupported
 from service.api.v2.schemas import InferRequest
 from service.api.v2.tensors import DTYPES, LENGTH
 from service.batching.queue import Answer
@@ -34,6 +38,7 @@ CONTENTS = {  # the field of a message that holds a datatype's values; float16 h
 }
 ASKED = "normalization_statistics"  # parameter of a request that wants the model's report beside its answer
 TRUNCATED = "truncated"
+SPARE = 8  # inputs and outputs beyond what the model has that are still looked at: one of them is told by its name
 Report = Callable[[Engine], Awaitable[bytes]]
 
 
@@ -52,6 +57,7 @@ class GRPCInference(Inference[Any]):
     def __init__(self, engine: Engine, message: Any, call: Call, report: Report) -> None:
         started = time.perf_counter()
         self.message, self.call, self.report = message, call, report
+        check_counts(message, engine.manifest)
         self.request, self.binary = read_request(message)
         self.outputs = wanted(self.request, engine.manifest)
         microseconds = self.request.parameters.timeout if self.request.parameters else 0
@@ -121,11 +127,26 @@ def infer(models: ModelRegistry, report: Report, message: Any, call: Call) -> Wo
     return inference
 
 
+def check_counts(message: Any, manifest: Manifest) -> None:
+    """Refuses what has many more tensors than the model, before anything is made of them.
+
+    Raises:
+        InvalidInput: says how many there are, and which the model has.
+    """
+    asked = ("inputs", message.inputs, accepted(manifest.inputs)), ("outputs", message.outputs, outputs_of(manifest))
+    for what, sent, known in asked:
+        if len(sent) > len(known) + SPARE:
+            raise InvalidInput(
+                "invalid_tensor", f"{len(sent):,} {what} are there, expected each of {listed(known)} once at most."
+            )
+
+
 def read_request(message: Any) -> tuple[InferRequest, memoryview]:
     """A message as POST .../infer would have it: what it says of its tensors, and their bytes.
 
     Raises:
         InvalidInput: its tensors are in two places, or their values in another field than their datatype's.
+        Unsupported, ValidationError: its parameters ask for what there is not, or are none.
     """
     raws = contents_of(message)
     inputs = [
@@ -140,6 +161,7 @@ def read_request(message: Any) -> tuple[InferRequest, memoryview]:
     outputs = [{"name": item.name, "parameters": binary(parameters_of(item.parameters))} for item in message.outputs]
     parameters = parameters_of(message.parameters) | {"binary_data_output": True}
     request = InferRequest.model_validate({"inputs": inputs, "outputs": outputs, "parameters": parameters})
+    refuse_unsupported(request)
     return request, memoryview(raws[0] if len(raws) == 1 else b"".join(raws))
 
 
@@ -147,18 +169,14 @@ def binary(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if name != "binary_data"}
 
 
-def parameters_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters by name; one without a value is None."""
-    kinds = {name: value.WhichOneof("parameter_choice") for name, value in given.items()}
-    return {name: getattr(given[name], kind) if kind else None for name, kind in kinds.items()}
-
-
 def contents_of(message: Any) -> Sequence[bytes]:
     """The bytes of each input."""
     raws = message.raw_input_contents
     for item in message.inputs:
         if "shared_memory_region" in item.parameters:
-            raise Unsupported(f"{item.name} is in shared memory, which is not supported: send it in the message.")
+            raise Unsupported(
+                f"{shortened(item.name)} is in shared memory, which is not supported: send it in the message."
+            )
     if not raws:
         return [packed(item) for item in message.inputs]
     if any(item.HasField("contents") for item in message.inputs):
@@ -179,11 +197,14 @@ def packed(item: Any) -> bytes:
     field = CONTENTS.get(item.datatype)
     if field is None:
         if item.datatype in DTYPES:
-            raise InvalidInput("invalid_tensor", f"{item.name} is {item.datatype}: send it in raw_input_contents.")
+            raise InvalidInput(
+                "invalid_tensor", f"{shortened(item.name)} is {item.datatype}: send it in raw_input_contents."
+            )
         return b""  # the datatype is refused further on
     if filled and filled != [field]:
         raise InvalidInput(
-            "invalid_tensor", f"{item.name} is {item.datatype} and has {', '.join(filled)}, expected {field}."
+            "invalid_tensor",
+            f"{shortened(item.name)} is {item.datatype} and has {', '.join(filled)}, expected {field}.",
         )
     values = getattr(item.contents, field)
     if item.datatype == "BYTES":
@@ -197,7 +218,7 @@ def in_range(name: str, values: NDArray[Any], datatype: str) -> bytes:
     if dtype.kind in "iu" and len(values):
         limits = np.iinfo(dtype)
         if values.min() < limits.min or values.max() > limits.max:
-            raise InvalidInput("invalid_tensor", f"{name} has numbers that are no {datatype}.")
+            raise InvalidInput("invalid_tensor", f"{shortened(name)} has numbers that are no {datatype}.")
     with np.errstate(over="ignore"):
         content: bytes = values.astype(dtype).tobytes()
     return content

@@ -12,6 +12,8 @@ from google.protobuf import struct_pb2
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 PACKAGE, STATISTICS_PACKAGE = "inference", "addnorm.v1"
 
@@ -161,7 +163,8 @@ def methods_of(table: str) -> Iterator[tuple[str, tuple[str, str, bool]]]:
 def make_pool() -> DescriptorPool:
     """Both services with their messages, apart from what other packages of the process may have described."""
     pool = DescriptorPool()
-    pool.AddSerializedFile(struct_pb2.DESCRIPTOR.serialized_pb)
+    for known in (struct_pb2, health_pb2, reflection_pb2):  # the latter two for clients that ask reflection
+        pool.AddSerializedFile(known.DESCRIPTOR.serialized_pb)
     file = FileDescriptorProto(name="grpc_service.proto", package=PACKAGE)
     describe(file, MESSAGES)
     types = file.enum_type.add(name="DataType")

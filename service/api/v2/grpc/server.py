@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME, enable_server_refle
 from starlette.concurrency import run_in_threadpool
 
 from runtime.errors import AddNormError, ListenError, UnknownModel, Unsupported
+from runtime.words import listed, quoted
 from service.api.v2.grpc.answers import Answers
 from service.api.v2.grpc.call import Call, Caller, Method, Work
 from service.api.v2.grpc.calls import Calls
@@ -163,7 +164,7 @@ class GRPCServer:
         status = await self.status(request.service)
         if status == UNKNOWN:
             raise UnknownModel(
-                f"There is no model {request.service!r} here, there is {', '.join(self.models.names())}."
+                f"There is no model {quoted(request.service)} here, there is {listed(self.models.names())}."
             )
         return HealthCheckResponse(status=status)
 

@@ -151,6 +151,16 @@ def test_bad_tensors_are_refused(sent: dict[str, Any], code: str, words: str, as
     assert response.json()["code"] == code and words in response.json()["error"]
 
 
+@pytest.mark.parametrize("shape", [[1] * 100, [1, 0, 2**62], [1, 0, 2**70]])
+def test_shapes_that_no_tensor_can_have_are_refused(shape: list[int], asked: TestClient):
+    size = 4 * int(np.prod(shape[:2]))
+    for sent, tail in ((tensor("image", shape, "FP32", data=[0.5] * (size // 4)), b""), (None, bytes(size))):
+        wrong = binary("image", shape, "FP32", size) if sent is None else sent
+        response = ask_binary(asked, IMAGE, tail, wrong)
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_tensor"), response.text
+        assert "no tensor can have that" in response.json()["error"]
+
+
 def test_unlike_numbers_of_rows_and_missing_inputs_are_refused(asked: TestClient):
     columns = tensor("columns", [2, 3], "FP32", data=[0.0] * 6)
     response = ask(asked, PAIR, columns, tensor("kind", [1], "INT64", data=[0]))

@@ -27,6 +27,12 @@ def test_server_says_what_it_is_and_has(client: TestClient):
     assert project["project"]["version"] == VERSION
 
 
+def test_the_repository_is_an_extension_where_models_are_loaded(text_artifact: Artifact, text_engine: Engine):
+    settings = settings_for(text_artifact).model_copy(update={"model_control": "explicit"})
+    client = TestClient(make_app(settings, ModelRegistry(text_engine)))
+    assert client.get("/v2").json()["extensions"] == sorted([*EXTENSIONS, "model_repository"])
+
+
 def test_server_and_models_are_live_and_ready(client: TestClient):
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}

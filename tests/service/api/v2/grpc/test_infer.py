@@ -9,6 +9,7 @@ from runtime.errors import InvalidInput, Unsupported
 from service.api.v2.grpc.infer import CONTENTS, GRPCInference, packed, read_request, write_contents
 from service.api.v2.grpc.messages import InferRequest, InferResponse
 from service.api.v2.tensors import DTYPES, to_bytes
+from service.inference.engine import Engine
 
 VALUES = {
     "BOOL": np.array([True, False]),
@@ -96,3 +97,48 @@ def test_all_outputs_of_an_answer_are_typed_or_all_are_raw(half: bool, monkeypat
     answer = GRPCInference.write(Inference(), None)  # type: ignore[arg-type]
     assert list(answer.raw_output_contents) == (behind if half else [])
     assert [output.HasField("contents") for output in answer.outputs] == [not half] * 2
+
+
+@pytest.mark.parametrize(("what", "known"), [("inputs", "text, input_ids"), ("outputs", "logits, probabilities")])
+def test_many_more_tensors_than_the_model_has_are_refused_by_their_number(
+    text_engine: Engine, what: str, known: str
+) -> None:
+    """To look at each would take seconds, in which nobody is answered."""
+    message = InferRequest()
+    for _ in range(20_000):
+        getattr(message, what).add()
+    with pytest.raises(InvalidInput, match=f"20,000 {what} are there, expected each of {known}"):
+        GRPCInference(text_engine, message, None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", ["", "inputs", "outputs"])
+def test_parameters_without_end_are_refused_by_their_number(place: str) -> None:
+    message = InferRequest()
+    holder = getattr(message, place).add(name="text") if place else message
+    for number in range(20_000):
+        holder.parameters[f"p{number}"].bool_param = True
+    with pytest.raises(InvalidInput, match="20,000 parameters are there, expected at most 100"):
+        read_request(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value", "words"),
+    [
+        ("priority", "uint64_param", 1, "priority is not supported"),
+        ("sequence_id", "int64_param", 1, "Sequences of requests"),
+        ("sequence_id", "string_param", "a", "Sequences of requests"),
+        ("sequence_start", "bool_param", True, "Sequences of requests"),
+        ("sequence_end", "bool_param", True, "Sequences of requests"),
+    ],
+)
+def test_what_http_does_not_support_is_refused(name: str, field: str, value: Any, words: str) -> None:
+    message = InferRequest()
+    setattr(message.parameters[name], field, value)
+    with pytest.raises(Unsupported, match=words):
+        read_request(message)
+
+
+def test_long_names_are_cut() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        packed(InferRequest().inputs.add(name="x" * 20_000, datatype="FP16"))
+    assert len(str(caught.value)) < 300

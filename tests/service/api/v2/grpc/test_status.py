@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -226,3 +227,11 @@ def test_the_nearer_of_deadline_and_timeout_counts() -> None:
     assert Caller(Context(1.5)).timeout(2.0) == 1.5 and Caller(Context(1e9)).timeout(2.0) == 2.0
     with pytest.raises(DeadlineExceeded):
         Caller(Context(-0.1)).timeout()
+
+
+@pytest.mark.parametrize("long", ["a" * 200_000, "é\n%" * 50_000, "\udcff" * 50_000])
+def test_a_long_sentence_fits_into_trailers(long: str) -> None:
+    """Beyond some KiB clients would read RESOURCE_EXHAUSTED in its place."""
+    code, told, _ = end_of(make_calls(), UnknownModel(f"There is no model {long}."))
+    assert code == "NOT_FOUND" and told.startswith("There is no model ") and told.endswith("…")
+    assert 1900 < len(quote(told, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}")) < 2020

@@ -1,0 +1,30 @@
+"""What sentences repeat of what was sent, and of what there is: short enough to be read, whatever it is."""
+
+from collections.abc import Iterable
+
+MOST_CHARACTERS = 100
+MOST_NAMES = 30
+
+
+def shortened(value: object) -> str:
+    """A value as text."""
+    text = str(value[:MOST_CHARACTERS] if isinstance(value, list) else value)  # no more of a long list is written
+    is_cut = len(text) > MOST_CHARACTERS or (isinstance(value, list) and len(value) > MOST_CHARACTERS)
+    return f"{text[:MOST_CHARACTERS]}…" if is_cut else text
+
+
+def encodable(text: str) -> str:
+    """A text with escapes for what UTF-8 has not: bytes of paths that are no text."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def quoted(text: str) -> str:
+    """A text in quotes, with escapes for what does not show."""
+    return repr(shortened(text))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names with commas between; of many, the first ones and how many more there are."""
+    every = list(names)
+    shown = ", ".join(map(shortened, every[:MOST_NAMES])) or "none"
+    return shown if len(every) <= MOST_NAMES else f"{shown} and {len(every) - MOST_NAMES:,} more"

@@ -1,0 +1,31 @@
+import pytest
+
+from runtime.words import MOST_CHARACTERS, MOST_NAMES, encodable, listed, quoted, shortened
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("a", "a"), ("a" * 100, "a" * 100), ("a" * 101, "a" * 100 + "…"), ([1, 2], "[1, 2]"), (7, "7")],
+)
+def test_what_is_short_stays_as_it_is(value: object, expected: str):
+    assert shortened(value) == expected
+
+
+@pytest.mark.parametrize("value", [[1] * 1_000_000, [10**4000] * 5, "é\n" * 50_000, [0] * (MOST_CHARACTERS + 1)])
+def test_what_is_long_is_cut(value: object):
+    assert len(shortened(value)) == MOST_CHARACTERS + 1 and shortened(value).endswith("…")
+
+
+def test_names_are_quoted_with_escapes():
+    assert quoted("a\n\udcff") == r"'a\n\udcff'"
+    assert quoted("b" * 16_000) == f"'{'b' * MOST_CHARACTERS}…'"
+
+
+def test_many_names_are_counted():
+    assert (listed([]), listed({"a": 1, "b": 2})) == ("none", "a, b")
+    names = [f"m{number}" for number in range(MOST_NAMES + 1200)]
+    assert listed(names) == ", ".join(names[:MOST_NAMES]) + " and 1,200 more"
+
+
+def test_bytes_of_a_path_that_are_no_text_are_escaped():
+    assert encodable("/models/\udcff é") == "/models/\\udcff é"
