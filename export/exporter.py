@@ -22,10 +22,10 @@ from model.network.encoder import count_parameters
 from model.network.norms import BatchNorm, norm_kind
 from model.training.checkpoint import DataInfo, Run, is_fine_tuned, load_run
 from model.training.run import make_encoder
-from runtime.artifact import Artifact, write_artifact
+from runtime.artifact import Artifact, check_target, write_artifact
 from runtime.drift.baseline import Baseline
 from runtime.drift.numbers import request_features
-from runtime.errors import ArtifactError, DataError, ExportError
+from runtime.errors import DataError, ExportError
 from runtime.graph.batch import row_means, token_values
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
@@ -65,8 +65,7 @@ def export_run(
         ArtifactError: the artifact exists already or cannot be written.
     """
     target = models / name / model_version
-    if target.exists() and not overwrite:
-        raise ArtifactError(f"{target} exists already: choose another version, or pass --overwrite.")
+    check_target(target, overwrite)
     if is_fine_tuned(directory):
         from export.fine_tuned import export_fine_tuned  # transformers takes seconds to import
         from model.finetuning.checkpoint import load_fine_tuned

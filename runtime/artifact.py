@@ -1,20 +1,19 @@
 """Reading and writing an artifact: one directory, the contract between export and service.
 
-It is written to a temporary directory and renamed, so a half-written artifact never appears under its name; it is read
-whole, and every hash is checked before anything is used.
+It is written to a temporary directory and put in its place at once, so a half-written artifact never appears under its
+name; it is read whole, and every hash is checked before anything is used.
 """
 
 import errno
 import json
 import os
-import shutil
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from runtime.directories import check_writable, put_in_place, tidy, written_aside
 from runtime.errors import RETRIES, ArtifactError
 from runtime.manifest import BASELINE, CANARY, FORMAT, MANIFEST, MODEL, TOKENIZER, Manifest, compute_digest, sha256
 
@@ -38,11 +37,31 @@ class Artifact:
 
 
 def read_artifact(path: Path) -> Artifact:
-    """Reads and verifies the artifact in directory `path`.
+    """Reads and verifies the artifact in directory `path`; again where another took its place meanwhile.
 
     Raises:
         ArtifactError: it is missing, half-written or altered; names the file.
     """
+    for _ in range(RETRIES):
+        before = state_of(path)
+        try:
+            return read_once(path)
+        except ArtifactError:
+            if state_of(path) == before:
+                raise
+    return read_once(path)
+
+
+def state_of(path: Path) -> tuple[int, int] | None:
+    """What tells whether another directory took the place of one; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_ctime_ns
+
+
+def read_once(path: Path) -> Artifact:
     try:
         is_directory = stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -120,8 +139,7 @@ def write_artifact(path: Path, manifest: Manifest, files: dict[str, bytes], over
     Raises:
         ArtifactError: `path` exists already and `overwrite` is false, or it cannot be written.
     """
-    if path.exists() and not overwrite:
-        raise ArtifactError(f"{path} exists already: choose another version, or pass --overwrite.")
+    check_target(path, overwrite)
     manifest = manifest.model_copy(
         update={
             "format": max(manifest.format, LOWERED_FORMAT) if manifest.precision else manifest.format,
@@ -130,37 +148,41 @@ def write_artifact(path: Path, manifest: Manifest, files: dict[str, bytes], over
         }
     ).sealed()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-        try:
-            write_files(temporary, files | {MANIFEST: (manifest.model_dump_json(indent=2) + "\n").encode()})
-            replace_directory(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with written_aside(path) as aside:
+            write_files(aside, files | {MANIFEST: (manifest.model_dump_json(indent=2) + "\n").encode()})
+            if not put_in_place(aside, path, overwrite):
+                raise taken(path)
     except OSError as error:
-        raise ArtifactError(f"{path} cannot be written ({error.strerror}).") from error
+        raise unwritable(path, error) from error
     return Artifact(path, manifest, files)
 
 
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuses early what writing an artifact to `path` would refuse at the end, and puts right what a kill left there.
+
+    Raises:
+        ArtifactError: `path` exists already and `overwrite` is false, or nothing can be written there.
+    """
+    tidy(path)
+    if path.exists() and not overwrite:
+        raise taken(path)
+    try:
+        check_writable(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def taken(path: Path) -> ArtifactError:
+    return ArtifactError(f"{path} exists already: choose another version, or pass --overwrite.")
+
+
+def unwritable(path: Path, error: OSError) -> ArtifactError:
+    return ArtifactError(f"{path} cannot be written ({error.strerror}): look at its disk and its permissions.")
+
+
 def write_files(directory: Path, files: dict[str, bytes]) -> None:
-    directory.chmod(0o755)
     for name, content in files.items():
         with (directory / name).open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-
-
-def replace_directory(source: Path, target: Path) -> None:
-    """Renames `source` to `target`; what was there before is moved aside first and removed last."""
-    if not target.exists():
-        source.rename(target)
-        return
-    aside = source.with_name(source.name + "-old")
-    target.rename(aside)
-    try:
-        source.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

@@ -4,9 +4,10 @@ import hashlib
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from runtime.described import Described
+from runtime.names import check_printable
 from runtime.precision import Plan, Precision, PrecisionKind
 
 FORMAT = 5
@@ -169,6 +170,11 @@ class Manifest(_Model):
     """Their sizes in bytes; None in artifacts that were exported before sizes were noted."""
     digest: str = ""
     """SHA-256 of this manifest as it is written, with an empty digest and without what is None, as canonical JSON."""
+
+    @field_validator("name", "version")
+    @classmethod
+    def _can_be_printed(cls, name: str) -> str:
+        return check_printable(name)
 
     @model_validator(mode="after")
     def _labels_fit_the_task(self) -> "Manifest":

@@ -6,7 +6,9 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from math import prod
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -127,10 +129,22 @@ def greet(listener: socket.socket, catalog: Catalog, settings: Settings) -> None
     url, served = browsable(host, port, scheme), catalog.served
     if not served:
         then = LOAD.format(url=url) if settings.watch is None else f": it is served within {settings.watch:g} s or so."
-        print(NO_MODEL.format(url=url, directory=settings.models, then=then), flush=True)
+        say(NO_MODEL.format(url=url, directory=settings.models, then=then))
         return
     default = next(iter(served.get(catalog.default_name, {}).values()), catalog.artifacts()[0]).manifest
-    print(welcome(url, *example(default), describe(served)), flush=True)
+    say(welcome(url, *example(default), describe(served)))
+
+
+def say(text: str) -> None:
+    """Prints it, if anybody takes it: a full disk or a closed pipe does not keep a service from answering."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        logger.warning("standard output cannot be written (%s): the service answers all the same", error.strerror)
+        with suppress(OSError):  # what is left of it would be tried again at the end
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
 
 def describe(served: Mapping[str, Iterable[str]]) -> str:

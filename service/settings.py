@@ -8,13 +8,18 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from runtime.names import check_printable
 from runtime.options import LATE, Device, Options, option_config
+from runtime.words import quoted
 
 PACKAGED = Path(__file__).parent / "models"  # in a wheel (setup.py); in a clone and in an image it lies beside service/
 MODELS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "models"
 EMBEDDED = MODELS / "intents" / "1"
 TWIN = MODELS / "intents-batchnorm" / "1"  # the same network with BatchNorm, so that their statistics can be compared
 
+HOST = re.compile(r"\*|(\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+USUAL_PORTS = {"http": ":80", "https": ":443"}  # browsers leave them out
 # Options of other commands, which may be variables, too. `api_key` of `addnorm stats` is left out: whoever sets it for
 # the service means that requests need a key, and they do not.
 OPTIONS = """
@@ -66,9 +71,9 @@ class Settings(Options):
     allow_fp32: bool = False
     """Serve an artifact in bf16 in fp32 where the processor has no bf16, or the openvino extra is missing; else it is
     refused there."""
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=1024)
     """Worker processes; 0 is one per CPU that the service may use, at most 8, but one if a GPU may be used."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=1024)
     """Threads of one graph run on the CPU; 0 divides the CPUs among the workers, at least 1 each."""
     max_rows: int = Field(128, ge=1)
     """Maximum number of inputs in one request."""
@@ -139,8 +144,8 @@ class Settings(Options):
     input_log_bytes: int = Field(64 << 20, ge=1 << 16)
     """Largest size of a process's files in it, in bytes; the oldest go first."""
     input_log_texts: bool = False
-    """Whether texts are in it, without what `input_log_redact` matches."""
-    input_log_redact: str = r"\S+@\S+|\d[\d -]{3,}\d"
+    """Whether texts are in it: their first 4,096 characters, without what `input_log_redact` matches."""
+    input_log_redact: str = r"(?<!\S)\S+@\S+|\d(?:[\d-]| (?!\S+@\S)){3,}\d"  # takes time in proportion to the text
     """Regular expression of what is left out of texts: e-mail addresses and long numbers, by default."""
     otel_endpoint: str | None = Field(None, pattern="^https?://")
     """URL of an OpenTelemetry collector that takes traces over HTTP; None leaves it to the OTEL_* variables."""
@@ -158,6 +163,38 @@ class Settings(Options):
         except re.error as error:
             raise ValueError(f"it is no regular expression ({error})") from error
         return pattern
+
+    @field_validator("state", "input_log")
+    @classmethod
+    def _names_a_directory(cls, path: Path | None) -> Path | None:
+        if path is not None and not str(path).strip():
+            raise ValueError("it is blank: name a directory, or leave it out")
+        return path
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_printed(cls, name: str | None) -> str | None:
+        return name if name is None else check_printable(name)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, listed: str) -> str:
+        for host in split(listed):
+            if not HOST.fullmatch(host):
+                raise ValueError(
+                    f"{quoted(host)} is no host name: expected NAME, *.NAME, [IPV6] or *, without scheme, port or /"
+                )
+        return listed
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, listed: str) -> str:
+        """As browsers write them."""
+        origins = [origin.removesuffix("/") for origin in split(listed)]
+        for origin in origins:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{quoted(origin)} is no origin: expected SCHEME://HOST, SCHEME://HOST:PORT or *")
+        return ",".join(origin.removesuffix(USUAL_PORTS.get(origin.partition(":")[0], "")) for origin in origins)
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -190,3 +227,8 @@ def warn_of_unknown(variables: Mapping[str, str]) -> None:
     """Says which variables are ignored, so that a misspelt one does not pass for one that works."""
     if unknown := ", ".join(unknown_variables(variables)):
         logger.warning("Variables that are no settings of the service, and are ignored: %s", unknown)
+
+
+def split(listed: str) -> list[str]:
+    """What is listed between commas, in small letters."""
+    return [each.strip().lower() for each in listed.split(",") if each.strip()]

@@ -2,8 +2,6 @@
 
 import csv
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ from addnorm.scoring.parquet import ParquetWriter, answer_types
 from addnorm.scoring.processes import held_back
 from addnorm.scoring.scorer import Scored
 from addnorm.scoring.tables import as_json
-from runtime.artifact import replace_directory
+from runtime.directories import put_in_place, tidy, written_aside
 from runtime.errors import DataError, SettingError
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -121,12 +119,16 @@ def open_writer(folder: Path, kind: Format, layout: Layout, types: dict[str, Any
     return CsvWriter(path, layout.columns)
 
 
+def taken(out: Path) -> SettingError:
+    return SettingError(f"{out} exists already: name another --out, or pass --overwrite.")
+
+
 def check_free(out: Path, overwrite: bool) -> None:
     """Raises SettingError where the output would take the place of what must stay."""
     if not (out.exists() or out.is_symlink()):
         return
     if not overwrite:
-        raise SettingError(f"{out} exists already: name another --out, or pass --overwrite.")
+        raise taken(out)
     if not out.is_dir():
         raise SettingError(f"{out} is no directory that was scored into: name another --out.")
     if others := sorted(each.name for each in out.iterdir() if each.name not in WRITTEN):
@@ -143,19 +145,17 @@ def written_whole(out: Path, overwrite: bool) -> Iterator[Path]:
     """
     check_free(out, overwrite)
     target = out.resolve()
+    tidy(target)
+    check_free(out, overwrite)  # what a kill had moved away may be there again
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-        try:
-            folder.chmod(0o755)
+        with written_aside(target) as folder:
             yield folder
             for file in folder.iterdir():
                 flush(file)
             with held_back():  # between two renames nothing would be there
                 check_free(out, overwrite)
-                replace_directory(folder, target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+                if not put_in_place(folder, target, overwrite):
+                    raise taken(out)
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror or error}).") from error
 

@@ -16,7 +16,7 @@ from export.adopt.parity import Expected, check_expected
 from export.adopt.texts import Texts
 from model.pretrained.text_model import TextModel
 from runtime.artifact import Artifact, write_artifact
-from runtime.errors import ArtifactError, DataError, InvalidInput
+from runtime.errors import DataError, InvalidInput
 from runtime.graph.batch import EncodedBatch
 from runtime.graph.deep import DeepGraph
 from runtime.graph.packing import Tokens
@@ -39,12 +39,6 @@ class Adopted:
     artifact: Artifact
     errors: dict[str, float]
     accuracy: float | None
-
-
-def check_target(target: Path, overwrite: bool) -> None:
-    """Refuses early what writing would refuse at the end."""
-    if target.exists() and not overwrite:
-        raise ArtifactError(f"{target} exists already: choose another version, or pass --overwrite.")
 
 
 def check_pairs(model: TextModel, texts: Texts) -> None:

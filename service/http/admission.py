@@ -52,11 +52,12 @@ class ApiKeys:
         """The keys of the settings and of their files.
 
         Raises:
-            SettingError: a file cannot be read, or holds no key; or there is none where something needs one.
+            SettingError: a file cannot be read; it, or a setting, holds no key that can be used; or there is none where
+                something needs one.
         """
         keys = cls(
-            read_keys(settings.api_keys, settings.api_keys_file, "api_keys_file"),
-            read_keys(settings.inference_keys, settings.inference_keys_file, "inference_keys_file"),
+            read_keys(settings.api_keys, settings.api_keys_file, "api_keys"),
+            read_keys(settings.inference_keys, settings.inference_keys_file, "inference_keys"),
         )
         if settings.api_key_for and not keys:
             raise SettingError("api_key_for asks for keys and there is none: set api_keys or api_keys_file too.")
@@ -79,15 +80,20 @@ class ApiKeys:
 
 def read_keys(listed: str, path: Path | None, setting: str) -> tuple[bytes, ...]:
     keys = [key.strip() for key in listed.split(",")]
+    if listed and not any(keys):
+        raise SettingError(f"{setting} holds no API key: write some with commas between them, or leave it out.")
     if path is not None:
         try:
             lines = [line.strip() for line in path.read_text().splitlines()]
         except (OSError, UnicodeError) as error:
             raise SettingError(f"{path} cannot be read ({error}): name a file with one API key a line.") from error
         if not any(lines):
-            raise SettingError(f"{path} holds no API key: write one a line, or leave {setting} out.")
+            raise SettingError(f"{path} holds no API key: write one a line, or leave {setting}_file out.")
         keys += lines
-    return tuple(key.encode() for key in keys if key)
+    try:
+        return tuple(key.encode() for key in keys if key)
+    except UnicodeEncodeError:  # which would show the key
+        raise SettingError(f"{setting} holds an API key that is not in UTF-8: choose another.") from None
 
 
 def shows(headers: Headers, keys: tuple[bytes, ...]) -> bool:

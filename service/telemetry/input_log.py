@@ -1,8 +1,9 @@
 """The input log: a sample of what was asked and answered, as JSON lines, for `addnorm score` and for people.
 
 It is off by default. A line is one input: id, model, version, time, label, score, tokens, and how far it lies from the
-baseline at every norm. Its text is kept only where the settings ask for it, without what a pattern matches. The size of
-the files is bounded, also of those that ended processes have left, and they are for their owner to read.
+baseline at every norm. Its text is kept only where the settings ask for it: its beginning, without what a pattern
+matches. The size of the files is bounded, also of those that ended processes have left, and they are for their owner to
+read.
 """
 
 import json
@@ -30,6 +31,9 @@ logger = logging.getLogger("addnorm.service")
 FILES = 4  # of a process: the one that is written, and those before
 ENDED = 8  # times the size of a process's files: what those of ended processes may take together
 REDACTED = "[redacted]"
+# Characters of a text that are kept, and those beyond that are looked at, so that what is cut apart is recognized. The
+# pattern runs where requests are answered: it must never see a text of any length.
+KEPT, BEYOND = 4096, 256
 
 
 class PrivateFile(RotatingFileHandler):
@@ -87,7 +91,7 @@ class InputLog:
             line |= {"tokens": int(batch.lengths[row])}
             line |= {"mean_z": rounded(z[::2]), "variance_z": rounded(z[1::2])}
             if self.pattern is not None and row < len(inputs) and isinstance(inputs[row], str):
-                line["text"] = self.pattern.sub(REDACTED, inputs[row])
+                line["text"] = redacted(inputs[row], self.pattern)
             self._write(line)
 
     def close(self) -> None:
@@ -100,6 +104,17 @@ class InputLog:
         if not self.failing:
             logger.exception("%s cannot be written: inputs are not kept until it can", self.path)
         self.failing = True
+
+
+def redacted(text: str, pattern: re.Pattern[str]) -> str:
+    """The first characters of a text, without what `pattern` matches in them."""
+    parts, at = [], 0
+    for match in pattern.finditer(text[: KEPT + BEYOND]):
+        if match.start() >= KEPT:
+            break
+        parts += [text[at : match.start()], REDACTED]
+        at = match.end()
+    return "".join([*parts, text[at:KEPT]])
 
 
 def open_private(path: str, flags: int) -> int:

@@ -10,6 +10,7 @@ import threading
 import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from runtime.errors import SettingError
 from service.settings import Settings
@@ -33,22 +34,39 @@ def make_tracing(settings: Settings) -> "Tracing | None":
     """Tracing as the settings or the standard OTEL_* variables ask for it; None if they do not.
 
     Raises:
-        SettingError: `otel_endpoint` is set, and the extra is not installed.
+        SettingError: `otel_endpoint` is set, and the extra is not installed; or they cannot be used.
     """
-    wanted = settings.otel_endpoint is not None or any(os.environ.get(name) for name in VARIABLES)
-    if not wanted or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    given = {"otel_endpoint": settings.otel_endpoint} | {name: os.environ.get(name) for name in VARIABLES}
+    name, url = next(((name, url) for name, url in given.items() if url), ("", ""))
+    if not url or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     if not is_installed():
         if settings.otel_endpoint is not None:
             raise SettingError(f"otel_endpoint {NEEDS}.")
         logger.warning("no traces: %s %s.", " or ".join(VARIABLES), NEEDS)
         return None
+    check_endpoint(name, url)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     endpoint = settings.otel_endpoint
     if endpoint is not None and not endpoint.endswith(TRACES):
         endpoint = endpoint.rstrip("/") + TRACES
-    return Tracing(make_provider(OTLPSpanExporter(endpoint)))
+    try:
+        return Tracing(make_provider(OTLPSpanExporter(endpoint)))
+    except (ValueError, RuntimeError) as error:
+        said = str(error).rstrip(".")
+        raise SettingError(f"An OTEL_* variable cannot be used ({said}): mend or unset it.") from error
+
+
+def check_endpoint(name: str, url: str) -> None:
+    """Raises SettingError where a collector cannot be asked at `url`, without telling it: it may have a password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise SettingError(f"{name} is no URL of a collector: expected http://HOST:PORT or https://HOST:PORT.")
 
 
 def is_installed() -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runtime.artifact import Artifact, read_artifact, write_artifact
+from runtime.artifact import Artifact, check_target, read_artifact, write_artifact
 from runtime.errors import ArtifactError
 from runtime.manifest import MANIFEST, MODEL, TOKENIZER, sha256
 from tests.helpers import reseal, rewrite
@@ -135,15 +135,36 @@ def test_written_artifact_can_be_read_by_others(path: Path):
     assert path.stat().st_mode & 0o777 == 0o755
 
 
-@pytest.mark.parametrize("existing", [True, False])
-@pytest.mark.parametrize("call", ["first rename", "last rename", "fsync"])
+@pytest.mark.parametrize("exchanges", [True, False])
+@pytest.mark.parametrize(
+    ("existing", "call", "times"),
+    [
+        (False, "fsync", 1),
+        (False, "rename", 1),
+        (True, "fsync", 1),
+        (True, "rename", 1),
+        (True, "rename", 2),  # of those that are there only without an exchange
+        (True, "rename", 3),
+    ],
+)
 def test_crash_while_writing_leaves_what_was_there(
-    text_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool, call: str
+    text_artifact: Artifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    existing: bool,
+    call: str,
+    times: int,
+    exchanges: bool,
 ):
+    if exchanges and times > 1:
+        return
     path = tmp_path / "models" / "1"
     if existing:
         rewrite(path, text_artifact)
-    crash_at(monkeypatch, call, renames=1 + existing)
+    if not exchanges:
+        monkeypatch.setattr("runtime.directories.exchange", lambda *_: False)
+    crash_at(monkeypatch, *((os, "fsync") if call == "fsync" else (Path, "rename")), times)
     with pytest.raises(ArtifactError, match="No space left on device") as caught:
         rewrite(path, text_artifact, labels=["a", "b", "c"])
     assert str(path) in str(caught.value)
@@ -152,16 +173,14 @@ def test_crash_while_writing_leaves_what_was_there(
     assert not existing or read_artifact(path).manifest.labels == text_artifact.manifest.labels
 
 
-def crash_at(monkeypatch: pytest.MonkeyPatch, call: str, renames: int) -> None:
-    """Makes the named step of writing fail, once."""
-    owner, name = (os, "fsync") if call == "fsync" else (Path, "rename")
-    left = renames if call == "last rename" else 1
+def crash_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, times: int) -> None:
+    """Makes a step of writing fail, once."""
     original = getattr(owner, name)
 
     def fail(*args: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
+        nonlocal times
+        times -= 1
+        if times == 0:
             raise OSError(28, "No space left on device")
         return original(*args)
 
@@ -172,3 +191,15 @@ def test_unwritable_place_is_one_sentence(text_artifact: Artifact, tmp_path: Pat
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(ArtifactError, match="cannot be written"):
         write_artifact(tmp_path / "file" / "1", text_artifact.manifest, {})
+
+
+def test_unwritable_place_is_told_before_the_work_and_nothing_is_left(path: Path, tmp_path: Path):
+    for place in (Path("/dev/null/models/a/1"), Path("/proc/models/a/1"), path / MANIFEST / "1"):
+        with pytest.raises(ArtifactError, match=r"1 cannot be written \(.*\): look at its disk and its permissions\.$"):
+            check_target(place, overwrite=True)
+    with pytest.raises(ArtifactError, match="exists already"):
+        check_target(path, overwrite=False)
+    check_target(path, overwrite=True)
+    check_target(tmp_path / "new" / "a" / "1", overwrite=False)
+    assert [each.name for each in tmp_path.iterdir()] == ["models"]
+    assert [each.name for each in path.parent.iterdir()] == ["1"]

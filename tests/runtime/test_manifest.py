@@ -92,6 +92,9 @@ def test_digest_survives_floats_that_are_not_round(manifest: Manifest):
         {"inputs": {"kind": "audio"}},
         {"inputs": {"kind": "text"}},
         {"typo": 1},
+        {"name": "n\nl"},
+        {"name": "a\x1b[31m"},
+        {"version": "1\r"},
     ],
 )
 def test_manifest_refuses_what_cannot_be_served(manifest: Manifest, change: dict[str, object]):

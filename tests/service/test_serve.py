@@ -140,6 +140,24 @@ def test_welcome_names_the_models_and_asks_the_default_one(
     assert """-d '{"inputs": "what is my account balance"}'""" in said
 
 
+@pytest.mark.parametrize("kind", ["full disk", "closed pipe"])
+def test_greeting_that_cannot_be_written_ends_nothing(
+    text_artifact: Artifact, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    settings = Settings(model=text_artifact.path)
+    if kind == "full disk":
+        file = open("/dev/full", "w")  # noqa: PTH123, SIM115
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        file = os.fdopen(writer, "w")
+    with file, listen("127.0.0.1", 0) as listener:
+        monkeypatch.setattr(sys, "stdout", file)
+        greet(listener, Catalog.open(settings), settings)
+        monkeypatch.undo()
+    assert "standard output cannot be written" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("host", "url"),
     [("127.0.0.1", "http://127.0.0.1:80"), ("0.0.0.0", "http://localhost:80"), ("::1", "http://[::1]:80")],

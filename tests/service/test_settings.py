@@ -123,6 +123,9 @@ def test_option_and_variable_both_work_and_the_option_wins(
         ("workers", "-1"),
         ("threads", "-1"),
         ("threads", "1.5"),
+        ("threads", "1025"),
+        ("threads", "2147483648"),
+        ("workers", "1025"),
         ("max_rows", "0"),
         ("max_body_bytes", "0"),
         ("max_batch_tokens", "0"),
@@ -144,6 +147,20 @@ def test_option_and_variable_both_work_and_the_option_wins(
         ("log_format", "xml"),
         ("slow_request", "0"),
         ("otel_endpoint", "localhost:4318"),
+        ("state", " "),
+        ("input_log", " "),
+        ("name", "n\nl"),
+        ("name", "a\x1b[31m"),
+        ("cors_origins", "example.com"),
+        ("cors_origins", "https://a.example/page"),
+        ("cors_origins", "https://a.example, https://"),
+        ("cors_origins", "https://*.example"),
+        ("cors_origins", "null"),
+        ("allowed_hosts", "https://svc.example"),
+        ("allowed_hosts", "svc.example/"),
+        ("allowed_hosts", "svc.example:8000"),
+        ("allowed_hosts", "a.example,*b.example"),
+        ("allowed_hosts", "::1"),
     ],
 )
 def test_values_that_cannot_be_are_refused(field: str, value: str, monkeypatch: pytest.MonkeyPatch):
@@ -151,6 +168,26 @@ def test_values_that_cannot_be_are_refused(field: str, value: str, monkeypatch: 
     with pytest.raises(ValidationError) as caught:
         Settings()
     assert caught.value.errors()[0]["loc"] == (field,)
+
+
+@pytest.mark.parametrize(
+    ("given", "origins"),
+    [
+        ("https://page.example/", "https://page.example"),
+        ("https://Page.example:443, http://[::1]:8000/,", "https://page.example,http://[::1]:8000"),
+        ("http://a.example:80,https://a.example:80", "http://a.example,https://a.example:80"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        (" * ", "*"),
+        (" , ", ""),
+    ],
+)
+def test_origins_are_written_as_browsers_write_them(given: str, origins: str):
+    assert Settings(cors_origins=given).cors_origins == origins
+
+
+def test_hosts_are_names_addresses_and_all_below_a_name():
+    hosts = "localhost, 127.0.0.1,[::1],*.b.example,svc_1.example,*"
+    assert Settings(allowed_hosts=hosts).allowed_hosts == hosts
 
 
 def test_artifact_and_repository_exclude_each_other(monkeypatch: pytest.MonkeyPatch):

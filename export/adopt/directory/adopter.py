@@ -16,7 +16,6 @@ from export.adopt.writing import (
     begin,
     canary_probes,
     check_pairs,
-    check_target,
     encode,
     finish,
     make_canary,
@@ -32,7 +31,7 @@ from model.pretrained.files import digests
 from model.pretrained.load import load
 from model.pretrained.packed import PackedTransformer
 from model.pretrained.source import read_directory
-from runtime.artifact import Artifact
+from runtime.artifact import Artifact, check_target
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder
 from runtime.graph.packing import Tokens, pack

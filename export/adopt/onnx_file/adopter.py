@@ -29,7 +29,6 @@ from export.adopt.writing import (
     begin,
     canary_probes,
     check_pairs,
-    check_target,
     encode,
     finish,
     make_canary,
@@ -37,7 +36,7 @@ from export.adopt.writing import (
 )
 from export.precision.choice import EXACT, Asked, choose
 from export.timing import with_manifest, with_plan
-from runtime.artifact import Artifact
+from runtime.artifact import Artifact, check_target
 from runtime.errors import ArtifactError, ExportError
 from runtime.graph.deep import DeepGraph
 from runtime.graph.encoder import Encoder, first_line

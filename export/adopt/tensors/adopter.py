@@ -21,8 +21,8 @@ from export.adopt.tensors.rows import read_tensor_rows
 from export.adopt.tensors.sampling import expose_sampled
 from export.adopt.tensors.units import samples_of
 from export.adopt.tensors.verify import mixed_norms, statistics_errors
-from export.adopt.writing import PROBES, Adopted, check_target, finish, made
-from runtime.artifact import Artifact
+from export.adopt.writing import PROBES, Adopted, finish, made
+from runtime.artifact import Artifact, check_target
 from runtime.errors import ArtifactError, ExportError
 from runtime.graph.packing import Tokens
 from runtime.graph.tensor_graph import EMBEDDING, LOGITS, STATISTICS, TensorGraph, tensor_feeds

@@ -44,3 +44,13 @@ def test_unusable_key_file_is_refused(tmp_path: Path, content: bytes | None):
         (tmp_path / "keys").write_bytes(content)
     with pytest.raises(SettingError, match=r"keys (cannot be read|holds no API key)"):
         ApiKeys.of(Settings(api_keys_file=tmp_path / "keys"))
+
+
+@pytest.mark.parametrize("setting", ["api_keys", "inference_keys"])
+@pytest.mark.parametrize(("listed", "words"), [(" , ", "no API key"), (" ", "no API key"), ("a,\udcff", "UTF-8")])
+def test_keys_that_are_none_are_refused_and_not_shown(setting: str, listed: str, words: str):
+    """Nobody would need a key."""
+    with pytest.raises(SettingError, match=rf"^{setting} holds .*{words}") as caught:
+        ApiKeys.of(Settings(**{setting: listed}))
+    assert "udcff" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None

@@ -4,8 +4,10 @@ import fcntl
 import json
 import logging
 import os
+import re
 import socket
 import stat
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,13 +24,14 @@ from runtime.graph.encoder import Encoder
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
-from service.telemetry.input_log import ENDED, FILES, InputLog, is_written
+from service.telemetry.input_log import ENDED, FILES, KEPT, REDACTED, InputLog, is_written, redacted
 from tests.apps import make_app
 from tests.conftest import settings_for
 from tests.helpers import Export, random_sequences
 from tests.serving import served
 
 SECRET = "mail bob@example.org or call 030 1234 5678, it is urgent"
+DEFAULT = re.compile(Settings().input_log_redact)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -70,6 +73,47 @@ def test_texts_are_kept_where_they_are_asked_for_without_what_is_redacted(text_a
     own = settings_of(text_artifact, tmp_path / "b", input_log_texts=True, input_log_redact="urgent")
     ask(own, {"inputs": "it is urgent"})
     assert [line["text"] for line in lines(tmp_path / "b")] == ["it is [redacted]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("since 2019 2fast@example.org", "since 2019 [redacted]"),
+        ("call 030 1234 5678x@example.org", "call [redacted] [redacted]"),
+        ("<bob@example.org>,ann@example.org", "[redacted]"),
+        ("12345-6789 @home 1 2", "[redacted] @home 1 2"),
+        ("@@a me@ it", "[redacted] me@ it"),
+    ],
+)
+def test_addresses_and_long_numbers_are_redacted_wherever_they_meet(text: str, kept: str):
+    assert redacted(text, DEFAULT) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a" * KEPT + "b", "a" * KEPT),
+        ("a " * (KEPT // 2 - 2) + "bob@example.org ann@example.org", "a " * (KEPT // 2 - 2) + REDACTED),
+        ("a " * (KEPT // 2 - 1) + "1234 5678 9", "a " * (KEPT // 2 - 1) + REDACTED),
+        ("a " * (KEPT // 2) + "bob@example.org", "a " * (KEPT // 2)),
+    ],
+)
+def test_text_is_cut_and_what_is_cut_apart_is_redacted(text: str, kept: str):
+    assert redacted(text, DEFAULT) == kept
+
+
+@pytest.mark.parametrize("unit", ["a", "1", "@", " ", "a@", "@ ", "1 ", "1-", "1a", "12345a", "1    ", "1 1 1a", "1@ "])
+def test_redaction_takes_time_in_proportion_to_the_text(unit: str):
+    """65,536 characters took `\\S+@\\S+` ten seconds."""
+    started = time.thread_time()
+    DEFAULT.sub(REDACTED, unit * ((1 << 16) // len(unit)))
+    assert time.thread_time() - started < 1
+
+
+def test_slow_pattern_sees_only_the_beginning_of_a_text():
+    started = time.thread_time()
+    assert redacted("a" * (1 << 20), re.compile(r"\S+@\S+")) == "a" * KEPT
+    assert time.thread_time() - started < 5
 
 
 def test_a_share_of_the_requests_is_kept(

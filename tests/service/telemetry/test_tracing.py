@@ -121,6 +121,37 @@ def test_standard_variables_turn_it_on_and_off(monkeypatch: pytest.MonkeyPatch):
     assert make_tracing(Settings(otel_endpoint="http://127.0.0.1:1")) is None
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "-5"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "999999"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "foo"),
+        ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", "foo"),
+    ],
+)
+def test_variable_that_cannot_be_used_is_one_sentence(variable: str, value: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingError, match=r"^An OTEL_\* variable cannot be used \(.*[^.]\): mend or unset it\.$"):
+        make_tracing(Settings(otel_endpoint="http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[", "http://:4318", "http://a:99999", "http://a:b", "http://a b"])
+def test_endpoint_that_no_trace_can_reach_is_refused(url: str, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(
+        SettingError,
+        match=r"^otel_endpoint is no URL of a collector: expected http://HOST:PORT or https://HOST:PORT\.$",
+    ):
+        make_tracing(Settings(otel_endpoint=url))
+    for name in reversed(VARIABLES):
+        monkeypatch.setenv(name, url)
+        with pytest.raises(SettingError, match=f"^{name} is no URL of a collector"):
+            make_tracing(Settings())
+    monkeypatch.setenv(VARIABLES[0], "localhost:4318")
+    with pytest.raises(SettingError, match="is no URL of a collector"):
+        make_tracing(Settings())
+
+
 @contextmanager
 def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     """A server that takes what is exported: its URL, and path and body of every request."""
