@@ -15,8 +15,9 @@ from service.http.openapi import INFERENCE, NOT_LOADED, SERVER_TIMING, UNKNOWN_M
 from service.inference.engine import Engine
 from service.inference.request import Inference, Prediction, ServingContext, Understand, run
 from service.schemas.inference import EmbedRequest, PredictRequest, PredictResponse
-from service.schemas.models import ModelResponse, PlanInUse, Unobserved
+from service.schemas.models import InputLogKind, ModelResponse, PlanInUse, Unobserved
 from service.telemetry.counters import PREDICT, Phases, server_timing
+from service.telemetry.input_log import InputLog
 from service.telemetry.request_log import PHASES
 
 EXAMPLE = {"inputs": ["what is my balance", "will it rain"], "top_k": 2, "norm_stats": True}
@@ -49,6 +50,7 @@ def add_inference(app: FastAPI, context: ServingContext) -> None:
             training=manifest.training,
             precision=manifest.precision.model_dump() if manifest.precision else {"kind": "fp32"},
             plan=PlanInUse(name=placement.plan, source=placement.plan_source, measured=manifest.plan),
+            input_log=kept_by(context.request_log.inputs),
             **identity(engine),
         )
 
@@ -119,3 +121,9 @@ def identity(engine: Engine) -> dict[str, str]:
         "precision_in_use": placement.precision,
         "precision_fallback": placement.precision_fallback,
     }
+
+
+def kept_by(log: InputLog | None) -> InputLogKind:
+    if log is None:
+        return "none"
+    return "scores" if log.pattern is None else "texts"

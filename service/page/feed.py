@@ -1,6 +1,7 @@
 """Live summaries for any number of pages: computed once per topic and tick, beside the event loop."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Generic, TypeVar
@@ -11,6 +12,7 @@ logger = logging.getLogger("addnorm.service")
 
 INTERVAL = 2.0  # seconds between two summaries
 MOST = 64  # subscribers of one process; each holds a connection open
+DEFECT = "The statistics cannot be summed up: the log of the service says why."
 RETRY = 10  # seconds after which a page that was not let in may ask again
 
 Topic = TypeVar("Topic", bound=Hashable)  # what a summary is about
@@ -58,6 +60,7 @@ class Feed(Generic[Topic]):
         self.subscribers: dict[Topic, set[Subscription[Topic]]] = {}
         self.tasks: dict[Topic, asyncio.Task[None]] = {}
         self.newest: dict[Topic, bytes] = {}
+        self.failing: set[Topic] = set()  # topics whose trouble is in the log already
         self.closed = False
 
     @property
@@ -104,6 +107,7 @@ class Feed(Generic[Topic]):
         if (task := self.tasks.pop(topic, None)) is not None:
             task.cancel()
         self.newest.pop(topic, None)
+        self.failing.discard(topic)
         self.subscribers.pop(topic, None)
 
     async def _tick(self, topic: Topic) -> None:
@@ -114,11 +118,21 @@ class Feed(Generic[Topic]):
             await asyncio.sleep(self.interval)
 
     async def _event(self, topic: Topic) -> bytes:
-        """A summary; a comment, which keeps the connection alive, where there is none now."""
+        """A summary; where there is none now, an event that says why."""
         try:
-            return b"data: %b\n\n" % await asyncio.to_thread(self.compute, topic)
-        except AddNormError as error:
-            logger.warning("no summary for the page: %s", error)
-        except Exception:
-            logger.exception("defect while summing up for the page")
-        return b": no summary now\n\n"
+            event = b"data: %b\n\n" % await asyncio.to_thread(self.compute, topic)
+        except Exception as error:
+            return self._trouble(topic, error)
+        self.failing.discard(topic)
+        return event
+
+    def _trouble(self, topic: Topic, error: Exception) -> bytes:
+        """Logs it once, until a summary is computed again."""
+        known = isinstance(error, AddNormError)
+        if topic not in self.failing:
+            self.failing.add(topic)
+            if known:
+                logger.warning("no summary for the page: %s", error)
+            else:
+                logger.error("defect while summing up for the page", exc_info=error)
+        return b"event: trouble\ndata: %b\n\n" % json.dumps({"error": str(error) if known else DEFECT}).encode()

@@ -8,6 +8,8 @@ from runtime.precision import Plan, PlanName, PlanSource, PrecisionKind
 from service.schemas.base import Body
 from service.schemas.norm_stats import FleetStatus
 
+InputLogKind = Literal["none", "scores", "texts"]
+
 
 class PlanInUse(Body):
     """ONNX Runtime's graph optimizations that are switched off, and why."""
@@ -59,6 +61,8 @@ class ModelResponse(Body):
     precision: dict[str, Any]
     """`kind`: fp32, int8, fp16 or bf16; of the lower ones, what export measured against float32."""
     plan: PlanInUse
+    input_log: InputLogKind
+    """What the service writes down of the inputs that it answers: nothing; scores, without texts; or texts, too."""
 
 
 class Live(Body):

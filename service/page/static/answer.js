@@ -1,9 +1,10 @@
 // One answer: its top classes, where its time went, and how far it lay from the usual at every layer.
 import { Chart, axisStyle, colour, tooltip } from "./charts.js";
 import { fill, h } from "./dom.js";
-import { milliseconds, num, percent, read, shortName } from "./words.js";
+import { calledOf, milliseconds, num, percent, read, shortName } from "./words.js";
 
 const ODD = 3; // standard deviations of validation requests
+const UNSURE = 99; // per cent of the baseline's requests that the model is surer of
 const ROW = 20; // pixels of a layer, where there are many
 const PHASES = ["parse", "tokenize", "queue", "infer", "serialize"];
 const SERIES = { mean_z: "mean", variance_z: "variance" };
@@ -21,17 +22,21 @@ export function answerCard({ activation }) {
   const second = h("div", { class: "card" }, h("h2", {}, "Through the network"), empty("How unusual the request looks at each layer is drawn here."));
   const third = h("div", { class: "card last", hidden: true }, h("h2", {}, "Timing"), times.element);
 
-  function choose(asked, answer, index) {
+  function choose(answer, index) {
     const prediction = answer.predictions[index];
     fill(said, h("p", { class: "label", "data-answer": prediction.label }, prediction.label.replaceAll("_", " ")),
       h("p", { class: "soft" }, `${alone ? `score ${num(prediction.score)}` : `${percent(prediction.score)} sure`}, ${read(prediction.tokens)}${prediction.truncated ? "; the rest was cut off" : ""}`));
-    fill(list, asked.length < 2 ? null : answer.predictions.map((each, i) =>
-      h("button", { type: "button", "aria-pressed": String(i === index), onclick: () => choose(asked, answer, i) },
-        h("span", { class: "given" }, givenOf(asked[i], i)), h("span", {}, each.label))));
-    list.hidden = asked.length < 2;
+    [...list.children].forEach((each, i) => each.setAttribute("aria-pressed", String(i === index)));
     fill(odd, oddity(prediction.norm_stats), sureness(prediction.percentile));
     tops.draw(prediction.top);
     path.draw(prediction.norm_stats);
+  }
+
+  function offer(asked, answer) {
+    list.hidden = asked.length < 2;
+    fill(list, list.hidden ? null : answer.predictions.map((each, i) =>
+      h("button", { type: "button", onclick: () => choose(answer, i) },
+        h("span", { class: "given" }, givenOf(asked[i], i)), h("span", { class: "got", title: each.label }, each.label))));
   }
 
   return {
@@ -42,7 +47,8 @@ export function answerCard({ activation }) {
         fill(second, h("h2", {}, "Through the network"), odd, path.element);
         third.hidden = false;
       }
-      choose(asked, answer, 0);
+      offer(asked, answer);
+      choose(answer, 0);
       times.draw({ phases, total });
     },
     redraw: () => [tops, times, path].forEach((chart) => chart.redraw()),
@@ -60,12 +66,13 @@ function oddity(layers) {
   const first = layers.find((layer) => largest(layer) > ODD);
   if (!first) return `As usual: at no layer further than ${ODD} σ from the average validation request.`;
   const which = Math.abs(first.mean_z) > Math.abs(first.variance_z) ? "mean" : "variance";
-  return [h("strong", {}, `Looks odd, first at ${first.name}`), `: its ${which} lies ${num(largest(first), 2)}\u00a0σ from the average.`];
+  return [h("strong", {}, `Looks odd, first at ${calledOf(first.name)}`), `: its ${which} lies ${num(largest(first), 2)}\u00a0σ from the average.`];
 }
 
 function sureness(percentile) {
   if (percentile === null || percentile === undefined) return null;
-  return ` The model is surer of ${num(percentile, 2)}\u00a0% of the baseline's requests.`;
+  const surer = `${num(percentile, 2)}\u00a0% of the baseline's requests`;
+  return percentile > UNSURE ? ` The model is unusually unsure: it is surer of ${surer}.` : ` The model is surer of ${surer}.`;
 }
 
 const describeTops = (top, width) => describeTop(top, width, "probability", percent);

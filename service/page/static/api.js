@@ -10,10 +10,13 @@ export class Refused extends Error {
   }
 }
 
+// as UTF-8, which the service reads: a header may hold bytes, and no other letters
 export function useKey(text) {
-  key = text;
+  key = String.fromCharCode(...new TextEncoder().encode(text.replace(/\p{Cc}/gu, "").trim()));
   store.set("refused", null);
 }
+
+export const keyed = () => key !== "";
 
 export async function ask(path, options = {}) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
@@ -25,7 +28,7 @@ export async function ask(path, options = {}) {
     throw new Refused(0, "The service does not answer. What you typed stays here; try again in a moment.");
   }
   if (response.ok) return response;
-  if (response.status === 401) store.set("refused", Date.now());
+  if (response.status === 401) store.set("refused", { wrong: key !== "" });
   const body = await response.json().catch(() => ({}));
   throw new Refused(response.status, body.error ?? `The service answered ${response.status}.`);
 }

@@ -16,11 +16,21 @@ const DOCUMENTS = [
 ];
 const NUMBERED = /^label_\d+$/i; // the name of a label that nobody named
 
-const kept = "It counts as traffic, and is kept nowhere.";
+const KEPT = {
+  none: "It counts as traffic, and is kept nowhere.",
+  scores: "It counts as traffic. What you type is kept nowhere; the service may log the scores of the answer.",
+  texts: "It counts as traffic, and the service may log it, with what you type.",
+};
+
+// what becomes of what is asked: of the inputs, the service's log holds texts alone
+export function keptOf({ input_log: log, inputs }) {
+  return KEPT[log === "texts" && inputs.kind !== "text" ? "scores" : log];
+}
+
 const lines = (...each) => each.join("\n");
 
 function usual(model) {
-  if (model.training.dataset in USUAL) return USUAL[model.training.dataset];
+  if (Object.hasOwn(USUAL, model.training.dataset)) return USUAL[model.training.dataset];
   const named = model.labels.filter((label) => !NUMBERED.test(label));
   return named.length ? named.slice(0, 4).map((label) => label.replaceAll("_", " ")) : CLINC;
 }
@@ -43,14 +53,14 @@ const compared = ([source, ...others]) => others.length
 const ASKS = {
   texts: {
     label: "Text",
-    help: (model) => `One line is one request; the model reads up to ${model.inputs.max_tokens} tokens of each. ${kept}`,
+    help: (model) => `One line is one request; the model reads up to ${model.inputs.max_tokens} tokens of each. ${keptOf(model)}`,
     examples: (model) => [...usual(model), ...STRANGE],
     read: (asked) => asked,
     request: classified,
   },
   pairs: {
     label: "Text pairs",
-    help: (model) => `Two lines are one pair, and one request; the model reads up to ${model.inputs.max_tokens} tokens of both. ${kept}`,
+    help: (model) => `Two lines are one pair, and one request; the model reads up to ${model.inputs.max_tokens} tokens of both. ${keptOf(model)}`,
     examples: () => [
       lines("how do i block my card", "where can i freeze my card"),
       lines("a man plays the guitar in a street", "nobody makes music"),
@@ -62,7 +72,7 @@ const ASKS = {
   },
   embedding: {
     label: "Texts, one a line",
-    help: (model) => `The other lines are compared with the first; one line alone shows its vector. The model reads up to ${model.inputs.max_tokens} tokens of each. ${kept}`,
+    help: (model) => `The other lines are compared with the first; one line alone shows its vector. The model reads up to ${model.inputs.max_tokens} tokens of each. ${keptOf(model)}`,
     examples: () => [
       lines(CLINC[0], "what is left on my savings account", CLINC[3], CLINC[2]),
       lines(CLINC[3], "someone took my credit card", "i lost my luggage on the train", CLINC[1]),
@@ -73,7 +83,7 @@ const ASKS = {
   },
   rerank: {
     label: "Texts: a query, then documents",
-    help: (model) => `The first line is the query, every other one a document. The model reads up to ${model.inputs.max_tokens} tokens of the query and a document. ${kept}`,
+    help: (model) => `The first line is the query, every other one a document. The model reads up to ${model.inputs.max_tokens} tokens of the query and a document. ${keptOf(model)}`,
     examples: () => [CLINC[3], CLINC[0], ...STRANGE].map((query) => lines(query, ...DOCUMENTS)),
     read: queried,
     request: ([query, ...documents]) => ({ path: "rerank", body: { query, documents } }),
@@ -82,7 +92,7 @@ const ASKS = {
 
 export function kindOf({ task, inputs }) {
   if (inputs.kind === "tensors") return task === "classification" ? "tensors" : "vectors";
-  if (task in ASKS) return task;
+  if (Object.hasOwn(ASKS, task)) return task;
   if (inputs.kind !== "text") return inputs.kind;
   return inputs.pairs ? "pairs" : "texts";
 }

@@ -1,6 +1,6 @@
 // Apache ECharts in the page's colours, each chart with a caption and the same numbers as a table.
 import { init } from "./vendor/echarts-6.1.0.js";
-import { h, table } from "./dom.js";
+import { h, refill, table } from "./dom.js";
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -38,7 +38,8 @@ export class Chart {
   tabulate() {
     if (!this.more.open || this.data === undefined) return;
     const { head, rows } = this.describe(this.data, 600);
-    this.more.replaceChildren(this.more.firstChild, h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Table" }, table(head, rows)));
+    if (!this.scroller) this.more.append(this.scroller = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Table" }));
+    refill(this.scroller, table(head, rows));
   }
 
   dispose() {

@@ -16,6 +16,28 @@ export function fill(element, ...children) {
   return element;
 }
 
+// The same as fill, for what is said again and again: only what differs is touched, so that focus, selection, scrolling and a
+// click that is held stay. Listeners stay those of before: they may depend on nothing but their element.
+export function refill(element, ...children) {
+  liken(element, fill(element.cloneNode(false), ...children));
+}
+
+function liken(old, fresh) {
+  const pairs = [...fresh.childNodes].map((child, i) => [old.childNodes[i], child]);
+  while (old.childNodes.length > pairs.length) old.lastChild.remove();
+  for (const [there, child] of pairs) {
+    if (!there) old.append(child);
+    else if (there.nodeName !== child.nodeName) there.replaceWith(child);
+    else if (child.nodeType === Node.TEXT_NODE) { if (there.data !== child.data) there.data = child.data; }
+    else { likenAttributes(there, child); liken(there, child); }
+  }
+}
+
+function likenAttributes(old, fresh) {
+  for (const name of old.getAttributeNames()) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+}
+
 // names may be broken after their dots
 export const breakable = (text) => text.split(".").map((part, i) => [i ? [".", h("wbr")] : null, part]);
 

@@ -3,6 +3,16 @@ import { h } from "./dom.js";
 
 const BRUSH = [[0, 0, 1], [0, 1, 0.35], [1, 0, 0.35], [0, -1, 0.35], [-1, 0, 0.35]];
 
+// rows of numbers; null where the text is something else
+function numbersOf(text) {
+  try {
+    const rows = JSON.parse(text);
+    return rows.every((row) => row.every((value) => typeof value === "number")) ? rows : null;
+  } catch {
+    return null;
+  }
+}
+
 export function drawing(steps, features, box, done) {
   const values = Array.from({ length: steps }, () => Array(features).fill(0));
   const cells = values.map((row) => row.map(() => h("span")));
@@ -21,10 +31,22 @@ export function drawing(steps, features, box, done) {
 
   function paint() {
     values.forEach((row, y) => row.forEach((value, x) => {
-      cells[y][x].style.setProperty("--value", value);
+      cells[y][x].style.setProperty("--value", Math.min(Math.max(value, 0), 1));
       cells[y][x].classList.toggle("here", y === here[0] && x === here[1]);
     }));
+  }
+
+  function write() {
+    paint();
     box.value = JSON.stringify(values);
+  }
+
+  // what is typed is drawn, where it fits
+  function readBox() {
+    const typed = numbersOf(box.value);
+    if (typed === null || typed.length > steps || typed.some((row) => row.length > features)) return;
+    values.forEach((row, y) => row.forEach((_, x) => { row[x] = typed[y]?.[x] ?? 0; }));
+    paint();
   }
 
   function ink(y, x) {
@@ -32,7 +54,7 @@ export function drawing(steps, features, box, done) {
       const row = values[y + dy];
       if (row && x + dx in row) row[x + dx] = Math.max(row[x + dx], strength);
     }
-    paint();
+    write();
   }
 
   function inkAt(event) {
@@ -52,14 +74,15 @@ export function drawing(steps, features, box, done) {
 
   function set(at) {
     values.forEach((row, y) => row.forEach((_, x) => { row[x] = at(y, x); }));
-    paint();
+    write();
   }
 
   const ring = (y, x) => {
     const far = Math.hypot((y - (steps - 1) / 2) / (steps * 0.42), (x - (features - 1) / 2) / (features * 0.3));
     return Math.round(100 * Math.max(0, 1 - 2.2 * Math.abs(far - 1))) / 100;
   };
-  paint();
+  write();
+  box.addEventListener("input", readBox);
   return h("div", { class: "grid" }, h("h3", {}, "Draw"), grid, h("div", { class: "chips" },
     h("button", { type: "button", class: "quiet", onclick: () => set(() => 0) }, "Clear"),
     h("button", { type: "button", class: "quiet", onclick: () => { set(ring); done(); } }, "A ring"),

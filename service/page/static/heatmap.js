@@ -1,14 +1,16 @@
 // The map of layers over time, with the requests of every slice below it.
 import { Chart, axisStyle, colour, tooltip } from "./charts.js";
 import { STATE_WORDS, h } from "./dom.js";
-import { clock, count, num, shortName } from "./words.js";
+import { count, num, shortName, tick } from "./words.js";
 
 const FEW = -1;
+const TIME = 50; // pixels of a time below a slice
+const SIGN = 10; // pixels that a sign takes
 const ROW = 15; // pixels of a layer, where there are many
 
 export function heatmap(caption) {
   const chart = new Chart(caption, 300, describe);
-  chart.more.before(h("ul", { class: "legend" }, STEPS.map(({ name, label }) => h("li", {}, h("i", { class: name }), label))));
+  chart.more.before(h("ul", { class: "legend" }, STEPS.map(({ name, label, sign }) => h("li", {}, h("i", { class: name }, sign), label))));
   return chart;
 }
 
@@ -17,10 +19,12 @@ const STEPS = [
   { name: "heat-none", value: FEW, label: "too few requests" },
   { name: "heat-0", min: 0, lt: 0.5, label: "under half the limit" },
   { name: "heat-1", min: 0.5, lte: 1, label: "under the limit" },
-  { name: "heat-2", gt: 1, lte: 2, label: "above it" },
-  { name: "heat-3", gt: 2, lte: 4, label: "more than twice" },
-  { name: "heat-4", gt: 4, label: "more than four times" },
+  { name: "heat-2", gt: 1, lte: 2, label: "above it", sign: "▲" },
+  { name: "heat-3", gt: 2, lte: 4, label: "more than twice", sign: "▲" },
+  { name: "heat-4", gt: 4, label: "more than four times", sign: "▲" },
 ];
+const stepOf = (value) => STEPS.findLast(({ value: only, min, gt }) => value === only || value >= min || value > gt);
+const HATCH = { symbol: "rect", rotation: -Math.PI / 4, dashArrayX: [1, 0], dashArrayY: [1.5, 3] };
 
 // Every slice from the window's beginning to its end, those without traffic too.
 function timeline(history) {
@@ -28,14 +32,20 @@ function timeline(history) {
   const step = 1000 * history.slice_seconds;
   const times = [];
   for (let time = Date.parse(history.from); time < Date.parse(history.to); time += step) times.push(time);
-  return times.map((time) => ({ time: clock(time), ...(known.get(time) ?? { requests: 0, state: null, departures: null }) }));
+  return times.map((time) => ({ time: tick(time, history.slice_seconds), ...(known.get(time) ?? { requests: 0, state: null, departures: null }) }));
 }
 
-function cells(slices, rows) {
-  return slices.flatMap((slice, x) => {
-    if (slice.state === null) return [];
-    return rows.map((_, y) => [x, y, slice.departures ? Math.max(0, slice.departures[y]) : FEW]);
-  });
+// wide: pixels of a slice; where a sign is wider, the next ones to its right are left out
+function cells(slices, rows, wide) {
+  const last = rows.map(() => -Infinity);
+  const hatch = { ...HATCH, color: colour("line-strong") };
+  return slices.flatMap((slice, x) => slice.state === null ? [] : rows.map((_, y) => {
+    const value = slice.departures ? Math.max(0, slice.departures[y]) : FEW;
+    const step = stepOf(value);
+    const signed = step.sign && (x - last[y]) * wide >= SIGN;
+    if (signed) last[y] = x;
+    return { value: [x, y, value], itemStyle: value === FEW ? { decal: hatch } : undefined, label: { show: Boolean(signed), color: step.sign && colour(`on-${step.name}`) } };
+  }));
 }
 
 function describe(history, width) {
@@ -43,16 +53,15 @@ function describe(history, width) {
   const narrow = width < 560;
   const tall = Math.max(216, ROW * history.rows.length);
   const grid = { left: narrow ? 132 : 160, right: 12, outerBoundsMode: "none" };
+  const wide = (width - grid.left - grid.right) / slices.length;
   const times = { type: "category", data: slices.map((slice) => slice.time) };
-  const label = narrow ? { show: false } : {
-    show: slices.length * 13 < width, fontSize: 8, color: colour("surface"), formatter: ({ value }) => (value[2] > 1 ? "▲" : ""),
-  };
+  const label = { fontSize: 8, formatter: "▲" };
   const option = {
     grid: [{ ...grid, top: 8, height: tall }, { ...grid, top: tall + 18, height: 40 }],
     tooltip: tooltip({ formatter: ({ seriesType, dataIndex, value }) => (seriesType === "bar" ? requests(slices[dataIndex]) : say(slices[value[0]], history.rows[value[1]], value[2])) }),
     xAxis: [
       { ...times, ...axisStyle({ axisLabel: { show: false } }), axisLine: { show: false }, splitLine: { show: false } },
-      { ...times, gridIndex: 1, ...axisStyle(), splitLine: { show: false } },
+      { ...times, gridIndex: 1, ...axisStyle({ axisLabel: wide < TIME ? { alignMaxLabel: "right" } : {} }), splitLine: { show: false } },
     ],
     yAxis: [
       { type: "category", inverse: true, data: history.rows.map(shortName), ...axisStyle({ axisLabel: { color: colour("ink"), hideOverlap: false, interval: 0 } }), axisLine: { show: false }, splitLine: { show: false } },
@@ -60,7 +69,7 @@ function describe(history, width) {
     ],
     visualMap: { type: "piecewise", show: false, seriesIndex: 0, dimension: 2, pieces: STEPS.map(({ name, label, ...range }) => ({ ...range, color: colour(name) })) },
     series: [
-      { type: "heatmap", data: cells(slices, history.rows), label, itemStyle: { borderColor: colour("surface"), borderWidth: narrow ? 0.4 : 1.6, borderRadius: narrow ? 0 : 3 }, emphasis: { itemStyle: { borderColor: colour("ink") } } },
+      { type: "heatmap", data: cells(slices, history.rows, wide), label, itemStyle: { borderColor: colour("surface"), borderWidth: narrow ? 0.4 : 1.6, borderRadius: narrow ? 0 : 3 }, emphasis: { itemStyle: { borderColor: colour("ink") } } },
       { type: "bar", xAxisIndex: 1, yAxisIndex: 1, data: slices.map((slice) => slice.requests), itemStyle: { color: colour("usual") }, barCategoryGap: "22%" },
     ],
   };

@@ -1,7 +1,7 @@
 // One norm in detail: what enters it, live beside the baseline.
 import { Chart, axisStyle, colour, limitLine, tooltip } from "./charts.js";
-import { breakable, fill, h, stateOf, table } from "./dom.js";
-import { clock, count, num, percent } from "./words.js";
+import { breakable, h, refill, stateOf, table } from "./dom.js";
+import { calledOf, count, num, percent, tick } from "./words.js";
 
 const KINDS = { layer_norm: "LayerNorm", rms_norm: "RMSNorm", batch_norm: "BatchNorm", group_norm: "GroupNorm", instance_norm: "InstanceNorm" };
 
@@ -29,7 +29,7 @@ export function layerCard() {
     },
     show({ layer, window }, history) {
       trouble.hidden = true;
-      fill(head, title(layer));
+      refill(head, title(layer));
       const few = layer.distributions.variance.live === null;
       nothing.hidden = !few;
       nothing.textContent = `${count(window.requests)} of 30 requests in this window: live distributions are shown from 30 on.`;
@@ -42,14 +42,14 @@ export function layerCard() {
       }
       charts.outliers.element.hidden = !layer.deep;
       if (layer.deep) charts.outliers.draw(layer.deep);
-      fill(facts, factsTable(layer));
+      refill(facts, factsTable(layer));
     },
   };
 }
 
 function title(layer) {
   return h("div", {},
-    h("h2", {}, breakable(layer.name)),
+    h("h2", {}, breakable(calledOf(layer.name))),
     h("p", { class: "soft small" }, `${KINDS[layer.kind] ?? layer.kind} of ${layer.d_model} features of each ${layer.unit}${layer.unit === "token" ? `, ${layer.placement} placement` : ""}. `, stateOf(layer.drift.state)));
 }
 
@@ -110,10 +110,10 @@ function describeRunning({ running, live }) {
   const [low, high] = [Math.min(...all) - margin, Math.max(...all) + margin];
   const axis = { type: "value", min: low, max: high, splitNumber: 3, ...axisStyle({ axisLabel: { formatter: (x) => num(x, 2), showMinLabel: false, showMaxLabel: false } }), nameLocation: "middle", nameTextStyle: { color: colour("ink") } };
   const option = {
-    grid: { left: 44, right: 12, top: 14, bottom: 40, outerBoundsMode: "none" },
+    grid: { left: 66, right: 12, top: 14, bottom: 40, outerBoundsMode: "none" },
     tooltip: tooltip({ trigger: "item", formatter: ({ dataIndex, value }) => `feature ${dataIndex}\nrunning: ${num(value[0])}\nlive: ${num(value[1])}` }),
     xAxis: { ...axis, name: "running", nameGap: 22 },
-    yAxis: { ...axis, name: "live", nameGap: 32, splitLine: { show: false } },
+    yAxis: { ...axis, name: "live", nameGap: 48, nameMoveOverlap: false, splitLine: { show: false } },
     series: [{
       type: "line", lineStyle: { opacity: 0 }, symbol: "circle", symbolSize: 5, color: colour("live"), data: live ? running.map((each, i) => [each, live[i]]) : [],
       markLine: { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: colour("usual"), type: [5, 4] }, data: [[{ coord: [low, low] }, { coord: [high, high] }]] },
@@ -125,15 +125,16 @@ function describeRunning({ running, live }) {
 
 function describeHistory({ history, name }) {
   const row = history.rows.indexOf(name);
+  const time = (at) => tick(at, history.slice_seconds);
   const points = history.slices.map((slice) => [Date.parse(slice.from), slice.departures ? slice.departures[row] : null]);
   const option = {
-    grid: { left: 34, right: 12, top: 14, bottom: 24, outerBoundsMode: "none" },
-    tooltip: tooltip({ trigger: "axis", formatter: ([point]) => `from ${clock(point.value[0])}\n${point.value[1] === null ? "too few requests" : `${num(point.value[1], 2)} times the limit`}` }),
-    xAxis: { type: "time", min: Math.min(Date.parse(history.from), Date.parse(history.to) - 300_000), max: Date.parse(history.to), splitNumber: 4, ...axisStyle({ axisLabel: { formatter: (time) => clock(time) } }), splitLine: { show: false } },
+    grid: { left: 34, right: 26, top: 14, bottom: 24, outerBoundsMode: "none" },
+    tooltip: tooltip({ trigger: "axis", formatter: ([point]) => `from ${time(point.value[0])}\n${point.value[1] === null ? "too few requests" : `${num(point.value[1], 2)} times the limit`}` }),
+    xAxis: { type: "time", min: Math.min(Date.parse(history.from), Date.parse(history.to) - 300_000), max: Date.parse(history.to), splitNumber: 4, ...axisStyle({ axisLabel: { formatter: time, showMaxLabel: false } }), splitLine: { show: false } },
     yAxis: { type: "value", min: 0, max: ({ max }) => Math.max(1.5, 1.1 * max), splitNumber: 3, ...axisStyle({ axisLabel: { showMaxLabel: false }, splitLine: { showMaxLine: false } }) },
     series: [{ type: "line", data: points, symbol: "circle", symbolSize: 4, color: colour("live"), lineStyle: { width: 2 }, areaStyle: { color: colour("live"), opacity: 0.1 }, markLine: limitLine("y", 1, "limit") }],
   };
-  const rows = points.map(([time, value], i) => [clock(time), count(history.slices[i].requests), num(value, 2)]);
+  const rows = points.map(([at, value], i) => [time(at), count(history.slices[i].requests), num(value, 2)]);
   return { option, head: ["from", "requests", "times the limit"], rows };
 }
 

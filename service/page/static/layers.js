@@ -1,6 +1,6 @@
 // The network, and one of its norms in detail.
 import { about, get } from "./api.js";
-import { $, fill, h } from "./dom.js";
+import { $, fill, h, refill } from "./dom.js";
 import { layerCard } from "./layer.js";
 import { others } from "./models.js";
 import { drawNetwork } from "./network.js";
@@ -14,10 +14,11 @@ let chosen = "";
 let asked = null;
 let seen = ""; // the norm that was scrolled to
 let placements = {};
-const list = h("ol", { class: "network", "aria-label": "The encoder, from its input to its output" });
+const list = h("ol", { class: "network" });
 const unseen = h("p", { class: "soft small", hidden: true });
 const beside = h("p", { class: "soft small", hidden: true });
-const left = h("div", { class: "card" }, h("h2", {}, "The encoder"), h("p", { class: "soft small" }, "Score of each norm, and its limit. Choose one."), list, unseen, beside);
+const title = h("h2");
+const left = h("div", { class: "card" }, title, h("p", { class: "soft small" }, "Score of each norm, and its limit. Choose one."), list, unseen, beside);
 const card = layerCard();
 
 function build() {
@@ -48,9 +49,15 @@ function showChosen() {
   if (above < 0 || above + node.offsetHeight > left.clientHeight) left.scrollTop = node.offsetTop - left.clientHeight / 2;
 }
 
+function tellKind({ inputs }) {
+  const what = inputs.kind === "tensors" ? "The network" : "The encoder";
+  refill(title, what);
+  list.setAttribute("aria-label", `${what}, from its input to its output`);
+}
+
 function tellUnseen({ unobserved = [] }) {
   unseen.hidden = unobserved.length === 0;
-  unseen.textContent = `Without statistics: ${unobserved.map(({ name, reason }) => `${name} (${reason})`).join("; ")}.`;
+  refill(unseen, `Without statistics: ${unobserved.map(({ name, reason }) => `${name} (${reason})`).join("; ")}.`);
 }
 
 function layerNow(summary) {
@@ -63,13 +70,12 @@ function update() {
   const summary = store.get("summary");
   if (!summary) return;
   const name = layerNow(summary);
-  const here = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   left.classList.toggle("long", summary.layers.length > MANY);
+  tellKind(store.get("model"));
   tellUnseen(store.get("model"));
   others(beside);
   drawNetwork(list, summary, placements, name);
   if (name !== seen) { seen = name; showChosen(); }
-  if (here) list.querySelector(`[href="${CSS.escape(here)}"]`)?.focus({ preventScroll: true });
   if (!asked || asked.name !== name || asked.window !== store.get("window") || Date.now() - asked.at > EVERY) read(name);
 }
 
@@ -77,7 +83,7 @@ async function read(name) {
   const window = store.get("window");
   const mine = asked = { name, window, at: Date.now() };
   try {
-    if (!(name in placements)) await readPlacements();
+    if (!Object.hasOwn(placements, name)) await readPlacements();
     const [layer, history] = await Promise.all([get(about(`norm-stats/${encodeURIComponent(name)}`, { window })), get(about("norm-stats/history", { window }))]);
     if (asked === mine) card.show(layer, history);
   } catch (error) {

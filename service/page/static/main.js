@@ -1,12 +1,12 @@
 // Starts the page: what is served, which view, which window, which theme.
-import { addressed, get, useKey } from "./api.js";
-import { showBanner } from "./banner.js";
+import { ask, keyed, useKey } from "./api.js";
+import { showBanner, showTrouble } from "./banner.js";
 import { redrawAll } from "./charts.js";
 import { $, fill, h } from "./dom.js";
 import { layersView } from "./layers.js";
-import { readAddress, readModels, showChoice } from "./models.js";
+import { keepUp, readAddress, readModel, readModels } from "./models.js";
 import { store } from "./store.js";
-import { follow } from "./stream.js";
+import { follow, stop, tell } from "./stream.js";
 import { trafficView } from "./traffic.js";
 import { tryView } from "./try.js";
 import { verdictView } from "./verdict.js";
@@ -15,9 +15,19 @@ import { WINDOWS } from "./words.js";
 const views = { verdict: verdictView, try: tryView, layers: layersView, traffic: trafficView };
 const TITLES = { verdict: "Verdict", try: "Try it", layers: "Layers", traffic: "Traffic" };
 
+// which view, and what of it; an address that is cut off in a letter is taken as it is
+function addressedView() {
+  const hash = location.hash.slice(1);
+  try {
+    return decodeURIComponent(hash).split("/");
+  } catch {
+    return hash.split("/");
+  }
+}
+
 function route() {
-  const [name, ...rest] = decodeURIComponent(location.hash.slice(1)).split("/");
-  const shown = name in views ? name : "verdict";
+  const [name, ...rest] = addressedView();
+  const shown = Object.hasOwn(views, name) ? name : "verdict";
   for (const each of Object.keys(views)) $(`view-${each}`).hidden = each !== shown;
   for (const link of document.querySelectorAll(".tabs a")) {
     const here = link.hash === `#${shown}`;
@@ -29,7 +39,7 @@ function route() {
 
 function chooseWindows() {
   const asked = new URLSearchParams(location.search).get("window");
-  if (asked in WINDOWS) store.set("window", asked);
+  if (asked && Object.hasOwn(WINDOWS, asked)) store.set("window", asked);
   const choices = Object.entries(WINDOWS).map(([name, words]) =>
     h("label", {},
       h("input", { type: "radio", name: "window", value: name, checked: name === store.get("window"), onchange: () => chooseWindow(name) }),
@@ -60,54 +70,91 @@ function chooseTheme() {
   name();
 }
 
-async function readModel() {
-  const { model: name, version } = store.get("chosen");
-  const model = await get(addressed("model", { name, version }));
-  const before = store.get("model");
-  const same = before && JSON.stringify([before.model, before.version, before.layers]) === JSON.stringify([model.model, model.version, model.layers]);
-  if (!same) store.set("model", model);
-  showChoice();
-  const which = $("models").hidden ? `${model.model}, version ${model.version}, ` : "";
-  $("served").textContent = `${which}${model.layers.length} norms, on ${model.provider.replace("ExecutionProvider", "")}`;
-}
+let starting = null; // of several starts the last one counts
+let again; // the timer of the next try
 
 async function start() {
+  const mine = starting = {};
+  clearTimeout(again);
+  stop();
   try {
     await readModels();
     await readModel();
   } catch (error) {
-    store.set("connection", error.status ? "refused" : "lost");
-    if (error.status === 404) $("served").textContent = error.message; // a model that the address names
-    if (error.status !== 401) setTimeout(start, 2000);
+    if (mine !== starting) return;
+    tell(error);
+    if (error.status !== 401) again = setTimeout(start, 2000);
     return;
   }
-  follow();
+  if (mine === starting) follow();
 }
 
+const PULSES = {
+  connecting: "connecting", live: "live", locked: "waiting for an API key",
+  lost: "the service does not answer, trying again", refused: "the service refuses, trying again",
+};
+
 function listen() {
-  const words = { connecting: "connecting", live: "live", lost: "the service does not answer, trying again", refused: "the service refuses, trying again" };
   store.on("connection", (state) => {
-    $("pulse").textContent = words[state];
+    $("pulse").textContent = PULSES[state];
     document.body.dataset.connection = state;
     $("pulse").dataset.state = state === "refused" ? "lost" : state;
     if (state === "live") readModels().then(readModel).catch(() => {}); // it may be another one after a restart
   });
-  store.on("refused", (refused) => { $("key").hidden = refused === null; });
-  $("key").addEventListener("submit", (event) => {
-    event.preventDefault();
-    useKey($("key-text").value);
-    $("key-text").value = "";
-    start();
+  store.on("trouble", (sentence) => {
+    showTrouble(sentence);
+    readModels().catch(() => {}); // another one may be chosen
   });
   store.on("summary", () => { document.body.dataset.ready = ""; });
+}
+
+function askForKey() {
+  const [form, text, wrong] = [$("key"), $("key-text"), $("key-wrong")];
+  let given = false; // a key, and not yet answered
+  store.on("refused", (refused) => {
+    form.hidden = refused === null;
+    wrong.textContent = refused?.wrong ? "This key is not accepted." : "";
+    wrong.hidden = !refused?.wrong;
+    if (refused && given) text.focus();
+    if (refused) given = false;
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    given = true;
+    useKey(text.value);
+    text.value = "";
+    start();
+  });
+}
+
+// a link shows no key: the page asks first, and hands the numbers over where it took a key to get them
+function openMetrics(event) {
+  const link = event.currentTarget;
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return; // elsewhere
+  event.preventDefault();
+  ask(link.href).then(async (response) => {
+    if (!keyed()) return location.assign(link.href);
+    const address = URL.createObjectURL(await response.blob());
+    h("a", { href: address, download: "metrics.txt" }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  }).catch((error) => error.status !== 401 && location.assign(link.href));
+}
+
+function skip(event) {
+  event.preventDefault(); // the address keeps the view
+  $("main").focus();
 }
 
 chooseTheme();
 chooseWindows();
 readAddress();
 listen();
+askForKey();
 store.on("chosen", start);
 store.on("summary", showBanner);
+store.on("summary", keepUp);
+$("metrics").addEventListener("click", openMetrics);
+document.querySelector(".skip").addEventListener("click", skip);
 addEventListener("hashchange", route);
 route();
 start();

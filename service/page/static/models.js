@@ -1,7 +1,10 @@
 // Which of the served models the page is about: the default one, until another is chosen, here or in the address.
-import { get } from "./api.js";
-import { $, fill, h } from "./dom.js";
+import { addressed, get } from "./api.js";
+import { $, h, refill } from "./dom.js";
 import { store } from "./store.js";
+
+const EVERY = 30_000; // milliseconds after which another model may have been loaded beside this one
+let read = 0; // when that was last asked
 
 const named = ({ model, version }) => `${model}, version ${version}`;
 const same = (one, other) => one.model === other.model && one.version === other.version;
@@ -22,6 +25,7 @@ function choose({ model, version }) {
 
 // what is served may change while the page is open
 export async function readModels() {
+  read = Date.now();
   const { models } = await get("traffic");
   store.set("served", models.map(({ model, version }) => ({ model, version })));
   showChoice();
@@ -33,14 +37,38 @@ export function showChoice() {
   choice.hidden = served.length < 2;
   if (choice.hidden) return;
   const select = choice.querySelector("select");
-  fill(select, served.map((each) => h("option", { value: JSON.stringify(each), selected: now && same(each, now) }, named(each))));
+  refill(select, served.map((each) => h("option", { value: JSON.stringify(each) }, named(each))));
+  select.value = JSON.stringify(served.find((each) => now && same(each, now)) ?? null);
   select.onchange = () => choose(JSON.parse(select.value));
 }
 
+export async function readModel() {
+  const mine = store.get("chosen");
+  const model = await get(addressed("model", { name: mine.model, version: mine.version }));
+  if (mine !== store.get("chosen")) return; // another one was chosen meanwhile
+  const told = ({ model: name, version, layers, input_log: log }) => JSON.stringify([name, version, layers, log]);
+  const before = store.get("model");
+  if (!before || told(before) !== told(model)) store.set("model", model);
+  showChoice();
+  const which = $("models").hidden ? `${model.model}, version ${model.version}, ` : "";
+  $("served").textContent = `${which}${model.layers.length} norms, on ${model.provider.replace("ExecutionProvider", "")}`;
+}
+
+// what is served may be swapped while the page is open: then summaries are of another model
+export async function keepUp(summary) {
+  if (same(summary, store.get("model")) && Date.now() - read < EVERY) return;
+  try {
+    await readModels();
+    await readModel();
+  } catch { /* the stream says what is wrong */ }
+}
+
+const chooseThis = (event) => choose(JSON.parse(event.currentTarget.value));
+
 export function others(element) {
   const now = store.get("model");
-  const rest = store.get("served").filter((each) => !same(each, now));
+  const rest = store.get("served").filter((each) => !now || !same(each, now));
   element.hidden = rest.length === 0;
-  const links = rest.map((each, i) => [i ? ", " : "", h("button", { type: "button", class: "link", onclick: () => choose(each) }, named(each))]);
-  fill(element, "Also served: ", links, ".");
+  const links = rest.map((each, i) => [i ? ", " : "", h("button", { type: "button", class: "link", value: JSON.stringify(each), onclick: chooseThis }, named(each))]);
+  refill(element, "Also served: ", links, ".");
 }

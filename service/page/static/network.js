@@ -1,8 +1,8 @@
 // The encoder as the Add & Norm papers draw it, read from the names and placement of its norms. Of other people's
 // encoders only the norms are drawn, block by block: their names do not tell what lies between.
-import { breakable, fill, h, stateOf } from "./dom.js";
+import { breakable, h, refill, stateOf } from "./dom.js";
 import { linesOf } from "./verdict.js";
-import { blockOf, num, partName } from "./words.js";
+import { blockOf, ofLimit, partName } from "./words.js";
 
 const OURS = /^(blocks\.(\d+))\.(attention|feed_forward)\.norm$/;
 const SUBLAYERS = { attention: "Self-Attention", feed_forward: "Feed-Forward" };
@@ -11,7 +11,7 @@ export function drawNetwork(list, summary, placements, selected) {
   const lines = linesOf(summary).filter((line) => ![summary.all_layers, summary.unlikeness].includes(line));
   const ours = lines.some((line) => OURS.test(line.name));
   list.classList.toggle("norms", !ours);
-  fill(list, lines.flatMap((line, i) => {
+  refill(list, lines.flatMap((line, i) => {
     const chosen = line.name === selected;
     return ours ? partsOf(line, placements[line.name] ?? "post", chosen) : normOf(line, lines[i - 1], chosen);
   }));
@@ -49,8 +49,8 @@ function titleOf(name) {
 
 function norm(line, title, selected, name = line.name) {
   const ends = line.name === "input" || line.name === "output";
-  const score = line.threshold ? `${num(line.score, 2)} of ${num(line.threshold, 3)}` : "";
+  const score = line.threshold ? ofLimit(line.score, line.threshold) : "";
   const parts = [h("strong", {}, title), stateOf(line.state), h("span", { class: "name" }, ends ? "" : breakable(name)), h("span", { class: "score" }, score)];
   if (ends) return h("div", { class: "node", "data-state": line.state }, parts);
-  return h("a", { class: "node", title: line.name, href: `#layers/${line.name}`, "data-state": line.state, "aria-current": selected ? "true" : undefined }, parts);
+  return h("a", { class: "node", title: line.name, href: `#layers/${encodeURIComponent(line.name)}`, "data-state": line.state, "aria-current": selected ? "true" : undefined }, parts);
 }

@@ -50,7 +50,7 @@ function list(ranked, name, shareOf) {
     const bar = h("span", { class: "bar", "aria-hidden": "true" });
     bar.style.setProperty("--share", Math.min(Math.max(shareOf(score), 0), 1));
     return h("li", {},
-      h("span", { class: "given" }, text, cut ? h("small", { class: "soft" }, " (the rest was cut off)") : null),
+      h("span", { class: "given", title: text }, text, cut ? h("small", { class: "soft" }, " (the rest was cut off)") : null),
       h("span", { class: "score" }, h("span", { class: "hidden" }, `${name} `), num(score)), bar);
   }));
 }

@@ -1,6 +1,6 @@
 // What all views share, and who wants to know when it changes.
 
-const state = { served: [], chosen: {}, model: null, window: "auto", summary: null, connection: "connecting", refused: null };
+const state = { served: [], chosen: {}, model: null, window: "auto", summary: null, connection: "connecting", refused: null, trouble: null };
 const listeners = new Map();
 
 export const store = {

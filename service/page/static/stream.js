@@ -8,8 +8,13 @@ const PAUSES = [500, 1000, 2000, 3000];
 
 let current = null;
 
-export function follow() {
+// what was chosen before is followed no longer
+export function stop() {
   current?.abort();
+}
+
+export function follow() {
+  stop();
   current = new AbortController();
   run(current, store.get("window"));
 }
@@ -20,7 +25,7 @@ async function run(controller, window) {
       await read(controller, window, () => { failures = 0; });
     } catch (error) {
       if (controller.signal.aborted) return;
-      store.set("connection", error.status ? "refused" : "lost");
+      tell(error);
       if (error.status === 401) return; // goes on when a key is given
     }
     if (controller.signal.aborted) return;
@@ -29,31 +34,48 @@ async function run(controller, window) {
   }
 }
 
+// why the service answers nothing of use; without a status there is no answer at all
+export function tell({ status, message }) {
+  const state = status === 401 ? "locked" : status ? "refused" : "lost";
+  if (store.get("connection") !== state) store.set("connection", state);
+  if (status && status !== 401) store.set("trouble", message);
+}
+
+// an event has a name only where there is no summary now
+function take(event) {
+  if (event.startsWith("data: ")) {
+    store.set("summary", JSON.parse(event.slice(6)));
+    if (store.get("connection") !== "live") store.set("connection", "live");
+    return true;
+  }
+  const [, trouble] = event.match(/^event: trouble\ndata: (.*)$/) ?? [];
+  if (trouble) tell({ status: 503, message: JSON.parse(trouble).error });
+  return Boolean(trouble);
+}
+
 async function read(controller, window, onEvent) {
   const attempt = new AbortController();
-  const stop = () => attempt.abort();
-  controller.signal.addEventListener("abort", stop);
-  let timer = setTimeout(stop, SILENCE);
+  const leave = () => attempt.abort();
+  controller.signal.addEventListener("abort", leave);
+  let timer = setTimeout(leave, SILENCE);
   try {
     const response = await ask(about("events", { window }), { signal: attempt.signal });
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let text = ""; ;) {
       const { value, done } = await reader.read();
       if (done) return;
-      clearTimeout(timer);
-      timer = setTimeout(stop, SILENCE);
       const events = (text + value).split("\n\n");
       text = events.pop();
       for (const event of events) {
-        if (!event.startsWith("data: ")) continue;
-        onEvent();
         if (controller.signal.aborted) return;
-        store.set("summary", JSON.parse(event.slice(6)));
-        if (store.get("connection") !== "live") store.set("connection", "live");
+        if (!take(event)) continue; // a comment is no word
+        onEvent();
+        clearTimeout(timer);
+        timer = setTimeout(leave, SILENCE);
       }
     }
   } finally {
     clearTimeout(timer);
-    controller.signal.removeEventListener("abort", stop);
+    controller.signal.removeEventListener("abort", leave);
   }
 }

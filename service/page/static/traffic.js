@@ -1,6 +1,6 @@
 // How much is asked, how fast it is answered, and what keeping statistics costs.
 import { Chart, axisStyle, colour, tooltip } from "./charts.js";
-import { $, fill, h } from "./dom.js";
+import { $, fill, h, refill } from "./dom.js";
 import { store } from "./store.js";
 import { count, milliseconds, num, percent } from "./words.js";
 
@@ -38,9 +38,9 @@ store.on("summary", (summary) => {
 function update() {
   const summary = store.get("summary");
   if (!summary) return;
-  fill(tiles, tilesOf(summary).map(([name, value, note, words]) =>
+  refill(tiles, tilesOf(summary).map(([name, value, note, words]) =>
     h("div", { class: "card tile" }, h("dt", {}, name), h("dd", { class: words ? "words" : undefined }, value), h("dd", {}, note))));
-  fill(refused, refusals(summary.traffic.last_10s.refusals));
+  refill(refused, refusals(summary.traffic.last_10s.refusals));
   rates.draw(seen);
   delays.draw(seen);
   phases.draw(summary.traffic.last_10s.latency_seconds);

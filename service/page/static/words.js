@@ -1,5 +1,6 @@
 // Numbers, times and sentences as people read them.
 
+const KNOWN = 0.4; // share of unlike requests, above which no accuracy is estimated
 const SILENT = 5; // seconds without a word from a replica
 
 export const WINDOWS = { auto: "Now", "5m": "5 min", "1h": "1 h", "24h": "24 h", all: "All" };
@@ -12,12 +13,19 @@ export function num(x, digits = 3) {
   if (x === null || x === undefined) return "–";
   if (x === 0) return "0";
   const size = Math.abs(x);
-  if (size >= 1e5 || size < 1e-3) return x.toExponential(digits - 1).replace("e+", "e").replace("-", "−");
+  if (size >= 1e5 || size < 1e-3) return x.toExponential(digits - 1).replace("e+", "e").replaceAll("-", "−");
   return Number(x.toPrecision(digits)).toString().replace("-", "−");
 }
 
 export const milliseconds = (x) => (x === null || x === undefined ? "–" : x < 1 ? `${Math.round(1000 * x)} µs` : `${num(x)} ms`);
-export const clock = (iso) => new Date(iso).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+export const clock = (iso, more = {}) => new Date(iso).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...more });
+export const tick = (iso, seconds) => clock(iso, seconds < 60 ? { second: "2-digit" } : {}); // of slices of so many seconds
+
+// two digits more where a score would look like its limit
+export function ofLimit(score, threshold) {
+  const digits = num(score) === num(threshold) && score !== threshold ? 5 : 3;
+  return `${num(score, digits)} of ${num(threshold, digits)}`;
+}
 
 export function moment(iso) {
   const date = new Date(iso);
@@ -41,14 +49,18 @@ export function middle(text, most = MOST) {
   return `${text.slice(0, Math.ceil(kept / 2))}…${text.slice(-Math.floor(kept / 2))}`;
 }
 
+// networks count their norms, too
+export const calledOf = (name) => (/^\d+$/.test(name) ? `norm ${name}` : name);
+
 export function shortName(name) {
+  if (calledOf(name) !== name) return calledOf(name);
   const block = blockOf(name);
   if (block) return middle(`block ${block.number} ${partName(block.rest).replace("_", "-")}`);
   return middle(name.replace(/\.(norm|layer_?norm)$/i, "").replace("final_norm", "final norm"));
 }
 
 // the two ends are no layers with a name of their own
-const placeOf = (name) => (name === "input" || name === "output" ? `the ${name}` : name);
+const placeOf = (name) => (name === "input" || name === "output" ? `the ${name}` : calledOf(name));
 const over = (summary) => OVER[summary.asked] ?? `since ${moment(summary.since)}`;
 
 export function headline(summary) {
@@ -63,7 +75,7 @@ export function headline(summary) {
     }
     default:
       if (summary.input === undefined) return "This model cannot be judged";
-      if (window.requests >= needed) return `${requests}, but they repeat each other: too few unlike ones to judge`;
+      if (window.requests >= needed) return `${requests}, but they repeat each other: too few different ones to judge`;
       return `Not enough data yet: ${window.requests} of ${needed} requests`;
   }
 }
@@ -81,10 +93,12 @@ export function advice(summary, task) {
   if (verdict.state === "mix_shift") return "Look at what is asked more often than before, and whether the model is right there.";
   if (verdict.state === "insufficient_data") {
     if (summary.input === undefined) return classes ? "Export it again with at least 60 validation inputs, and 4 of every class." : "Adopt it again with at least 300 inputs like its traffic's.";
-    return summary.window.requests < summary.requests ? "Choose a longer window, or wait." : "Send it some requests, or ask it something under Try it.";
+    if (summary.window.requests < summary.requests) return "Choose a longer window, or wait.";
+    return `Send it ${summary.window.requests >= summary.needed ? "different" : "some"} requests, or ask it something under Try it.`;
   }
   if (verdict.first_layer === "input") {
-    return "Inputs are longer, shorter or spelled otherwise than in training: look for a new client, a broken encoding, or another language.";
+    const topics = summary.output?.state === "drift" || summary.unlikeness?.state === "drift"; // the model is unsure of them, too
+    return `Inputs are longer, shorter or spelled otherwise than in training: look for a new client, a broken encoding, ${topics ? "another language, or new topics" : "or another language"}.`;
   }
   if (verdict.first_layer === "output" || verdict.classes?.length) {
     return UNLIKE[task] ?? "Inputs look as usual, but the model has grown unsure of them: look for requests that fit none of its classes.";
@@ -109,15 +123,14 @@ function together(fleet) {
 // what else there is to know of the window, for those who look closer
 export function facts({ verdict }) {
   if (verdict.unlike === null || verdict.unlike === undefined) return [];
-  const some = verdict.unlike >= 0.95 ? "Most" : `About ${percent(verdict.unlike, 0)}`;
+  const some = verdict.unlike >= 0.95 ? "Most" : `Very roughly ${percent(verdict.unlike, 0)}`;
   const said = [`${some} of the requests are unlike the baseline; from ${percent(verdict.would_show, 0)} on it would have shown.`];
-  said.push(verdict.estimated_accuracy === null
-    ? "Too many requests are unlike the baseline to estimate how many answers are right."
-    : `Estimated accuracy on topics that the model knows: ${percent(verdict.estimated_accuracy, 0)}.`);
+  if (verdict.estimated_accuracy !== null) said.push(`Estimated accuracy on topics that the model knows: ${percent(verdict.estimated_accuracy, 0)}.`);
+  else if (verdict.unlike > KNOWN) said.push("Too many requests are unlike the baseline to estimate how many answers are right.");
   if (verdict.classes.length) {
     said.push(`Unlike requests are mostly taken for ${verdict.classes.map(({ name, unlike, requests }) => `${name} (${percent(unlike, 0)} of ${count(requests)})`).join(", ")}.`);
   }
-  if (verdict.most_repeated >= 0.1) said.push(`One input makes up ${percent(verdict.most_repeated, 0)}: all requests tell as much as ${count(Math.round(verdict.effective_requests))} unlike ones.`);
+  if (verdict.most_repeated >= 0.1) said.push(`One input makes up ${percent(verdict.most_repeated, 0)}: all requests tell as much as ${count(Math.round(verdict.effective_requests))} different ones.`);
   return said;
 }
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,15 @@ def test_server_timing_says_where_the_time_went(client: TestClient):
     parts = dict(re.fullmatch(r"(\w+);dur=(\d+\.\d{3})", part).groups() for part in header.split(", "))  # type: ignore[union-attr]
     assert list(parts) == ["parse", "tokenize", "queue", "infer", "serialize"]
     assert 0 < float(parts["infer"]) < 10_000
+
+
+@pytest.mark.parametrize(("more", "kept"), [({}, "scores"), ({"input_log_texts": True}, "texts")])
+def test_model_says_what_is_written_down(
+    client: TestClient, settings: Settings, text_engine: Engine, tmp_path: Path, more: dict[str, bool], kept: str
+):
+    assert client.get("/model").json()["input_log"] == "none"
+    logging = settings.model_copy(update={"input_log": tmp_path} | more)
+    assert TestClient(make_app(logging, ModelRegistry(text_engine))).get("/model").json()["input_log"] == kept
 
 
 def scope() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from runtime.errors import Unavailable
-from service.page.feed import Feed, Subscription, TooManyFollowers
+from service.page.feed import DEFECT, Feed, Subscription, TooManyFollowers
 
 
 async def take(subscription: Subscription, events: int) -> list[bytes]:
@@ -116,16 +116,29 @@ def test_close_ends_every_stream_and_lets_nobody_in():
     run(main)
 
 
-@pytest.mark.parametrize("error", [Unavailable("gone"), RuntimeError("defect")])
-def test_failed_summary_keeps_the_connection_alive(error: Exception, caplog: pytest.LogCaptureFixture):
+TROUBLES = [(Unavailable("gone"), "gone"), (RuntimeError("defect"), DEFECT)]
+
+
+@pytest.mark.parametrize(("error", "said"), TROUBLES)
+def test_failed_summary_is_told_to_pages_and_logged_once_until_it_mends(
+    error: Exception, said: str, caplog: pytest.LogCaptureFixture
+):
+    compute = Computed(error)
+
     async def main() -> None:
-        feed = Feed(Computed(error), interval=0.01)
-        events = await take(feed.join("all"), 3)
-        assert events == [b": no summary now\n\n"] * 3  # a comment, which no reader takes for an event
+        feed = Feed(compute, interval=0.01)
+        follower = feed.join("all")
+        assert await take(follower, 3) == [f'event: trouble\ndata: {{"error": "{said}"}}\n\n'.encode()] * 3
+        compute.error = None
+        while (await take(follower, 1))[0].startswith(b"event: trouble"):
+            pass
+        compute.error = error
+        while (await take(follower, 1))[0].startswith(b"data: "):
+            pass
         feed.close()
 
     run(main)
-    assert "page" in caplog.text
+    assert [record.name for record in caplog.records if "page" in record.getMessage()] == ["addnorm.service"] * 2
 
 
 def test_feed_is_full_at_its_most():

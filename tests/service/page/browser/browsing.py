@@ -1,8 +1,11 @@
 """A page in a real Chromium that is watched while a test uses it."""
 
+import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
@@ -84,3 +87,20 @@ def heading(page: Page) -> Locator:
 def ask(page: Page, text: str) -> None:
     page.get_by_label("Text").fill(text)
     page.get_by_role("button", name="Ask", exact=True).click()
+
+
+def first_summary(url: str) -> dict[str, Any]:
+    """What the service tells pages now."""
+    with httpx.stream("GET", f"{url}/events", trust_env=False) as stream:
+        told = next(line for line in stream.iter_lines() if line.startswith("data: "))
+        return dict(json.loads(told.removeprefix("data: ")))
+
+
+def wait_for_summaries(page: Page, number: int) -> None:
+    page.evaluate(
+        """number => import("/page/store.js").then(({ store }) => new Promise((done) => {
+          let heard = 0;
+          store.on("summary", () => { heard += 1; if (heard === number) done(); });
+        }))""",
+        number,
+    )

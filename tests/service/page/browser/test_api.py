@@ -23,6 +23,7 @@ def test_page_outlives_a_restart_and_keeps_what_was_typed(watched: Watched):
     with serving(port=urlsplit(url).port or 0):
         expect(page.locator("#pulse")).to_have_text("live")
         assert page.get_by_label("Text").input_value() == "half a thou"
+        expect(page.locator("#view-try .error")).to_be_hidden()  # what was wrong is mended
         ask(page, "hello")
         expect(page.locator("[data-answer=greeting]")).to_be_visible()
 
@@ -30,16 +31,39 @@ def test_page_outlives_a_restart_and_keeps_what_was_typed(watched: Watched):
 def test_key_is_asked_for_where_one_is_needed(watched: Watched):
     watched.meant = ("Failed to load resource", "ERR_")  # an answer of status 401
     page = watched.page
-    with serving("--api-keys", "sesame", "--api-key-for", "reads,inference") as url:
+    with serving("--api-keys", "schlüssel", "--api-key-for", "reads,inference,metrics") as url:
         page.goto(url)
-        page.get_by_label("This service asks for an API key").fill("sesam")
-        page.get_by_role("button", name="Use this key").click()
-        expect(page.get_by_label("This service asks for an API key")).to_have_value("")
-        page.get_by_label("This service asks for an API key").fill("sesame")
+        field = page.get_by_label("This service asks for an API key")
+        expect(page.locator("#pulse")).to_have_text("waiting for an API key")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        page.get_by_role("link", name="Metrics").click()
+        expect(field).to_be_visible()  # and no bare JSON in its place
+        for wrong in ("schlusse", "ключ"):
+            field.fill(wrong)
+            page.get_by_role("button", name="Use this key").click()
+            expect(page.get_by_role("alert")).to_have_text("This key is not accepted.")
+            expect(field).to_be_focused()
+            expect(field).to_have_value("")
+        field.fill("  schlüssel ")
         page.get_by_role("button", name="Use this key").click()
         expect(heading(page)).to_have_text("Not enough data yet: 0 of 30 requests")
         expect(page.locator("#key")).to_be_hidden()
+        with page.expect_download() as numbers:
+            page.get_by_role("link", name="Metrics").click()
+        assert "addnorm_requests_total" in numbers.value.path().read_text()
         page.get_by_role("link", name="Try it").click()
         ask(page, "hello")
         expect(page.locator("[data-answer=greeting]")).to_be_visible()
         assert page.evaluate("Object.keys(localStorage)") == []
+
+
+def test_what_the_service_refuses_is_said_in_the_banner(busy: str, watched: Watched):
+    watched.meant = ("Failed to load resource",)  # an answer of status 503
+    page = watched.page
+    full = {"error": "64 pages follow this service already.", "code": "too_many_followers"}
+    page.route("**/events?*", lambda route: route.fulfill(status=503, json=full))
+    page.goto(busy)
+    expect(heading(page)).to_have_text("No verdict now")
+    expect(page.locator(".detail")).to_have_text("64 pages follow this service already.")
+    page.unroute("**/events?*")
+    expect(heading(page)).to_contain_text("requests")

@@ -176,4 +176,5 @@ def test_a_row_of_numbers_is_asked_and_each_norm_says_its_unit(network: str, wat
     page.get_by_role("button", name="Ask", exact=True).click()
     expect(page.locator("#answers")).to_contain_text("one row or token read")
     page.goto(f"{network}/#layers/bn1")
+    expect(page.get_by_role("heading", name="The network")).to_be_visible()
     expect(page.locator("#view-layers")).to_contain_text("BatchNorm of 6 features of each pixel")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from benchmarks.pictures.page import serving
 from runtime.artifact import Artifact
@@ -86,7 +86,14 @@ def test_drawing_is_read_by_a_model_of_sequences(sequences: str, watched: Watche
     grid.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Space")
-    assert page.get_by_label("Steps, as JSON").input_value().startswith("[[0.35,0,0,0],[1,0.35,0,0],[0.35,")
+    typed = page.get_by_label("Steps, as JSON")
+    assert typed.input_value().startswith("[[0.35,0,0,0],[1,0.35,0,0],[0.35,")
+    typed.fill("[[0, 0.5], [7]]")
+    inked = grid.locator("span").evaluate_all("all => all.map((each) => each.style.getPropertyValue('--value'))")
+    assert inked[:6] == ["0", "0.5", "0", "0", "1", "0"]
+    grid.focus()
+    page.keyboard.press("ArrowDown")
+    assert typed.input_value() == "[[0, 0.5], [7]]"
     grid.click(position={"x": 20, "y": 100})
     expect(page.locator("[data-answer]")).to_be_visible()
     expect(page.get_by_text("12 tokens read")).to_be_visible()
@@ -94,3 +101,54 @@ def test_drawing_is_read_by_a_model_of_sequences(sequences: str, watched: Watche
     page.get_by_role("button", name="Ask", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("That is not JSON")
     assert httpx.get(f"{sequences}/norm-stats", trust_env=False).json()["requests"] == 1
+
+
+def test_requests_are_asked_one_after_another(watched: Watched, busy: str):
+    page, held = watched.page, list[Route]()
+    page.goto(f"{busy}/#try")
+
+    def hold_first(route: Route) -> None:
+        held.append(route)
+        if len(held) > 1:
+            route.continue_()
+
+    page.route("**/predict", hold_first)
+    ask(page, "tell me a joke")
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_disabled()
+    page.get_by_label("Text").press("Control+Enter")
+    page.get_by_role("button", name="how much money do i have in my account").click()
+    page.wait_for_timeout(300)
+    assert len(held) == 1
+    held[0].continue_()
+    expect(page.locator("[data-answer=balance]")).to_be_visible()
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_enabled()
+    assert len(held) == 2
+
+
+def test_long_labels_leave_room_and_a_choice_keeps_its_focus(watched: Watched, busy: str):
+    """The answers are made up."""
+    page = watched.page
+    layer = {"name": "1", "mean": 0, "variance": 1, "mean_z": 0.5, "variance_z": 4}
+    best = {"label": "a_label_that_is_long " * 12, "score": 0.9}
+    prediction = best | {"tokens": 9, "truncated": False, "top": [best], "norm_stats": [layer], "percentile": 99.9}
+    page.route("**/predict", lambda route: route.fulfill(json={"predictions": [prediction] * 2}))
+    page.goto(f"{busy}/#try")
+    ask(page, "hello\nwhat is the weather like")
+    expect(page.get_by_text("Looks odd, first at norm 1")).to_be_visible()
+    expect(page.get_by_text("The model is unusually unsure: it is surer of 100")).to_be_visible()
+    second = page.locator(".answers button").nth(1)
+    assert second.locator(".given").evaluate("each => each.clientWidth") > 150
+    expect(second.locator(".got")).to_have_attribute("title", best["label"])
+    second.focus()
+    page.keyboard.press("Enter")
+    expect(second).to_have_attribute("aria-pressed", "true")
+    expect(second).to_be_focused()
+
+
+@pytest.mark.parametrize(("log", "kept"), [("scores", "log the scores"), ("texts", "log it, with what you type")])
+def test_help_says_what_the_service_keeps(watched: Watched, busy: str, log: str, kept: str):
+    page = watched.page
+    model = httpx.get(f"{busy}/model", trust_env=False).json()
+    page.route("**/model", lambda route: route.fulfill(json=model | {"input_log": log}))
+    page.goto(f"{busy}/#try")
+    expect(page.locator("#ask-help")).to_contain_text(kept)

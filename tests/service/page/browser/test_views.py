@@ -1,12 +1,21 @@
 """The views of the page: what they show, how they are reached, and on which screens."""
 
+import json
 import re
 
 import pytest
 from playwright.sync_api import expect
 
-from benchmarks.pictures.page import VIEWS
-from tests.service.page.browser.browsing import USUAL, Watched, ask, heading, needs_chromium
+from benchmarks.pictures.page import VIEWS, send
+from tests.service.page.browser.browsing import (
+    USUAL,
+    Watched,
+    ask,
+    first_summary,
+    heading,
+    needs_chromium,
+    wait_for_summaries,
+)
 
 pytestmark = needs_chromium
 
@@ -76,6 +85,8 @@ def test_models_are_chosen_and_compared(both: str, watched: Watched):
     expect(running).to_be_visible()
     running.locator("summary").click()
     expect(running.locator("tbody tr").first.locator("td").first).not_to_have_text("–")
+    margin = page.locator("#view-layers p", has_text="Also served").evaluate("each => getComputedStyle(each).marginTop")
+    assert float(margin.removesuffix("px")) > 8  # from the last node
     page.get_by_role("button", name="intents, version 1").click()
     expect(page.get_by_text("LayerNorm of 160 features")).to_be_visible()
     expect(running).to_be_hidden()
@@ -86,7 +97,8 @@ def test_model_that_is_not_served_is_said_so(both: str, watched: Watched):
     page = watched.page
     watched.meant = ("404",)
     page.goto(f"{both}/?model=nothing")
-    expect(page.locator("#served")).to_contain_text(
+    expect(heading(page)).to_have_text("No verdict now")
+    expect(page.locator(".detail")).to_contain_text(
         "There is no model 'nothing' here, there is intents, intents-batchnorm"
     )
     page.get_by_role("combobox", name="Model").select_option("intents, version 1")
@@ -140,3 +152,72 @@ def test_keyboard_reaches_every_view(watched: Watched, busy: str):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.getAttribute('href') ?? document.activeElement.id"))
     assert reached >= {"#verdict", "#try", "#layers", "#traffic", "theme", "#layers/blocks.0.attention.norm"}
+
+
+def test_skip_link_keeps_the_view_and_odd_addresses_are_read(watched: Watched, busy: str):
+    page = watched.page
+    page.goto(f"{busy}/?window=constructor#try")
+    expect(page.locator("body[data-ready]")).to_be_attached()
+    page.get_by_text("Skip to the content").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    expect(page.locator("#view-try")).to_be_visible()
+    for address, view in (("layers/100%", "layers"), ("constructor", "verdict")):
+        page.goto(f"{busy}/#{address}")
+        expect(page.locator(f"#view-{view}")).to_be_visible()
+
+
+def test_new_numbers_leave_what_is_used(watched: Watched, busy: str):
+    """The nodes stay: so do focus, selection, scrolling, and a click that is held."""
+    page = watched.page
+    page.goto(f"{busy}/?window=all#layers")
+    node = page.locator("a.node").nth(2)
+    node.focus()
+    page.locator("#view-layers summary").first.click()
+    expect(page.locator("#view-layers .scroll tbody tr").first).to_be_visible()
+    page.evaluate(
+        """() => {
+          const parts = ["h1", ".advice", "a.node", "a.node .score", "#view-layers .scroll", "#view-layers tbody tr"];
+          window.kept = parts.map((part) => document.querySelector(part));
+          kept.push(...kept.slice(0, 3).map((each) => each.firstChild));
+          document.querySelector("#view-layers .scroll").scrollTop = 40;
+        }"""
+    )
+    node.focus()
+    before = page.locator("a.node .score").all_inner_texts(), heading(page).inner_text()
+    send(busy, USUAL)
+    wait_for_summaries(page, 4)  # and the layer is read again
+    assert (page.locator("a.node .score").all_inner_texts(), heading(page).inner_text()) != before
+    expect(node).to_be_focused()
+    assert page.evaluate("kept.every((each) => each.isConnected)")
+    assert page.locator("#view-layers .scroll").first.evaluate("each => each.scrollTop") == 40
+
+
+def test_model_that_cannot_be_judged_is_said_so(watched: Watched, busy: str):
+    """And what moved most is said of which layer: the summaries are made up."""
+    page, told = watched.page, first_summary(busy)
+    moved = {"feature": 3, "baseline": 0.1, "live": 0.4, "shift": 2.0}
+    told["verdict"] |= {"state": "drift", "first_layer": "blocks.0.attention.norm", "features": [moved]}
+    told |= {"asked": "auto"}
+    page.route("**/events?*", lambda route: route.fulfill(body=f"data: {json.dumps(told)}\n\n"))
+    page.goto(busy)
+    expect(page.get_by_text("The features that moved most at blocks.0.attention.norm")).to_be_visible()
+    for name in ("input", "output", "all_layers", "unlikeness"):
+        told.pop(name, None)
+    for layer in told["layers"]:
+        layer |= {"score": None, "threshold": None, "state": "insufficient_data"}
+    expect(page.locator("#view-verdict").get_by_text("This model's baseline cannot judge its traffic.")).to_be_visible()
+
+
+def test_banner_is_readable_at_every_width(watched: Watched, busy: str):
+    page = watched.page
+    page.goto(busy)
+    expect(page.locator("body[data-ready]")).to_be_attached()
+    wide = "document.querySelector('h1').clientWidth"
+    bullets = "getComputedStyle(document.querySelector('#view-verdict ul.facts')).listStyleType"
+    assert page.evaluate(bullets) == "disc"
+    page.set_viewport_size({"width": 800, "height": 800})
+    assert page.evaluate(wide) > 600
+    page.set_viewport_size({"width": 375, "height": 800})
+    heights = page.locator("#windows span").evaluate_all("each => each.map((one) => one.clientHeight)")
+    assert len(set(heights)) == 1

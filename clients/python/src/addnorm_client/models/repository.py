@@ -85,6 +85,8 @@ class ModelResponse(Body):
     """What computes, and its release: onnxruntime, or openvino for bf16."""
     fallback_reason: str
     """Why `auto` fell back to the CPU; empty where it did not."""
+    input_log: Literal["none", "scores", "texts"]
+    """What the service writes down of the inputs that it answers: nothing; scores, without texts; or texts, too."""
     inputs: dict[str, Any]
     labels: list[str]
     """Classes; none of an embedding model or a reranker."""
