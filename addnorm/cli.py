@@ -52,10 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     except AddNormError as error:
         return fail(str(error))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or name
-        message = first["msg"].removeprefix("Value error, ")
-        return fail(f"{where} is not usable: {message[0].lower()}{message[1:]}.")
+        return fail(complaint(load(name), error))
     except SettingsError as error:
         return fail(str(error))
     except KeyboardInterrupt:
@@ -66,6 +63,22 @@ def main(arguments: list[str] | None = None) -> int:
 def load(name: str) -> type[BaseModel]:
     module, _, command = COMMANDS[name][0].partition(":")
     return getattr(import_module(module), command)  # type: ignore[no-any-return]
+
+
+def complaint(command: type[BaseModel], error: ValidationError) -> str:
+    """The first thing that is wrong with a command's options, as a sentence."""
+    first = error.errors()[0]
+    where, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing" and (field := command.model_fields.get(where)) is not None:
+        what = " ".join((field.description or "").split()).partition(". ")[0].removesuffix(".")
+        return f"give --{where.replace('_', '-')}: {lowered(what)}."  # argparse itself asks for what has no option
+    if not where:  # of several options together, which it names
+        return f"{message}."
+    return f"{where} is not usable: {lowered(message)}."
+
+
+def lowered(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
 
 
 def usage() -> str:

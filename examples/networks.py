@@ -123,8 +123,11 @@ def tell(url: str, model: str, kind: str, rows: Rows) -> None:
         stats = client.get("/norm-stats").raise_for_status().json()
     verdict, first = stats["verdict"], stats["layers"][0]
     print(f"{len(rows)} rows {kind}: {verdict['state'].replace('_', ' ')}. {verdict['sentence']}")
-    for moved in first["shifted"][:1]:
-        print(f"in front of {first['name']}, feature {moved['feature']} moved most, by {moved['shift']:.2f} deviations")
+    for moved in first["shifted"][:1]:  # the verdict judges all features of a layer together
+        print(
+            f"in front of {first['name']}, feature {moved['feature']} moved most, by {moved['shift']:.2f} deviations; "
+            "that is told, not judged: another mix of classes moves single features, too"
+        )
 
 
 if __name__ == "__main__":

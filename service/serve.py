@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("addnorm.service")
 
+KEY = ' -H "Authorization: Bearer $KEY"'  # of curl; the key itself is told to nobody
 FEW = 64  # numbers that an example may have
 
 
@@ -132,7 +133,7 @@ def greet(listener: socket.socket, catalog: Catalog, settings: Settings) -> None
         say(NO_MODEL.format(url=url, directory=settings.models, then=then))
         return
     default = next(iter(served.get(catalog.default_name, {}).values()), catalog.artifacts()[0]).manifest
-    say(welcome(url, *example(default), describe(served)))
+    say(welcome(url, *example(default), describe(served), settings.api_key_for))
 
 
 def say(text: str) -> None:
@@ -185,11 +186,17 @@ def browsable(host: str, port: int, scheme: str = "http") -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def welcome(url: str, path: str, body: str, models: str) -> str:
+def welcome(url: str, path: str, body: str, models: str, keyed: str = "") -> str:
+    """What there is, and how to ask.
+
+    Args:
+        keyed: what needs a key, as `api_key_for` says.
+    """
+    ask, read = (KEY if what in keyed.split(",") else "" for what in ("inference", "reads"))
     return f"""
 AddNorm serves at {url} (API at {url}/docs): {models}. Try:
 
-  curl {url}{path} -d '{body}'
-  curl {url}/norm-stats
+  curl {url}{path}{ask} -d '{body}'
+  curl {url}/norm-stats{read}
 
 Stop with Ctrl+C."""

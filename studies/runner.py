@@ -1,6 +1,5 @@
-"""Runs the cells that are missing, on all cores, and keeps each as soon as it is there."""
+"""Runs the cells that are missing, on all CPUs that it may use, and keeps each as soon as it is there."""
 
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from runtime.cpus import usable_cpus
 from runtime.errors import DataError
 from studies.cells import KEPT, Cells
 from studies.claim import Cell, Claim, Measures
@@ -48,7 +48,7 @@ class Study:
             DataError: cells cannot be kept, or some failed; the others are run first.
         """
         context = get_context("spawn")  # torch's threads do not survive a fork
-        pool = ProcessPoolExecutor(processes or os.cpu_count() or 1, context, initializer=prepare)
+        pool = ProcessPoolExecutor(processes or usable_cpus(), context, initializer=prepare)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
             with Progress(*columns, console=console) as progress:

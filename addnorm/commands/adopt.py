@@ -98,7 +98,7 @@ class Adopt(BaseSettings):
         """What was adopted, and how many texts or rows the baseline has."""
         target = self.models / self.name / str(self.version)
         given = {name: value for name in FILE_OPTIONS if (value := getattr(self, name)) is not None}
-        if self.inputs == "float" or (self.inputs is None and self.baseline.suffix == ".npz"):
+        if self.inputs == "float" or (self.inputs is None and self.baseline.suffix.lower() == ".npz"):
             found = self.adopt_tensors(target, given, progress)
             return found, found.artifact.manifest.training["texts"]
         if self.folded:
@@ -111,7 +111,7 @@ class Adopt(BaseSettings):
     def adopt_texts(
         self, texts: "Texts", target: Path, given: dict[str, Any], progress: Callable[[int, int], None]
     ) -> "Adopted":
-        if self.source.suffix == ".onnx":
+        if self.source.suffix.lower() == ".onnx":
             from export.adopt.onnx_file.adopter import adopt_file
             from export.adopt.onnx_file.source import Hints
 
@@ -127,14 +127,16 @@ class Adopt(BaseSettings):
                 "an ONNX file can be adopted without."
             )
         from export.adopt.directory.adopter import adopt_directory
+        from model.training.device import set_threads
 
+        set_threads()
         return adopt_directory(self.source, texts, target, self.pooling, self.overwrite, progress, self.asked)
 
     def adopt_tensors(self, target: Path, given: dict[str, Any], progress: Callable[[int, int], None]) -> "Adopted":
         from export.adopt.tensors.adopter import adopt_tensors
         from export.adopt.tensors.answer import TensorHints
 
-        if self.source.suffix != ".onnx":
+        if self.source.suffix.lower() != ".onnx":
             raise ExportError(f"{self.source} is no ONNX file, and only such a file can read tensors: export one.")
         named = {name: getattr(self, name) for name in TEXT_OPTIONS} | given
         if odd := [name for name, value in named.items() if value is not None and name not in TENSOR_OPTIONS]:

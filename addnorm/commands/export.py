@@ -44,10 +44,12 @@ class Export(BaseSettings):
     def cli_cmd(self) -> None:
         from export.exporter import export_run
         from export.precision.choice import Asked
+        from model.training.device import set_threads
 
         if self.min_cosine is not None and self.precision == "fp32":
             raise ExportError("--min-cosine is for a lower precision: pass --precision, too, or leave it out.")
         asked = Asked(self.precision, self.min_cosine)
+        set_threads()
         console = Console()
         with console.status(f"exporting {self.run}"):
             artifact, errors = export_run(
@@ -56,15 +58,19 @@ class Export(BaseSettings):
         facts = artifact.manifest.training
         size = sum(len(content) for content in artifact.files.values()) / 1e6
         console.print(f"{artifact.path}: {size:.2f} MB, {facts['parameters']:,} parameters", highlight=False)
-        console.print(
-            f"accuracy: validation {facts['validation_accuracy']:.4f}, test {facts['test_accuracy']}", highlight=False
-        )
+        console.print(tell_accuracy(facts), highlight=False)
         for kind, error in errors.items():
             console.print(f"verified: {kind} within {error:.1e} of PyTorch", highlight=False)
         manifest = artifact.manifest
         lines = tell_precision(manifest.precision), tell_trials(manifest.training), tell_plan(manifest.plan)
         for line in (*chain(*lines), tell_verdict(artifact)):
             console.print(line, highlight=False)
+
+
+def tell_accuracy(facts: dict[str, Any]) -> str:
+    """The accuracies; that of the test where some of its rows are held out."""
+    test = "" if facts["test_accuracy"] is None else f", test {facts['test_accuracy']:.4f}"
+    return f"accuracy: validation {facts['validation_accuracy']:.4f}{test}"
 
 
 def tell_verdict(artifact: Artifact) -> str:
@@ -76,8 +82,12 @@ def tell_verdict(artifact: Artifact) -> str:
 
         least = "60, and 4 of every class" if artifact.manifest.task == "classification" else str(FEWEST)
         return f"verdict: none, {requests:,} held-out requests are too few to judge by; it takes {least}"
-    shows = ", ".join(f"{reference.would_show(count):.0%} of {count:,}" for count in WINDOWS)
-    return f"verdict: {requests:,} held-out requests as baseline, by which unlike requests show from {shows} on"
+    shares = [(share, count) for count in WINDOWS if (share := reference.would_show(count)) is not None]
+    shows = ", ".join(
+        f"{100 * share:.0f} %{'' if place else ' unlike requests'} among {count:,}"
+        for place, (share, count) in enumerate(shares)
+    )
+    return f"verdict: {requests:,} held-out requests as baseline" + (f"; it notices {shows}" if shows else "")
 
 
 def tell_precision(measured: Precision | None) -> list[str]:

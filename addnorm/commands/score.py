@@ -66,10 +66,10 @@ class Score(BaseSettings):
     def cli_cmd(self) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a process has one thread
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        from addnorm.commands.stats import show
+        from addnorm.commands.table import make_console, show
         from runtime.artifact import read_artifact
 
-        console = Console()
+        console = make_console()
         artifact = read_artifact(self.model)
         job = self.job(artifact)
         try:
@@ -98,7 +98,7 @@ class Score(BaseSettings):
         if self.top_k > 1 and manifest.task != "classification":
             raise SettingError(f"--top-k is for classifiers, {manifest.name} is none: leave it out.")
         files = find_files(self.source)
-        kind = self.format or cast("Format", files[0].suffix.removeprefix("."))
+        kind = self.format or cast("Format", files[0].suffix.lower().removeprefix("."))
         options = Options(self.model, manifest.digest, columns, self.device, self.top_k, self.allow_fp32)
         return Job(
             files=files,
@@ -114,8 +114,8 @@ class Score(BaseSettings):
 
     def count(self) -> int:
         """How many processes."""
+        from runtime.cpus import usable_cpus
         from runtime.graph.providers import may_use_gpu
-        from service.cpus import usable_cpus
 
         return self.processes or (1 if may_use_gpu(self.device) else usable_cpus())
 

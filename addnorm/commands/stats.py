@@ -2,17 +2,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import httpx
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
-from rich import box
 from rich.console import Console
-from rich.table import Column, Table
 
-from addnorm_client import AddNormAnswerError, AddNormConnectionError, AddNormHTTPError, Client, Retries
-from addnorm_client.models import LayerDrift, NormStatsResponse, Summary
+from addnorm.commands.table import make_console, show
+from addnorm_client import (
+    AddNormAnswerError,
+    AddNormClientError,
+    AddNormConnectionError,
+    AddNormHTTPError,
+    Client,
+    Retries,
+)
+from addnorm_client.models import NormStatsResponse
 from runtime.artifact import read_artifact
 from runtime.drift.baseline import Baseline, read_baseline
 from runtime.errors import SettingError, StateError, Unavailable
@@ -35,6 +41,10 @@ class Stats(BaseSettings):
 
     of: CliPositionalArg[list[str]] = Field(["http://127.0.0.1:8000"], min_length=1)
     """Address of the service; or merge, and the states to merge."""
+    name: str | None = None
+    """Name of the model; where it is not given, the service's default model."""
+    version: str | None = None
+    """Version of the model; the highest where it is not given."""
     model: Path = EMBEDDED
     """Merge: directory of the artifact that the states belong to."""
     timeout: float = Field(10.0, gt=0)
@@ -44,18 +54,28 @@ class Stats(BaseSettings):
 
     def cli_cmd(self) -> None:
         what, *states = self.of
+        asked = Asked(self.timeout, self.api_key, self.name, self.version)
         if what == "merge":
-            print_merged(states, self.model, self.timeout, api_key=self.api_key)
+            print_merged(states, self.model, asked)
         elif states:
             raise SettingError(
                 f"addnorm stats prints one service, and is given {len(self.of)} addresses: "
                 "name one, or put `merge` before them."
             )
         else:
-            print_stats(what, self.timeout, api_key=self.api_key)
+            print_stats(what, asked)
 
 
 Answer = TypeVar("Answer")
+
+
+class Asked(NamedTuple):
+    """How services are asked, and for which model: the default one where none is named, in its highest version."""
+
+    timeout: float = 10.0  # seconds to wait for an answer
+    api_key: str = ""
+    name: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +84,31 @@ class _Model:
     baseline: Baseline
 
 
-def print_stats(url: str, timeout: float, console: Console | None = None, api_key: str = "") -> None:
+def print_stats(url: str, asked: Asked, console: Console | None = None) -> None:
     """Asks the service at `url` and prints one row per layer.
 
     Raises:
-        Unavailable: nothing that speaks this protocol answers there.
+        SettingError: that is no address.
+        Unavailable: nothing that speaks this protocol answers there, or it does not answer this.
     """
-    show(ask(url, "/norm-stats", Client.norm_stats, timeout, api_key), console or Console())
+    stats = ask(url, "/norm-stats", lambda client: client.norm_stats(model=asked.name, version=asked.version), asked)
+    others = others_than(stats, url, asked)
+    show(stats, console or make_console(), f"also served: {others}; --name and --version choose" if others else "")
 
 
-def print_merged(
-    sources: list[str], model: Path, timeout: float, console: Console | None = None, api_key: str = ""
-) -> None:
+def others_than(stats: NormStatsResponse, url: str, asked: Asked) -> str:
+    """The models that are served beside this one, in words; none where the service does not say."""
+    try:
+        with client_of(url, asked) as client:
+            models = client.ready().models
+    except AddNormClientError:
+        return ""
+    shown = stats.model, stats.version
+    others = [(name, version) for name in models for version in models[name] if (name, version) != shown]
+    return ", ".join(f"{name} version {version}" for name, version in others)
+
+
+def print_merged(sources: list[str], model: Path, asked: Asked, console: Console | None = None) -> None:
     """Merges states and prints them as one service's.
 
     Args:
@@ -92,7 +125,7 @@ def print_merged(
     merged = StateDocument.of(artifact.manifest, Span(inf, -inf), NormState.empty(artifact.manifest.layers))
     places: dict[bytes, int] = {}
     for place, source in enumerate(sources):
-        content = read_state(source, timeout, api_key)
+        content = read_state(source, asked)
         first = min(places.setdefault(content, place), sources.index(source))  # what a service tells goes on changing
         if first != place:
             raise StateError(
@@ -102,12 +135,13 @@ def print_merged(
         merged = merged.merge(document.check(artifact.manifest, source))
     explained = _Model(artifact.manifest, read_baseline(artifact))
     report = all_layers(explained, Observed.of_document(merged))
-    show(NormStatsResponse.model_validate(report.model_dump()), console or Console())
+    show(NormStatsResponse.model_validate(report.model_dump()), console or make_console())
 
 
-def read_state(source: str, timeout: float, api_key: str) -> bytes:
+def read_state(source: str, asked: Asked) -> bytes:
     if source.startswith(("http://", "https://")):
-        return ask(source, "/norm-stats/state", Client.state, timeout, api_key)
+        named = {"model": asked.name, "version": asked.version}
+        return ask(source, "/norm-stats/state", lambda client: client.state(**named), asked)
     try:
         return Path(source).read_bytes()
     except (OSError, ValueError) as error:
@@ -116,57 +150,34 @@ def read_state(source: str, timeout: float, api_key: str) -> bytes:
         ) from error
 
 
-def ask(url: str, path: str, what: Callable[[Client], Answer], timeout: float, api_key: str) -> Answer:
+def client_of(url: str, asked: Asked) -> Client:
+    return Client(url, api_key=asked.api_key, timeout=asked.timeout, retries=Retries(attempts=1))
+
+
+def ask(url: str, path: str, what: Callable[[Client], Answer], asked: Asked) -> Answer:
     """What the service at `url` answers, asked once; raises Unavailable where none does."""
-    asked = url.rstrip("/") + path
+    if "?" in url:
+        raise SettingError(
+            f"{url} is more than an address: leave out what begins with ?, and name a model with --name."
+        )
+    place = url.rstrip("/") + path
     try:
-        with Client(url, api_key=api_key, timeout=timeout, retries=Retries(attempts=1)) as client:
+        with client_of(url, asked) as client:
             return what(client)
     except AddNormHTTPError as error:
-        status = f"{error.status} {httpx.codes.get_reason_phrase(error.status)}"
-        raise Unavailable(f"{asked} answers {status}: give the address of a running `addnorm serve`.") from error
+        raise Unavailable(f"{place} answers {refusal(error)}.") from error
     except AddNormAnswerError as error:
-        raise Unavailable(f"{asked} answers with something else than statistics: check the address.") from error
+        raise Unavailable(f"{place} answers with something else than statistics: check the address.") from error
     except (AddNormConnectionError, httpx.InvalidURL) as error:
         why = error.__cause__ or error
-        raise Unavailable(f"{asked} does not answer ({why}): give the address of a running `addnorm serve`.") from error
+        raise Unavailable(f"{place} does not answer ({why}): give the address of a running `addnorm serve`.") from error
 
 
-def show(stats: NormStatsResponse, console: Console) -> None:
-    console.print(
-        f"{stats.model} version {stats.version}: {stats.requests:,} requests, {stats.tokens:,} tokens "
-        f"since {stats.since}; baseline {stats.baseline.requests:,} requests, {stats.baseline.tokens:,} tokens",
-        highlight=False,
-    )
-    console.print(make_table(stats))
-    console.print(f"{stats.verdict.state}: {stats.verdict.sentence}", highlight=False)
-
-
-def make_table(stats: NormStatsResponse) -> Table:
-    """One row per layer: mean ± std of the token means and variances, live and baseline, and the layer's drift."""
-    columns = ("mean, live", "baseline", "variance, live", "baseline", "score / limit")
-    table = Table(Column("layer", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=(0, 1))
-    if stats.input is not None:
-        table.add_row(stats.input.name, "", "", "", "", standing(stats.input.drift))
-    for layer in stats.layers:
-        table.add_row(
-            layer.name,
-            spread(layer.live.mean),
-            spread(layer.baseline.mean),
-            spread(layer.live.variance),
-            spread(layer.baseline.variance),
-            standing(layer.drift),
-        )
-    if stats.output is not None:
-        table.add_row(stats.output.name, "", "", "", "", standing(stats.output.drift))
-    return table
-
-
-def standing(drift: LayerDrift) -> str:
-    if drift.score is None or drift.threshold is None:
-        return "-"
-    return f"{drift.score:.1f} / {drift.threshold:.1f}" + (" drift" if drift.state == "drift" else "")
-
-
-def spread(summary: Summary | None) -> str:
-    return f"{summary.mean:.3g} ± {summary.std:.2g}" if summary else "-"
+def refusal(error: AddNormHTTPError) -> str:
+    """Why a service does not answer, and what to do."""
+    status = f"{error.status} {httpx.codes.get_reason_phrase(error.status)}"
+    if error.status == httpx.codes.UNAUTHORIZED:
+        return f"{status}: pass --api-key with one of its keys"
+    if error.code:  # the service's own
+        return f"{status}: {error.message.removesuffix('.')}"
+    return f"{status}: give the address of a running `addnorm serve`"

@@ -43,7 +43,7 @@ class Study(BaseSettings):
     data: Path = Path("data")
     """Folder of downloaded data sets: C16 and C18 read digits that were written with a pen, and spoken."""
     processes: int = Field(0, ge=0)
-    """Cells that run at a time; 0 is as many as there are cores."""
+    """Cells that run at a time; 0 is one per CPU that this may use."""
 
     def cli_cmd(self) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a cell has one core

@@ -1,6 +1,5 @@
 """`addnorm train`."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,16 +46,16 @@ class Train(Recipe, FineTuning, BaseSettings):
     device: TrainingDevice = "auto"
     """auto, cpu or cuda; auto: CUDA where torch finds a GPU, else the CPU. A run may go on with another."""
     threads: int = Field(0, ge=0)
-    """CPU threads; 0 for one per core."""
+    """CPU threads; 0 is one per CPU that this may use."""
 
     def cli_cmd(self) -> None:
         import torch
 
         from model.data import load_dataset
-        from model.training.device import choose_device, describe_device
+        from model.training.device import choose_device, describe_device, set_threads
         from model.training.trainer import Interrupted
 
-        torch.set_num_threads(self.threads or os.cpu_count() or 1)
+        set_threads(self.threads)
         chosen, device = self.choices(), choose_device(self.device)
         dataset = load_dataset(self.dataset, self.data, self.text, self.label)
         try:

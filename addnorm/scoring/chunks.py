@@ -45,13 +45,15 @@ def find_files(path: Path) -> list[Path]:
     """
     if path.is_dir():
         try:
-            files = sorted(each for each in path.iterdir() if each.suffix in READERS and each.name[0] not in "._")
+            files = sorted(
+                each for each in path.iterdir() if each.suffix.lower() in READERS and each.name[0] not in "._"
+            )
         except OSError as error:
             raise unreadable(path, error) from error
         if not files:
             raise DataError(f"{path} has no file that ends in {KINDS}: name one, or a directory with some.")
         return files
-    if path.suffix not in READERS:
+    if path.suffix.lower() not in READERS:
         raise DataError(f"{path} is no file to score: expected one that ends in {KINDS}, or a directory.")
     if not path.exists():
         raise DataError(f"{path} does not exist: name a file, or a directory of files.")
@@ -81,7 +83,7 @@ def read_chunks(files: Sequence[Path], columns: Columns) -> Iterator[Chunk]:
     """
     before = 0
     for path in files:
-        reader = READERS[path.suffix](path, columns)
+        reader = READERS[path.suffix.lower()](path, columns)
         try:
             for chunk in gather(reader):
                 chunk.read += before

@@ -70,7 +70,7 @@ def cell(value: Any) -> Any:
 
 def id_type(path: Path, columns: Columns) -> Any:
     """The type of the column that names rows; None where `path` has none, is no Parquet file, or does not say."""
-    if columns.id is None or path.suffix != ".parquet":
+    if columns.id is None or path.suffix.lower() != ".parquet":
         return None
     pyarrow, parquet = arrow()
     try:

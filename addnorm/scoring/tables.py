@@ -75,8 +75,11 @@ def lacks(name: str, have: Sequence[str]) -> str:
     """Says that a column is not there, and which are."""
     if name in have:
         return f"has {have.count(name)} columns {name!r}: rename all but one"
+    from model.data.table import in_one  # scoring needs nothing else of what trains
+
     there = ", ".join(map(repr, have)) or "none"
-    return f"has no column {name!r}, it has {there}: name yours with --text, --text-pair, --id"
+    todo = "separate columns with commas" if in_one(have) else "name yours with --text, --text-pair, --id"
+    return f"has no column {name!r}, it has {there}: {todo}"
 
 
 class CsvReader(Reader):

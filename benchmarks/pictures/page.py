@@ -90,7 +90,7 @@ def record(directory: Path, usual: list[str], odd: list[str]) -> None:
         if rng.random() < 0.1:
             collector.observe_deep(measure(deep.run, pack(chosen[:4])), 0.0)
         now[0] += STEP
-    collector.store.save(collector._to_keep({}))
+    collector.keep()
     collector.close()
 
 

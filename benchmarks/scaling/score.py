@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.scaling.ray_score import write_texts
+from runtime.cpus import usable_cpus
 from runtime.options import option_config
-from service.cpus import usable_cpus
 from service.settings import EMBEDDED
 
 

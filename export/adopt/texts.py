@@ -43,10 +43,10 @@ def read_texts(path: Path, text: str | None, text_pair: str | None = None, label
     Raises:
         DataError: the file cannot be read, lacks a column, or holds an empty text; names the line.
     """
-    if path.suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise DataError(f"{path} is no file of texts: expected one that ends in {', '.join(FORMATS)}.")
     named = [name for name in (text, text_pair, label) if name is not None]
-    if named and path.suffix == ".txt":
+    if named and path.suffix.lower() == ".txt":
         raise DataError(f"{path} has no columns, it has a text in a line: leave {named[0]!r} out.")
     try:
         rows = list(read_rows(path, named if text is not None else ["text", *named]))
@@ -77,13 +77,13 @@ def read_rows(path: Path, columns: list[str] | None) -> Rows:
     Args:
         columns: those of a table that are read; None: all.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         yield from read_parquet(path, columns)
         return
     with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             yield from read_csv(path, file, columns)
-        elif path.suffix == ".jsonl":
+        elif path.suffix.lower() == ".jsonl":
             yield from read_jsonl(path, file)
         else:
             yield from ((number, {"text": line}) for number, line in enumerate(file, 1) if line.strip())

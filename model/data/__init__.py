@@ -27,6 +27,6 @@ def load_dataset(name: str, data: Path, text_column: str = "text", label_column:
         return builtin.load_clinc150(data)
     if name == "digits":
         return builtin.load_digits()
-    if path.suffix in table.FORMATS:
+    if path.suffix.lower() in table.FORMATS:
         return table.load(path, text_column, label_column)
     raise DataError(f"{name!r} is not a data set: expected clinc150, digits, or a file that ends in .csv or .jsonl.")

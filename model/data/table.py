@@ -5,7 +5,7 @@ import json
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from runtime.graph.texts import is_unicode
 
 FORMATS = (".csv", ".jsonl")
 CELL_CHARACTERS = 2**31 - 1  # of a CSV file, as a C long has everywhere; Python's own limit is 131,072
+SEPARATORS = (";", "\t", "|")  # that other programs write between cells, and no column's name has
 UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Zs")  # Unicode's categories of controls, of what is not drawn, and of space
 
 
@@ -28,7 +29,7 @@ def load(path: Path, text_column: str, label_column: str) -> Dataset:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             columns = (text_column, label_column)
-            rows = list(read_csv(path, file, columns) if path.suffix == ".csv" else read_jsonl(path, file))
+            rows = list(read_csv(path, file, columns) if path.suffix.lower() == ".csv" else read_jsonl(path, file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise unreadable(path, error, "UTF-8 CSV with a header, or JSON lines") from error
     if not rows:
@@ -53,7 +54,11 @@ def read_csv(path: Path, file: Any, columns: Iterable[str] | None) -> Iterator[t
     """
     csv.field_size_limit(CELL_CHARACTERS)
     reader = csv.DictReader(file, strict=True)
-    check_single(path, list(reader.fieldnames or ()), columns)
+    header = list(reader.fieldnames or ())
+    check_single(path, header, columns)
+    for column in (columns or ()) if header else ():
+        if column not in header:
+            raise DataError(f"{path}, line 1, {lacks(column, header)}.")
     begins = 0
     try:
         for row in reader:
@@ -93,13 +98,22 @@ def read_jsonl(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
+def lacks(column: str, there: Iterable[str]) -> str:
+    """Says that a column is not there, which are, and what to do."""
+    have = list(there)
+    todo = "separate columns with commas" if in_one(have) else "name yours with --text and --label"
+    return f"has no column {column!r}; it has {', '.join(map(repr, have))}: {todo}"
+
+
+def in_one(header: Sequence[str]) -> bool:
+    """Whether what should be several columns is one, as in files that separate them otherwise than by commas."""
+    return len(header) == 1 and any(sign in header[0] for sign in SEPARATORS)
+
+
 def cell(path: Path, line: int, row: dict[str, Any], column: str) -> str:
     """The text in a column of a row; raises DataError where there is none."""
     if column not in row:
-        have = ", ".join(repr(name) for name in row)
-        raise DataError(
-            f"{path}, line {line}, has no column {column!r}; it has {have}: name yours with --text and --label."
-        )
+        raise DataError(f"{path}, line {line}, {lacks(column, row)}.")
     value = row[column]
     if value and not isinstance(value, str | int | float):
         raise DataError(f"{path}, line {line}, has {describe(value)} in {column!r}: write a text.")

@@ -25,10 +25,11 @@ from model.pretrained.load import load_with_new_head
 from model.pretrained.source import Source, read_encoder, said_pooling
 from model.training.checkpoint import is_fine_tuned, load_info
 from model.training.device import CPU, device_of
+from model.training.directory import make_directory, open_directory
 from model.training.examples import EncodedExamples
 from model.training.recipe import FineTuning
 from model.training.report import Report
-from model.training.run import begun, data_facts, make_directory, open_directory
+from model.training.run import begun, data_facts
 from model.training.trainer import Trainer, evaluate
 from runtime.errors import DataError, InvalidInput
 from runtime.graph.inputs import InputEncoder

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.training.batches import Batch
+from runtime.cpus import usable_cpus
 from runtime.errors import SettingError
 from runtime.options import TrainingDevice
 
@@ -45,6 +46,14 @@ def describe_device(device: torch.device) -> str:
         return f"the {device.type.upper()}"
     precision = "bfloat16" if has_bfloat16(device) else "float32"
     return f"{device} ({torch.cuda.get_device_name(device)}, {precision})"
+
+
+def set_threads(threads: int = 0) -> None:
+    """Has torch compute in so many threads; 0: in what it takes by itself, at most one per CPU that this may use.
+
+    torch heeds OMP_NUM_THREADS, but no container's quota: more threads than that wait for each other.
+    """
+    torch.set_num_threads(threads or min(torch.get_num_threads(), usable_cpus()))
 
 
 def device_of(model: nn.Module) -> torch.device:

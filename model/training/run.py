@@ -15,15 +15,15 @@ from model.data import Dataset, Split
 from model.data.tokenizer import train_tokenizer
 from model.network.config import Architecture, EncoderConfig
 from model.network.encoder import Encoder, count_parameters
-from model.training.checkpoint import RECIPE, TOKENIZER, DataInfo, Run, RunInfo, load_info, load_run, load_tokenizer
+from model.training.checkpoint import TOKENIZER, Run, RunInfo, load_run, load_tokenizer
 from model.training.device import CPU, describe_device
+from model.training.directory import is_begun_with, open_directory
 from model.training.examples import make_examples
 from model.training.norm_record import NormRecord
 from model.training.recipe import SMALL, Recipe
 from model.training.report import Report
 from model.training.teachers import EncoderTeacher, LinearTeacher, Teacher
 from model.training.trainer import Trainer, evaluate
-from runtime.errors import DataError
 from runtime.graph.inputs import FeatureEncoder, InputEncoder
 from runtime.graph.texts import TextEncoder
 
@@ -77,7 +77,7 @@ def train(
     run_trainer(trainer, NormRecord(model, directory, trainer.total_steps) if record_norms else None, console)
     run = load_run(directory)
     run.model.to(device)
-    for line in result(run, dataset, encoder, taught_by):
+    for line in result(run, dataset, encoder, taught_by, trainer.total_steps):
         say(f"{directory}: {line}")
     return run
 
@@ -103,17 +103,32 @@ def run_trainer(trainer: Trainer, record: NormRecord | None, console: Console) -
             record.draw()
 
 
-def result(run: Run, dataset: Dataset, encoder: InputEncoder, teachers: Sequence[Teacher]) -> list[str]:
-    """What came of a run, by its best weights."""
-    split, name = (dataset.test, "test") if len(dataset.test) else (dataset.validation, "validation")
+def result(run: Run, dataset: Dataset, encoder: InputEncoder, teachers: Sequence[Teacher], steps: int) -> list[str]:
+    """What came of a run of so many steps, by its best weights."""
+    split = dataset.test if len(dataset.test) else dataset.validation
     _, accuracy = evaluate(run.model, split, encoder)
-    best = f"best validation accuracy {run.facts['validation_accuracy']:.4f}, {name} {accuracy:.4f}"
-    return [best, *beside_teacher(accuracy, teachers, split, len(dataset.train))]
+    best = f"best validation accuracy {run.facts['validation_accuracy']:.4f}"
+    if len(dataset.test):
+        best += f", test {accuracy:.4f}"
+    few = few_steps(run.info.recipe, steps)
+    return [best, *beside_teacher(accuracy, teachers, split, len(dataset.train), few)]
 
 
-def beside_teacher(accuracy: float, teachers: Sequence[Teacher], split: Split, rows: int) -> list[str]:
+def few_steps(recipe: Recipe, steps: int) -> str:
+    """What to do first where a run had fewer steps than it has by default; empty where it had as many."""
+    if steps >= Recipe.model_fields["least_steps"].default:
+        return ""
+    option = "--least-steps" if recipe.least_steps else "--epochs"
+    return f"it had only {steps:,} steps: train without {option} first"
+
+
+def beside_teacher(accuracy: float, teachers: Sequence[Teacher], split: Split, rows: int, few: str = "") -> list[str]:
     """What the linear teacher reaches on the same data, and what helps where the encoder is far below it, or where
-    there are so few rows for training that it may be so without being seen."""
+    there are so few rows for training that it may be so without being seen.
+
+    Args:
+        few: what `few_steps` says.
+    """
     linear = next((teacher for teacher in teachers if isinstance(teacher, LinearTeacher)), None)
     if linear is None:
         return []
@@ -121,10 +136,8 @@ def beside_teacher(accuracy: float, teachers: Sequence[Teacher], split: Split, r
     taught = float((answers == split.labels).mean())
     lines = [f"its linear teacher: {taught:.4f}, on the same {len(split):,} rows"]
     if accuracy < taught - FAR_BELOW:
-        lines.append(
-            f"the encoder is {100 * (taught - accuracy):.1f} points below its teacher: more rows help, or an encoder "
-            "that is trained already (--from DIRECTORY)"
-        )
+        helps = "more rows help, or an encoder that is trained already (--from DIRECTORY)"
+        lines.append(f"the encoder is {100 * (taught - accuracy):.1f} points below its teacher: {few or helps}")
     elif rows < SMALL:
         lines.append(
             f"{rows:,} training rows are few: an encoder that is trained already answers better (--from DIRECTORY)"
@@ -180,46 +193,3 @@ def encoder_config(recipe: Recipe, dataset: Dataset, tokenizer: Tokenizer | None
         vocab_size=tokenizer.get_vocab_size() if tokenizer else 0,
         num_features=0 if tokenizer else dataset.train.inputs[0].shape[-1],  # type: ignore[union-attr]
     )
-
-
-def open_directory(directory: Path, info: DataInfo, tokenizer: Tokenizer | None) -> None:
-    """Makes the run directory, or checks that the one there is of the same run."""
-    if is_run_of(directory, info):
-        return
-    make_directory(directory)
-    try:
-        if tokenizer is not None:
-            (directory / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
-        (directory / RECIPE).write_text(info.model_dump_json(indent=2) + "\n")
-    except OSError as error:
-        raise DataError(f"{directory} cannot be written ({error.strerror}).") from error
-
-
-def make_directory(directory: Path) -> None:
-    """Makes a directory, or refuses one that holds anything."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        taken = any(directory.iterdir())
-    except OSError as error:
-        raise DataError(f"{directory} cannot be written ({error.strerror}).") from error
-    if taken and (directory / RECIPE).exists():
-        raise DataError(f"{directory} holds a run with other choices or data: give another --out, or remove it.")
-    if taken:
-        raise DataError(f"{directory} is not empty and holds no run: give another --out.")
-
-
-def is_begun_with(directory: Path, recipe: Recipe) -> bool:
-    """Whether a directory has a run with exactly this recipe, as those have that began before there were defaults for
-    few texts: it goes on as it began."""
-    try:
-        return load_info(directory, RunInfo).recipe == recipe
-    except DataError:
-        return False
-
-
-def is_run_of(directory: Path, info: DataInfo) -> bool:
-    """Whether the run in a directory is this one; one of another kind is not."""
-    try:
-        return load_info(directory, type(info)) == info
-    except DataError:
-        return False

@@ -75,6 +75,32 @@ def test_option_that_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str
     assert_complains(capsys, arguments, word)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["train", "mine.csv"], "give --out: run directory to write, for example runs/intents."),
+        (["export", "runs/mine", "--version", "1"], "give --name: name of the model; letters, digits, dots, "),
+        (["adopt", "mine"], "give --baseline: texts like those that will be asked: a .txt file with one in a line, "),
+        (["score", "mine.csv"], "give --out: "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_missing_option_is_asked_for_by_its_name(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+):
+    assert_complains(capsys, arguments, f"addnorm: {complaint}")
+
+
+def test_missing_argument_is_named(capsys: pytest.CaptureFixture[str]):
+    code, _, complaint = run(capsys, "train", "--out", "runs/mine")
+    assert code == 2 and "required: DATASET" in complaint
+
+
+def test_options_that_do_not_go_together_are_told_without_the_command(capsys: pytest.CaptureFixture[str]):
+    arguments = ["train", "mine.csv", "--out", "runs/mine", "--d-model", "63"]
+    assert_complains(capsys, arguments, "addnorm: d_model is 63, expected a multiple of num_heads (4).")
+
+
 def test_variable_that_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ADDNORM_PORT", "x")
     assert_complains(capsys, ["serve"], "port")

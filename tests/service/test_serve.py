@@ -19,7 +19,7 @@ from runtime.errors import ListenError, StateError
 from runtime.store.kept import read_kept
 from service.inference.engine import Engine
 from service.repository.catalog import Catalog
-from service.serve import browsable, example, greet, ignore_hangup, log_start, serve, stop_while_loading
+from service.serve import browsable, example, greet, ignore_hangup, log_start, serve, stop_while_loading, welcome
 from service.settings import Settings
 from service.sockets import listen
 from tests.helpers import publish
@@ -133,9 +133,10 @@ def test_welcome_names_the_models_and_asks_the_default_one(
         publish(tmp_path, "texts", version, text_artifact)
     publish(tmp_path, "signals", "7", feature_artifact)
     with listen("127.0.0.1", 0) as listener:
-        settings = Settings(models=tmp_path, default_model="texts")
+        settings = Settings(models=tmp_path, default_model="texts", api_keys="k", api_key_for="reads")
         greet(listener, Catalog.open(settings), settings)
     said = capsys.readouterr().out
+    assert '/norm-stats -H "Authorization: Bearer $KEY"' in said
     assert ": signals (version 7), texts (version 9, 10). Try:" in said
     assert """-d '{"inputs": "what is my account balance"}'""" in said
 
@@ -156,6 +157,18 @@ def test_greeting_that_cannot_be_written_ends_nothing(
         greet(listener, Catalog.open(settings), settings)
         monkeypatch.undo()
     assert "standard output cannot be written" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("keyed", "asks", "reads"),
+    [("", False, False), ("inference,reads", True, True), ("inference", True, False), ("reads,metrics", False, True)],
+)
+def test_welcome_shows_a_key_where_one_is_needed(keyed: str, asks: bool, reads: bool):
+    said = welcome("http://a", "/predict", '{"inputs": "hi"}', "texts (version 1)", keyed).splitlines()
+    ask, read = (line.strip() for line in said if "curl" in line)
+    key = ' -H "Authorization: Bearer $KEY"'
+    assert ask == f'curl http://a/predict{key if asks else ""} -d \'{{"inputs": "hi"}}\''
+    assert read == f"curl http://a/norm-stats{key if reads else ''}"
 
 
 @pytest.mark.parametrize(

@@ -120,3 +120,18 @@ def test_the_document_has_a_row_and_a_picture_and_says_what_is_exploratory(tmp_p
     picture = (tmp_path / "img" / "study" / "C99.svg").read_bytes()
     write([Cells(TOY, tmp_path)], document)
     assert (tmp_path / "img" / "study" / "C99.svg").read_bytes() == picture  # the same figures, the same file
+
+
+def test_as_many_cells_run_as_this_may_use_cpus(
+    tmp_path: Path, ran: list[Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def pool(count: int, *_: object, **__: object) -> ThreadPoolExecutor:
+        counts.append(count)
+        return ThreadPoolExecutor(count)
+
+    monkeypatch.setattr("studies.runner.ProcessPoolExecutor", pool)
+    monkeypatch.setattr("studies.runner.usable_cpus", lambda: 1)
+    study(tmp_path).run(quiet())
+    assert counts == [1] and ran

@@ -43,9 +43,9 @@ def read_tensor_rows(path: Path, specs: list[TensorSpec], label: str | None) -> 
     Raises:
         DataError: the file cannot be read, or does not fit the inputs.
     """
-    if path.suffix not in (".npz", *TABLES):
+    if path.suffix.lower() not in (".npz", *TABLES):
         raise DataError(f"{path} is no file of rows: expected one that ends in .npz, {', '.join(TABLES)}.")
-    arrays = read_npz(path) if path.suffix == ".npz" else read_table(path, specs, label)
+    arrays = read_npz(path) if path.suffix.lower() == ".npz" else read_table(path, specs, label)
     labels = None
     if label is not None:
         if label not in arrays:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from addnorm.cli import main
 from export.adopt.directory import adopter
 from export.adopt.directory.adopter import Adopted
 from export.adopt.onnx_file import adopter as onnx_adopter
@@ -83,6 +84,15 @@ def test_advice_depends_on_how_many_texts_there_are(
     code, out, _ = run(capsys, *command(tmp_path, tmp_path / "many.txt"))
     assert (code, len(called["texts"].inputs)) == (0, count)
     assert f"{count} texts are {words}" in flat(out) if words else "texts are" not in flat(out)
+
+
+def test_networks_run_in_the_threads_that_may_be_used(
+    called: Called, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    threads: list[object] = []
+    monkeypatch.setattr("model.training.device.set_threads", lambda: threads.append(dict(called)))
+    assert main(command(tmp_path, texts)) == 0
+    assert threads == [{}] and called, "set before the network is read"
 
 
 def test_options_are_handed_on(called: Called, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

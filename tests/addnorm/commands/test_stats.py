@@ -7,17 +7,28 @@ import pytest
 from rich.console import Console
 from starlette.testclient import TestClient
 
-from addnorm.commands.stats import Stats, print_stats, spread
+from addnorm.commands.stats import Asked, Stats, print_stats
 from runtime.errors import SettingError, Unavailable
+
+MISSING_KEY = {"error": "An API key is needed.", "code": "missing_api_key"}
+UNKNOWN = {"error": "Model 'x' is not loaded, intents is.", "code": "unknown_model"}
 
 
 @pytest.fixture
-def answer(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def ready() -> list[httpx.Response]:
+    """What the service says of itself; nothing unless a test puts it here."""
+    return []
+
+
+@pytest.fixture
+def answer(ready: list[httpx.Response], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the service answers, one after the other: responses, or errors to raise."""
     answers: list[Any] = []
 
     def send(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
         assert set(request.extensions["timeout"].values()) == {5}
+        if request.url.path == "/health/ready":
+            return ready.pop() if ready else httpx.Response(503)
         key = "Bearer a key" if "keyed" in str(request.url) else None
         assert request.headers.get("Authorization") == key
         found = answers.pop(0)
@@ -29,9 +40,9 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return answers
 
 
-def printed(url: str = "http://test", api_key: str = "") -> str:
+def printed(url: str = "http://test", **asked: str) -> str:
     console = Console(file=io.StringIO(), width=200)
-    print_stats(url, 5, console, api_key)
+    print_stats(url, Asked(5, **asked), console)
     return console.file.getvalue()
 
 
@@ -73,7 +84,9 @@ def test_table_of_a_batch_norm_can_be_read(feature_client: TestClient, answer: l
     [
         (httpx.ConnectError("refused"), "does not answer"),
         (httpx.ReadTimeout("slow"), "does not answer"),
-        (httpx.Response(404), "answers 404 Not Found"),
+        (httpx.Response(404), "answers 404 Not Found: give the address"),
+        (httpx.Response(401, json=MISSING_KEY), "answers 401 Unauthorized: pass --api-key with one of its keys."),
+        (httpx.Response(404, json=UNKNOWN), "answers 404 Not Found: Model 'x' is not loaded, intents is."),
         (httpx.Response(200, text="<html>"), "something else"),
         (httpx.Response(200, json={"requests": 1}), "something else"),
     ],
@@ -92,5 +105,33 @@ def test_second_address_is_refused():
         Stats(of=["http://a:8000", "http://b:8000"]).cli_cmd()
 
 
-def test_spread_of_nothing_is_a_dash():
-    assert spread(None) == "-"
+def test_an_address_with_a_query_is_refused():
+    """What follows would be sent before the path."""
+    with pytest.raises(SettingError, match=r"leave out what begins with \?, and name a model with --name\.$"):
+        printed("http://test/?model=other")
+
+
+def test_a_model_is_asked_for_by_its_name(client: TestClient, answer: list[Any], monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    send = httpx.HTTPTransport.handle_request
+    noted = lambda self, request: asked.append(str(request.url)) or send(self, request)  # noqa: E731
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", noted)
+    answer.append(client.get("/norm-stats"))
+    printed(name="texts", version="1")
+    assert asked[0] == "http://test/norm-stats?model=texts&version=1"
+
+
+def test_other_models_that_are_served_are_named(client: TestClient, answer: list[Any], ready: list[httpx.Response]):
+    body = client.get("/health/ready").json()
+    for models, told in (
+        (
+            {"signals": ["7"], "texts": ["1", "2"]},
+            "also served: signals version 7, texts version 2; --name and --version choose",
+        ),
+        ({"texts": ["1"]}, None),
+    ):
+        answer.append(client.get("/norm-stats"))
+        ready.append(httpx.Response(200, json=body | {"models": models}))
+        text = printed()
+        assert text.splitlines()[1] == told if told else "also served" not in text
+        assert text.splitlines()[-1].startswith("insufficient_data: ")

@@ -80,6 +80,18 @@ def test_tensorrt_only_serves(capsys: pytest.CaptureFixture[str]) -> None:
     assert "device is not usable: input should be 'auto', 'cpu' or 'cuda'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("arguments", "expected"), [((), 1), (("--threads", "2"), 2)])
+def test_threads_are_those_that_may_be_used(
+    arguments: tuple[str, ...], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr("model.training.device.usable_cpus", lambda: 1)
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    monkeypatch.setattr("model.training.run.train", lambda *_, **__: None)
+    assert main(["train", "digits", "--out", str(tmp_path / "run"), *arguments]) == 0
+    assert found == [expected]
+
+
 @pytest.mark.parametrize(("variable", "expected"), [("cpu", "cpu"), ("auto", "cuda"), ("", "cuda")])
 def test_the_device_that_is_found_is_trained_on(
     variable: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

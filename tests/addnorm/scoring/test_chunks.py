@@ -10,7 +10,7 @@ import pytest
 
 from addnorm.cli import main
 from addnorm.scoring import chunks, tables
-from addnorm.scoring.chunks import read_chunks
+from addnorm.scoring.chunks import find_files, read_chunks
 from addnorm.scoring.tables import Columns
 from runtime.artifact import Artifact
 from runtime.errors import DataError
@@ -29,6 +29,13 @@ def save(path: Path, count: int) -> Path:
             key, text = f"{LONG}{number}", TEXTS[number % len(TEXTS)]
             file.write(f"{key},{text}\n" if path.suffix == ".csv" else json.dumps({"key": key, "text": text}) + "\n")
     return path
+
+
+def test_endings_in_capitals_are_the_same_formats(tmp_path: Path):
+    upper = save(tmp_path / "a.csv", 2).rename(tmp_path / "A.CSV")
+    assert find_files(upper) == find_files(tmp_path) == [upper]
+    (chunk,) = read_chunks([upper], Columns("text", None, "key"))
+    assert chunk.values == list(TEXTS[:2])
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])

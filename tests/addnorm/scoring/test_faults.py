@@ -53,6 +53,7 @@ def test_bad_row_is_named_or_left_out(
         (b"", "has no rows"),
         (b"text\n", "has no rows"),
         (b"question,topic\nhi,x\n", "no column 'text', it has 'question', 'topic': name yours with --text"),
+        (b"text;topic\nhi, you;x\n", "no column 'text', it has 'text;topic': separate columns with commas"),
         (b"text,text\nhi,x\n", "2 columns 'text'"),
         (b"text,topic\nhi,x\nhi\n", "line 3: there are 1 cells under 2 names"),
         (

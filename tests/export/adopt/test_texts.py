@@ -42,6 +42,11 @@ def test_a_text_file_has_a_text_in_each_line(saved: Callable[..., Path]):
     assert (texts.inputs, texts.labels, texts.pairs) == (TEN, None, False)
 
 
+@pytest.mark.parametrize(("name", "first"), [("A.TXT", ()), ("A.CSV", ("text",))])
+def test_endings_in_capitals_are_the_same_formats(saved: Callable[..., Path], name: str, first: tuple[str, ...]):
+    assert read_texts(saved(name, *first, *TEN), None).inputs == TEN
+
+
 def test_empty_lines_and_surrounding_space_are_left_out(saved: Callable[..., Path]):
     lines = [line for text in TEN for line in (f"  {text}\t", "", "   ")]
     assert read_texts(saved("a.txt", *lines), None).inputs == TEN
@@ -97,7 +102,7 @@ def test_a_column_that_is_missing_is_named_with_those_that_are_there(saved: Call
     assert_refused(file, "line 1", "no column 'text'", "'question', 'id'", "--text")
     assert_refused(file, "no column 'answer'", "'question'", text="question", text_pair="answer")
     assert_refused(file, "no column 'kind'", text="question", label="kind")
-    assert_refused(saved("a.csv", "question", *TEN), "line 2", "no column 'text'", "'question'")
+    assert_refused(saved("a.csv", "question", *TEN), "line 1", "no column 'text'", "'question'")
 
 
 @pytest.mark.parametrize("value", ["", "  ", None, [], {}])

@@ -1,5 +1,6 @@
 import hashlib
 import http.server
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,7 +107,14 @@ def test_csv_and_jsonl_give_the_same_data_set(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("t.csv", "", "no rows"),
-        ("t.csv", "question,label\na,x\n", "no column 'text'; it has 'question', 'label'"),
+        ("t.csv", "question,label\na,x\n", "line 1, has no column 'text'; it has 'question', 'label': name yours with"),
+        (
+            "t.csv",
+            "text;label\na, b;x\n",
+            "line 1, has no column 'text'; it has 'text;label': separate columns with co",
+        ),
+        ("t.csv", "text\tlabel\na\tx\n", "separate columns with commas"),
+        ("t.jsonl", '{"text;label": "a", "label": "x"}', "line 1, has no column 'text'.*name yours with --text"),
         ("t.csv", "text,label\na,x\nb,\n", "line 3, has an empty 'label'"),
         ("t.csv", "text,label\na,x\nb\n", "line 3, has an empty 'label'"),
         ("t.csv", "text,label\na,x\nb,x\n", "has 1 class"),
@@ -129,6 +137,14 @@ def test_csv_and_jsonl_give_the_same_data_set(tmp_path: Path) -> None:
 def test_unusable_file_is_refused_in_one_sentence(tmp_path: Path, name: str, content: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_dataset(str(write(tmp_path / name, content)), tmp_path)
+
+
+def test_endings_in_capitals_are_the_same_formats(tmp_path: Path) -> None:
+    rows = [("a", "x"), ("b", "x"), ("c", "y"), ("d", "y")]
+    table = write(tmp_path / "MY.CSV", "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+    for path in (table, write(tmp_path / "My.JsonL", "\n".join(lines))):
+        assert load_dataset(str(path), tmp_path).labels == ["x", "y"]
 
 
 def test_unreadable_file_is_refused(tmp_path: Path) -> None:

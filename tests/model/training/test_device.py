@@ -16,7 +16,15 @@ import model.training.trainer as trainer_module
 from model.data import Dataset
 from model.training.batches import to_batch
 from model.training.checkpoint import MODEL, STATE, load_run, load_tensors, save_tensors
-from model.training.device import CPU, choose_device, describe_device, device_of, has_bfloat16, to_device
+from model.training.device import (
+    CPU,
+    choose_device,
+    describe_device,
+    device_of,
+    has_bfloat16,
+    set_threads,
+    to_device,
+)
 from model.training.norm_record import RECORD, read_record
 from model.training.recipe import Recipe
 from model.training.report import Report
@@ -160,3 +168,18 @@ def test_a_run_on_cuda_is_taught_and_recorded_there(intents: Dataset, tiny: Make
     run = train(intents, tiny(), tmp_path / "run", teachers=[tmp_path / "teacher"], device=CUDA, record_norms=True)
     assert device_of(run.model).type == "cuda" and device_of(load_run(tmp_path / "run").model) == CPU
     assert len(read_record(tmp_path / "run" / RECORD)) == 12
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "cpus", "expected"), [(0, 16, 1, 1), (0, 16, 3, 3), (0, 1, 8, 1), (4, 2, 1, 4)]
+)
+def test_threads_are_no_more_than_the_quota_has_cpus(
+    asked: int, own: int, cpus: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless so many are asked for; and OMP_NUM_THREADS, which torch heeds by itself, stays."""
+    found: list[int] = []
+    monkeypatch.setattr("model.training.device.usable_cpus", lambda: cpus)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: own)
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    set_threads(asked)
+    assert found == [expected]

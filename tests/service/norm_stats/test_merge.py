@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from starlette.testclient import TestClient
 
-from addnorm.commands.stats import print_merged
+from addnorm.commands.stats import Asked, print_merged
 from runtime.artifact import Artifact
 from runtime.errors import StateError
 from service.inference.engine import Engine
@@ -34,7 +34,7 @@ def states(text_artifact: Artifact, tmp_path: Path) -> list[str]:
 
 def printed(sources: list[str], model: Path) -> str:
     console = Console(record=True, width=200)
-    print_merged(sources, model, timeout=5, console=console)
+    print_merged(sources, model, Asked(5), console)
     return console.export_text()
 
 
