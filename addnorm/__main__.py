@@ -1,7 +1,17 @@
-"""`python -m addnorm`."""
+"""`addnorm`, and `python -m addnorm`."""
 
 import sys
 
-from addnorm.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Runs one command and returns the exit code; an interruption may come while it is loaded."""
+    try:
+        from addnorm.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

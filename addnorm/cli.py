@@ -1,9 +1,14 @@
 """AddNorm: train, export and serve Transformer encoders, and see what every normalization layer sees.
 
-Exit codes: 0 done; 2 the user can mend it, one sentence says how; 130 interrupted, what was done is saved.
+Exit codes: 0 done; 2 the user can mend it, one sentence says how; 130 interrupted by Ctrl+C, or by SIGTERM (train and
+score), what was done is saved; 141 nobody reads the output any more.
 """
 
+import errno
+import os
+import re
 import sys
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -11,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from runtime.errors import AddNormError
+from runtime.options import PREFIX, is_unicode
 
 # command -> where it lives, what it does; each is a class whose fields are its options
 COMMANDS = {
@@ -32,11 +38,28 @@ NEEDS = {
     "adopt": ("onnx_ir", "adopt", "serve"),
     "study": ("statsmodels", "study", "test"),
 }
+UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns the exit code."""
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        try:
+            return run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            flush()  # what is left would fail where nobody can say so
+    except BrokenPipeError:
+        drop_output()
+        return 141
+    except OSError as error:
+        return fail(explain(error))
+
+
+def run(arguments: list[str]) -> int:
+    variables = [name for name, value in os.environ.items() if name.startswith(PREFIX) and not is_unicode(value)]
+    if odd := [str(os.fsencode(each)) for each in arguments if not is_unicode(each)] + variables:
+        return fail(f"{odd[0]} is no Unicode text, as all names have to be: choose another.")
+    name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
         print(usage())
         return 0
@@ -54,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         return fail(complaint(load(name), error))
     except SettingsError as error:
-        return fail(str(error))
+        return fail(explain_setting(error))
     except KeyboardInterrupt:
         return 130
     return 0
@@ -88,6 +111,39 @@ def usage() -> str:
     )
 
 
+def explain_setting(error: SettingsError) -> str:
+    """What is wrong with a variable that has to be JSON; the fields that have to are lists."""
+    if found := re.search(r'value for field "(\w+)" from source "EnvSettingsSource"', str(error)):
+        return f'{PREFIX}{found[1].upper()} is not usable: expected a list in JSON, such as ["first", "second"].'
+    return str(error)
+
+
+def explain(error: OSError) -> str:
+    """What the system refused, in one sentence."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)} cannot be used ({reason}): check the name, and who may use it."
+    try:
+        flush()
+    except OSError:
+        drop_output()
+    if error.errno in UNWRITTEN:
+        return f"What is told cannot be written ({reason}): free some space, or send it to another place."
+    return f"The system refused what is needed ({reason}): allow it or free it, then run the command again."
+
+
+def flush() -> None:
+    if sys.stdout is not None:  # closed by who started this
+        sys.stdout.flush()
+
+
+def drop_output() -> None:
+    """Lets go of an output that cannot be written, so that it does not fail once more when Python ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def fail(message: str) -> int:
-    print(f"addnorm: {message}", file=sys.stderr)
+    with suppress(OSError):  # who cannot be told gets the exit code
+        print(f"addnorm: {message}", file=sys.stderr)
     return 2

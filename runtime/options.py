@@ -8,6 +8,7 @@ from runtime.described import docstring
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 TrainingDevice = Literal["auto", "cpu", "cuda"]  # TensorRT only serves
+PREFIX = "ADDNORM_"  # of all variables
 
 
 def option_config(program: str) -> SettingsConfigDict:
@@ -17,7 +18,7 @@ def option_config(program: str) -> SettingsConfigDict:
         program: what the user types, for the usage line.
     """
     return SettingsConfigDict(
-        env_prefix="ADDNORM_",
+        env_prefix=PREFIX,
         env_ignore_empty=True,
         frozen=True,
         use_attribute_docstrings=True,
@@ -26,6 +27,15 @@ def option_config(program: str) -> SettingsConfigDict:
         cli_kebab_case=True,
         cli_implicit_flags=True,
     )
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a name has nothing but characters: files may be called by bytes that are none."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 LATE = SettingsConfigDict(use_attribute_docstrings=False, defer_build=True)

@@ -9,9 +9,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
+from runtime.console import PlainConsole, described
 from runtime.cpus import usable_cpus
 from runtime.errors import DataError
 from studies.cells import KEPT, Cells
@@ -40,7 +40,7 @@ class Study:
         self.asked: set[tuple[str, Cell]] = set()
         self.failed: list[str] = []
 
-    def run(self, console: Console, processes: int | None = None) -> None:
+    def run(self, console: PlainConsole, processes: int | None = None) -> None:
         """Runs what is missing. What was computed is kept, however this ends.
 
         Raises:
@@ -49,7 +49,7 @@ class Study:
         """
         context = get_context("spawn")  # torch's threads do not survive a fork
         pool = ProcessPoolExecutor(processes or usable_cpus(), context, initializer=prepare)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (described(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
             with Progress(*columns, console=console) as progress:
                 tasks = {file: progress.add_task(file.claim.number, total=0) for file in self.files}

@@ -46,7 +46,7 @@ class Effect:
 def effect(a: NDArray[np.float64], b: NDArray[np.float64]) -> Effect:
     """Compares paired values [seeds]."""
     broken = int((~np.isfinite(a)).sum()), int((~np.isfinite(b)).sum())
-    a, b = np.nan_to_num(a, nan=np.inf), np.nan_to_num(b, nan=np.inf)
+    a, b = (np.where(np.isnan(values), np.inf, values) for values in (a, b))
     with np.errstate(invalid="ignore"):
         differences = np.where(a == b, 0.0, b - a)
     low, high = interval(differences)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from addnorm.commands.export import tell_plan, tell_speed, tell_trials, tell_verdict
+from runtime.console import PlainConsole, described
 from runtime.errors import ExportError
 from runtime.manifest import NO_DEEP, Activation, PoolingKind
 from runtime.options import option_config
@@ -42,7 +42,7 @@ class Adopt(BaseSettings):
     --inputs float rows: an .npz file with an array for each input, or a table of numbers."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)
     """Name of the model; letters, digits, dots, dashes and underscores, 255 at most."""
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=2**63 - 1)
     """Version of the model."""
     models: Path = Path("models")
     """Model repository to write to."""
@@ -82,8 +82,8 @@ class Adopt(BaseSettings):
     """Replace an artifact of this name and version."""
 
     def cli_cmd(self) -> None:
-        console = Console()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = PlainConsole()
+        columns = (described(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(f"adopting {self.source}", total=None)
 
@@ -92,7 +92,7 @@ class Adopt(BaseSettings):
 
             adopted, count = self.adopt(progress)
         for line in (*tell(adopted, count), *tell_plan(adopted.artifact.manifest.plan), tell_verdict(adopted.artifact)):
-            console.print(line, highlight=False)
+            console.print(line)
 
     def adopt(self, progress: Callable[[int, int], None]) -> tuple["Adopted", int]:
         """What was adopted, and how many texts or rows the baseline has."""

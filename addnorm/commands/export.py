@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
-from rich.console import Console
+from rich.text import Text
 
 from runtime.artifact import Artifact
+from runtime.console import PlainConsole
 from runtime.drift.baseline import read_baseline
 from runtime.errors import ExportError
 from runtime.options import option_config
@@ -26,7 +27,7 @@ class Export(BaseSettings):
     """Run directory that `addnorm train` wrote."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)
     """Name of the model; letters, digits, dots, dashes and underscores, 255 at most."""
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=2**63 - 1)
     """Version of the model."""
     models: Path = Path("models")
     """Model repository to write to."""
@@ -50,21 +51,21 @@ class Export(BaseSettings):
             raise ExportError("--min-cosine is for a lower precision: pass --precision, too, or leave it out.")
         asked = Asked(self.precision, self.min_cosine)
         set_threads()
-        console = Console()
-        with console.status(f"exporting {self.run}"):
+        console = PlainConsole()
+        with console.status(Text(f"exporting {self.run}")):
             artifact, errors = export_run(
                 self.run, self.models, self.name, str(self.version), self.data, self.overwrite, asked
             )
         facts = artifact.manifest.training
         size = sum(len(content) for content in artifact.files.values()) / 1e6
-        console.print(f"{artifact.path}: {size:.2f} MB, {facts['parameters']:,} parameters", highlight=False)
-        console.print(tell_accuracy(facts), highlight=False)
+        console.print(f"{artifact.path}: {size:.2f} MB, {facts['parameters']:,} parameters")
+        console.print(tell_accuracy(facts))
         for kind, error in errors.items():
-            console.print(f"verified: {kind} within {error:.1e} of PyTorch", highlight=False)
+            console.print(f"verified: {kind} within {error:.1e} of PyTorch")
         manifest = artifact.manifest
         lines = tell_precision(manifest.precision), tell_trials(manifest.training), tell_plan(manifest.plan)
         for line in (*chain(*lines), tell_verdict(artifact)):
-            console.print(line, highlight=False)
+            console.print(line)
 
 
 def tell_accuracy(facts: dict[str, Any]) -> str:

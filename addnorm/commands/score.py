@@ -1,19 +1,17 @@
 """`addnorm score`."""
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
+from addnorm.commands.stopping import stopped_by_signals
 from addnorm_client.models import NormStatsResponse
+from runtime.console import PlainConsole, described
 from runtime.errors import SettingError
 from runtime.options import Device, option_config
 from service.settings import EMBEDDED
@@ -53,7 +51,7 @@ class Score(BaseSettings):
     """auto, cpu, cuda or tensorrt; auto takes a GPU that works, else the CPU."""
     allow_fp32: bool = False
     """Score with a model in bf16 in fp32 where there is no bf16."""
-    processes: int = Field(0, ge=0)
+    processes: int = Field(0, ge=0, le=1024)
     """Processes, each with one thread; 0 is one per CPU that this may use, but one if a GPU may be used."""
     ray: bool = False
     """Spread the work over the Ray cluster that RAY_ADDRESS names, whose machines all see FILE and model; needs the ray
@@ -77,12 +75,12 @@ class Score(BaseSettings):
                 report, tally = run_with_bar(job, artifact, console)
         except KeyboardInterrupt:
             kept = "what was there is as it was" if job.out.exists() else "nothing was written"
-            console.print(f"Interrupted: {kept} at {job.out}.", highlight=False, soft_wrap=True)
+            console.print(f"Interrupted: {kept} at {job.out}.", soft_wrap=True)
             raise
         show(report, console)
         if tally.empty:
             print(f"addnorm: {tell_empty(tally.empty)}", file=sys.stderr)
-        console.print(tell(job, tally), highlight=False, soft_wrap=True)
+        console.print(tell(job, tally), soft_wrap=True)
 
     def job(self, artifact: "Artifact") -> "Job":
         """What these options ask for; raises SettingError or DataError where it cannot be."""
@@ -120,12 +118,12 @@ class Score(BaseSettings):
         return self.processes or (1 if may_use_gpu(self.device) else usable_cpus())
 
 
-def run_with_bar(job: "Job", artifact: "Artifact", console: Console) -> "tuple[NormStatsResponse, Tally]":
+def run_with_bar(job: "Job", artifact: "Artifact", console: PlainConsole) -> "tuple[NormStatsResponse, Tally]":
     """Runs the job, and shows how far it is where somebody looks."""
     from addnorm.scoring.chunks import sizes
     from addnorm.scoring.job import run_job
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (described(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     total = sum(sizes(job.files))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("scoring", total=total)
@@ -135,16 +133,6 @@ def run_with_bar(job: "Job", artifact: "Artifact", console: Console) -> "tuple[N
 
         report, tally = run_job(job, artifact, progress)
     return NormStatsResponse.model_validate(report.model_dump()), tally
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """SIGTERM, which ends jobs of clusters, stops as Ctrl+C does: nothing half is left."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def tell_empty(files: list[str]) -> str:

@@ -7,7 +7,6 @@ from typing import NamedTuple, TypeVar
 import httpx
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
-from rich.console import Console
 
 from addnorm.commands.table import make_console, show
 from addnorm_client import (
@@ -20,6 +19,7 @@ from addnorm_client import (
 )
 from addnorm_client.models import NormStatsResponse
 from runtime.artifact import read_artifact
+from runtime.console import PlainConsole
 from runtime.drift.baseline import Baseline, read_baseline
 from runtime.errors import SettingError, StateError, Unavailable
 from runtime.manifest import Manifest
@@ -47,7 +47,7 @@ class Stats(BaseSettings):
     """Version of the model; the highest where it is not given."""
     model: Path = EMBEDDED
     """Merge: directory of the artifact that the states belong to."""
-    timeout: float = Field(10.0, gt=0)
+    timeout: float = Field(10.0, gt=0, le=3600, allow_inf_nan=False)
     """Seconds to wait for its answer."""
     api_key: str = ""
     """A key, where the service asks one of those who read."""
@@ -84,7 +84,7 @@ class _Model:
     baseline: Baseline
 
 
-def print_stats(url: str, asked: Asked, console: Console | None = None) -> None:
+def print_stats(url: str, asked: Asked, console: PlainConsole | None = None) -> None:
     """Asks the service at `url` and prints one row per layer.
 
     Raises:
@@ -108,7 +108,7 @@ def others_than(stats: NormStatsResponse, url: str, asked: Asked) -> str:
     return ", ".join(f"{name} version {version}" for name, version in others)
 
 
-def print_merged(sources: list[str], model: Path, asked: Asked, console: Console | None = None) -> None:
+def print_merged(sources: list[str], model: Path, asked: Asked, console: PlainConsole | None = None) -> None:
     """Merges states and prints them as one service's.
 
     Args:

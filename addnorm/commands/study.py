@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
-from rich.console import Console
 from rich.table import Table
 
+from runtime.console import PlainConsole
 from runtime.errors import DataError, SettingError
 from runtime.options import option_config
 
@@ -42,7 +42,7 @@ class Study(BaseSettings):
     """Document to write; its pictures go to img/study beside it."""
     data: Path = Path("data")
     """Folder of downloaded data sets: C16 and C18 read digits that were written with a pen, and spoken."""
-    processes: int = Field(0, ge=0)
+    processes: int = Field(0, ge=0, le=1024)
     """Cells that run at a time; 0 is one per CPU that this may use."""
 
     def cli_cmd(self) -> None:
@@ -56,7 +56,7 @@ class Study(BaseSettings):
 
         if self.quick and self.full:
             raise SettingError("--quick and --full are both there: say one of them.")
-        console, claims = Console(), self.claims()
+        console, claims = PlainConsole(), self.claims()
         if self.one:
             show_one(claims, console)
             return
@@ -69,7 +69,7 @@ class Study(BaseSettings):
         except DataError as error:  # what there is, is written all the same
             failed = error
         write([Cells(claim, self.results or KEPT) for claim in CLAIMS.values()], self.document)
-        console.print(f"{self.document} is written", highlight=False)
+        console.print(f"{self.document} is written")
         console.print(table_of(runner))
         if failed is not None:
             raise failed
@@ -84,7 +84,7 @@ class Study(BaseSettings):
         return [CLAIMS[number] for number in numbers]
 
 
-def show_one(claims: "list[Claim]", console: Console) -> None:
+def show_one(claims: "list[Claim]", console: PlainConsole) -> None:
     """Runs the first cell of each claim, on one core as in a study, and prints its measures."""
     import torch
 
@@ -96,9 +96,9 @@ def show_one(claims: "list[Claim]", console: Console) -> None:
         cell = next(iter(claim.cells(Results({}), QUICK)))
         started = time.perf_counter()
         measures = run_cell(claim.number, cell)
-        console.print(f"{claim.number} {cell.key}, {time.perf_counter() - started:.1f} s", highlight=False)
+        console.print(f"{claim.number} {cell.key}, {time.perf_counter() - started:.1f} s")
         for name, value in measures.items():
-            console.print(f"  {name} {tell(value)}", highlight=False)
+            console.print(f"  {name} {tell(value)}")
 
 
 def tell(value: float | list[float]) -> str:

@@ -1,34 +1,33 @@
 """A service's statistics as a table, with the verdict below."""
 
 from rich import box
-from rich.console import Console
 from rich.table import Column, Table
 
 from addnorm_client.models import LayerDrift, LayerStatistics, NormStatsResponse, Summary
+from runtime.console import PlainConsole
 
 ENDLESS = 10_000  # columns of a file or a pipe, where nothing is to be cut
 
 
-def make_console() -> Console:
+def make_console() -> PlainConsole:
     """Prints to standard output: as wide as the terminal, or without an end where it is none."""
-    console = Console()
-    return console if console.file.isatty() else Console(width=ENDLESS)
+    console = PlainConsole()
+    return console if console.file.isatty() else PlainConsole(width=ENDLESS)
 
 
-def show(stats: NormStatsResponse, console: Console, note: str = "") -> None:
+def show(stats: NormStatsResponse, console: PlainConsole, note: str = "") -> None:
     """Prints what was counted, a note where there is one, the table, and at last the verdict."""
     console.print(
         f"{stats.model} version {stats.version}: {stats.requests:,} requests, {stats.tokens:,} tokens "
         f"since {stats.since}; baseline {stats.baseline.requests:,} requests, {stats.baseline.tokens:,} tokens",
-        highlight=False,
     )
     if note:
-        console.print(note, highlight=False)
+        console.print(note)
     console.print(fitting_table(stats, console))
-    console.print(f"{stats.verdict.state}: {stats.verdict.sentence}", highlight=False)
+    console.print(f"{stats.verdict.state}: {stats.verdict.sentence}")
 
 
-def fitting_table(stats: NormStatsResponse, console: Console) -> Table:
+def fitting_table(stats: NormStatsResponse, console: PlainConsole) -> Table:
     """The table; without the baseline's columns where the terminal is too narrow for them."""
     table = make_table(stats)
     needed = console.measure(table, options=console.options.update(max_width=ENDLESS)).maximum

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 
+from addnorm.commands.stopping import stopped_by_signals
 from model.training.recipe import FineTuning, Recipe
 from runtime.errors import DataError, SettingError
 from runtime.options import TrainingDevice, option_config
@@ -45,9 +46,10 @@ class Train(Recipe, FineTuning, BaseSettings):
     """Keep what every norm sees during training, with gradients and the size of the steps: norm_record.png."""
     device: TrainingDevice = "auto"
     """auto, cpu or cuda; auto: CUDA where torch finds a GPU, else the CPU. A run may go on with another."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=1024)
     """CPU threads; 0 is one per CPU that this may use."""
 
+    @stopped_by_signals()
     def cli_cmd(self) -> None:
         import torch
 

@@ -1,5 +1,6 @@
 """The rows of a file, or of a directory of files, as a stream of chunks: nothing else of them is held in memory."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from addnorm.scoring.parquet import ParquetReader
 from addnorm.scoring.tables import Columns, CsvReader, JsonlReader, Reader, fault_of_id
 from runtime.errors import DataError
+from runtime.options import is_unicode
 
 READERS: dict[str, type[Reader]] = {".csv": CsvReader, ".jsonl": JsonlReader, ".parquet": ParquetReader}
 KINDS = ", ".join(READERS)
@@ -50,6 +52,8 @@ def find_files(path: Path) -> list[Path]:
             )
         except OSError as error:
             raise unreadable(path, error) from error
+        if odd := [each.name for each in files if not is_unicode(each.name)]:
+            raise DataError(f"{path} has a file whose name is no Unicode text, {os.fsencode(odd[0])!r}: rename it.")
         if not files:
             raise DataError(f"{path} has no file that ends in {KINDS}: name one, or a directory with some.")
         return files

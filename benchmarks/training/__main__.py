@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp
-from rich.console import Console
 
 from benchmarks.training.draws import SETS, small_file, whole
 from model.data import Dataset
@@ -20,6 +19,7 @@ from model.training.recipe import FineTuning, Recipe
 from model.training.run import make_encoder, train
 from model.training.teachers import LinearTeacher
 from model.training.trainer import evaluate
+from runtime.console import PlainConsole
 from runtime.options import option_config
 
 ALL = 0  # rows: the whole data set
@@ -72,7 +72,7 @@ class Training(BaseSettings):
 
     def from_scratch(self, dataset: Dataset, directory: Path) -> dict[str, float]:
         recipe = Recipe(**json.loads(self.recipe))
-        run = train(dataset, recipe, directory, console=Console(quiet=True))
+        run = train(dataset, recipe, directory, console=PlainConsole(quiet=True))
         inputs = make_encoder(dataset, run.tokenizer, recipe.max_tokens)
         teacher = LinearTeacher([str(text) for text in dataset.train.inputs], dataset.train.labels, recipe.seed)
         answers = teacher.scores([str(text).lower() for text in dataset.test.inputs]).argmax(1)
@@ -92,7 +92,7 @@ class Training(BaseSettings):
             if recipe.head_only and name == "all":
                 break
             started = time.perf_counter()
-            run = fine_tune(dataset, chosen, self.pretrained, directory / name, console=Console(quiet=True))
+            run = fine_tune(dataset, chosen, self.pretrained, directory / name, console=PlainConsole(quiet=True))
             inputs, pooling = input_encoder(run.source), run.source.pooling
             found |= {
                 f"{name}_validation": float(run.facts["validation_accuracy"]),

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from model.data import Dataset
@@ -31,6 +30,7 @@ from model.training.recipe import FineTuning
 from model.training.report import Report
 from model.training.run import begun, data_facts
 from model.training.trainer import Trainer, evaluate
+from runtime.console import PlainConsole
 from runtime.errors import DataError, InvalidInput
 from runtime.graph.inputs import InputEncoder
 from runtime.manifest import PoolingKind
@@ -48,7 +48,7 @@ def fine_tune(
     *,
     columns: tuple[str, str] = ("text", "label"),
     device: torch.device = CPU,
-    console: Console | None = None,
+    console: PlainConsole | None = None,
 ) -> FineTunedRun:
     """Fits a new head on a pretrained encoder, trains both, and returns the best weights by validation.
 
@@ -61,12 +61,12 @@ def fine_tune(
     Raises:
         DataError: the data are no texts, or the directory holds another run.
         ExportError: the encoder's directory cannot be used.
-        Interrupted: SIGINT arrived; the state is saved.
+        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
     if not dataset.is_text:
         raise DataError(f"{dataset.name} has no texts, which a pretrained encoder reads: leave --from out.")
-    console = console or Console()
-    say = partial(console.print, highlight=False, soft_wrap=True)
+    console = console or PlainConsole()
+    say = partial(console.print, soft_wrap=True)
     poolings = possible_poolings(recipe, pretrained, directory)
     source = shortened(read_encoder(pretrained, dataset.labels, poolings[0]), recipe.max_tokens)
     model, encoder = FineTunedEncoder(load_with_new_head(source)).to(device), input_encoder(source)
@@ -149,7 +149,7 @@ def train_model(
     recipe: FineTuning,
     encoder: InputEncoder,
     directory: Path,
-    console: Console,
+    console: PlainConsole,
 ) -> float:
     """Leaves the best weights in `directory`; gives the validation accuracy of the head on the frozen encoder."""
     pooling, examples = model.network.pooling, EncodedExamples(dataset.train, recipe, encoder, len(dataset.labels))

@@ -11,15 +11,15 @@ Placement = Literal["post", "pre"]
 class Architecture(BaseModel):
     """What a user chooses about an encoder, whatever its data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
-    d_model: int = Field(128, ge=1)
+    d_model: int = Field(128, ge=1, le=2**16)
     """Width of every token vector."""
-    num_heads: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1, le=2**16)
     """Attention heads; divides d_model."""
-    num_layers: int = Field(2, ge=1)
+    num_layers: int = Field(2, ge=1, le=1000)
     """Blocks of self-attention and feed-forward."""
-    d_ff: int = Field(256, ge=1)
+    d_ff: int = Field(256, ge=1, le=2**20)
     """Inner width of the feed-forward."""
     norm: NormKind = "layer_norm"
     """Which normalization every Add & Norm uses."""

@@ -93,6 +93,12 @@ def load_weights(model: nn.Module, directory: Path) -> dict[str, Any]:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise DataError(f"{directory / MODEL} does not fit {directory / RECIPE}: train the run again.") from error
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise DataError(
+                f"{directory / MODEL} has NaN or infinite numbers in {name}: train again, with a smaller "
+                "--learning-rate and another --out."
+            )
     return facts
 
 
@@ -107,13 +113,25 @@ def load_info(directory: Path, kind: type[InfoT]) -> InfoT:
         raise DataError(f"{path} is not a run of this version ({error.errors()[0]['msg']}): train it again.") from error
 
 
+def read_recipe(directory: Path) -> dict[str, Any]:
+    """What recipe.json holds, of whatever kind of run; raises DataError where that is nothing that can be read."""
+    path = directory / RECIPE
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read ({reason}): give another --out, or remove {directory}.") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} cannot be read (it holds no object): give another --out, or remove {directory}.")
+    return found
+
+
 def is_fine_tuned(directory: Path) -> bool:
     """Whether a directory holds the run of a pretrained encoder."""
     try:
-        found = json.loads((directory / RECIPE).read_bytes())
-    except (OSError, ValueError):
+        return "pretrained" in read_recipe(directory)
+    except DataError:
         return False
-    return isinstance(found, dict) and "pretrained" in found
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
@@ -162,11 +180,15 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a safetensors file, on the CPU wherever they were trained, and the facts in its header."""
+def load_tensors(path: Path, advice: str = "train the run again") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a safetensors file, on the CPU wherever they were trained, and the facts in its header.
+
+    Raises:
+        DataError: it cannot be read, and what to do about that.
+    """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             facts = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
             return {name: torch.as_tensor(file.get_tensor(name)) for name in file.keys()}, facts  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} cannot be read ({error}): train the run again.") from error
+    except (OSError, SafetensorError, ValueError) as error:  # the facts of another's file need not be JSON
+        raise DataError(f"{path} cannot be read ({error}): {advice}.") from error

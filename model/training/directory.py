@@ -1,11 +1,12 @@
 """The directory of a run: it is made, or holds the same run already, or is refused."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from model.training.checkpoint import RECIPE, TOKENIZER, DataInfo, RunInfo, load_info
+from model.training.checkpoint import RECIPE, TOKENIZER, DataInfo, RunInfo, load_info, read_recipe, replacing
 from model.training.recipe import Recipe
 from runtime.errors import DataError
 
@@ -21,10 +22,14 @@ def open_directory(directory: Path, info: DataInfo, tokenizer: Tokenizer | None)
     make_directory(directory, info)
     try:
         if tokenizer is not None:
-            (directory / TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
-        (directory / RECIPE).write_text(info.model_dump_json(indent=2) + "\n")
-    except OSError as error:
-        raise DataError(f"{directory} cannot be written ({error.strerror}).") from error
+            with replacing(directory / TOKENIZER) as temporary:
+                temporary.write_text(tokenizer.to_str(), encoding="utf-8")
+        with replacing(directory / RECIPE) as temporary:  # last: what has it is a run, and goes on
+            temporary.write_text(info.model_dump_json(indent=2) + "\n")
+    except BaseException:
+        with suppress(OSError):
+            (directory / TOKENIZER).unlink(missing_ok=True)
+        raise
 
 
 def make_directory(directory: Path, info: DataInfo | None = None) -> None:
@@ -39,6 +44,7 @@ def make_directory(directory: Path, info: DataInfo | None = None) -> None:
     except OSError as error:
         raise DataError(f"{directory} cannot be written ({error.strerror}).") from error
     if taken and (directory / RECIPE).exists():
+        read_recipe(directory)
         which = f" ({found})" if info and (found := tell_difference(directory, info)) else ""
         raise DataError(f"{directory} holds a run with other choices or data{which}: give another --out, or remove it.")
     if taken:

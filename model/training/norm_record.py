@@ -115,7 +115,7 @@ def read_record(path: Path) -> list[dict[str, Any]]:
     """The rows of a record; none where it is missing or spoiled, since it only tells and decides nothing."""
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        return [row for row in rows if {"step", "norms", *TITLES} <= row.keys()]
+        return [row for row in rows if {"step", "norms", *TITLES} <= row.keys() and isinstance(row["step"], int)]
     except (OSError, ValueError, AttributeError):
         return []
 

@@ -12,15 +12,15 @@ from runtime.manifest import PoolingKind
 class Schedule(BaseModel):
     """How weights are found, whatever the encoder."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     seed: int = Field(0, ge=0, le=2**32 - 1)
     """Every random choice follows from it."""
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, le=10**6)
     """Passes over the training data."""
-    least_steps: int = Field(3000, ge=0)
+    least_steps: int = Field(3000, ge=0, le=10**9)
     """Steps at least: a small file has more epochs; 0 where a number of epochs is asked for."""
-    batch_size: int = Field(64, ge=2)
+    batch_size: int = Field(64, ge=2, le=10**6)
     """Sequences per step."""
     learning_rate: float = Field(1.5e-3, gt=0)
     """Peak of the schedule: linear warm-up, then a cosine down to zero."""
@@ -59,7 +59,7 @@ OF_SMALL: dict[str, float] = {"mixing": 0.5, "word_replacement": 0.25, "teacher_
 class Recipe(Schedule, Architecture):
     """An architecture and how its weights are found. The defaults are those of clinc150 (docs/training.md)."""
 
-    vocab_size: int = Field(4000, ge=300)
+    vocab_size: int = Field(4000, ge=300, le=10**6)
     """Text: entries of the byte-pair vocabulary."""
     merge_dropout: float = Field(0.1, ge=0, lt=1)
     """Text: probability of skipping a byte-pair merge in training (BPE-dropout, arXiv:1910.13267)."""
@@ -72,7 +72,7 @@ class Recipe(Schedule, Architecture):
 
     linear_teacher: bool = True
     """Text: whether a linear SVM over words and characters, fitted first, teaches the encoder."""
-    variants: int = Field(8, ge=1)
+    variants: int = Field(8, ge=1, le=10**6)
     """Taught text: variants of every training text that the teachers label, the text itself included; where they
     are few, as many as make 40,000, 64 at most."""
     clean: float = Field(0.2, ge=0, le=1)
@@ -99,11 +99,11 @@ class Recipe(Schedule, Architecture):
 class FineTuning(Schedule):
     """How a pretrained encoder with a new head goes on learning."""
 
-    epochs: int = Field(6, ge=1)
+    epochs: int = Field(6, ge=1, le=10**6)
     """Passes over the training data."""
-    least_steps: int = Field(300, ge=0)
+    least_steps: int = Field(300, ge=0, le=10**9)
     """Steps at least: a small file has more epochs; 0 where a number of epochs is asked for."""
-    batch_size: int = Field(32, ge=2)
+    batch_size: int = Field(32, ge=2, le=10**6)
     """Sequences per step."""
     learning_rate: float = Field(2e-4, gt=0)
     """Peak of the schedule, of the last layer: linear warm-up, then a cosine down to zero."""
@@ -111,7 +111,7 @@ class FineTuning(Schedule):
     """AdamW, on matrices only."""
     average_decay: float = Field(0.99, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, which is what is kept; 0 keeps the last weights."""
-    max_tokens: int = Field(128, ge=1)
+    max_tokens: int = Field(128, ge=1, le=10**6)
     """Longest sequence, special tokens included; longer ones are truncated."""
 
     pooling: PoolingKind | None = None
@@ -120,7 +120,7 @@ class FineTuning(Schedule):
     """What the learning rate is multiplied with from each layer to the one below (Howard & Ruder 2018)."""
     head_rate: float = Field(5.0, gt=0)
     """The head's learning rate, as a multiple of the last layer's."""
-    frozen_layers: int = Field(0, ge=0)
+    frozen_layers: int = Field(0, ge=0, le=10**6)
     """Layers that keep their weights, from the lowest on; the embeddings do too where it is not 0."""
     head_only: bool = False
     """Fit the head on the frozen encoder, and be done: a minute."""

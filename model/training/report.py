@@ -1,19 +1,21 @@
 """What a person sees of a training run: a progress bar, a line an epoch, metrics.jsonl and a picture of the curves."""
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.training.checkpoint import CURVES, METRICS, replacing, writing
+from runtime.console import PlainConsole, described
 
+DRAWN = ("epoch", "step", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 DRAW_SECONDS = 10  # drawing takes a third of a second
 COLUMNS = (
-    TextColumn("[bold]{task.description}"),
+    described("bold"),
     BarColumn(),
     TextColumn("{task.completed}/{task.total} steps"),
     TextColumn("loss {task.fields[loss]:.3f}"),
@@ -36,7 +38,7 @@ class Sums:
 class Report:
     """Collects the running numbers of an epoch and writes them where people look. Use as a context manager."""
 
-    def __init__(self, directory: Path, title: str, console: Console) -> None:
+    def __init__(self, directory: Path, title: str, console: PlainConsole) -> None:
         self.directory, self.title, self.console = directory, title, console
         self.progress = Progress(*COLUMNS, console=console)
         self.rows: list[dict[str, Any]] = []
@@ -104,7 +106,6 @@ class Report:
         self.console.print(
             f"{self.title} epoch {epoch + 1}: loss {row['train_loss']:.4f}, validation loss {loss:.4f}, "
             f"validation accuracy {accuracy:.4f}, {row['seconds']:.1f} s",
-            highlight=False,
             soft_wrap=True,
         )
         self.sums, self.started = Sums(), time.monotonic()
@@ -122,9 +123,14 @@ class Report:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; none where it is missing or spoiled, since it only tells and decides nothing."""
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError, RecursionError):
         return []
+    return [row for row in rows if isinstance(row, dict) and all(is_number(row.get(name)) for name in DRAWN)]
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < math.inf
 
 
 def draw_curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
@@ -139,6 +145,6 @@ def draw_curves(rows: list[dict[str, Any]], title: str, path: Path) -> None:
         axes.set(xlabel="epoch", ylabel=f"{quantity} (nats)" if quantity == "loss" else quantity)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     with writing(path):
         figure.savefig(path, dpi=110)

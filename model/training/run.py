@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from tokenizers import Tokenizer
 from torch import nn
 
@@ -24,6 +23,7 @@ from model.training.recipe import SMALL, Recipe
 from model.training.report import Report
 from model.training.teachers import EncoderTeacher, LinearTeacher, Teacher
 from model.training.trainer import Trainer, evaluate
+from runtime.console import PlainConsole
 from runtime.graph.inputs import FeatureEncoder, InputEncoder
 from runtime.graph.texts import TextEncoder
 
@@ -40,7 +40,7 @@ def train(
     columns: tuple[str, str] = ("text", "label"),
     record_norms: bool = False,
     device: torch.device = CPU,
-    console: Console | None = None,
+    console: PlainConsole | None = None,
 ) -> Run:
     """Trains an encoder, or goes on with a run that was stopped, and returns the best weights by validation.
 
@@ -53,9 +53,9 @@ def train(
 
     Raises:
         DataError: the directory holds another run, or a teacher knows other classes.
-        Interrupted: SIGINT arrived; the state is saved.
+        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
     """
-    console = console or Console()
+    console = console or PlainConsole()
     if dataset.is_text and not is_begun_with(directory, recipe):
         recipe = recipe.for_rows(len(dataset.train))
     tokenizer = prepare_tokenizer(dataset, recipe, directory)
@@ -70,7 +70,7 @@ def train(
     torch.manual_seed(recipe.seed)
     model, taught_by = Encoder(info.encoder), make_teachers(dataset, recipe, teachers, device)
     examples = make_examples(dataset.train, recipe, encoder, len(dataset.labels), taught_by)
-    say = partial(console.print, highlight=False, soft_wrap=True)
+    say = partial(console.print, soft_wrap=True)
     say(begun(directory, model, dataset, device))
     rows = len(dataset.train)
     trainer = Trainer(model, recipe, examples, rows, dataset.validation, encoder, directory, device=device)
@@ -92,7 +92,7 @@ def begun(directory: Path, model: nn.Module, dataset: Dataset, device: torch.dev
     )
 
 
-def run_trainer(trainer: Trainer, record: NormRecord | None, console: Console) -> None:
+def run_trainer(trainer: Trainer, record: NormRecord | None, console: PlainConsole) -> None:
     """Trains to the end; what was recorded of the norms is drawn, however it ends."""
     trainer.record = record
     try:

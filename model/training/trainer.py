@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,13 @@ from model.training.norm_record import NormRecord
 from model.training.optimizer import averaging, make_optimizer
 from model.training.recipe import Schedule
 from model.training.report import Report, Sums
+from runtime.errors import DataError
 from runtime.graph.inputs import InputEncoder
 from runtime.manifest import PoolingKind
 
 
 class Interrupted(Exception):
-    """SIGINT arrived; the state is saved."""
+    """SIGINT or SIGTERM arrived; the state is saved."""
 
 
 class Trainer:
@@ -74,13 +76,14 @@ class Trainer:
         """Trains to the end, from where the state in the directory stands.
 
         Raises:
-            Interrupted: SIGINT arrived; run again to go on.
+            Interrupted: SIGINT or SIGTERM arrived; run again to go on.
+            DataError: the loss is no number any more, or the state is of another run.
         """
         sums = self.restore() if self.state_path.exists() else Sums()
         report.begin(self.step, self.total_steps, sums)
         if self.record is not None:
             self.record.resume(self.step)
-        with stop_on_sigint() as stop_asked:
+        with stop_on_signals() as stop_asked:
             for epoch in range(self.step // self.epoch_steps, self.recipe.epochs):
                 self.train_epoch(epoch, report, stop_asked)
                 loss, accuracy = evaluate(self.average.module, self.validation, self.encoder, self.pooling)
@@ -113,11 +116,13 @@ class Trainer:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        told = loss.item()
+        self.check("loss", told, f"at step {self.step}")
         with self.record.recording(self.step, output, batch) if self.record is not None else nullcontext():
             self.optimizer.step()
         self.average.update_parameters(self.model)
         self.step += 1
-        return loss.item(), int((logits.argmax(1) == batch.targets.argmax(1)).sum())
+        return told, int((logits.argmax(1) == batch.targets.argmax(1)).sum())
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
@@ -126,7 +131,16 @@ class Trainer:
             return self.recipe.learning_rate * (done / warmup)
         return self.recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
+    def check(self, what: str, loss: float, when: str) -> None:
+        """Refuses a loss that is NaN or infinite: such weights learn nothing any more, and must not be kept."""
+        if not math.isfinite(loss):
+            raise DataError(
+                f"The {what} is no number any more {when}: pass a smaller --learning-rate (it is "
+                f"{self.recipe.learning_rate:g}), and another --out."
+            )
+
     def keep_best(self, epoch: int, loss: float, accuracy: float) -> None:
+        self.check("validation loss", loss, f"after epoch {epoch + 1}")
         if (accuracy, -loss) > self.best:
             self.best = (accuracy, -loss)
             facts = {"epoch": epoch + 1, "validation_accuracy": accuracy, "validation_loss": loss}
@@ -141,7 +155,15 @@ class Trainer:
 
     def restore(self) -> Sums:
         """Goes back to the saved state, and returns the sums of the epoch it stands in."""
-        tensors, facts = load_tensors(self.state_path)
+        tensors, facts = load_tensors(self.state_path, "remove it, then the same command begins anew")
+        try:
+            return self._restore(tensors, facts)
+        except (RuntimeError, LookupError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{self.state_path} does not belong to this run: remove it, then the same command begins anew."
+            ) from error
+
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Sums:
         self.model.load_state_dict(below(tensors, "model."))
         self.average.load_state_dict(below(tensors, "average."))
         state = self.optimizer.state_dict()
@@ -170,20 +192,25 @@ def evaluate(
 
 
 @contextmanager
-def stop_on_sigint() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT into a flag that the loop looks at between steps; a second one interrupts at once."""
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a flag that the loop looks at between steps; a second one does at once
+    what it did before."""
     asked = False
 
     def ask(*_: object) -> None:
         nonlocal asked
         asked = True
-        signal.signal(signal.SIGINT, previous)
+        give_back()
 
-    previous = signal.signal(signal.SIGINT, ask)
+    def give_back() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, previous)
+        give_back()
 
 
 def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

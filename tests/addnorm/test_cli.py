@@ -1,8 +1,13 @@
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from addnorm import cli
+from addnorm import __main__, cli
 from runtime.artifact import Artifact
 from runtime.manifest import MODEL
 from service import serve as server
@@ -68,8 +73,15 @@ def test_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]):
         (["serve", "--threads", "-1"], "threads"),
         (["serve", "--log-level", "loud"], "log_level"),
         (["stats", "--timeout", "soon"], "timeout"),
+        (["stats", "--timeout", "inf"], "finite"),
+        (["stats", "--timeout", "1e300"], "3600"),
+        (["score", "a.csv", "--out", "x", "--processes", "9" * 20], "1024"),
+        (["export", "x", "--name", "a", "--version", "9" * 300], "version"),
+        (["train", "a.csv", "--out", "x", "--threads", "9" * 20], "1024"),
+        (["train", "a.csv", "--out", "x", "--epochs", "9" * 400], "epochs"),
+        (["train", "a.csv", "--out", b"x\xff".decode(errors="surrogateescape")], r"b'x\xff' is no Unicode text"),
     ],
-    ids=" ".join,
+    ids=lambda given: ascii(" ".join(given)[:40]) if isinstance(given, list) else None,
 )
 def test_option_that_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], word: str):
     assert_complains(capsys, arguments, word)
@@ -104,6 +116,22 @@ def test_options_that_do_not_go_together_are_told_without_the_command(capsys: py
 def test_variable_that_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ADDNORM_PORT", "x")
     assert_complains(capsys, ["serve"], "port")
+
+
+@pytest.mark.parametrize("variable", ["ADDNORM_TEACHERS", "ADDNORM_OF"])
+def test_variable_that_is_no_list_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str
+):
+    monkeypatch.setenv(variable, "foo")
+    command = ["stats"] if variable == "ADDNORM_OF" else ["train", "digits", "--out", "x"]
+    assert_complains(capsys, command, f"{variable} is not usable: expected a list in JSON")
+
+
+def test_variable_that_is_no_unicode_is_named_without_its_value(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ADDNORM_API_KEY", "secret\udcff")
+    assert_complains(capsys, ["stats"], "addnorm: ADDNORM_API_KEY is no Unicode text")
 
 
 def test_missing_artifact_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path):
@@ -150,6 +178,42 @@ def test_interrupted_command_exits_with_130(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(server, "serve", interrupt)
     assert cli.main(["serve"]) == 130
+
+
+def test_interruption_while_commands_are_loaded_exits_with_130(monkeypatch: pytest.MonkeyPatch):
+    class Slow(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "addnorm.cli", Slow("addnorm.cli"))
+    assert __main__.main() == 130
+
+
+def test_what_the_system_refuses_is_one_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(server, "serve", refuse)
+    error = OSError(errno.ENAMETOOLONG, "File name too long", "aaa")
+    assert_complains(capsys, ["serve"], "aaa cannot be used (File name too long)")
+    error = OSError(errno.EMFILE, "Too many open files")
+    assert_complains(capsys, ["serve"], "The system refused what is needed (Too many open files)")
+
+
+def test_output_that_nobody_reads_ends_the_command_without_a_word():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "addnorm"], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_output_without_room_is_one_sentence():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "addnorm"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"addnorm: What is told cannot be written (No space left on device): ")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_artifact_beside_a_repository_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from runtime.console import PlainConsole
 from runtime.errors import DataError
 from studies.cells import Cells
 from studies.claim import QUICK, Cell, Measures
@@ -41,8 +41,8 @@ def study(folder: Path, **changes: Any) -> Study:
     return Study([replace(TOY, **changes)], QUICK, folder)
 
 
-def quiet() -> Console:
-    return Console(file=io.StringIO())
+def quiet() -> PlainConsole:
+    return PlainConsole(file=io.StringIO())
 
 
 def test_rates_are_chosen_first_and_nothing_runs_twice(tmp_path: Path, ran: list[Cell]) -> None:

@@ -49,6 +49,11 @@ def test_what_diverged_counts_as_beyond_all_others_and_is_told() -> None:
     assert effect(broken, broken).p == 1 and effect(broken, broken).median == 0
 
 
+def test_what_diverged_and_what_overflowed_count_alike() -> None:
+    seen = effect(np.full(10, np.nan), np.full(10, np.inf))
+    assert (seen.median, seen.delta, seen.p, seen.broken) == (0, 0, 1, (10, 10))
+
+
 @pytest.mark.parametrize(
     ("expected", "seen", "p", "answer"),
     [

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from starlette.testclient import TestClient
 
 from addnorm.commands.score import Score, run_with_bar
 from addnorm.scoring import chunks
 from runtime.artifact import Artifact
+from runtime.console import PlainConsole
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import EMBEDDED, Settings
@@ -188,6 +188,6 @@ def test_float_sequences_are_scored(feature_artifact: Artifact, tmp_path: Path, 
 def test_a_terminal_shows_how_far_it_is(text_artifact: Artifact, tmp_path: Path):
     source = save_jsonl(tmp_path / "a.jsonl", [{"text": "hi"}] * 3)
     score = Score(source=source, out=tmp_path / "out", model=text_artifact.path, device="cpu", processes=1)
-    console = Console(file=io.StringIO(), force_terminal=True)
+    console = PlainConsole(file=io.StringIO(), force_terminal=True)
     _, tally = run_with_bar(score.job(text_artifact), text_artifact, console)
     assert tally.rows == 3 and "3 rows scored" in console.file.getvalue() and "100%" in console.file.getvalue()

@@ -4,10 +4,10 @@ from typing import Any
 
 import httpx
 import pytest
-from rich.console import Console
 from starlette.testclient import TestClient
 
 from addnorm.commands.stats import Asked, Stats, print_stats
+from runtime.console import PlainConsole
 from runtime.errors import SettingError, Unavailable
 
 MISSING_KEY = {"error": "An API key is needed.", "code": "missing_api_key"}
@@ -41,7 +41,7 @@ def answer(ready: list[httpx.Response], monkeypatch: pytest.MonkeyPatch) -> list
 
 
 def printed(url: str = "http://test", **asked: str) -> str:
-    console = Console(file=io.StringIO(), width=200)
+    console = PlainConsole(file=io.StringIO(), width=200)
     print_stats(url, Asked(5, **asked), console)
     return console.file.getvalue()
 
@@ -71,6 +71,15 @@ def test_table_of_no_traffic_has_dashes(client: TestClient, answer: list[Any]):
     rows = [line for line in text.splitlines() if ".norm" in line]
     assert len(rows) == 5
     assert all((line.count(" - "), line.count("±")) == (3, 2) for line in rows)
+
+
+@pytest.mark.parametrize("name", ["emb[/x]norm[0]", "[red]"])
+def test_layers_are_told_as_they_are_called(name: str, client: TestClient, answer: list[Any]):
+    """Also where what they are called is markup."""
+    body = client.get("/norm-stats").json()
+    body["layers"][0]["name"] = body["verdict"]["sentence"] = name
+    answer.append(httpx.Response(200, json=body))
+    assert printed().count(name) == 2
 
 
 def test_table_of_a_batch_norm_can_be_read(feature_client: TestClient, answer: list[Any]):

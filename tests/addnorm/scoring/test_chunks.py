@@ -61,6 +61,13 @@ def test_memory_does_not_grow_with_the_file(
     assert peaks[2] - peaks[1] < more / 10
 
 
+def test_a_file_whose_name_is_no_unicode_is_refused_before_anything_is_scored(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("text\nhi\n")
+    save(tmp_path / b"b\xff.csv".decode(errors="surrogateescape"), 1)
+    with pytest.raises(DataError, match=r"has a file whose name is no Unicode text, b'b\\xff.csv': rename it"):
+        chunks.find_files(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_file_is_read_as_it_is_needed(kind: str, tmp_path: Path):
     source = save(tmp_path / f"a.{kind}", 3000)

@@ -63,6 +63,14 @@ def test_a_run_that_spoils_the_encoder_keeps_the_head_alone(
     assert spoilt.facts["validation_accuracy"] >= alone.facts["validation_accuracy"]
 
 
+def test_training_that_diverges_is_told_and_leaves_the_head_alone(
+    letters: Dataset, encoder_directory: Path, brief: Brief, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"is no number any more .*: pass a smaller --learning-rate \(it is 1e\+30\)"):
+        fine_tune(letters, brief(learning_rate=1e30), encoder_directory, tmp_path / "run")
+    assert load_fine_tuned(tmp_path / "run").facts["epoch"] == 0
+
+
 def test_an_interrupted_run_resumes_to_the_same_weights(
     letters: Dataset, encoder_directory: Path, brief: Brief, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

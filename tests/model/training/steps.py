@@ -3,10 +3,9 @@
 import io
 from typing import Any
 
-from rich.console import Console
-
 from model.training.report import Report
 from model.training.trainer import Trainer
+from runtime.console import PlainConsole
 
 
 def losses(trainer: Trainer) -> list[float]:
@@ -19,6 +18,6 @@ def losses(trainer: Trainer) -> list[float]:
         return told
 
     trainer.train_step = note  # type: ignore[method-assign]
-    with Report(trainer.directory, "run", Console(file=io.StringIO())) as report:
+    with Report(trainer.directory, "run", PlainConsole(file=io.StringIO())) as report:
         trainer.run(report)
     return found

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors import SafetensorError
 
 import model.training.checkpoint as checkpoint
@@ -16,6 +15,7 @@ from model.finetuning import movement
 from model.training.checkpoint import MODEL, RECIPE, is_fine_tuned, save_tensors
 from model.training.norm_record import draw_record
 from model.training.report import Report, draw_curves
+from runtime.console import PlainConsole
 from runtime.errors import DataError
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -65,7 +65,7 @@ NORM = {"norms": ["a"], "step": 0} | {key: [1.0] for key in ("mean", "variance",
 @pytest.mark.parametrize(
     "write",
     [
-        lambda path: Report(path, "run", Console()).write_metrics(),
+        lambda path: Report(path, "run", PlainConsole()).write_metrics(),
         lambda path: draw_curves([ROW], "run", path / "curves.png"),
         lambda path: draw_record([NORM, NORM | {"step": 1}], path / "norm_record.png"),
         lambda path: movement.draw([movement.Movement("a", 0.0, 1.0)], path),

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor
 
 import model.training.trainer as trainer_module
@@ -31,6 +30,7 @@ from model.training.report import Report
 from model.training.run import train
 from model.training.teachers import EncoderTeacher
 from model.training.trainer import Interrupted, Trainer
+from runtime.console import PlainConsole
 from runtime.errors import SettingError
 from tests.model.training.steps import losses
 
@@ -101,7 +101,7 @@ def test_a_batch_for_cuda_is_pinned_and_copied_while_the_cpu_goes_on(monkeypatch
 
 def test_a_run_names_its_device(intents: Dataset, tiny: MakeRecipe, tmp_path: Path) -> None:
     told = io.StringIO()
-    train(intents, tiny(epochs=1), tmp_path / "run", console=Console(file=told, width=200))
+    train(intents, tiny(epochs=1), tmp_path / "run", console=PlainConsole(file=told, width=200))
     assert "training examples, on the CPU\n" in told.getvalue()
 
 

@@ -1,6 +1,8 @@
 """What a run says of its data at the start, and of its linear teacher at its end."""
 
 import io
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from model.training.device import CPU
 from model.training.recipe import SMALL, Recipe
 from model.training.run import begun, beside_teacher, few_steps, train
 from model.training.teachers import LinearTeacher
+from runtime.console import PlainConsole
 
 TEXTS = [f"{word} {ending}" for word in ("cancel", "refund") for ending in "abcdefghij"]
 SPLIT = Split(TEXTS, np.repeat([0, 1], 10))
@@ -61,3 +64,15 @@ def test_the_first_line_names_classes(labels: list[str], told: str) -> None:
     """A column that is not theirs shows by them."""
     line = begun(Path("run"), nn.Linear(2, 3), Dataset("set", "me", labels, SPLIT, SPLIT, SPLIT), CPU)
     assert line == f"run: 9 parameters, {told}20 training examples, on the CPU"
+
+
+def test_classes_and_directories_are_told_as_they_are_called(
+    intents: Dataset, tiny: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """Also where what they are called is markup."""
+    console = PlainConsole(file=io.StringIO(), force_terminal=True, width=200)
+    named = replace(intents, labels=["[/a]", "[red]", ":heart:"])
+    train(named, tiny(epochs=1, batch_size=100), tmp_path / "run[" / "b][red]", console=console)
+    told = console.file.getvalue()
+    assert "3 classes ([/a], [red], :heart:)" in told and "run[/b][red]: best validation accuracy" in told
+    assert told.count("b][red] epoch 1: loss") == 1

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from starlette.testclient import TestClient
 
 from addnorm.commands.stats import Asked, print_merged
 from runtime.artifact import Artifact
+from runtime.console import PlainConsole
 from runtime.errors import StateError
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
@@ -33,7 +33,7 @@ def states(text_artifact: Artifact, tmp_path: Path) -> list[str]:
 
 
 def printed(sources: list[str], model: Path) -> str:
-    console = Console(record=True, width=200)
+    console = PlainConsole(record=True, width=200)
     print_merged(sources, model, Asked(5), console)
     return console.export_text()
 
