@@ -1,6 +1,6 @@
 """Adds nodes to a graph that others exported. All that it adds is named `addnorm.` and something."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,3 +55,14 @@ class Builder:
         out = ir.val(name, ir.DataType.FLOAT, shape)
         self.graph.append(ir.node("Cast", [value], {"to": ir.DataType.FLOAT}, outputs=[out], name=name))
         return out
+
+
+def free_names(graph: ir.Graph, taken: Callable[[str], bool]) -> None:
+    """Renames the graph's values whose names are taken by what is added to it."""
+    for value in [*graph.inputs, *graph.initializers.values(), *(v for n in graph.all_nodes() for v in n.outputs)]:
+        name = str(value.name)
+        if taken(name):
+            initializer = graph.initializers.pop(name, None)
+            value.name = f"{name}.file"
+            if initializer is not None:
+                graph.register_initializer(value)

@@ -12,15 +12,17 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from export.adopt.norms.norm import Norm
+from export.adopt.norms.building import free_names
+from export.adopt.norms.norm import Norm, Unobserved
 from export.adopt.norms.outputs import Output, output_of
 from runtime.errors import ExportError
 
 OUTPUT = "norm_statistics"
+REASONS = 3  # that are told
 AXIS = 2  # of the features: older opsets know no negative axes
 
 
-def expose(model: ir.Model, norms: Sequence[Norm]) -> list[Output]:
+def expose(model: ir.Model, norms: Sequence[Norm], unobserved: Sequence[Unobserved] = ()) -> list[Output]:
     """Gives `model` one more output: `norm_statistics` [batch, tokens, 2L] in float32.
 
     Of norm l, column 2l holds the mean of every token over its features, column 2l + 1 holds 1/sigma =
@@ -29,6 +31,7 @@ def expose(model: ir.Model, norms: Sequence[Norm]) -> list[Output]:
     Args:
         model: it is changed in place.
         norms: what `find_norms` found in this model.
+        unobserved: the others that it found, which tell why there is nothing to adopt where there are no norms.
 
     Returns:
         What each norm gives in the changed graph [batch, tokens, d_model], with its weights.
@@ -37,9 +40,10 @@ def expose(model: ir.Model, norms: Sequence[Norm]) -> list[Output]:
         ExportError: there are no norms, or an output of this name.
     """
     if not norms:
-        raise ExportError("The graph has no norm that can be observed: nothing to adopt.")
-    if any(value.name == OUTPUT for value in (*model.graph.inputs, *model.graph.outputs)):
-        raise ExportError(f"The graph has an input or output named {OUTPUT} already: rename it.")
+        raise ExportError(f"The graph has no norm that can be observed{reasons(unobserved)}: nothing to adopt.")
+    if taken := [value.name for value in (*model.graph.inputs, *model.graph.outputs) if is_taken(str(value.name))]:
+        raise ExportError(f"The graph has an input or output named {taken[0]} already: rename it.")
+    free_names(model.graph, is_taken)
     surgery, outputs = Surgery(model.graph), [output_of(norm) for norm in norms]
     columns = [column for place, norm in enumerate(norms) for column in surgery.statistics(norm, f"{OUTPUT}.{place}")]
     statistics = ir.val(OUTPUT, ir.DataType.FLOAT, ["batch", "tokens", len(columns)])
@@ -48,6 +52,19 @@ def expose(model: ir.Model, norms: Sequence[Norm]) -> list[Output]:
     model.graph.sort()
     RemoveUnusedNodesPass()(model)
     return [output._replace(y=surgery.by_now(output.y)) for output in outputs]
+
+
+def is_taken(name: str) -> bool:
+    """Whether a name is that of the output, or of what is added for it."""
+    return name == OUTPUT or name.startswith(f"{OUTPUT}.")
+
+
+def reasons(unobserved: Sequence[Unobserved]) -> str:
+    """Why norms are not observed, in brackets: the first few, and how many more there are."""
+    told = [norm.reason.removesuffix(".") for norm in unobserved[:REASONS]]
+    if len(unobserved) > REASONS:
+        told.append(f"{len(unobserved) - REASONS} more are not")
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def exposed_norms(model: ir.Model) -> list[ir.Node]:

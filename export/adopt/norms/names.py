@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
-from export.adopt.norms.norm import DECOMPOSED, Match
+from export.adopt.norms.norm import DECOMPOSED, UNKNOWN, Match
 from export.adopt.norms.tracing import SAME, SPREAD, width
 
 PARAMETER = re.compile(r"(.+)[./](?:weight|bias|gamma|beta|scale)(?![A-Za-z])")  # may end in :0 or _quantized
@@ -39,7 +39,7 @@ def module_paths(node: ir.Node, found: Match | str) -> Iterator[str]:
 
 def parameters(node: ir.Node, found: Match | str) -> list[ir.Value]:
     """The weight and the bias of a norm."""
-    if isinstance(found, Match) and found.written == DECOMPOSED:
+    if isinstance(found, Match) and found.written in (DECOMPOSED, UNKNOWN):
         return list(beside(node.outputs[0]))
     terms = (found.scale, found.bias) if isinstance(found, Match) else node.inputs[1:]
     return [term for term in terms if term is not None]

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import onnx_ir as ir
 
 Kind = Literal["layer_norm", "rms_norm"]
-DECOMPOSED = "decomposed"
+DECOMPOSED, UNKNOWN = "decomposed", "unknown"
 
 NAMED: dict[str, tuple[Kind, float]] = {  # the kind of an operator, and its eps where none is given
     "LayerNormalization": ("layer_norm", 1e-5),
@@ -19,6 +19,8 @@ NAMED: dict[str, tuple[Kind, float]] = {  # the kind of an operator, and its eps
 SCALE = {"SkipLayerNormalization": 2, "SkipSimplifiedLayerNormalization": 2, "EmbedLayerNormalization": 5}  # else 1
 
 POSITIONS = "it normalizes over positions, not over the features of one token"
+CENTERED = "what it normalizes was centered before, and its mean is lost"
+NOT_KNOWN = "it is written in a way that is not known"
 HIDDEN = "this operator does not give out what it normalizes"
 OTHERS = {
     "BatchNormalization": "it normalizes by fixed moments from training, not by those of a token",
@@ -36,8 +38,8 @@ class Match(NamedTuple):
     """How a norm is written in a graph.
 
     Attributes:
-        written: the operator's name, or `decomposed`.
-        node: the operator; of a decomposed norm, the square root.
+        written: the operator's name, `decomposed`, or `unknown` of one that is only noticed (norms/unknown.py).
+        node: the operator; of a decomposed norm, the square root; of an unknown one, what divides.
         x: what it normalizes; of Skip- and EmbedLayerNormalization, a value of the same shape.
         axis: the first normalized axis.
         eps: added to the variance, under the root.

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
+from export.adopt.norms.moments import Moment
 from export.adopt.norms.norm import DECOMPOSED, Norm
-from export.adopt.norms.patterns import Moment, next_term, quotient, root_exponent
+from export.adopt.norms.patterns import next_term, quotient, under_root
 from export.adopt.norms.tracing import QUANTIZING, SAME, between, constant, width
 
 
@@ -36,7 +37,7 @@ def scaled(norm: Norm) -> Output:
     """x / sqrt(mean(x^2) + eps) times a weight."""
     match = norm.match
     moment = Moment("rms_norm", match.x, match.x, [match.axis], None)
-    y, _ = quotient(match.node.outputs[0], moment, root_exponent(match.node) == -0.5)
+    y, _ = quotient(match.node.outputs[0], moment, under_root(match.node)[0] == -0.5)
     if y is None or any(node.op_type in QUANTIZING for node in between(y, match.x)):
         return Output(None)
     scale, y = next_term(uncast(y), "Mul")

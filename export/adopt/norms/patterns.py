@@ -6,17 +6,18 @@ square, the root and the quotient in several ways, and put casts and quantizatio
 
 # d: what is squared; the quotient d / sigma is the normalized value
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.adopt.norms.norm import DECOMPOSED, NAMED, OTHERS, SCALE, Kind, Match
+from export.adopt.norms.moments import Moment, centered, fast_variance, variance
+from export.adopt.norms.norm import DECOMPOSED, NAMED, OTHERS, SCALE, Match
 from export.adopt.norms.tracing import QUANTIZING, SPREAD, between, constant, made_by, number, origin, width
 
 UNBIASED = "it divides by the unbiased deviation, which no operator gives out"
-LAST = ([-1], [2])  # the features of [batch, tokens, features]
+NO_EPS = "nothing is added to its variance"
 
 
 def recognize(node: ir.Node) -> Match | str | None:
@@ -38,12 +39,15 @@ def named(node: ir.Node) -> Match:
 
 def decomposed(root: ir.Node) -> Match | str | None:
     """The norm of which `root` is the square root, if it is one."""
-    exponent = root_exponent(root)
-    moment, eps = moment_and_eps(root.inputs[0]) if exponent else (None, None)
+    exponent, inside = under_root(root)
+    if exponent is None:
+        return None
+    moment, eps = moment_and_eps(inside)
     if moment is None:
-        return unknown_moment(root.inputs[0]) if exponent else None
+        return unknown_moment(inside)
     if eps is None:
-        return "nothing is added to its variance" if moment.kind == "layer_norm" else None
+        divides = moment.kind == "layer_norm" or quotient(root.outputs[0], moment, exponent == -0.5)[0] is not None
+        return NO_EPS if divides else None
     if eps.size != 1 or not eps.item() > 0:
         return "its eps is not one positive number"
     if len(moment.axes) != 1:
@@ -78,22 +82,21 @@ def shortest(eps: float) -> float:
     return float(str(np.float32(eps)))
 
 
-class Moment(NamedTuple):
-    """A variance, or a mean square, of x over axes; d is what is squared; `divided_by` is of a sum of squares."""
-
-    kind: Kind
-    x: ir.Value
-    d: ir.Value
-    axes: list[int]
-    divided_by: float | None
-
-
-def root_exponent(node: ir.Node) -> float | None:
-    """0.5 of a square root, -0.5 of its inverse."""
+def under_root(node: ir.Node) -> tuple[float | None, ir.Value | None]:
+    """0.5 of a square root, -0.5 of its inverse, and what is under it."""
     if node.op_type == "Sqrt":
-        return 0.5
+        inverse = inverse_of(node.inputs[0])
+        return (0.5, node.inputs[0]) if inverse is None else (-0.5, inverse)
     exponent = number(node.inputs[1]) if node.op_type == "Pow" else None
-    return exponent if exponent in (0.5, -0.5) else None
+    return (exponent, node.inputs[0]) if exponent in (0.5, -0.5) else (None, None)
+
+
+def inverse_of(value: ir.Value | None) -> ir.Value | None:
+    """What a value is 1 over."""
+    reciprocal, quotient = made_by(value, "Reciprocal", SPREAD), made_by(value, "Div", SPREAD)
+    if reciprocal is not None:
+        return reciprocal.inputs[0]
+    return quotient.inputs[1] if quotient is not None and number(quotient.inputs[0]) == 1 else None
 
 
 def moment_and_eps(value: ir.Value | None) -> tuple[Moment | None, NDArray[Any] | None]:
@@ -107,88 +110,13 @@ def moment_and_eps(value: ir.Value | None) -> tuple[Moment | None, NDArray[Any] 
     return None, None
 
 
-def variance(value: ir.Value | None) -> Moment | None:
-    """mean((x - mean(x))^2) or mean(x^2)."""
-    square, axes = mean_of(value)
-    d = square_of(square)
-    if d is None:
-        return None
-    x, divided_by = centered(d, axes), divisor(value)
-    return Moment("rms_norm", d, d, axes, divided_by) if x is None else Moment("layer_norm", x, d, axes, divided_by)
-
-
-def fast_variance(value: ir.Value | None) -> Moment | None:
-    """mean(x^2) - mean(x)^2, as JAX writes it, perhaps not less than 0."""
-    clipped = made_by(value, "Relu", SPREAD) or made_by(value, "Max", SPREAD)
-    for term in clipped.inputs if clipped else [value]:
-        difference = made_by(term, "Sub", SPREAD)
-        square, axes = mean_of(difference.inputs[0]) if difference else (None, [])
-        x = square_of(square)
-        averaged, mean_axes = mean_of(square_of(difference.inputs[1])) if difference else (None, [])
-        if x is not None and origin(x) is origin(averaged) and same_axes(mean_axes, axes):
-            return Moment("layer_norm", x, x, axes, divisor(difference.inputs[0]))  # type: ignore[union-attr]
-    return None
-
-
-def mean_of(value: ir.Value | None) -> tuple[ir.Value | None, list[int]]:
-    """What a value is the mean of, and over which axes."""
-    node = made_by(value, "ReduceMean", SPREAD) or summed_for_mean(value)
-    if node is None:
-        return None, []
-    axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    return node.inputs[0], list(node.attributes.get_ints("axes", ())) if axes is None else axes.tolist()
-
-
-def summed_for_mean(value: ir.Value | None) -> ir.Node | None:
-    """The sum of a mean that is written as a sum over, or times, a number."""
-    term, _, factor = times_number(value)
-    return made_by(term, "ReduceSum", SPREAD) if factor is not None else None
-
-
-def divisor(value: ir.Value | None) -> float | None:
-    """What the sum of such a mean is divided by; None where the graph does not write it as a sum."""
-    _, op_type, factor = times_number(value)
-    if not factor or summed_for_mean(value) is None:
-        return None
-    return factor if op_type == "Div" else 1 / factor
-
-
-def times_number(value: ir.Value | None) -> tuple[ir.Value | None, str, float | None]:
-    """What is multiplied with a number, or divided by it: the value, the operator and the number."""
-    node = made_by(value, "Div", SPREAD) or made_by(value, "Mul", SPREAD)
-    if node is None:
-        return None, "", None
-    term, factor = node.inputs if number(node.inputs[1]) is not None else node.inputs[::-1]
-    return term, node.op_type, number(factor)
-
-
-def square_of(value: ir.Value | None) -> ir.Value | None:
-    """What a value is the square of."""
-    product, power = made_by(value, "Mul"), made_by(value, "Pow")
-    if product and origin(product.inputs[0]) is origin(product.inputs[1]):
-        return product.inputs[0]
-    return power.inputs[0] if power and number(power.inputs[1]) == 2 else None
-
-
-def centered(d: ir.Value, axes: list[int]) -> ir.Value | None:
-    """x where d is x - mean(x) over these axes, or the negative of that."""
-    difference = made_by(d, "Sub")
-    for x, mean in (difference.inputs, difference.inputs[::-1]) if difference else ():
-        averaged, mean_axes = mean_of(mean)
-        if averaged is not None and origin(averaged) is origin(x) and same_axes(mean_axes, axes):
-            return x
-    return None
-
-
-def same_axes(one: list[int], other: list[int]) -> bool:
-    return one == other or (one in LAST and other in LAST)
-
-
 def replaceable(match: Match, moment: Moment, inverse: bool) -> Match:
     """`match` with what LayerNormalization takes and replaces, if y is of x's type and nothing between is quantized."""
     y, numerator = quotient(match.node.outputs[0], moment, inverse)
     difference = numerator.producer() if numerator is not None else None
-    if y is None or difference is None or difference.op_type != "Sub" or difference.inputs[0] is not match.x:
+    if y is None or difference is None or difference.op_type not in ("Sub", "Add"):
+        return match
+    if match.x not in difference.inputs[: 1 if difference.op_type == "Sub" else 2]:
         return match
     if any(node.op_type in QUANTIZING for node in between(y, match.x)):
         return match

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from runtime.errors import ExportError
 from runtime.graph.session import open_session
 
+NO_MEAN, NO_MEAN_HALF = 1e-4, 1e-3  # of the root mean square, in float32 and float16
 Feeds = Mapping[str, NDArray[Any]]
 Dimensions = list[int | str | None]
 
@@ -23,10 +25,16 @@ DTYPES = {
 
 
 class Tensor(NamedTuple):
-    """What is known of a value; no dimensions: not even how many there are."""
+    """What is known of a value.
+
+    Attributes:
+        dimensions: empty where not even their number is known.
+        centered: whether the mean over its last axis is 0 wherever the graph ran.
+    """
 
     dtype: ir.DataType
     dimensions: Dimensions
+    centered: bool = False
 
 
 def describe(model: ir.Model, values: Sequence[ir.Value], batch: Feeds | None) -> list[Tensor]:
@@ -37,14 +45,31 @@ def describe(model: ir.Model, values: Sequence[ir.Value], batch: Feeds | None) -
     """
     names = [str(value.name) for value in values]
     session = load(with_outputs(ir.to_proto(model), names).SerializeToString())
-    shapes = {} if batch is None else {name: list(output.shape) for name, output in run(session, batch).items()}
+    computed = {} if batch is None else run(session, batch)
     found: dict[str, Tensor] = {}
     for output in session.get_outputs():
         if output.name in names:  # the last one must not depend on the batch
             last = output.shape[-1:] or [None]
-            dimensions = [*shapes[output.name][:-1], *last] if output.name in shapes else output.shape
-            found[output.name] = Tensor(DTYPES[output.type], dimensions)
+            array = computed.get(output.name)
+            dimensions = output.shape if array is None else [*array.shape[:-1], *last]
+            dtype = DTYPES.get(output.type, ir.DataType.UNDEFINED)
+            found[output.name] = Tensor(dtype, dimensions, array is not None and is_centered(array))
     return [found[name] for name in names]
+
+
+def is_centered(x: NDArray[Any]) -> bool:
+    """Whether x [..., D] has mean 0 over its features wherever it has any."""
+    if x.ndim == 0 or x.shape[-1] < 2 or x.dtype.kind != "f":
+        return False
+    wide = x.astype(np.float64)
+    rms = np.sqrt((wide**2).mean(-1))
+    limit = NO_MEAN_HALF if x.dtype.itemsize == 2 else NO_MEAN
+    return bool(rms.any() and (np.abs(wide.mean(-1)) <= limit * rms).all())
+
+
+def token_shapes(feeds: Feeds) -> set[tuple[int, ...]]:
+    """How many rows and tokens go in."""
+    return {values.shape for values in feeds.values() if values.ndim == 2 and values.dtype.kind == "i"}
 
 
 def with_outputs(proto: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 SAME = QUANTIZING | {"Cast", "Identity"}  # their output is their first input
-SPREAD = SAME | {"Expand", "Reshape", "Unsqueeze"}  # and how one number of each token is spread over its features
+SPREAD = SAME | {
+    "Expand",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+}  # and how one number of each token is spread over its features
 
 
 def origin(value: ir.Value | None, through: Set[str] = SAME) -> ir.Value | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from export.adopt.norms.expose import OUTPUT
 from export.adopt.norms.norm import Norm
-from export.adopt.norms.probing import Feeds, load, run, with_outputs
+from export.adopt.norms.probing import Feeds, load, run, token_shapes, with_outputs
 from runtime.errors import ExportError
 from runtime.precision import PrecisionKind
 
@@ -116,7 +116,7 @@ def distance(old: NDArray[Any], new: NDArray[Any]) -> float:
 
 def check_tokens(statistics: NDArray[np.float32], feeds: Feeds, norms: Sequence[Norm]) -> None:
     """Statistics are of tokens: as many as there are token ids."""
-    shapes = {values.shape for values in feeds.values() if values.ndim == 2 and values.dtype.kind == "i"}
+    shapes = token_shapes(feeds)
     if shapes and statistics.shape[:2] not in shapes:
         raise ExportError(
             f"The norms, of which the first is {norms[0].name}, see {statistics.shape[:2]} tokens where {min(shapes)} "

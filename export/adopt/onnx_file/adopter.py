@@ -18,7 +18,7 @@ from export.adopt.norms.tracing import placement_of
 from export.adopt.norms.verify import precision_of
 from export.adopt.norms.verify import verify as verify_norms
 from export.adopt.onnx_file.deep import Watched, verify_deep, watch
-from export.adopt.onnx_file.graph import EXAMPLE, GraphFile
+from export.adopt.onnx_file.graph import GraphFile
 from export.adopt.onnx_file.reference import FileReference
 from export.adopt.onnx_file.signature import deep_content, last_norm_output, to_served
 from export.adopt.onnx_file.source import Hints, Source, read_source
@@ -129,8 +129,8 @@ def begin_file(
 def observed(file: GraphFile) -> tuple[ir.Model, list[Norm], list[UnobservedNorm], list[Output]]:
     """The file's model with its statistics exposed, its norms, those that are left out, and what the norms give."""
     model = file.parse()
-    norms, unobserved = find_norms(model, file.feeds(pad(EXAMPLE)))
-    return model, norms, unobserved, expose(model, norms)
+    norms, unobserved = find_norms(model, file.feeds(pad(file.varied)))
+    return model, norms, unobserved, expose(model, norms, unobserved)
 
 
 def to_layer(norm: Norm, node: ir.Node) -> NormLayer:
@@ -160,10 +160,7 @@ def make_graphs(
     try:
         artifact = with_plan(artifact, probes)
     except ArtifactError as error:  # it runs the canary, in one batch
-        raise ExportError(
-            f"{source.file.path} answers texts that run together in another way than each alone: export it again, with "
-            "an attention mask that keeps padding out."
-        ) from error
+        raise ExportError(why_not_served(source.file.path, error, artifact)) from error
     encoder = Encoder(artifact)
     errors = verify(encoder, reference, probes, artifact.manifest.precision_kind)
     if not reason:
@@ -183,3 +180,14 @@ def make_graphs(
 def without_deep(artifact: Artifact, reason: str) -> Artifact:
     """`artifact`, which says why it has no deep graph."""
     return with_manifest(artifact, training=artifact.manifest.training | {NO_DEEP: reason})
+
+
+def why_not_served(path: Path, error: ArtifactError, artifact: Artifact) -> str:
+    """What is wrong with a graph that loads as the file does, and is not what the file is, in a sentence."""
+    why, _, _ = str(error).replace(str(artifact.path / MODEL), "the served graph").rpartition(": ")
+    if error.__cause__ is not None:  # it does not load or run
+        return f"{path} cannot be served ({why}): export it again."
+    return (
+        f"{path} answers texts that run together in another way than each alone ({why}): export it again, with an "
+        "attention mask that keeps padding out."
+    )

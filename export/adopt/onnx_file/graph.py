@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from export.adopt.norms.probing import describe, load
 from export.adopt.norms.tracing import origin
-from runtime.artifact import read_regular
+from export.adopt.onnx_file.content import read_content
 from runtime.errors import ExportError
 from runtime.graph.encoder import first_line
 from runtime.graph.packing import PackedBatch, pad
@@ -31,6 +31,7 @@ ROLES = {name: role for role, names in NAMES.items() for name in names}
 DTYPES = {"tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(float)": "float32", "tensor(bool)": "bool"}
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 TOKEN = 3  # of most vocabularies a token that is not padding
+VARIED = (8, 3)  # texts, and tokens of each
 EXAMPLE = [np.full(length, TOKEN, dtype=np.int64) for length in (2, 3)]  # shows the shapes of what a file computes
 
 
@@ -46,7 +47,7 @@ class OnnxFile:
     """A file that others exported.
 
     Attributes:
-        content: the file, with all weights inside.
+        content: the file in one form (onnx_file/content.py), with all weights inside.
         weights: the files beside it that it took weights from.
         session: of the file as it is.
 
@@ -66,7 +67,10 @@ class OnnxFile:
 
     def parse(self) -> ir.Model:
         """A model that may be changed."""
-        return ir.from_proto(self.proto)
+        try:
+            return ir.from_proto(self.proto)
+        except Exception as error:  # of onnx_ir, which is stricter than ONNX Runtime
+            raise ExportError(f"{self.path} cannot be read ({first_line(error)[:300]}): export it again.") from None
 
     @property
     def opset(self) -> int:
@@ -113,6 +117,11 @@ class GraphFile(OnnxFile):
             return int(computed.dimensions[0] or 0)
         return None
 
+    @cached_property
+    def varied(self) -> list[NDArray[np.int64]]:
+        """Texts of tokens by chance, all of one length."""
+        return list(np.random.default_rng(0).integers(0, self.vocabulary or TOKEN + 1, VARIED))
+
     def feeds(self, batch: PackedBatch, types: bool = False) -> dict[str, NDArray[Any]]:
         """The inputs by the file's names.
 
@@ -155,23 +164,6 @@ class GraphFile(OnnxFile):
         except ExportError:
             return False
         return True
-
-
-def read_content(path: Path) -> tuple[bytes, list[Path]]:
-    try:
-        proto = onnx.load_model_from_string(read_regular(path))
-        places = {item.value for tensor in proto.graph.initializer for item in tensor.external_data}
-        weights = [path.parent / place for place in sorted(places) if (path.parent / place).is_file()]
-        onnx.load_external_data_for_model(proto, str(path.parent))
-        content: bytes = proto.SerializeToString()
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read ({error.strerror}): give the path of an ONNX file.") from None
-    except Exception as error:  # of protobuf, or of onnx where the weights beside the file are missing
-        raise ExportError(
-            f"{path} cannot be read ({first_line(error)[:300]}): give an ONNX file of up to 2 GB, with the "
-            "files of its weights beside it."
-        ) from None
-    return content, weights
 
 
 def open_file(path: Path, content: bytes) -> ort.InferenceSession:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
 
 from export.adopt.adds import NormAdd, measure_adds
-from export.adopt.norms.building import Builder
+from export.adopt.norms.building import Builder, free_names
 from export.adopt.norms.expose import AXIS, OUTPUT, exposed_norms
 from export.adopt.onnx_file.deep import DEEP_OUTPUTS, Watched, find_adds
 from export.adopt.onnx_file.source import Source
@@ -31,6 +31,7 @@ DTYPES = {
     "float32": ir.DataType.FLOAT,
     "bool": ir.DataType.BOOL,
 }
+TAKEN = {"input_ids", "type_ids", "position_ids", "segment_ids", "pooling", "logits", "embedding", *DEEP_OUTPUTS}
 LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -62,7 +63,7 @@ def to_served(model: ir.Model, source: Source, tokens: str, watched: Sequence[Wa
     """
     graph = model.graph
     values = {value.name: value for node in graph for value in node.outputs} | {v.name: v for v in graph.inputs}
-    free_names(graph)
+    free_names(graph, is_taken)
     adds = find_adds(model, watched)
     surgery = Surgery(graph, model.opset_imports.get("", 17))
     surgery.replace_inputs(source)
@@ -110,16 +111,9 @@ def with_raw_weights(model: ir.Model) -> onnx.ModelProto:
     return proto
 
 
-def free_names(graph: ir.Graph) -> None:
-    """Renames inner values that are called like an input or an output of the served graph."""
-    taken = {"input_ids", "type_ids", "position_ids", "segment_ids", "pooling", "logits", "embedding", *DEEP_OUTPUTS}
-    for value in [*graph.inputs, *graph.initializers.values(), *(v for n in graph.all_nodes() for v in n.outputs)]:
-        name = str(value.name)
-        if name in taken or name.startswith("adds"):  # export/adopt/adds.py
-            initializer = graph.initializers.pop(name, None)
-            value.name = f"{name}.file"
-            if initializer is not None:
-                graph.register_initializer(value)
+def is_taken(name: str) -> bool:
+    """Whether a name is that of an input or an output of the served graph, or of what is added to it."""
+    return name in TAKEN or name.startswith(("adds", "addnorm."))  # export/adopt/adds.py, norms/building.py
 
 
 @dataclass(frozen=True, slots=True)

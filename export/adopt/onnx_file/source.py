@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.adopt.norms.tracing import origin
+from export.adopt.onnx_file.ending import before_activation, refuse_probabilities
 from export.adopt.onnx_file.graph import GraphFile
 from model.pretrained.files import Settings
 from model.pretrained.modules import Modules, normalizes, read_modules
@@ -21,10 +21,10 @@ from model.pretrained.text_model import (
 )
 from runtime.artifact import read_regular
 from runtime.errors import ExportError
+from runtime.graph.packing import pad
 from runtime.manifest import Activation, PoolingKind, Task
 
 KNOWN_OUTPUTS = ("logits", "sentence_embedding", "last_hidden_state", "token_embeddings")  # the first that is there
-ENDS: dict[str, Activation] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 MOST_TOKENS = 512  # of a text where nothing says how many
 PROBED = 4096  # longer texts are not tried: attention would take gigabytes
 
@@ -80,7 +80,7 @@ def read_source(path: Path, hints: Hints) -> Source:
     output, width, per_token = choose_output(file, hints.output)
     task = choose_task(file, config, output, width, per_token, hints)
     labels = [] if task == "embedding" else choose_labels(config, hints.labels, width)
-    output, ended = before_activation(file, output) if task != "embedding" else (output, None)
+    output, ended = choose_logits(file, task, output, hints.activation)
     modules = read_modules(folder) if task == "embedding" and per_token else Modules(folder, None, [], False)
     sentence = read_sentence_settings(folder)
     known = file.vocabulary or config.get("vocab_size", 0)
@@ -162,15 +162,14 @@ def choose_labels(config: Settings, file: Path | None, count: int) -> list[str]:
     return labels
 
 
-def before_activation(file: GraphFile, output: str) -> tuple[str, Activation | None]:
-    """The logits of a file that ends in a softmax or a sigmoid, which is computed while serving; and which of them."""
-    value = next(value for value in file.parse().graph.outputs if value.name == output)
-    last = origin(value)  # a file in half precision has a Cast behind it
-    node = last.producer() if last is not None else None
-    if node is None or node.op_type not in ENDS:
+def choose_logits(file: GraphFile, task: Task, output: str, asked: Activation | None) -> tuple[str, Activation | None]:
+    """The value that is served, and the activation that the file ends in."""
+    if task == "embedding":
         return output, None
-    assert node.inputs[0] is not None
-    return str(node.inputs[0].name), ENDS[node.op_type]
+    logits, ended = before_activation(file, output)
+    if asked is None and ended is None:
+        refuse_probabilities(file.path, output, file.run(pad(file.varied))[output])
+    return logits, ended
 
 
 def choose_activation(

@@ -61,7 +61,7 @@ def adopt_tensors(
     few, alone = tensor_feeds(inputs, some), feeds_of(inputs, some)
     outputs, left = file.outputs(alone[0], few)
     inputs = inputs.model_copy(update={"outputs": outputs})
-    answer = choose_answer(file, inputs, hints)
+    answer = choose_answer(file, inputs, hints, feeds_of(inputs, alike(rows.inputs)))
     model, norms, unobserved = sampled(file, answer, few, alone, hints.folded)
     moved, errors = statistics_errors(model, file.content, norms, [few, *alone], file.fixed)
     manifest = describe(file, inputs, answer, norms, target).model_copy(

@@ -2,11 +2,15 @@
 
 # R rows, C classes, D features
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.adopt.norms.tracing import origin
-from export.adopt.onnx_file.source import ENDS, choose_labels
+import numpy as np
+
+from export.adopt.norms.probing import Feeds
+from export.adopt.onnx_file.ending import before_activation, refuse_probabilities
+from export.adopt.onnx_file.source import choose_labels
 from export.adopt.tensors.file import TensorFile
 from model.pretrained.files import Settings
 from runtime.errors import ExportError
@@ -47,8 +51,12 @@ class Answer:
     activation: Activation
 
 
-def choose_answer(file: TensorFile, inputs: TensorInputs, hints: TensorHints) -> Answer:
-    """The output that classes are told by, where labels are given; else the one that is a row's vector."""
+def choose_answer(file: TensorFile, inputs: TensorInputs, hints: TensorHints, rows: Sequence[Feeds]) -> Answer:
+    """The output that classes are told by, where labels are given; else the one that is a row's vector.
+
+    Args:
+        rows: some of the baseline, on which logits are told from probabilities.
+    """
     wide = {spec.name: spec.shape[0] for spec in inputs.outputs if len(spec.shape) == 1 and spec.dtype != "int64"}
     if hints.output is not None and hints.output not in wide:
         some = ", ".join(wide) or "none"
@@ -65,18 +73,10 @@ def choose_answer(file: TensorFile, inputs: TensorInputs, hints: TensorHints) ->
     if width is None:
         raise ExportError(f"{file.path} gives {names[0]} of no fixed size: export it with as many logits as classes.")
     name, ended = before_activation(file, names[0])
+    if hints.activation is None and ended is None:
+        refuse_probabilities(file.path, name, np.concatenate([file.run(row)[name] for row in rows]))
     labels = choose_labels(Settings(hints.labels, {}), hints.labels, width)
     return Answer(name, width, labels, hints.activation or ended or "softmax")
-
-
-def before_activation(file: TensorFile, output: str) -> tuple[str, Activation | None]:
-    """The logits of a file that ends in a softmax or a sigmoid, and which of them."""
-    value = next(value for value in file.parse().graph.outputs if value.name == output)
-    last = origin(value)
-    node = last.producer() if last is not None else None
-    if node is None or node.op_type not in ENDS or node.inputs[0] is None:
-        return output, None
-    return str(node.inputs[0].name), ENDS[node.op_type]
 
 
 def class_names(given: list[str] | None, labels: list[str]) -> list[str] | None:

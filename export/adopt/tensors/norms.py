@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import InlinePass
 
 from export.adopt.norms.names import name_norms
-from export.adopt.norms.norm import Match, Unobserved
+from export.adopt.norms.norm import CENTERED, UNKNOWN, Match, Unobserved
 from export.adopt.norms.patterns import recognize, shortest
-from export.adopt.norms.probing import Feeds, load, run, with_outputs
+from export.adopt.norms.probing import Feeds, is_centered, load, run, with_outputs
 from export.adopt.norms.tracing import constant
+from export.adopt.norms.unknown import all_norms, unknown_reason
 from runtime.manifest import LayerKind, Unit
 
 BATCH_NORM, FOLDED = "BatchNormalization", ("Conv", "Gemm")
@@ -93,7 +93,7 @@ def find_tensor_norms(
     """The norms that can be sampled, in network order, and all others with the reason.
 
     Args:
-        model: its local functions are inlined.
+        model: it has no local functions.
         batch: inputs by name, of one row or more.
         fixed: whether all rows have the same shapes.
         folded: whether what Conv and Gemm give is taken for what a BatchNorm that was folded into them gave.
@@ -101,9 +101,8 @@ def find_tensor_norms(
     Raises:
         ExportError: ONNX Runtime cannot load the graph, or not run it on the batch.
     """
-    InlinePass()(model)
     model.graph.sort()
-    found = [(node, match) for node in model.graph.all_nodes() if (match := candidate(node, folded)) is not None]
+    found = all_norms(model.graph, lambda node: candidate(node, folded))
     values = {
         match.x.name: match.x
         for node, match in found
@@ -120,7 +119,7 @@ def find_tensor_norms(
             judged = judge(name, node, match, seen[str(match.x.name)], rows, fixed)
         if isinstance(judged, TensorNorm):
             norms.append(judged)
-        else:
+        elif judged:
             unobserved.append(Unobserved(name, f"{name} is not observed: {judged}."))
     return norms, unobserved
 
@@ -142,7 +141,9 @@ def candidate(node: ir.Node, folded: bool) -> Match | str | None:
 
 
 def judge(name: str, node: ir.Node, match: Match, x: NDArray[Any], rows: int, fixed: bool) -> TensorNorm | str:
-    """The norm, or why its statistics cannot be those of a row's own units."""
+    """The norm, or why its statistics cannot be those of a row's own units; no reason where it is none."""
+    if match.written == UNKNOWN:
+        return unknown_reason(match, x.ndim)
     if x.ndim < 2 or x.dtype not in FLOATS:
         return f"its input is {x.dtype} with {x.ndim} axes, expected floats with rows first"
     if x.shape[0] % rows or not x.size:
@@ -166,6 +167,8 @@ def judge(name: str, node: ir.Node, match: Match, x: NDArray[Any], rows: int, fi
         return judge_grouped(name, match, x, rows, fixed)
     if match.axis not in (-1, x.ndim - 1):
         return f"it normalizes over axis {match.axis} and what follows, not over the last axis alone"
+    if match.kind == "rms_norm" and is_centered(x):
+        return CENTERED
     return TensorNorm(name, match.kind, match.x, match.eps, FLOATS[x.dtype], shape)
 
 

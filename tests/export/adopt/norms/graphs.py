@@ -68,6 +68,6 @@ def adopt(model: onnx.ModelProto, batches: Sequence[Feeds] | None = None) -> Ado
     before = model.SerializeToString()
     batches, graph = tokens() if batches is None else batches, ir.from_proto(model)
     norms, unobserved = find_norms(graph)
-    expose(graph, norms)
+    expose(graph, norms, unobserved)
     after = ir.to_proto(graph).SerializeToString()
     return Adopted(norms, unobserved, before, after, verify(before, after, norms, batches))

@@ -67,6 +67,24 @@ def test_graph_without_norms_is_refused():
         exposed(graph("y = Tanh(x)"))
 
 
+def test_reasons_of_norms_that_are_not_observed_are_told():
+    body = "a = LayerNormalization <axis = 1> (x, ones) b = LayerNormalization <axis = 1> (a, ones) "
+    body += "c = LayerNormalization <axis = 1> (b, ones) d = LayerNormalization <axis = 1> (c, ones) "
+    model = graph(body + "y = LayerNormalization <axis = 1> (d, ones)", shape=f"batch, 5, {D}")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((5, D), np.float32), "ones"))
+    words = r"observed \(norm_00 is not observed: it normalizes over axis 1, .*; norm_02 .*; 2 more are not\): nothing"
+    with pytest.raises(ExportError, match=words):
+        adopt(model)
+
+
+@pytest.mark.parametrize("name", ["norm_statistics", "norm_statistics.0.mean"])
+def test_inner_values_may_have_the_names_of_what_is_added(name: str):
+    model = graph("z = Sin(x) y = LayerNormalization(z, weight, bias)")
+    model.graph.node[0].output[0] = model.graph.node[1].input[0] = name
+    adopted = adopt(model)
+    assert adopted.agreement.outputs == 0 and adopted.agreement.statistics["layer.0.norm"] < 1e-5
+
+
 def test_graph_with_an_output_of_that_name_is_refused():
     model = graph("y = LayerNormalization(x, weight)")
     model.graph.output[0].name = model.graph.node[0].output[0] = "norm_statistics"

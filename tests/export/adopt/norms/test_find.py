@@ -1,8 +1,10 @@
 """Norms that say nothing of one token are told with the reason."""
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx import TensorProto
 
 from export.adopt.norms.find import find_norms
 from runtime.errors import ExportError
@@ -54,6 +56,11 @@ CASES = {
         f"batch, tokens, {D}",
         "it divides by the unbiased deviation",
     ),
+    "RMSNorm without eps": (
+        "s = Mul(x, x) v = ReduceMean <axes = [-1]> (s) r = Sqrt(v) y = Div(x, r)",
+        f"batch, tokens, {D}",
+        "nothing is added to its variance",
+    ),
     "no sum": (
         ROOT.replace("e = Add(v, eps) r = Sqrt(e)", "r = Sqrt(v)") + "y = Div(d, r)",
         f"batch, tokens, {D}",
@@ -83,25 +90,6 @@ def test_norm_in_a_branch_is_told(operator: str):
     assert not norms and "inside a branch, a loop or a scan" in unobserved.reason
 
 
-def test_norm_in_a_local_function_is_found():
-    model = graph("y = local.Norm(x)")
-    model.opset_import.append(onnx.helper.make_opsetid("local", 1))
-    body = graph("c = Constant <value = float {0.00001}> () t = Constant <value = float {2.0}> () " + ROOT).graph.node
-    function = onnx.helper.make_function(
-        "local",
-        "Norm",
-        ["x"],
-        ["y"],
-        [*body, onnx.helper.make_node("Div", ["d", "r"], ["y"])],
-        [onnx.helper.make_opsetid("", 17)],
-    )
-    for node in function.node:
-        node.input[:] = [{"eps": "c", "two": "t"}.get(name, name) for name in node.input]
-    model.functions.append(function)
-    (norm,), unobserved = find_norms(ir.from_proto(model))
-    assert (norm.kind, norm.d_model, norm.eps) == ("layer_norm", D, 1e-5) and not unobserved
-
-
 def test_norm_of_another_number_of_tokens_is_left_out():
     first = "z = LayerNormalization(x, weight) w = LayerNormalization(z, weight) "
     model = graph(first + "p = ReduceMean <axes = [1]> (w) y = LayerNormalization(p, weight)", output=f"batch, 1, {D}")
@@ -124,6 +112,37 @@ def test_batch_tells_tokens_apart_where_the_graph_does_not():
     norms, (unobserved,) = find_norms(ir.from_proto(model), tokens()[0])
     assert len(norms) == 2
     assert unobserved.reason.endswith("its batch and tokens are [3, 2], those of other norms [3, 5].")
+
+
+CENTERING = {
+    "a product": "d = MatMul(x, centering) ",
+    "the mean of the means of both halves": "a, b = Split <axis = -1> (x) p = ReduceMean <axes = [-1]> (a) "
+    "q = ReduceMean <axes = [-1]> (b) t = Add(p, q) m = Mul(t, half) d = Sub(x, m) ",
+}
+
+
+@pytest.mark.parametrize("centering", CENTERING.values(), ids=CENTERING)
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_layer_norm_that_is_centered_in_an_unknown_way_is_no_rms_norm(centering: str, dtype: int):
+    body = centering + f"c = Cast <to = {dtype}> (d) f = Cast <to = {dtype}> (eps) s = Mul(c, c) "
+    body += "v = ReduceMean <axes = [-1]> (s) e = Add(v, f) r = Sqrt(e) n = Div(c, r) y = Cast <to = 1> (n)"
+    model = graph(body)
+    if "centering" in centering:
+        matrix = (np.eye(D) - 1 / D).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(matrix, "centering"))
+    norms, (unobserved,) = find_norms(ir.from_proto(model), tokens()[0])
+    assert not norms and unobserved.reason.endswith("what it normalizes was centered before, and its mean is lost.")
+
+
+def test_tokens_as_they_went_in_tell_which_norms_are_odd():
+    body = "t = Transpose <perm = [1, 0, 2]> (x) z = LayerNormalization(t, weight) w = LayerNormalization(z, weight) "
+    model = graph(body + "u = Transpose <perm = [1, 0, 2]> (w) y = LayerNormalization(u, weight)")
+    model.graph.input.append(onnx.helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "tokens"]))
+    feeds = tokens()[0] | {"ids": np.zeros((3, 5), np.int64)}
+    (norm,), unobserved = find_norms(ir.from_proto(model), feeds)
+    assert norm.name == "layer.0.norm:3"
+    assert len(unobserved) == 2
+    assert all(odd.reason.endswith("are [5, 3], those of other norms [3, 5].") for odd in unobserved)
 
 
 def test_graph_that_cannot_be_loaded_is_refused():

@@ -28,6 +28,17 @@ LAYER_NORMS = {
     + "s = Mul(d, d) v = ReduceMean <axes = [-1]> (s) e = Add(v, eps) r = Sqrt(e) n = Div(d, r) "
     + SCALED,
     "subtracted twice": ROOT + "d2 = Sub(x, m) n = Div(d2, r) " + SCALED,
+    "the negative mean added": "m = ReduceMean <axes = [-1]> (x) k = Neg(m) d = Add(x, k) s = Pow(d, two) "
+    + "v = ReduceMean <axes = [-1]> (s) e = Add(v, eps) r = Sqrt(e) n = Div(d, r) "
+    + SCALED,
+    "the negative mean before": "m = ReduceMean <axes = [-1]> (x) k = Neg(m) d = Add(k, x) s = Mul(d, d) "
+    + "v = ReduceMean <axes = [-1]> (s) e = Add(v, eps) r = Sqrt(e) n = Div(d, r) "
+    + SCALED,
+    "the root of the reciprocal": VARIANCE + "e = Add(v, eps) i = Reciprocal(e) r = Sqrt(i) n = Mul(d, r) " + SCALED,
+    "the root of one over it": VARIANCE + "e = Add(v, eps) i = Div(one, e) r = Sqrt(i) n = Mul(d, r) " + SCALED,
+    "squares of what has no sign": CENTERED
+    + "a = Abs(d) s = Pow(a, two) v = ReduceMean <axes = [-1]> (s) e = Add(v, eps) r = Sqrt(e) n = Div(d, r) "
+    + SCALED,
     "with identities": CENTERED
     + "c = Identity(d) s = Pow(c, two) v = ReduceMean <axes = [2]> (s) e = Add(v, eps) "
     + "r = Sqrt(e) i = Identity(r) n = Div(d, i) j = Identity(n) w = Mul(j, weight) y = Add(w, bias)",
@@ -55,11 +66,18 @@ SQUARE_SUMS = (
     CENTERED + "s = Mul(d, d) u = ReduceSum <keepdims = 1> (s, last) q = Mul(u, eighth) e = Add(q, eps) r = Sqrt(e) "
     "n = Div(d, r) "
 )
+SUMS_OF_SQUARES = (
+    CENTERED + "u = ReduceSumSquare <axes = [-1]> (d) q = Mul(u, eighth) e = Add(q, eps) r = Sqrt(e) n = Div(d, r) "
+)
+SQUEEZED = VARIANCE + "z = Squeeze(v, last) w0 = Unsqueeze(z, last) e = Add(w0, eps) r = Sqrt(e) n = Div(d, r) "
 RMS_NORMS = {
     "the reciprocal": SQUARES + "r = Sqrt(e) i = Reciprocal(r) n = Mul(x, i) y = Mul(n, weight)",
     "a quotient": SQUARES + "r = Sqrt(e) n = Div(x, r) y = Mul(weight, n)",
     "a power": "s = Pow(x, two) v = ReduceMean <axes = [-1]> (s) e = Add(v, eps) r = Pow(e, minus_half) "
     + "n = Mul(x, r) y = Mul(n, weight)",
+    "a sum of squares": "u = ReduceSumSquare <axes = [-1]> (x) v = Mul(eighth, u) e = Add(v, eps) r = Sqrt(e) "
+    + "n = Div(x, r) y = Mul(n, weight)",
+    "the root of the reciprocal": SQUARES + "i = Reciprocal(e) r = Sqrt(i) n = Mul(r, x) y = Mul(n, weight)",
     "the operator of ONNX Runtime": "y = SimplifiedLayerNormalization <axis = -1, epsilon = 0.00001> (x, weight)",
 }
 FUSED = {
@@ -80,7 +98,11 @@ def test_layer_norm_is_replaced_however_it_is_written(body: str, opset: int):
     assert adopted.agreement.statistics[norm.name] < 1e-5 and adopted.agreement.outputs < 1e-5
 
 
-@pytest.mark.parametrize("body", [SUMS, SQUARE_SUMS], ids=["as JAX writes it", "centered"])
+@pytest.mark.parametrize(
+    "body",
+    [SUMS, SQUARE_SUMS, SUMS_OF_SQUARES, SQUEEZED],
+    ids=["as JAX writes it", "centered", "sums of squares", "squeezed"],
+)
 def test_means_may_be_written_as_sums(body: str):
     adopted = adopt(graph(body + SCALED))
     (norm,) = adopted.norms
@@ -92,7 +114,9 @@ def test_means_may_be_written_as_sums(body: str):
     ("factor", "why"),
     [("seventh", "unbiased deviation"), ("half", "its mean is not over all its features")],
 )
-@pytest.mark.parametrize("body", [SUMS, SQUARE_SUMS], ids=["as JAX writes it", "centered"])
+@pytest.mark.parametrize(
+    "body", [SUMS, SQUARE_SUMS, SUMS_OF_SQUARES], ids=["as JAX writes it", "centered", "sums of squares"]
+)
 def test_a_sum_that_is_divided_by_another_number_is_no_mean_of_the_features(body: str, factor: str, why: str):
     written = body.replace("q = Mul(u, eighth)", f"q = Mul(u, {factor})")
     with pytest.raises(ExportError, match="no norm that can be observed"):

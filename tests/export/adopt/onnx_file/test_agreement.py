@@ -9,7 +9,10 @@ import pytest
 
 from export.adopt import parity
 from export.adopt.norms.expose import OUTPUT
-from runtime.errors import ExportError
+from export.adopt.onnx_file import adopter
+from runtime.artifact import Artifact
+from runtime.errors import ArtifactError, ExportError
+from runtime.manifest import MODEL
 from tests.export.adopt.norms.exports import in_half
 from tests.export.adopt.onnx_file.files import (
     rename,
@@ -45,7 +48,7 @@ def named_as_statistics() -> onnx.ModelProto:
     ("make", "words"),
     [
         (without_norm, "no norm that can be observed"),
-        (without_mask, "answers texts that run together in another way than each alone"),
+        (without_mask, "each alone (the served graph does not reproduce its canary on CPUExecutionProvider ("),
         (not_finite, ""),
         (named_as_statistics, "rename it"),
     ],
@@ -56,6 +59,21 @@ def test_a_file_that_cannot_be_served_is_refused(make: Callable[[], onnx.ModelPr
     assert words in str(refused.value)
     assert str(refused.value).endswith(".") and "\n" not in str(refused.value)
     assert not (tmp_path / "mine").exists()
+
+
+def test_the_cause_is_told_of_a_graph_that_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(artifact: Artifact, _: object) -> Artifact:
+        raise ArtifactError(f"{artifact.path / MODEL} does not load (too wide): export it again.") from ValueError()
+
+    monkeypatch.setattr(adopter, "with_plan", fail)
+    message = r"model.onnx cannot be served \(the served graph does not load \(too wide\)\): export it again\.$"
+    with pytest.raises(ExportError, match=message):
+        adopt(save(tmp_path, tiny()))
+
+
+@pytest.mark.parametrize("name", ["norm_statistics", "norm_statistics.0.mean", "addnorm.mask", "addnorm.pooled"])
+def test_inner_values_may_be_named_as_what_is_added(name: str, tmp_path: Path):
+    assert adopt(save(tmp_path, rename(tiny(), "mixed", name))).errors["embedding"] < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["embedding", "means", "inverse_deviations", "packed_against_alone"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from runtime.manifest import CANARY
 from tests.adopted import SUBJECTS, make_pairs, make_texts
 from tests.export.adopt.norms.exports import exported, in_half, served
 from tests.export.adopt.onnx_file.files import (
+    add_weights,
     few_draws,
     pair_classifier,
     rename,
@@ -76,6 +78,49 @@ def test_a_file_that_ends_in_scores_is_served_by_its_logits(end: str, half: bool
     assert artifact.manifest.activation == end.lower()
     error = relative(Encoder(artifact).run(TEXTS.ids).logits, first_tokens() @ weights + bias)
     assert error < (1e-2 if half else 2e-6)
+
+
+WRITTEN = {  # a softmax without that node
+    "plain": "p = Exp(raw) t = ReduceSum <keepdims = 1> (p, classes) logits = Div(p, t)",
+    "less the maximum": "m = ReduceMax <axes = [1]> (raw) d = Sub(raw, m) p = Exp(d) "
+    "t = ReduceSum <keepdims = 1> (p, classes) logits = Div(p, t)",
+    "its logarithm": "logits = LogSoftmax(raw)",
+}
+SCORES = {  # and others, which cannot be told
+    "twice a softmax": "p = Softmax(raw) logits = Add(p, p)",
+    "a softmax of other rows": "logits = Softmax <axis = 0> (raw)",
+    "a hard sigmoid": "logits = HardSigmoid(raw)",
+}
+
+
+def ending(body: str) -> tuple[onnx.ModelProto, NDArray[np.float64], NDArray[np.float64]]:
+    """A classifier with these nodes behind its logits."""
+    model, weights, bias = with_head(exported("shallow", 17), 3)
+    rename(model, "logits", "raw")
+    model.graph.output[0].name = "logits"
+    header = '<ir_version: 8, opset_import: ["" : 17]> end (float[b, 3] raw, int64[1] classes) => (float[b, 3] logits)'
+    model.graph.node.extend(onnx.parser.parse_model(f"{header} {{ {body} }}").graph.node)
+    add_weights(model, {"classes": np.array([1])})
+    return model, weights, bias
+
+
+@pytest.mark.parametrize("body", WRITTEN.values(), ids=WRITTEN)
+def test_a_softmax_that_is_written_out_is_left_to_serving(body: str, tmp_path: Path):
+    model, weights, bias = ending(body)
+    artifact = adopt(tmp_path, model, LABELS).artifact
+    assert artifact.manifest.activation == "softmax"
+    assert relative(Encoder(artifact).run(TEXTS.ids).logits, first_tokens() @ weights + bias) < 2e-6
+
+
+@pytest.mark.parametrize("body", SCORES.values(), ids=SCORES)
+def test_scores_are_not_taken_for_logits(body: str, tmp_path: Path):
+    model, _, _ = ending(body)
+    message = r"model.onnx gives logits that look like probabilities, .* name --activation if these are the logits\.$"
+    with pytest.raises(ExportError, match=message):
+        adopt(tmp_path, model, LABELS)
+    if "axis" not in body:  # which would see other texts
+        manifest = adopt(tmp_path, model, LABELS, activation="sigmoid").artifact.manifest
+        assert manifest.activation == "sigmoid"
 
 
 def test_what_the_user_says_of_scores_is_taken(tmp_path: Path):

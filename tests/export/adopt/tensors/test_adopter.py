@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 from export.adopt.tensors.adopter import adopt_tensors
 from export.adopt.tensors.answer import TensorHints, class_names
+from export.adopt.tensors.norms import find_tensor_norms
 from runtime.artifact import read_artifact
 from runtime.errors import AddNormError, ArtifactError, DataError, ExportError
 from runtime.manifest import TensorSpec
@@ -70,6 +72,53 @@ def test_a_softmax_at_the_end_is_left_to_serving(tmp_path: Path):
             tmp_path / "net.onnx", tmp_path / "rows.npz", tmp_path / "m" / "a" / "1", TensorHints(**hints)
         )
     assert adopted.artifact.manifest.activation == "softmax" and adopted.accuracy is not None
+
+
+def test_scores_are_not_taken_for_logits(tmp_path: Path):
+    model = onnx.load_from_string(exported("table"))
+    model.graph.node.append(make_node("HardSigmoid", ["scores"], ["shares"]))
+    model.graph.output[0].name = "shares"
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    np.savez(tmp_path / "rows.npz", **rows_of("table", 20))
+    hints = TensorHints(labels=labels(tmp_path, "a", "b", "c"))
+    with pytest.raises(ExportError, match=r"net.onnx gives shares that look like probabilities"):
+        adopt_tensors(tmp_path / "net.onnx", tmp_path / "rows.npz", tmp_path / "m" / "a" / "1", hints)
+
+
+MEANS = [
+    make_node("Mul", ["d", "d"], ["s"]),
+    make_node("ReduceMean", ["s"], ["v"], axes=[-1]),
+    make_node("ReduceMean", ["x"], ["m"], axes=[-1]),
+]
+ROOT = [make_node("Sqrt", ["e"], ["r"]), make_node("Div", ["d", "r"], ["n"]), make_node("Sin", ["n"], ["y"])]
+ODD = {
+    "centered": (
+        [
+            make_node("Sum", ["m", "m"], ["t"]),
+            make_node("Mul", ["t", "half"], ["k"]),
+            make_node("Sub", ["x", "k"], ["d"]),
+        ],
+        make_node("Add", ["v", "eps"], ["e"]),
+        "what it normalizes was centered before",
+    ),
+    "unknown": (
+        [make_node("Sub", ["x", "m"], ["d"])],
+        make_node("Max", ["v", "eps"], ["e"]),
+        "a way that is not known",
+    ),
+}
+
+
+@pytest.mark.parametrize(("centering", "with_eps", "reason"), ODD.values(), ids=ODD)
+def test_norms_that_are_written_otherwise_are_listed(centering: list[Any], with_eps: Any, reason: str):
+    shape = ["rows", "steps", 4]
+    x, y = (make_tensor_value_info(name, FLOAT, shape) for name in "xy")
+    weights = [onnx.numpy_helper.from_array(np.float32(value), name) for name, value in (("half", 0.5), ("eps", 1e-5))]
+    graph = make_graph([*centering, *MEANS, with_eps, *ROOT], "odd", [x], [y], weights)
+    model = ir.from_proto(make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=8))
+    rows = np.random.default_rng(0).standard_normal((3, 5, 4)).astype(np.float32)
+    norms, (unobserved,) = find_tensor_norms(model, {"x": rows}, fixed=False)
+    assert not norms and reason in unobserved.reason
 
 
 def test_numbers_of_classes_are_their_names():
