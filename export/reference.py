@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runtime.drift.detector import Reference, window_scores, with_unlikeness
+from runtime.drift.detector import Reference, window_scores
 from runtime.drift.mix import FALSE_ALARMS, WINDOW_SIZES, calibrate_mix
-from runtime.drift.numbers import NOT_FITTED, UNSURE, Floats, Unlikeness
+from runtime.drift.numbers import NOT_FITTED, UNSURE, Floats, Unlikeness, with_unlikeness
 
 MIN_REQUESTS, PER_CLASS = 60, 4  # with fewer in all, or of a predicted class on average, nothing can be calibrated
 RIDGE = 0.02  # towards the identity, in the correlation of two columns

@@ -16,15 +16,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.drift.mix import (
-    MIX_TRUST,
-    WINDOW_SIZES,
-    calibrate_mix,
-    interpolate,
-    mix_distance,
-    mix_shifted,
-)
-from runtime.drift.numbers import Floats, Unlikeness, request_features
+from runtime.drift.mix import MIX_TRUST, WINDOW_SIZES, calibrate_mix, interpolate, mix_distance, mix_shifted
+from runtime.drift.numbers import Floats, Unlikeness, request_features, with_unlikeness
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.traffic import Traffic
 
@@ -226,11 +219,6 @@ class Reference:
 
 
 ARRAYS = [each.name for each in fields(Reference) if each.name != "unlikeness"]
-
-
-def with_unlikeness(features: Floats, unlikeness: Unlikeness) -> Floats:
-    """The numbers of requests [R, K], not clipped."""
-    return np.column_stack([features[:, :-1], unlikeness.of(features)])
 
 
 def window_scores(z: Floats, precision: Floats, directions: Floats) -> Floats:

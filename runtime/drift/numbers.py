@@ -100,3 +100,8 @@ class Unlikeness:
     def from_dict(cls, raw: dict[str, Any]) -> Self:
         arrays = {name: np.array(raw[name], dtype=np.float64) for name in cls.__slots__ if name != "exponent"}
         return cls(**arrays, exponent=raw.get("exponent", 2.0))
+
+
+def with_unlikeness(features: Floats, unlikeness: Unlikeness) -> Floats:
+    """The numbers of requests [R, K], not clipped."""
+    return np.column_stack([features[:, :-1], unlikeness.of(features)])
