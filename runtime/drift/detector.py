@@ -10,14 +10,14 @@ request's *predicted class*, so that a change of topic mix alone is no drift. do
 # unlikeness; those before them K = 2L + 4, and what all layers share.
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.drift.mix import MIX_TRUST, WINDOW_SIZES, calibrate_mix, interpolate, mix_distance, mix_shifted
-from runtime.drift.numbers import Floats, Unlikeness, request_features, with_unlikeness
+from runtime.drift.numbers import Floats, Unlikeness, excess_of_parts, request_features, with_unlikeness
 from runtime.graph.batch import EncodedBatch
 from runtime.statistics.traffic import Traffic
 
@@ -30,7 +30,6 @@ POWER_SIGMA = 1.28  # of a normal distribution: a power of 90 %
 SHARE_FLOOR = 0.02  # of unlike requests, the same
 KNOWN = 0.4  # share of unlike requests up to which accuracy can be estimated: of others the model is surer than right
 KNOWN_EFFECT = 3.0  # sigma of single requests, the same: of broken inputs, too, the model may be sure
-LEAST_PARTS = 10  # of traffic, from which its spread is taken: of fewer it is anybody's guess
 RESOLUTION = 1e-9  # of the numbers that an artifact keeps; a column that varies less never varies, and says nothing
 
 
@@ -80,6 +79,7 @@ class Reference:
         mix_thresholds: one per MIX_SIZES.
         center_variance: [K], what is not known of all classes' common place, beside what is not known of each.
         unlikeness: None in older baselines.
+        part_excess, part_requests: [K] or [1], of a baseline that was taken from live traffic (`excess_of_parts`).
     """
 
     bounds: Floats
@@ -93,6 +93,8 @@ class Reference:
     mix_thresholds: Floats
     center_variance: Floats
     unlikeness: Unlikeness | None = None
+    part_excess: Floats = field(default_factory=lambda: np.zeros(1))
+    part_requests: float = 1.0
 
     def numbers(self, features: Floats) -> Floats:
         """The numbers of requests [R, K] from what the graph says of them (`request_features`)."""
@@ -163,7 +165,7 @@ class Reference:
         """The variance that a window's residual has while nothing changed [K]: its own, and the baseline's."""
         classes: Floats = np.square(traffic.counts / traffic.requests) @ self.class_variance
         mix = MIX_TRUST * mix_distance(traffic.counts, self.counts)
-        return self.variance * (1 / traffic.effective + mix) + classes + self.center_variance
+        return self.sampling(traffic.effective) + self.variance * mix + classes + self.center_variance
 
     def residual(self, traffic: Traffic) -> Floats:
         """How far the average request lies from what is expected of its class [K]."""
@@ -171,42 +173,38 @@ class Reference:
         return residual
 
     def recentred(self, traffic: Traffic, parts: Sequence[Traffic] = ()) -> Self:
-        """The reference for which this traffic is normal: its place, its mix of classes, and its spread.
+        """The reference for which this traffic is normal: its place, its mix of classes, how far its parts lie apart.
 
-        Single requests of live traffic are not kept. So how far they lie apart is taken from how far its parts do, and
-        at least that of the validation data is assumed; the thresholds stay.
+        Single requests of live traffic are not kept: their variance, and the thresholds, stay the validation data's.
 
         Args:
-            parts: of the traffic, one after the other.
+            parts: of the traffic, one after the other; those without requests are left out.
         """
         counts = traffic.counts.astype(np.float64)
-        moved = replace(self, class_means=self.class_means + self.residual(traffic))
-        variance = np.maximum(self.variance, moved.scatter(parts))
+        sizes, averages = [part.effective for part in parts], [self.residual(part) for part in parts]
+        excess, size = excess_of_parts(np.array(sizes), np.array(averages), self.variance)
+        moved = replace(self, part_excess=excess, part_requests=size)
         return replace(
             moved,
+            class_means=self.class_means + self.residual(traffic),
             counts=counts,
             mix_thresholds=calibrate_mix(counts),
-            variance=variance,
-            center_variance=self.center_variance + variance / traffic.effective,
+            center_variance=self.center_variance + moved.sampling(traffic.effective),
         )
 
-    def scatter(self, parts: Sequence[Traffic]) -> Floats:
-        """The variance of single requests around their class [K], from the means of parts (batch means: Conway 1963).
+    def sampling(self, requests: float) -> Floats:
+        """The variance of the average of so many requests [K].
 
-        0 where too few parts tell it.
+        What makes parts lie further apart than single requests do is the same for all requests of a part.
         """
-        some = [part for part in parts if part.requests]
-        if len(some) < LEAST_PARTS:
-            return np.zeros(len(self.variance))
-        weights = np.array([part.effective for part in some])
-        found: Floats = weights @ np.square([self.residual(part) for part in some]) / (len(some) - 1)
-        return found
+        return self.variance / requests + self.part_excess / max(requests, self.part_requests)
 
     def to_dict(self) -> dict[str, Any]:
         arrays = {name: getattr(self, name) for name in ARRAYS}
         arrays["precision"] = as_matrix(self.precision, len(self.variance))
         content = {name: np.float32(array).astype(float).round(9).tolist() for name, array in arrays.items()}
-        return content | {"unlikeness": self.unlikeness.to_dict() if self.unlikeness else None}
+        live = {PARTS: self.part_requests} if self.part_excess.any() else {}
+        return content | {"unlikeness": self.unlikeness.to_dict() if self.unlikeness else None} | live
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
@@ -215,10 +213,12 @@ class Reference:
             kept["directions"] = np.array([raw["direction"]], dtype=np.float64)
         kept["precision"] = kept["precision"][pair_places(len(kept["precision"]) // 2)]
         unlikeness = Unlikeness.from_dict(raw["unlikeness"]) if raw.get("unlikeness") else None
-        return cls(**kept | {"variance": np.maximum(kept["variance"], RESOLUTION)}, unlikeness=unlikeness)
+        kept["variance"] = np.maximum(kept["variance"], RESOLUTION)
+        return cls(**kept, unlikeness=unlikeness, part_requests=float(raw.get(PARTS, 1.0)))
 
 
-ARRAYS = [each.name for each in fields(Reference) if each.name != "unlikeness"]
+PARTS = "part_requests"
+ARRAYS = [each.name for each in fields(Reference) if each.name not in ("unlikeness", PARTS)]
 
 
 def window_scores(z: Floats, precision: Floats, directions: Floats) -> Floats:

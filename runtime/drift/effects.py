@@ -21,8 +21,7 @@ class EffectSizes:
         mean_shift: difference of the average token mean, in baseline sigma.
         log_variance_ratio: ln(average live variance / average baseline variance).
         wasserstein: area between the distribution functions, in baseline sigma; the larger one of mean and variance.
-            Where a distribution is narrower than the histograms' buckets, the difference of the averages, the least
-            that it can be.
+            Where the baseline is narrower than the histograms' buckets, the least that it can be.
         psi: population stability index over baseline deciles, the larger one; above 0.25 is commonly called large.
     """
 
@@ -45,17 +44,16 @@ def effect_sizes(live: NormState, baseline: NormState, layer: int, theirs: int |
     (mean, variance), (usual_mean, usual_variance) = live.moments.mean[here], baseline.moments.mean[there]
     sigma = np.maximum(baseline.moments.std[there], 1e-12)
     ratio = max(variance, 1e-12) / max(usual_variance, 1e-12)
-    columns = list(zip(live.histograms[here], baseline.histograms[there], sigma, strict=True))
-    shifts = np.abs(live.moments.mean[here] - baseline.moments.mean[there]) / sigma
-    coarse = bucket_width(baseline.moments.mean[there]) > sigma
+    columns = list(zip(live.histograms[here], baseline.histograms[there], strict=True))
+    shifts = np.abs(live.moments.mean[here] - baseline.moments.mean[there])
+    widths = bucket_width(baseline.moments.mean[there])
+    areas = np.array([wasserstein(seen, usual) for seen, usual in columns])
+    areas = np.where(widths > sigma, np.maximum(areas - widths, shifts), areas)
     return EffectSizes(
         mean_shift=float((mean - usual_mean) / sigma[0]),
         log_variance_ratio=float(np.log(ratio)),
-        wasserstein=max(
-            float(shift) if too_coarse else wasserstein(seen, usual) / float(s)
-            for (seen, usual, s), shift, too_coarse in zip(columns, shifts, coarse, strict=True)
-        ),
-        psi=max(stability_index(seen, usual) for seen, usual, _ in columns),
+        wasserstein=float((areas / sigma).max()),
+        psi=max(stability_index(seen, usual) for seen, usual in columns),
     )
 
 

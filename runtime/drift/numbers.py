@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 
 TYPICAL = 3.5  # -ln p of what a request of a new class typically is (docs/drift.md)
 NOT_FITTED = (1.0, 0.0)  # Platt's slope and intercept where no labels were known
+LEAST_PARTS = 10  # of traffic, from which how far they lie apart is taken
 UNSURE = 1e-9  # a probability's least distance from 0 and 1, where its logit is taken
 
 
@@ -105,3 +106,22 @@ class Unlikeness:
 def with_unlikeness(features: Floats, unlikeness: Unlikeness) -> Floats:
     """The numbers of requests [R, K], not clipped."""
     return np.column_stack([features[:, :-1], unlikeness.of(features)])
+
+
+def excess_of_parts(sizes: Floats, averages: Floats, variance: Floats) -> tuple[Floats, float]:
+    """How much further parts of some traffic lie apart than single requests make them (batch means: Conway 1963).
+
+    Args:
+        sizes: requests of each part [B], repeats counted as far as they tell something.
+        averages: of their numbers [B, K].
+        variance: of the numbers of single requests [K].
+
+    Returns:
+        The variance of a part's average beyond that, times its requests [K], and how many these are; 0 where the parts
+        are too few to tell.
+    """
+    if len(sizes) < LEAST_PARTS:
+        return np.zeros(1), 1.0
+    squares = np.square(averages - sizes @ averages / sizes.sum())
+    excess: Floats = np.maximum(sizes @ squares / (len(sizes) - 1) - variance, 0.0)
+    return excess, float(sizes.mean())

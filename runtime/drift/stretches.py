@@ -149,8 +149,8 @@ def risen(reference: Reference, before: Traffic, after: Traffic) -> bool:
     there were more of them than it has."""
     if reference.unlikeness is None:
         return False
-    (one, n), (other, m) = ((reference.residual(each)[-1], each.effective) for each in (before, after))
-    gain = (other - one) ** 2 / (reference.variance[-1] * (1 / n + 1 / m))
+    one, other = (reference.residual(each)[-1] for each in (before, after))
+    gain = (other - one) ** 2 / sum(reference.sampling(each.effective)[-1] for each in (before, after))
     return bool(gain > LEAST_GAIN and reference.unlikeness.share(min(other, other - one)) > SHARE_FLOOR)
 
 

@@ -189,7 +189,7 @@ class Collector:
                 f"{different:.0f} different ones; a baseline needs {BASELINE_DIFFERENT}: ask for another window.",
             )
         _, parts = recorder.history(recorded.covered)
-        self.baselines.take(self.baseline.taken_from(recorded, [traffic for _, traffic in parts]))
+        self.baselines.take(self.baselines.own.taken_from(recorded, [each for _, each in parts if each.requests]))
         return self._baseline_in_force()
 
     def _drop_baseline(self) -> BaselineResponse:

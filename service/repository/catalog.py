@@ -247,4 +247,4 @@ class Catalog:
     def _note(self, name: str, version: str, error: AddNormError) -> None:
         if self.reasons.get((name, version)) != (reason := encodable(str(error))):
             self.reasons[name, version] = reason
-            logger.error("%s version %s cannot be served: %s", name, version, error)
+            logger.error("%s version %s cannot be served: %s", name, version, reason)

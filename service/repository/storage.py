@@ -13,7 +13,7 @@ from runtime.artifact import Artifact, read_artifact, read_manifest
 from runtime.errors import ArtifactError, InvalidInput, SettingError, UnknownModel
 from runtime.graph.texts import is_unicode
 from runtime.manifest import MANIFEST, Manifest, version_order
-from runtime.words import listed, quoted
+from runtime.words import encodable, listed, quoted
 
 # Of every file of a version: its name, size in bytes, time of its last change and number on its disk.
 Signature = frozenset[tuple[str, str, int, int, int]]
@@ -157,7 +157,8 @@ def folders(directory: Path) -> list[str]:
 @lru_cache(maxsize=1000)
 def warn_of(directory: Path, name: str) -> None:
     """Once for each directory, however often it is looked at."""
-    logger.warning("%s in %s is left out: give it a name in UTF-8 without backslashes", quoted(name), directory)
+    where = encodable(str(directory))
+    logger.warning("%s in %s is left out: give it a name in UTF-8 without backslashes", quoted(name), where)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -44,6 +44,14 @@ def test_wasserstein_matches_scipy() -> None:
         assert found == pytest.approx(expected, rel=0.02)
 
 
+def test_wasserstein_sees_what_widens_from_less_than_a_bucket() -> None:
+    rng = np.random.default_rng(0)
+    baseline, live = (rng.normal(1, spread, (5000, 2)) for spread in (1e-3, 0.3))
+    sizes = effect_sizes(NormState.of(1, live), NormState.of(1, baseline), 0)
+    assert sizes is not None
+    assert sizes.wasserstein == pytest.approx(wasserstein_distance(live[:, 0], baseline[:, 0]) / 1e-3, rel=0.15)
+
+
 @pytest.mark.parametrize("center", [1.0, 300.0, 1e-6])
 def test_wasserstein_of_what_is_narrower_than_a_bucket_is_the_difference_of_averages(center: float) -> None:
     rng = np.random.default_rng(0)

@@ -84,7 +84,9 @@ def test_changes_need_a_key_where_there_is_one(text_artifact: Artifact, tmp_path
         assert client.post("/v2/repository/index").status_code == 200
 
 
-def test_names_that_are_no_text_spoil_no_answer(text_artifact: Artifact, tmp_path: Path):
+def test_names_that_are_no_text_spoil_no_answer(
+    text_artifact: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     """Of the repository itself, of a model and of a version."""
     directory = tmp_path / "\udcff"
     for place in ("texts/3", "texts/\udcff", "\udcff/1"):
@@ -100,3 +102,4 @@ def test_names_that_are_no_text_spoil_no_answer(text_artifact: Artifact, tmp_pat
         assert "\\udcff/texts/3" in entries[2]["reason"]
         response = client.post("/v2/repository/models/nope/load")
         assert_error(response, 404, "unknown_model", "'nope'", "\\udcff", "texts.")
+    assert "\\udcff" in caplog.text.encode().decode()  # the log holds text alone, too
