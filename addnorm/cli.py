@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from runtime.errors import AddNormError
-from runtime.options import PREFIX, is_unicode
+from runtime.options import PREFIX
+from runtime.words import is_unicode
 
 # command -> where it lives, what it does; each is a class whose fields are its options
 COMMANDS = {

@@ -29,15 +29,6 @@ def option_config(program: str) -> SettingsConfigDict:
     )
 
 
-def is_unicode(name: str) -> bool:
-    """Whether a name has nothing but characters: files may be called by bytes that are none."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 LATE = SettingsConfigDict(use_attribute_docstrings=False, defer_build=True)
 
 

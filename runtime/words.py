@@ -18,6 +18,14 @@ def encodable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 has all of a text: JSON can carry half a surrogate pair, and files may be called by any bytes."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def quoted(text: str) -> str:
     """A text in quotes, with escapes for what does not show."""
     return repr(shortened(text))

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Literal, Self
 
@@ -17,8 +18,8 @@ MODELS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "models"
 EMBEDDED = MODELS / "intents" / "1"
 TWIN = MODELS / "intents-batchnorm" / "1"  # the same network with BatchNorm, so that their statistics can be compared
 
-HOST = re.compile(r"\*|(\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\]")
-ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+HOST = re.compile(r"(\*|(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+ORIGIN = re.compile(r"\*|null|([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?/?", re.ASCII | re.I)
 USUAL_PORTS = {"http": ":80", "https": ":443"}  # browsers leave them out
 # Options of other commands, which may be variables, too. `api_key` of `addnorm stats` is left out: whoever sets it for
 # the service means that requests need a key, and they do not.
@@ -128,7 +129,8 @@ class Settings(Options):
     """Host names, separated by commas, that requests may be sent to; *.example.com has all below it, * is all. Where
     none is named: those of this machine if `host` is one of them, else all."""
     cors_origins: str = ""
-    """Origins, separated by commas, whose pages may send requests from a browser; * is all."""
+    """Origins, separated by commas, whose pages may send requests from a browser; * is all, and null files and
+    sandboxed frames, which any page can make."""
     log_level: str = Field("info", pattern="^(critical|error|warning|info|debug)$")
     """critical, error, warning, info or debug."""
     log_format: Literal["text", "json"] = "text"
@@ -179,22 +181,12 @@ class Settings(Options):
     @field_validator("allowed_hosts")
     @classmethod
     def _are_hosts(cls, listed: str) -> str:
-        for host in split(listed):
-            if not HOST.fullmatch(host):
-                raise ValueError(
-                    f"{quoted(host)} is no host name: expected NAME, *.NAME, [IPV6] or *, without scheme, port or /"
-                )
-        return listed
+        return ",".join(as_host(each.lower()) for each in split(listed))
 
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, listed: str) -> str:
-        """As browsers write them."""
-        origins = [origin.removesuffix("/") for origin in split(listed)]
-        for origin in origins:
-            if not ORIGIN.fullmatch(origin):
-                raise ValueError(f"{quoted(origin)} is no origin: expected SCHEME://HOST, SCHEME://HOST:PORT or *")
-        return ",".join(origin.removesuffix(USUAL_PORTS.get(origin.partition(":")[0], "")) for origin in origins)
+        return ",".join(map(as_origin, split(listed)))
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -230,5 +222,29 @@ def warn_of_unknown(variables: Mapping[str, str]) -> None:
 
 
 def split(listed: str) -> list[str]:
-    """What is listed between commas, in small letters."""
-    return [each.strip().lower() for each in listed.split(",") if each.strip()]
+    """What is listed between commas."""
+    return [each.strip() for each in listed.split(",") if each.strip()]
+
+
+def as_host(given: str) -> str:
+    """A host as requests name it: without a port, an IPv6 address in brackets."""
+    try:
+        IPv6Address(given)
+    except ValueError:
+        host = given
+    else:
+        host = f"[{given}]"
+    if found := HOST.fullmatch(host):
+        return found[1]
+    raise ValueError(f"{quoted(given)} is no host name: expected NAME, *.NAME, [IPV6] or *, without scheme or /")
+
+
+def as_origin(given: str) -> str:
+    """An origin as browsers write it; what follows the scheme of an extension may have capitals."""
+    found = ORIGIN.fullmatch(given)
+    if not found:
+        raise ValueError(f"{quoted(given)} is no origin: expected SCHEME://HOST, SCHEME://HOST:PORT, null or *")
+    scheme = (found[1] or "").lower()
+    if scheme in USUAL_PORTS or not scheme:
+        return given.lower().removesuffix("/").removesuffix(USUAL_PORTS.get(scheme, ""))
+    return scheme + given[len(scheme) :].removesuffix("/")

@@ -9,7 +9,7 @@ from typing import Any
 from addnorm.scoring.parquet import ParquetReader
 from addnorm.scoring.tables import Columns, CsvReader, JsonlReader, Reader, fault_of_id
 from runtime.errors import DataError
-from runtime.options import is_unicode
+from runtime.words import is_unicode
 
 READERS: dict[str, type[Reader]] = {".csv": CsvReader, ".jsonl": JsonlReader, ".parquet": ParquetReader}
 KINDS = ", ".join(READERS)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from runtime.errors import DataError
-from runtime.graph.texts import is_unicode
+from runtime.words import is_unicode
 
 # a file without line ends, or with a lost quote, must not be read whole
 LINE_BYTES, CELL_CHARACTERS = 64 << 20, 16 << 20

@@ -12,7 +12,7 @@ from typing import Any
 from model.data.dataset import Dataset, split_rows
 from runtime.errors import DataError
 from runtime.graph.inputs import describe
-from runtime.graph.texts import is_unicode
+from runtime.words import is_unicode
 
 FORMATS = (".csv", ".jsonl")
 CELL_CHARACTERS = 2**31 - 1  # of a CSV file, as a C long has everywhere; Python's own limit is 131,072

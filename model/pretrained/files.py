@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from runtime.artifact import read_regular
 from runtime.errors import ExportError
-from runtime.graph.texts import is_unicode
+from runtime.words import is_unicode
 
 T = TypeVar("T")
 KINDS = {bool: "true or false", str: "text", dict: "an object", list: "a list", int: "a whole number"}

@@ -13,7 +13,7 @@ from runtime.errors import ArtifactError, InvalidInput
 from runtime.graph.inputs import EncodedInput, FeatureEncoder, InputEncoder, describe
 from runtime.graph.tensors import TensorEncoder
 from runtime.manifest import TOKENIZER, FeatureInputs, TensorInputs, TextInputs
-from runtime.words import listed, quoted
+from runtime.words import is_unicode, listed, quoted
 
 # No token of a vocabulary that we train is longer; text beyond max_tokens of them is left out, and called truncated.
 CHARACTERS_PER_TOKEN = 64
@@ -233,11 +233,3 @@ def check_text(value: Any, name: str) -> str:
     if not is_unicode(value):
         raise InvalidInput("invalid_text", f"{name} has half a surrogate pair, expected valid Unicode.")
     return value
-
-
-def is_unicode(text: str) -> bool:
-    """Whether the text can be encoded; JSON can carry half a surrogate pair, which no tokenizer reads."""
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False

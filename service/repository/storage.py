@@ -11,9 +11,8 @@ from pathlib import Path
 
 from runtime.artifact import Artifact, read_artifact, read_manifest
 from runtime.errors import ArtifactError, InvalidInput, SettingError, UnknownModel
-from runtime.graph.texts import is_unicode
 from runtime.manifest import MANIFEST, Manifest, version_order
-from runtime.words import encodable, listed, quoted
+from runtime.words import encodable, is_unicode, listed, quoted
 
 # Of every file of a version: its name, size in bytes, time of its last change and number on its disk.
 Signature = frozenset[tuple[str, str, int, int, int]]

@@ -62,7 +62,8 @@ class ModelResponse(Body):
     """`kind`: fp32, int8, fp16 or bf16; of the lower ones, what export measured against float32."""
     plan: PlanInUse
     input_log: InputLogKind
-    """What the service writes down of the inputs that it answers: nothing; scores, without texts; or texts, too."""
+    """What the service writes down of inputs of /predict and /embed, and of no others: nothing; scores and how
+    usual they are, without texts; or single texts, too, but no pairs."""
 
 
 class Live(Body):

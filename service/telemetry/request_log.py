@@ -79,12 +79,12 @@ class RequestLog:
         Args:
             route: with names in the place of what the client chose.
             started: when it began (`time.perf_counter`).
-            phases: of an inference request that was answered.
+            phases: of an inference request that has run; its client may have left all the same.
             in_flight: as it was at `begin`.
         """
         self.counters.in_flight -= in_flight
         self.counters.requests[route, status] += 1
-        if phases is not None:
+        if phases is not None and status < 400:
             self.counters.observe(phases)
         if self.writes:
             REQUEST_ID.set(request_id)  # others have run meanwhile

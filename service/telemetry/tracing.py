@@ -33,22 +33,38 @@ NEEDS = "needs the otel extra: install opentelemetry-sdk and opentelemetry-expor
 def make_tracing(settings: Settings) -> "Tracing | None":
     """Tracing as the settings or the standard OTEL_* variables ask for it; None if they do not.
 
+    Such variables may be set for everything on a platform: where they cannot be used, that is said and all goes on.
+
     Raises:
-        SettingError: `otel_endpoint` is set, and the extra is not installed; or they cannot be used.
+        SettingError: `otel_endpoint` is set, and it or an OTEL_* variable cannot be used, or the extra is missing.
     """
     given = {"otel_endpoint": settings.otel_endpoint} | {name: os.environ.get(name) for name in VARIABLES}
     name, url = next(((name, url) for name, url in given.items() if url), ("", ""))
     if not url or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
-    if not is_installed():
+    try:
+        return open_tracing(settings.otel_endpoint, name, url)
+    except SettingError as error:
         if settings.otel_endpoint is not None:
-            raise SettingError(f"otel_endpoint {NEEDS}.")
-        logger.warning("no traces: %s %s.", " or ".join(VARIABLES), NEEDS)
+            raise
+        logger.warning("no traces: %s", error)
         return None
+
+
+def open_tracing(endpoint: str | None, name: str, url: str) -> "Tracing":
+    """Tracing to `endpoint`, or where the variables say.
+
+    Args:
+        name: the setting or the variable that has the URL.
+
+    Raises:
+        SettingError: something of it cannot be used.
+    """
+    if not is_installed():
+        raise SettingError(f"{name} {NEEDS}.")
     check_endpoint(name, url)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    endpoint = settings.otel_endpoint
     if endpoint is not None and not endpoint.endswith(TRACES):
         endpoint = endpoint.rstrip("/") + TRACES
     try:

@@ -53,19 +53,22 @@ def test_version_that_is_replaced_while_it_is_read_is_read_again(
 
 def test_version_that_is_replaced_again_and_again_can_be_read_at_all_times(text_artifact: Artifact, tmp_path: Path):
     path, ended = rewrite(tmp_path / "1", text_artifact), Event()
+    found = list[bytes]()
+    tokenizers = [text_artifact.files[TOKENIZER], b"{}"]
 
     def write() -> int:
         count = 0
         while not ended.is_set():
-            rewrite(path, text_artifact, labels=["a", f"b{count}"])
+            rewrite(path, text_artifact, {TOKENIZER: tokenizers[count % 2]}, labels=["a", f"b{count}"])
             count += 1
         return count
 
     with ThreadPoolExecutor(1) as pool:
         writes = pool.submit(write)
         try:
-            for _ in range(200):
-                read_artifact(path)
+            while not writes.done() and (len(found) < 200 or len({*found}) < 2):
+                found.append(read_artifact(path).files[TOKENIZER])
         finally:
             ended.set()
         assert writes.result() > 0
+    assert {*found} == {*tokenizers}

@@ -95,11 +95,20 @@ def test_digest_survives_floats_that_are_not_round(manifest: Manifest):
         {"name": "n\nl"},
         {"name": "a\x1b[31m"},
         {"version": "1\r"},
+        {"name": "a\u2028b"},
+        {"name": "a\u202eb"},
+        {"version": "\u2066"},
+        {"name": "a\x7f"},
     ],
 )
 def test_manifest_refuses_what_cannot_be_served(manifest: Manifest, change: dict[str, object]):
     with pytest.raises(ValidationError):
         Manifest.model_validate(json.loads(manifest.model_dump_json()) | change)
+
+
+@pytest.mark.parametrize("name", ["می\u200cخواهم", "क्\u200dष", "deux\u00a0mots", "👩\u200d💻", "a b"])
+def test_names_of_all_languages_are_names(manifest: Manifest, name: str):
+    assert Manifest.model_validate(json.loads(manifest.model_dump_json()) | {"name": name, "digest": ""}).name == name
 
 
 def test_layers_tell_everything_about_a_norm(text_artifact: Artifact, feature_artifact: Artifact):

@@ -1,6 +1,6 @@
 import pytest
 
-from runtime.words import MOST_CHARACTERS, MOST_NAMES, encodable, listed, quoted, shortened
+from runtime.words import MOST_CHARACTERS, MOST_NAMES, encodable, is_unicode, listed, quoted, shortened
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,11 @@ def test_what_is_short_stays_as_it_is(value: object, expected: str):
 @pytest.mark.parametrize("value", [[1] * 1_000_000, [10**4000] * 5, "é\n" * 50_000, [0] * (MOST_CHARACTERS + 1)])
 def test_what_is_long_is_cut(value: object):
     assert len(shortened(value)) == MOST_CHARACTERS + 1 and shortened(value).endswith("…")
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", True), ("a", True), ("é \U0001f600", True), ("a\udcff", False)])
+def test_half_a_surrogate_pair_is_no_unicode(text: str, expected: bool):
+    assert is_unicode(text) is expected
 
 
 def test_names_are_quoted_with_escapes():

@@ -155,12 +155,16 @@ def test_option_and_variable_both_work_and_the_option_wins(
         ("cors_origins", "https://a.example/page"),
         ("cors_origins", "https://a.example, https://"),
         ("cors_origins", "https://*.example"),
-        ("cors_origins", "null"),
+        ("cors_origins", "null/"),
+        ("cors_origins", "*/"),
+        ("cors_origins", "https://a.example//"),
         ("allowed_hosts", "https://svc.example"),
         ("allowed_hosts", "svc.example/"),
-        ("allowed_hosts", "svc.example:8000"),
+        ("allowed_hosts", "svc.example:http"),
+        ("allowed_hosts", ":8000"),
         ("allowed_hosts", "a.example,*b.example"),
-        ("allowed_hosts", "::1"),
+        ("allowed_hosts", "::1::"),
+        ("allowed_hosts", "fe80::1%eth0"),
     ],
 )
 def test_values_that_cannot_be_are_refused(field: str, value: str, monkeypatch: pytest.MonkeyPatch):
@@ -168,26 +172,6 @@ def test_values_that_cannot_be_are_refused(field: str, value: str, monkeypatch: 
     with pytest.raises(ValidationError) as caught:
         Settings()
     assert caught.value.errors()[0]["loc"] == (field,)
-
-
-@pytest.mark.parametrize(
-    ("given", "origins"),
-    [
-        ("https://page.example/", "https://page.example"),
-        ("https://Page.example:443, http://[::1]:8000/,", "https://page.example,http://[::1]:8000"),
-        ("http://a.example:80,https://a.example:80", "http://a.example,https://a.example:80"),
-        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
-        (" * ", "*"),
-        (" , ", ""),
-    ],
-)
-def test_origins_are_written_as_browsers_write_them(given: str, origins: str):
-    assert Settings(cors_origins=given).cors_origins == origins
-
-
-def test_hosts_are_names_addresses_and_all_below_a_name():
-    hosts = "localhost, 127.0.0.1,[::1],*.b.example,svc_1.example,*"
-    assert Settings(allowed_hosts=hosts).allowed_hosts == hosts
 
 
 def test_artifact_and_repository_exclude_each_other(monkeypatch: pytest.MonkeyPatch):

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from export.adopt.norms.names import name_norms
-from export.adopt.norms.norm import CENTERED, UNKNOWN, Match, Norm, Unobserved
+from export.adopt.norms.centering import subtracts
+from export.adopt.norms.names import is_unknown, name_norms
+from export.adopt.norms.norm import CENTERED, NOT_KNOWN, Match, Norm, Unobserved
 from export.adopt.norms.patterns import UNBIASED, recognize
 from export.adopt.norms.probing import Dimensions, Feeds, Tensor, describe, token_shapes
 from export.adopt.norms.tracing import width
-from export.adopt.norms.unknown import all_norms, unknown_reason
+from export.adopt.norms.unknown import all_norms, listed
 
 UNTOLD, RANK = 0, 3  # axes of what a norm normalizes
 OTHER_COUNT = "its mean is not over all its features"
@@ -30,29 +31,29 @@ def find_norms(model: ir.Model, batch: Feeds | None = None) -> tuple[list[Norm],
     """
     model.graph.sort()
     recognized = all_norms(model.graph, recognize)
-    names = name_norms(recognized)
     matches = [found for node, found in recognized if isinstance(found, Match) and node.graph is model.graph]
     tensors = dict(zip((match.node for match in matches), describe(model, [m.x for m in matches], batch), strict=True))
-    seen = [tensors[match.node].dimensions for match in matches if match.written != UNKNOWN]
+    seen = [tensors[match.node].dimensions for match in matches if not is_unknown(match)]
     usual = usual_dimensions(seen, batch or {})
     norms: list[Norm] = []
     unobserved: list[Unobserved] = []
-    for name, (node, found) in zip(names, recognized, strict=True):
+    told = listed(recognized, {node: len(tensor.dimensions) for node, tensor in tensors.items()})
+    for name, (node, found) in zip(name_norms(told), told, strict=True):
         judged = found if isinstance(found, str) else judge(name, found, tensors.get(node), usual)
         if isinstance(judged, Norm):
             norms.append(judged)
-        elif judged:
+        else:
             unobserved.append(Unobserved(name, f"{name} is not observed: {judged}."))
     return norms, unobserved
 
 
 def judge(name: str, match: Match, tensor: Tensor | None, usual: Dimensions) -> Norm | str:
-    """The norm, or why its statistics are not those of every token; no reason where it is none."""
+    """The norm, or why its statistics are not those of every token."""
     if tensor is None:
         return "it is inside a branch, a loop or a scan"
     dimensions, rank = tensor.dimensions, len(tensor.dimensions)
-    if match.written == UNKNOWN:
-        return unknown_reason(match, rank)
+    if is_unknown(match):
+        return NOT_KNOWN
     if rank and match.axis not in (-1, rank - 1):
         return f"it normalizes over axis {match.axis}, not over the features of one token"
     if rank not in (UNTOLD, RANK):
@@ -64,7 +65,7 @@ def judge(name: str, match: Match, tensor: Tensor | None, usual: Dimensions) -> 
         return "its number of features is not fixed"
     if match.divided_by is not None and (why := why_no_mean(match.divided_by - d_model, d_model)):
         return why
-    if match.kind == "rms_norm" and tensor.centered:
+    if match.kind == "rms_norm" and tensor.centered and subtracts(match.x):
         return CENTERED
     if any(width(term) not in (None, d_model) for term in (match.scale, match.bias)):
         match = match._replace(y=None)

@@ -14,14 +14,21 @@ PASSED = SPREAD | {"Mul", "Div", "Reciprocal"}  # between the root of a norm and
 
 
 def name_norms(norms: Sequence[tuple[ir.Node, Match | str]]) -> list[str]:
-    """A different name for each: a weight may be shared, by calls of one module or because equal ones were merged."""
-    names: list[str] = []
-    for place, (node, found) in enumerate(norms):
-        paths = list(module_paths(node, found)) or [f"norm_{place:02}"]
-        free = [path for path in paths if path not in names]
+    """A different name for each: a weight may be shared, by calls of one module or because equal ones were merged.
+
+    Unknown norms get what is free then: that they are noticed must not rename the layers that are observed.
+    """
+    taken: dict[int, str] = {}  # by the place among all
+    for number, place in enumerate(sorted(range(len(norms)), key=lambda place: is_unknown(norms[place][1]))):
+        paths = list(module_paths(*norms[place])) or [f"norm_{number:02}"]
+        names = set(taken.values())
         calls = (f"{paths[0]}:{call}" for call in range(2, len(norms) + 2))
-        names.append(free[0] if free else next(name for name in calls if name not in names))
-    return names
+        taken[place] = next(name for name in (*paths, *calls) if name not in names)
+    return [taken[place] for place in range(len(norms))]
+
+
+def is_unknown(found: Match | str) -> bool:
+    return isinstance(found, Match) and found.written == UNKNOWN
 
 
 def module_paths(node: ir.Node, found: Match | str) -> Iterator[str]:
@@ -39,7 +46,7 @@ def module_paths(node: ir.Node, found: Match | str) -> Iterator[str]:
 
 def parameters(node: ir.Node, found: Match | str) -> list[ir.Value]:
     """The weight and the bias of a norm."""
-    if isinstance(found, Match) and found.written in (DECOMPOSED, UNKNOWN):
+    if isinstance(found, Match) and found.written == DECOMPOSED:
         return list(beside(node.outputs[0]))
     terms = (found.scale, found.bias) if isinstance(found, Match) else node.inputs[1:]
     return [term for term in terms if term is not None]

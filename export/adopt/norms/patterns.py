@@ -13,7 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.adopt.norms.moments import Moment, centered, fast_variance, variance
-from export.adopt.norms.norm import DECOMPOSED, NAMED, OTHERS, SCALE, Match
+from export.adopt.norms.norm import DECOMPOSED, NAMED, NOT_KNOWN, OTHERS, SCALE, Match
 from export.adopt.norms.tracing import QUANTIZING, SPREAD, between, constant, made_by, number, origin, width
 
 UNBIASED = "it divides by the unbiased deviation, which no operator gives out"
@@ -47,7 +47,8 @@ def decomposed(root: ir.Node) -> Match | str | None:
         return unknown_moment(inside)
     if eps is None:
         divides = moment.kind == "layer_norm" or quotient(root.outputs[0], moment, exponent == -0.5)[0] is not None
-        return NO_EPS if divides else None
+        reason = NO_EPS if made_by(inside, "Add", SPREAD) is None else NOT_KNOWN
+        return reason if divides else None
     if eps.size != 1 or not eps.item() > 0:
         return "its eps is not one positive number"
     if len(moment.axes) != 1:

@@ -1,26 +1,28 @@
 """Notices norms that are written in a way that is not known: a value is divided by what its own squares add up to.
 
 They are listed, so that nobody takes the norms that are observed for all there are. What is squared tells them from a
-softmax. A vector that only gets length 1, as embeddings do at the end, is no norm.
+softmax. A vector that only gets length 1, to be compared or as embeddings do at the end, is no norm.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 
 import onnx_ir as ir
 
 from export.adopt.norms.moments import axes_of, differences, square_of
-from export.adopt.norms.norm import NOT_KNOWN, UNKNOWN, Match
+from export.adopt.norms.names import is_unknown
+from export.adopt.norms.norm import UNKNOWN, Match
 from export.adopt.norms.outputs import uncast
 from export.adopt.norms.patterns import next_term
-from export.adopt.norms.tracing import SPREAD, constant, number, origin, width
+from export.adopt.norms.tracing import SAME, SPREAD, constant, made_by, number, origin, width
 
 # what makes one number of a token of others, and what of all of its features
 POINTWISE = SPREAD | {"Abs", "Add", "Clip", "Div", "Exp", "Log", "Max", "Mean", "Min", "Mul", "Neg"}
 POINTWISE |= {"Pow", "Reciprocal", "Relu", "Sqrt", "Sub", "Sum", "Where"}
 SQUARING, REDUCING = ("ReduceL2", "ReduceSumSquare"), ("ReduceMean", "ReduceSum")
-OTHER_AXES = (0, 1)  # rows, and tokens or channels
+FIRST = 2  # axis that may be of features; those before it are rows, and tokens or channels
 MOVING = SPREAD | {"Flatten", "Gather", "Slice", "Transpose"}
+COMPARING, MEASURING = ("Einsum", "MatMul"), ("Shape", "Size")
 NEAR = 24  # nodes between what is divided and the sum of its squares
 
 
@@ -29,44 +31,52 @@ def all_norms(graph: ir.Graph, recognize: Callable[[ir.Node], Match | str | None
     nodes = list(graph.all_nodes())
     known = {node: told for node in nodes if (told := recognize(node)) is not None}
     found: list[tuple[ir.Node, Match | str]] = []
-    totals: set[ir.Node] = set()
+    computed, totals = computed_values(nodes), set[ir.Node]()
     for node in nodes:
         if node in known:
             found.append((node, known[node]))
-        elif (match := unknown(node, known, totals)) is not None:
+        elif (match := unknown(node, known, computed, totals)) is not None:
             found.append((node, match))
     return found
 
 
-def unknown(node: ir.Node, known: Collection[ir.Node], told: set[ir.Node]) -> Match | None:
+def unknown(node: ir.Node, known: Collection[ir.Node], computed: Set[ir.Value], told: set[ir.Node]) -> Match | None:
     """The norm that this node is the quotient of.
 
     Args:
         known: the roots of norms that are recognized.
+        computed: values that depend on the graph's inputs; weights may be normalized, too.
         told: sums of squares that a norm was told of; one is added.
     """
     for x, by in quotients(node):
         total = node if by is None else sum_of_squares(x, by, known)
-        if total is None or total in told or not is_computed(x):
+        if total is None or total in told or x not in computed:
             continue
         told.add(total)
         scale = weight_after(node.outputs[0])
-        return (
-            None if scale is None and is_final(node.outputs[0]) else Match("rms_norm", UNKNOWN, node, x, -1, 0, scale)
-        )
+        if scale is None and is_compared(node.outputs[0], computed):
+            return None
+        return Match("rms_norm", UNKNOWN, node, x, -1, 0, scale)
     return None
 
 
-def unknown_reason(match: Match, rank: int) -> str:
-    """Why a norm that is written in an unknown way is not observed; empty of one vector of a row without a weight: it
-    only gets length 1."""
-    return "" if rank == 2 and match.scale is None else NOT_KNOWN
+def listed(
+    norms: Sequence[tuple[ir.Node, Match | str]], ranks: Mapping[ir.Node, int]
+) -> list[tuple[ir.Node, Match | str]]:
+    """Without those that are written in an unknown way and are one vector of a row without a weight: it only gets
+    length 1."""
+    return [
+        (node, found)
+        for node, found in norms
+        if isinstance(found, str) or not is_unknown(found) or found.scale is not None or ranks.get(node) != 2
+    ]
 
 
 def quotients(node: ir.Node) -> list[tuple[ir.Value, ir.Value | None]]:
     """What may be normalized by this node, and by what; None of an operator that finds that itself."""
     if node.op_type == "LpNormalization" and node.inputs[0] is not None:
-        return [(node.inputs[0], None)]
+        euclidean = node.attributes.get_int("p", 2) == 2 and is_of_features(node.attributes.get_int("axis", -1))
+        return [(node.inputs[0], None)] if euclidean else []
     if node.op_type not in ("Div", "Mul") or None in node.inputs:
         return []
     first, second = node.inputs
@@ -93,7 +103,8 @@ def sum_of_squares(x: ir.Value, by: ir.Value, known: Collection[ir.Node]) -> ir.
 def squared(node: ir.Node) -> ir.Value | None:
     """What a node adds the squares of, over the features of each token."""
     if node.op_type == "MatMul":
-        return square_of(node.inputs[0]) if constant(node.inputs[1]) is not None else None
+        d = square_of(node.inputs[0])
+        return d if d is not None and constant(node.inputs[1]) is not None else None  # in this order: it is copied
     if node.op_type == "Einsum":
         terms, _, result = node.attributes.get_string("equation", "").replace(" ", "").partition("->")
         one, _, other = terms.partition(",")
@@ -102,9 +113,13 @@ def squared(node: ir.Node) -> ir.Value | None:
     if node.op_type not in (*SQUARING, *REDUCING):
         return None
     axes = axes_of(node)
-    if len(axes) != 1 or axes[0] in OTHER_AXES:
+    if len(axes) != 1 or not is_of_features(axes[0]):
         return None
     return node.inputs[0] if node.op_type in SQUARING else square_of(node.inputs[0])
+
+
+def is_of_features(axis: int) -> bool:
+    return axis == -1 or axis >= FIRST
 
 
 def sources(value: ir.Value | None) -> set[ir.Value]:
@@ -113,18 +128,15 @@ def sources(value: ir.Value | None) -> set[ir.Value]:
     return {each for each in found if each is not None}
 
 
-def is_computed(value: ir.Value) -> bool:
-    """Whether a value depends on the graph's inputs; weights may be normalized, too."""
-    waiting, seen = [value], {value}
-    while waiting:
-        current = waiting.pop()
-        node = current.producer()
-        if node is None and not current.is_initializer():
-            return True
-        ahead = {each for each in node.inputs if each is not None} - seen if node is not None else set()
-        seen |= ahead
-        waiting += ahead
-    return False
+def computed_values(nodes: Sequence[ir.Node]) -> set[ir.Value]:
+    """The values that depend on inputs of the graph, which is sorted, or of a graph inside it."""
+    found: set[ir.Value] = set()
+    for node in nodes:
+        given = [value for value in node.inputs if value is not None]
+        found.update(value for value in given if value.producer() is None and not value.is_initializer())
+        if not found.isdisjoint(given):
+            found.update(node.outputs)
+    return found
 
 
 def weight_after(y: ir.Value) -> ir.Value | None:
@@ -140,12 +152,33 @@ def weight_after(y: ir.Value) -> ir.Value | None:
     return None
 
 
-def is_final(y: ir.Value) -> bool:
-    """Whether a value is an output of the graph, perhaps after it is moved, and nothing else."""
-    waiting = [y]
+def is_compared(y: ir.Value, computed: Set[ir.Value]) -> bool:
+    """Whether a value, moved, masked or times a number, is only compared with others or an output of the graph."""
+    waiting, seen = [y], {y}
     for value in waiting:  # which grows meanwhile
-        for node in value.consumers():
-            if node.op_type not in MOVING:
+        for node, index in value.uses():
+            others = [other for place, other in enumerate(node.inputs) if place != index and other is not None]
+            if node.op_type in MEASURING or (node.op_type in COMPARING and all(each in computed for each in others)):
+                continue
+            if node.op_type not in MOVING and not scales(node, index, others):
                 return False
-            waiting += node.outputs
+            waiting += set(node.outputs) - seen
+            seen.update(node.outputs)
     return True
+
+
+def scales(node: ir.Node, index: int, others: Sequence[ir.Value]) -> bool:
+    """Whether a node multiplies one of its inputs with a number, or with one of every token, or masks it."""
+    if node.op_type == "Where":
+        return index > 0 and any(number(other) is not None for other in others[1:])
+    if node.op_type == "Mul" or (node.op_type == "Div" and index == 0):
+        return all(number(other) is not None or is_spread(other) for other in others)
+    return False
+
+
+def is_spread(value: ir.Value) -> bool:
+    """Whether a value is one number of every token."""
+    if value.shape is not None and len(value.shape) and value.shape[-1] == 1:
+        return True
+    node = made_by(value, "Unsqueeze", SAME | {"Expand"})
+    return node is not None and any(is_of_features(axis) for axis in axes_of(node))

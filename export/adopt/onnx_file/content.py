@@ -48,6 +48,7 @@ def read_content(path: Path) -> tuple[bytes, list[Path]]:
 def in_one_form(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The same network without local functions, the weights of Constant nodes among its initializers, and the opset
     under the domain "". It may be `proto` itself."""
+    drop_uncalled(proto)
     if proto.functions:
         proto = inlined(proto)
     if all(item.domain for item in proto.opset_import):
@@ -55,6 +56,27 @@ def in_one_form(proto: onnx.ModelProto) -> onnx.ModelProto:
             item.domain = "" if item.domain in DEFAULT else item.domain
     lift_constants(proto.graph)
     return proto
+
+
+def drop_uncalled(proto: onnx.ModelProto) -> None:
+    """Takes out the local functions that no node calls; whatever their opset is, they compute nothing."""
+    functions = {called(function.domain, function.name): function for function in proto.functions}
+    waiting, reached = list(proto.graph.node) if functions else [], set()
+    while waiting:
+        node = waiting.pop()
+        waiting += [each for item in node.attribute for graph in (item.g, *item.graphs) for each in graph.node]
+        name = called(node.domain, node.op_type)
+        if name in functions and name not in reached:
+            reached.add(name)
+            waiting += functions[name].node
+    for place in reversed(range(len(proto.functions))):
+        if called(proto.functions[place].domain, proto.functions[place].name) not in reached:
+            del proto.functions[place]
+
+
+def called(domain: str, name: str) -> tuple[str, str]:
+    """What a node calls a function by."""
+    return ("" if domain in DEFAULT else domain, name)
 
 
 def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,7 +17,9 @@ from runtime.manifest import Activation
 
 ENDS: dict[str, Activation] = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 CLASSES = (-1, 1)  # their axis
-NEAR, FEWEST = 1e-4, 4  # relative; rows of which it can be said that their sum is fixed
+NEAR, FEWEST = 1e-4, 4  # relative; rows of which it can be said what all of them are like
+ONE = 1e-3  # how far from 1 a sum of scores is that were rounded to half precision
+EDGE, SURE = 0.01, 0.5  # how near to 0 or 1 some scores are; a score that one with others near 0 has beside it
 
 
 def before_activation(file: OnnxFile, output: str) -> tuple[str, Activation | None]:
@@ -58,9 +60,18 @@ def refuse_probabilities(path: Path, output: str, rows_RC: NDArray[Any]) -> None
 
 
 def looks_like_probabilities(rows_RC: NDArray[np.float64]) -> bool:
-    """Whether all are from 0 to 1, or positive numbers of which those of every row have one sum."""
-    if rows_RC.shape[-1] < 2 or not np.isfinite(rows_RC).all() or rows_RC.min() < 0 or not rows_RC.any():
+    """Whether those of every row have one sum, or all are from 0 to 1 as sigmoids are."""
+    few = len(rows_RC) < FEWEST or rows_RC.shape[-1] < 2
+    if few or not np.isfinite(rows_RC).all() or rows_RC.min() < 0 or not rows_RC.any():
         return False
-    sums, differ = rows_RC.sum(-1), np.ptp(rows_RC, axis=0).max() > NEAR * rows_RC.max()
-    one_sum = len(rows_RC) >= FEWEST and differ and np.ptp(sums) <= NEAR * sums.mean()
-    return bool(rows_RC.max() <= 1 + NEAR or one_sum)
+    sums, most = rows_RC.sum(-1), rows_RC.max()
+    if np.abs(sums - 1).max() <= ONE:
+        return True
+    differ = np.ptp(rows_RC, axis=0).max() > NEAR * most
+    return bool(differ and (np.ptp(sums) <= NEAR * sums.mean() or like_sigmoids(rows_RC)))
+
+
+def like_sigmoids(rows_RC: NDArray[np.float64]) -> bool:
+    """Whether all are from 0 to 1, and some near there. Logits may be small, and those behind a ReLU are often 0."""
+    least, most = rows_RC.min(), rows_RC.max()
+    return bool(1 - EDGE <= most <= 1 + NEAR or (SURE <= most <= 1 and 0 < least <= EDGE))

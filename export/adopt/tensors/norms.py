@@ -11,12 +11,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.adopt.norms.names import name_norms
-from export.adopt.norms.norm import CENTERED, UNKNOWN, Match, Unobserved
+from export.adopt.norms.centering import subtracts
+from export.adopt.norms.names import is_unknown, name_norms
+from export.adopt.norms.norm import CENTERED, NOT_KNOWN, Match, Unobserved
 from export.adopt.norms.patterns import recognize, shortest
 from export.adopt.norms.probing import Feeds, is_centered, load, run, with_outputs
 from export.adopt.norms.tracing import constant
-from export.adopt.norms.unknown import all_norms, unknown_reason
+from export.adopt.norms.unknown import all_norms, listed
 from runtime.manifest import LayerKind, Unit
 
 BATCH_NORM, FOLDED = "BatchNormalization", ("Conv", "Gemm")
@@ -113,13 +114,17 @@ def find_tensor_norms(
     rows = len(next(iter(batch.values())))
     norms: list[TensorNorm] = []
     unobserved: list[Unobserved] = []
-    for name, (node, match) in zip(name_norms(found), found, strict=True):
+    ranks = {
+        node: seen[name].ndim for node, match in found if isinstance(match, Match) and (name := match.x.name) in seen
+    }
+    told = listed(found, ranks)
+    for name, (node, match) in zip(name_norms(told), told, strict=True):
         judged: TensorNorm | str = match if isinstance(match, str) else "it is inside a branch, a loop or a scan"
         if isinstance(match, Match) and node.graph is model.graph:
             judged = judge(name, node, match, seen[str(match.x.name)], rows, fixed)
         if isinstance(judged, TensorNorm):
             norms.append(judged)
-        elif judged:
+        else:
             unobserved.append(Unobserved(name, f"{name} is not observed: {judged}."))
     return norms, unobserved
 
@@ -141,9 +146,9 @@ def candidate(node: ir.Node, folded: bool) -> Match | str | None:
 
 
 def judge(name: str, node: ir.Node, match: Match, x: NDArray[Any], rows: int, fixed: bool) -> TensorNorm | str:
-    """The norm, or why its statistics cannot be those of a row's own units; no reason where it is none."""
-    if match.written == UNKNOWN:
-        return unknown_reason(match, x.ndim)
+    """The norm, or why its statistics cannot be those of a row's own units."""
+    if is_unknown(match):
+        return NOT_KNOWN
     if x.ndim < 2 or x.dtype not in FLOATS:
         return f"its input is {x.dtype} with {x.ndim} axes, expected floats with rows first"
     if x.shape[0] % rows or not x.size:
@@ -167,7 +172,7 @@ def judge(name: str, node: ir.Node, match: Match, x: NDArray[Any], rows: int, fi
         return judge_grouped(name, match, x, rows, fixed)
     if match.axis not in (-1, x.ndim - 1):
         return f"it normalizes over axis {match.axis} and what follows, not over the last axis alone"
-    if match.kind == "rms_norm" and is_centered(x):
+    if match.kind == "rms_norm" and is_centered(x) and subtracts(match.x):
         return CENTERED
     return TensorNorm(name, match.kind, match.x, match.eps, FLOATS[x.dtype], shape)
 

@@ -20,11 +20,19 @@ const KEPT = {
   none: "It counts as traffic, and is kept nowhere.",
   scores: "It counts as traffic. What you type is kept nowhere; the service may log the scores of the answer.",
   texts: "It counts as traffic, and the service may log it, with what you type.",
+  vector: "It counts as traffic. What you type is kept nowhere; the service may log how long and how usual it is.",
+  lone: "It counts as traffic. What you type is kept nowhere; of one line alone, the service may log how long and how usual it is.",
+  loneText: "It counts as traffic. Lines that are compared are kept nowhere; one line alone the service may log, with what you type.",
 };
 
-// what becomes of what is asked: of the inputs, the service's log holds texts alone
-export function keptOf({ input_log: log, inputs }) {
-  return KEPT[log === "texts" && inputs.kind !== "text" ? "scores" : log];
+// what becomes of what is asked: the service logs what /predict and /embed are asked, and of that single texts alone
+export function keptOf(model) {
+  const { input_log: log } = model;
+  const kind = kindOf(model);
+  if (log === "none" || kind === "rerank") return KEPT.none;
+  if (kind === "embedding") return KEPT[log === "texts" ? "loneText" : "lone"];
+  if (kind === "vectors") return KEPT.vector;
+  return KEPT[kind === "texts" ? log : "scores"];
 }
 
 const lines = (...each) => each.join("\n");

@@ -130,6 +130,11 @@ def test_port_for_grpc_is_opened_everywhere(tools: Tools, plain: Objects) -> Non
     assert "grpc" not in str(plain).lower()
 
 
+def test_values_of_a_release_from_before_grpc_are_enough(tools: Tools, tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text("grpc: null\n")  # as helm upgrade --reuse-values has them
+    assert tools.template("-f", str(tmp_path / "values.yaml")) == tools.template()
+
+
 @pytest.mark.parametrize(("option", "more"), [("peers=true", LAST_TURN), ("peers=false", 0)])
 def test_pods_are_given_the_time_that_a_stop_takes(tools: Tools, option: str, more: float) -> None:
     longest = int(60 + GRACE + GRPC_GRACE + more)

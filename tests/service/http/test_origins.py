@@ -56,6 +56,10 @@ def test_trusted_pages_may_change_state(text_artifact: Artifact, text_engine: En
     client = client_with(text_artifact, text_engine, cors_origins="https://a.example, https://b.example")
     for origin, expected in (("https://b.example", ""), ("https://c.example", "foreign_origin")):
         assert code(client, *CHANGES[1], Origin=origin, Sec_Fetch_Site="cross-site") == expected
+    client = client_with(text_artifact, text_engine, cors_origins="null")  # of files and sandboxed frames
+    assert code(client, *CHANGES[1], Origin="null", Sec_Fetch_Site="cross-site") == ""
+    answer = client.post("/predict", json={"inputs": "hi"}, headers={"Origin": "null"})
+    assert answer.headers["access-control-allow-origin"] == "null"
     client = client_with(text_artifact, text_engine, cors_origins="*")
     assert code(client, *CHANGES[1], Origin="https://c.example", Sec_Fetch_Site="cross-site") == ""
 

@@ -9,6 +9,7 @@ from runtime.artifact import Artifact
 from service.inference.engine import Engine
 from service.inference.registry import ModelRegistry
 from service.settings import Settings
+from service.telemetry.counters import Phases
 from service.telemetry.logging import REQUEST_ID
 from service.telemetry.request_log import RequestLog
 from tests.apps import make_app
@@ -34,6 +35,16 @@ def test_other_ids_are_replaced_by_new_ones(name: bytes):
     }
     assert len(ids) == 3 and name not in ids
     REQUEST_ID.reset(token)
+
+
+@pytest.mark.parametrize(("status", "counted"), [(200, 1), (499, 0), (504, 0), (500, 0)])
+def test_phases_count_where_the_answer_was_sent(status: int, counted: int):
+    """Its client may have left after it was computed."""
+    request_log = RequestLog(Settings())
+    phases = Phases(0.0, *[0.001] * 7)
+    request_log.end(b"a", "POST", [], "/predict", status, 0.0, phases)
+    tally, _ = request_log.counters.snapshot([])
+    assert tally.latencies.sum(1).tolist() == [counted] * 6
 
 
 def test_every_answer_says_its_id(text_engine: Engine, text_artifact: Artifact, monkeypatch: pytest.MonkeyPatch):

@@ -26,9 +26,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 
 {{- define "addnorm.grpc" -}}
-{{- if .Values.grpc.port -}}
+{{- if (default dict .Values.grpc).port -}}
 - name: grpc
-  port: {{ .Values.grpc.port }}
+  port: {{ (default dict .Values.grpc).port }}
   targetPort: grpc
   appProtocol: kubernetes.io/h2c
 {{- end -}}
@@ -44,7 +44,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if hasKey .Values.settings "ADDNORM_GRPC_PORT" }}
 {{- fail "settings.ADDNORM_GRPC_PORT opens no port: set grpc.port, which does, and sets the variable." }}
 {{- end }}
-{{- with .Values.grpc.port }}
+{{- with (default dict .Values.grpc).port }}
 {{- if has (int .) (list 8000 (int $.Values.service.port)) }}
 {{- fail "grpc.port must be another than 8000, where pods answer over HTTP, and than service.port." }}
 {{- end }}

@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto
 
 from export.adopt.norms.find import find_norms
+from export.adopt.tensors.norms import find_tensor_norms
 from runtime.errors import ExportError
 from tests.export.adopt.norms.graphs import D, graph, tokens
 from tests.export.adopt.norms.test_patterns import ROOT, SCALED
@@ -61,6 +62,11 @@ CASES = {
         f"batch, tokens, {D}",
         "nothing is added to its variance",
     ),
+    "an eps that is computed": (
+        "h = Mul(eps, half) " + ROOT.replace("eps)", "h)") + "y = Div(d, r)",
+        f"batch, tokens, {D}",
+        "it is written in a way that is not known",
+    ),
     "no sum": (
         ROOT.replace("e = Add(v, eps) r = Sqrt(e)", "r = Sqrt(v)") + "y = Div(d, r)",
         f"batch, tokens, {D}",
@@ -114,8 +120,10 @@ def test_batch_tells_tokens_apart_where_the_graph_does_not():
     assert unobserved.reason.endswith("its batch and tokens are [3, 2], those of other norms [3, 5].")
 
 
+RMS = "s2 = Mul(d, d) v2 = ReduceMean <axes = [-1]> (s2) e2 = Add(v2, eps) r2 = Sqrt(e2) y = Div(d, r2)"
 CENTERING = {
     "a product": "d = MatMul(x, centering) ",
+    "a product, times a number": "z = MatMul(x, centering) d = Mul(z, two) ",
     "the mean of the means of both halves": "a, b = Split <axis = -1> (x) p = ReduceMean <axes = [-1]> (a) "
     "q = ReduceMean <axes = [-1]> (b) t = Add(p, q) m = Mul(t, half) d = Sub(x, m) ",
 }
@@ -132,6 +140,33 @@ def test_layer_norm_that_is_centered_in_an_unknown_way_is_no_rms_norm(centering:
         model.graph.initializer.append(onnx.numpy_helper.from_array(matrix, "centering"))
     norms, (unobserved,) = find_norms(ir.from_proto(model), tokens()[0])
     assert not norms and unobserved.reason.endswith("what it normalizes was centered before, and its mean is lost.")
+
+
+def test_layer_norm_that_adds_a_negative_multiple_of_its_mean_is_no_rms_norm():
+    body = "m = ReduceMean <axes = [-1]> (x) h = Mul(m, two) k = Mul(h, minus_half) d = Add(x, k) " + RMS
+    norms, (unobserved,) = find_norms(ir.from_proto(graph(body)), tokens()[0])
+    assert not norms and "was centered before" in unobserved.reason
+
+
+BY_DESIGN = {  # an RMSNorm sees mean 0, and loses none
+    "behind a LayerNorm": "t = Identity(ones) d = LayerNormalization(x, t) ",
+    "behind a LayerNorm that is written out": ROOT.replace("d =", "c =").replace("(d,", "(c,") + "d = Div(c, r) ",
+    "where weights were centered": "c = MatMul(x, centered) t = Tanh(x) u = MatMul(t, centered) d = Add(c, u) ",
+}
+
+
+@pytest.mark.parametrize("before", BY_DESIGN.values(), ids=BY_DESIGN)
+@pytest.mark.parametrize("fixed", [None, True], ids=["texts", "tensors"])
+def test_rms_norm_of_what_has_no_mean_by_design_is_observed(before: str, fixed: bool | None):
+    model, rng = graph(before + RMS), np.random.default_rng(0)
+    matrix = rng.standard_normal((D, D)) @ (np.eye(D) - 1 / D)
+    weights = {"ones": np.ones(D), "centered": matrix}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()
+    )
+    found = ir.from_proto(model)
+    norms, unobserved = find_norms(found, tokens()[0]) if fixed is None else find_tensor_norms(found, tokens()[0], True)
+    assert norms[-1].kind == "rms_norm" and not unobserved
 
 
 def test_tokens_as_they_went_in_tell_which_norms_are_odd():

@@ -86,6 +86,35 @@ def test_a_function_of_another_opset_is_refused(tmp_path: Path):
     refused(save(tmp_path, with_function(opset=18)), message, pooling="mean")
 
 
+@pytest.mark.parametrize("caller", ["nobody", "itself", "another that nobody calls"])
+def test_a_function_that_nobody_calls_may_be_of_another_opset(caller: str, tmp_path: Path):
+    model, opset = with_function(), make_opsetid("", 18)
+    called = "Left" if caller == "itself" else "Identity"
+    body = make_node(called, ["x"], ["y"], domain="local" if called == "Left" else "")
+    model.functions.append(make_function("local", "Left", ["x"], ["y"], [body], [opset, make_opsetid("local", 1)]))
+    if caller.startswith("another"):
+        call = make_node("Left", ["x"], ["y"], domain="local")
+        opsets = [make_opsetid("", 17), make_opsetid("local", 1)]
+        model.functions.append(make_function("local", "Calls", ["x"], ["y"], [call], opsets))
+    content = onnx.load_from_string(read_content(save(tmp_path, model))[0])
+    assert not content.functions and content.graph.node[-1].op_type == "LayerNormalization"
+
+
+@pytest.mark.parametrize("inside", ["a function", "a branch"])
+def test_a_function_that_is_called_inside_is_refused_in_another_opset(inside: str, tmp_path: Path):
+    call = make_node("Other", ["x"], ["y"], domain="local")
+    if inside == "a branch":
+        branch = onnx.helper.make_graph([call], "b", [], [onnx.helper.make_empty_tensor_value_info("y")])
+        call = make_node("If", ["truth"], ["y"], then_branch=branch, else_branch=branch)
+    truth = make_node("Constant", [], ["truth"], value=onnx.numpy_helper.from_array(np.array(True)))
+    model = with_function(truth, call)
+    model.functions[0].opset_import.append(make_opsetid("local", 1))
+    other = make_node("Identity", ["x"], ["y"])
+    model.functions.append(make_function("local", "Other", ["x"], ["y"], [other], [make_opsetid("", 18)]))
+    with pytest.raises(ExportError, match="calls the function Other, which is of another opset"):
+        read_content(save(tmp_path, model))
+
+
 def test_weights_in_nodes_are_found(tmp_path: Path):
     half = onnx.load_from_string(in_half(exported("shallow", 17), tmp_path))
     expected, found = (graph_file(tmp_path, model) for model in (half, in_constants(half)))

@@ -11,6 +11,7 @@ from onnx import TensorProto
 from onnx.helper import make_node
 
 from export.adopt.onnx_file.adopter import adopt_file
+from export.adopt.onnx_file.ending import looks_like_probabilities
 from export.adopt.onnx_file.source import Hints
 from export.adopt.texts import Texts
 from runtime.errors import ExportError
@@ -146,3 +147,32 @@ def test_what_cannot_be_adopted_is_refused_in_a_sentence(make: Make, message: st
     assert str(refused.value).endswith(".") and "\n" not in str(refused.value)
     assert str(path) in str(refused.value)
     assert not (tmp_path / "mine").exists()
+
+
+RNG = np.random.default_rng(0)
+NORMAL = RNG.standard_normal((12, 3))
+EXPONENTIAL = np.exp(3 * NORMAL)
+SCORES = {
+    "a softmax": EXPONENTIAL / EXPONENTIAL.sum(-1, keepdims=True),
+    "a softmax in half precision": (EXPONENTIAL / EXPONENTIAL.sum(-1, keepdims=True)).astype(np.float16),
+    "twice a softmax": 2 * EXPONENTIAL / EXPONENTIAL.sum(-1, keepdims=True),
+    "sigmoids": 1 / (1 + np.exp(-4 * NORMAL)),
+    "hard sigmoids": np.clip(NORMAL + 0.5, 0, 1),
+}
+HONEST = {
+    "small positive logits": 0.2 + 0.1 * RNG.random((12, 3)),
+    "smaller ones": 0.01 * RNG.random((12, 3)),
+    "those of a ReLU": np.maximum(NORMAL, 0) / (1.1 * NORMAL.max()),
+    "few rows": np.array([[0.999, 0.4], [0.2, 0.7], [0.3, 0.3]]),
+    "few rows, whose sum is 1": np.array([[0.6, 0.4], [0.3, 0.7]]),
+    "the same for every row": np.tile([0.999, 0.2], (12, 1)),
+    "large ones": 5 + NORMAL,
+    "any": NORMAL,
+}
+
+
+@pytest.mark.parametrize("name", [*SCORES, *HONEST])
+def test_logits_are_told_from_scores(name: str):
+    rows = SCORES.get(name, HONEST.get(name))
+    assert rows is not None
+    assert looks_like_probabilities(rows.astype(np.float64)) == (name in SCORES)

@@ -76,7 +76,7 @@ def test_a_softmax_at_the_end_is_left_to_serving(tmp_path: Path):
 
 def test_scores_are_not_taken_for_logits(tmp_path: Path):
     model = onnx.load_from_string(exported("table"))
-    model.graph.node.append(make_node("HardSigmoid", ["scores"], ["shares"]))
+    model.graph.node.append(make_node("HardSigmoid", ["scores"], ["shares"], alpha=5.0))
     model.graph.output[0].name = "shares"
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
     np.savez(tmp_path / "rows.npz", **rows_of("table", 20))

@@ -68,10 +68,11 @@ def test_what_is_shown_is_of_the_model_that_was_chosen_last(both: str, watched: 
     expect(page.locator("[data-answer]")).to_be_visible()
     held = list[Route]()
     page.route(f"**/model?name={TWIN}*", lambda route: held.append(route))
-    choice.select_option(f"{TWIN}, version 1")
-    page.wait_for_timeout(300)
-    choice.select_option("intents, version 1")
-    page.wait_for_timeout(300)
+    with page.expect_request(f"**/model?name={TWIN}*"):
+        choice.select_option(f"{TWIN}, version 1")
+    with page.expect_request("**/model?name=intents&*") as asked:
+        choice.select_option("intents, version 1")
+    asked.value.response()  # it is there before the twin's
     for route in held:
         route.continue_()
     page.unroute(f"**/model?name={TWIN}*")

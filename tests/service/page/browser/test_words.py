@@ -43,9 +43,37 @@ def test_numbers_and_sentences_are_unambiguous(busy: str, watched: Watched):
     assert call(page, "facts", {"verdict": unlike})[0].startswith("Very roughly 30 % of the requests are unlike")
     unknown = unlike | {"estimated_accuracy": None}  # perhaps an embedding model's
     assert len(call(page, "facts", {"verdict": unknown})) == 1
-    model = {"inputs": {"kind": "text"}}
-    kept = [call(page, "keptOf", model | {"input_log": log}, module="asks") for log in ("none", "scores", "texts")]
-    assert "kept nowhere" in kept[0] and "log the scores" in kept[1] and "log it, with what you type" in kept[2]
+
+
+SINGLE = {"none": "is kept nowhere", "scores": "log the scores", "texts": "log it, with what you type"}
+WITHOUT = SINGLE | {"texts": "What you type is kept nowhere; the service may log the scores"}
+NEVER = dict.fromkeys(SINGLE, "It counts as traffic, and is kept nowhere.")
+ALONE = NEVER | {
+    "scores": "of one line alone, the service may log how long",
+    "texts": "one line alone the service may log, with",
+}
+VECTOR = NEVER | dict.fromkeys(("scores", "texts"), "What you type is kept nowhere; the service may log how long")
+
+
+@pytest.mark.parametrize(
+    ("task", "inputs", "kept"),
+    [
+        ("classification", {"kind": "text"}, SINGLE),
+        ("classification", {"kind": "text", "pairs": True}, WITHOUT),  # of pairs no text is logged
+        ("classification", {"kind": "features"}, WITHOUT),
+        ("classification", {"kind": "tensors"}, WITHOUT),
+        ("embedding", {"kind": "text"}, ALONE),  # /similarity logs nothing, and /embed does
+        ("embedding", {"kind": "tensors"}, VECTOR),
+        ("rerank", {"kind": "text"}, NEVER),
+    ],
+)
+def test_what_is_kept_is_said_of_each_kind_of_request(
+    busy: str, watched: Watched, task: str, inputs: dict[str, Any], kept: dict[str, str]
+):
+    watched.page.goto(busy)
+    for log, words in kept.items():
+        model = {"task": task, "inputs": inputs, "input_log": log}
+        assert words in call(watched.page, "keptOf", model, module="asks")
 
 
 MAP = """([module, slices, width]) => import(module).then(({ heatmap }) => {
