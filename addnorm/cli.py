@@ -7,6 +7,7 @@ score), what was done is saved; 141 nobody reads the output any more.
 import errno
 import os
 import re
+import select
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -39,7 +40,7 @@ NEEDS = {
     "adopt": ("onnx_ir", "adopt", "serve"),
     "study": ("statsmodels", "study", "test"),
 }
-UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,17 +50,21 @@ def main(arguments: list[str] | None = None) -> int:
             return run(sys.argv[1:] if arguments is None else arguments)
         finally:
             flush()  # what is left would fail where nobody can say so
-    except BrokenPipeError:
-        drop_output()
-        return 141
     except OSError as error:
-        return fail(explain(error))
+        if not is_of_output(error):
+            return fail(explain(error))
+        drop_output()
+        if isinstance(error, BrokenPipeError):
+            return 141
+        reason = error.strerror or error
+        return fail(f"What is told cannot be written ({reason}): free some space, or send it to another place.")
 
 
 def run(arguments: list[str]) -> int:
-    variables = [name for name, value in os.environ.items() if name.startswith(PREFIX) and not is_unicode(value)]
-    if odd := [str(os.fsencode(each)) for each in arguments if not is_unicode(each)] + variables:
-        return fail(f"{odd[0]} is no Unicode text, as all names have to be: choose another.")
+    if odd := [each for each in arguments if not is_unicode(each)]:
+        return fail(f"{os.fsencode(odd[0])!r} is no Unicode text, as all names have to be: choose another.")
+    if odd := [name for name, value in os.environ.items() if name.startswith(PREFIX) and not is_unicode(value)]:
+        return fail(f"The value of {odd[0]} is no Unicode text: give it another, or unset it.")
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
         print(usage())
@@ -122,20 +127,30 @@ def explain_setting(error: SettingsError) -> str:
 def explain(error: OSError) -> str:
     """What the system refused, in one sentence."""
     reason = error.strerror or str(error)
-    if error.filename is not None:
+    if isinstance(error.filename, str | bytes):  # a number is of a file that is open
         return f"{os.fsdecode(error.filename)} cannot be used ({reason}): check the name, and who may use it."
-    try:
-        flush()
-    except OSError:
-        drop_output()
-    if error.errno in UNWRITTEN:
-        return f"What is told cannot be written ({reason}): free some space, or send it to another place."
+    if error.errno in FULL:
+        return f"Something cannot be written ({reason}): free some space."
     return f"The system refused what is needed ({reason}): allow it or free it, then run the command again."
 
 
 def flush() -> None:
     if sys.stdout is not None:  # closed by who started this
         sys.stdout.flush()
+
+
+def is_of_output(error: OSError) -> bool:
+    """Whether standard output is what cannot be written: then it fails again, if it is buffered, or nobody reads it."""
+    try:
+        flush()
+    except OSError:
+        return True
+    if isinstance(error, BrokenPipeError):  # long texts are gone once they could not be written
+        with suppress(OSError, AttributeError):
+            events = select.poll()
+            events.register(sys.stdout.fileno(), 0)
+            return any(found & select.POLLERR for _, found in events.poll(0))
+    return False
 
 
 def drop_output() -> None:

@@ -1,9 +1,11 @@
 """What sentences repeat of what was sent, and of what there is: short enough to be read, whatever it is."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 MOST_CHARACTERS = 100
 MOST_NAMES = 30
+SEPARATORS = (";", "\t", "|")  # that other programs write between the cells of a CSV file, and no column's name has
 
 
 def shortened(value: object) -> str:
@@ -36,3 +38,15 @@ def listed(names: Iterable[str]) -> str:
     every = list(names)
     shown = ", ".join(map(shortened, every[:MOST_NAMES])) or "none"
     return shown if len(every) <= MOST_NAMES else f"{shown} and {len(every) - MOST_NAMES:,} more"
+
+
+def lacks(path: Path, column: str, there: Iterable[str], options: str) -> str:
+    """Says that a column of a file is not there, which are, and what to do.
+
+    Args:
+        options: by which columns are named.
+    """
+    have = list(there)
+    is_one = len(have) == 1 and any(sign in have[0] for sign in SEPARATORS)  # and should be several
+    todo = "separate columns with commas" if is_one and path.suffix.lower() == ".csv" else f"name yours with {options}"
+    return f"has no column {column!r}; it has {', '.join(map(repr, have)) or 'none'}: {todo}"

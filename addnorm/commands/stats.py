@@ -30,6 +30,8 @@ from runtime.store.document import StateDocument
 from service.norm_stats.report import Observed, all_layers
 from service.settings import EMBEDDED
 
+SHORT = 1.0  # seconds to wait for what the table can do without
+
 
 class Stats(BaseSettings):
     """Prints the normalization statistics of a running service; `merge A B ...` those of several states together.
@@ -99,7 +101,7 @@ def print_stats(url: str, asked: Asked, console: PlainConsole | None = None) -> 
 def others_than(stats: NormStatsResponse, url: str, asked: Asked) -> str:
     """The models that are served beside this one, in words; none where the service does not say."""
     try:
-        with client_of(url, asked) as client:
+        with client_of(url, asked._replace(timeout=min(asked.timeout, SHORT))) as client:
             models = client.ready().models
     except AddNormClientError:
         return ""

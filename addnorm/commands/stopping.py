@@ -1,4 +1,4 @@
-"""SIGTERM, by which containers and jobs of clusters are stopped, is to commands what Ctrl+C is."""
+"""SIGTERM, by which containers and jobs of clusters are stopped, is to train and score what Ctrl+C is."""
 
 import signal
 from collections.abc import Iterator

@@ -47,7 +47,7 @@ class Train(Recipe, FineTuning, BaseSettings):
     device: TrainingDevice = "auto"
     """auto, cpu or cuda; auto: CUDA where torch finds a GPU, else the CPU. A run may go on with another."""
     threads: int = Field(0, ge=0, le=1024)
-    """CPU threads; 0 is one per CPU that this may use."""
+    """CPU threads; 0 is as many as torch takes by itself, at most one per CPU that this may use."""
 
     @stopped_by_signals()
     def cli_cmd(self) -> None:

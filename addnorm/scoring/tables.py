@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from runtime.errors import DataError
-from runtime.words import is_unicode
+from runtime.words import is_unicode, lacks
 
 # a file without line ends, or with a lost quote, must not be read whole
 LINE_BYTES, CELL_CHARACTERS = 64 << 20, 16 << 20
 ESCAPED = range(0xDC80, 0xDD00)  # what Python makes of bytes that are no UTF-8
 OPEN_QUOTE = "unexpected end of data"  # what Python says where a file ends in quotes
+OPTIONS = "--text, --text-pair, --id"  # that name columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +68,10 @@ class Reader(ABC):
     def check_columns(self, have: Sequence[str]) -> None:
         """Raises DataError unless the file has each column that is read, once."""
         for name in self.columns.names:
-            if have.count(name) != 1:
-                raise DataError(f"{self.path} {lacks(name, have)}.")
-
-
-def lacks(name: str, have: Sequence[str]) -> str:
-    """Says that a column is not there, and which are."""
-    if name in have:
-        return f"has {have.count(name)} columns {name!r}: rename all but one"
-    from model.data.table import in_one  # scoring needs nothing else of what trains
-
-    there = ", ".join(map(repr, have)) or "none"
-    todo = "separate columns with commas" if in_one(have) else "name yours with --text, --text-pair, --id"
-    return f"has no column {name!r}, it has {there}: {todo}"
+            if name not in have:
+                raise DataError(f"{self.path} {lacks(self.path, name, have, OPTIONS)}.")
+            if have.count(name) > 1:
+                raise DataError(f"{self.path} has {have.count(name)} columns {name!r}: rename all but one.")
 
 
 class CsvReader(Reader):
@@ -173,4 +165,4 @@ class JsonlReader(Reader):
         if not isinstance(found, dict):
             return Row(number, {}, "this is no JSON object")
         missing = [name for name in self.columns.names if name not in found]
-        return Row(number, found, f"it {lacks(missing[0], list(found))}" if missing else None)
+        return Row(number, found, f"it {lacks(self.path, missing[0], found, OPTIONS)}" if missing else None)

@@ -5,18 +5,18 @@ import json
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from model.data.dataset import Dataset, split_rows
 from runtime.errors import DataError
 from runtime.graph.inputs import describe
-from runtime.words import is_unicode
+from runtime.words import is_unicode, lacks
 
 FORMATS = (".csv", ".jsonl")
 CELL_CHARACTERS = 2**31 - 1  # of a CSV file, as a C long has everywhere; Python's own limit is 131,072
-SEPARATORS = (";", "\t", "|")  # that other programs write between cells, and no column's name has
+OPTIONS = "--text and --label"
 UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Zs")  # Unicode's categories of controls, of what is not drawn, and of space
 
 
@@ -58,7 +58,7 @@ def read_csv(path: Path, file: Any, columns: Iterable[str] | None) -> Iterator[t
     check_single(path, header, columns)
     for column in (columns or ()) if header else ():
         if column not in header:
-            raise DataError(f"{path}, line 1, {lacks(column, header)}.")
+            raise DataError(f"{path}, line 1, {lacks(path, column, header, OPTIONS)}.")
     begins = 0
     try:
         for row in reader:
@@ -98,22 +98,10 @@ def read_jsonl(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def lacks(column: str, there: Iterable[str]) -> str:
-    """Says that a column is not there, which are, and what to do."""
-    have = list(there)
-    todo = "separate columns with commas" if in_one(have) else "name yours with --text and --label"
-    return f"has no column {column!r}; it has {', '.join(map(repr, have))}: {todo}"
-
-
-def in_one(header: Sequence[str]) -> bool:
-    """Whether what should be several columns is one, as in files that separate them otherwise than by commas."""
-    return len(header) == 1 and any(sign in header[0] for sign in SEPARATORS)
-
-
 def cell(path: Path, line: int, row: dict[str, Any], column: str) -> str:
     """The text in a column of a row; raises DataError where there is none."""
     if column not in row:
-        raise DataError(f"{path}, line {line}, {lacks(column, row)}.")
+        raise DataError(f"{path}, line {line}, {lacks(path, column, row, OPTIONS)}.")
     value = row[column]
     if value and not isinstance(value, str | int | float):
         raise DataError(f"{path}, line {line}, has {describe(value)} in {column!r}: write a text.")

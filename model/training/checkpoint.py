@@ -184,11 +184,18 @@ def load_tensors(path: Path, advice: str = "train the run again") -> tuple[dict[
     """The tensors of a safetensors file, on the CPU wherever they were trained, and the facts in its header.
 
     Raises:
-        DataError: it cannot be read, and what to do about that.
+        DataError: it cannot be read, and what to do about that: `advice`, where the file itself is at fault.
     """
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        # safe_open says of whatever cannot be opened that there is no such file
+        with path.open("rb"), safe_open(path, framework="pt", device="cpu") as file:
             facts = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
             return {name: torch.as_tensor(file.get_tensor(name)) for name in file.keys()}, facts  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:  # the facts of another's file need not be JSON
+    except (FileNotFoundError, SafetensorError, ValueError) as error:  # the facts of another's file need not be JSON
         raise DataError(f"{path} cannot be read ({error}): {advice}.") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(
+            f"{path} cannot be read ({reason}): see who may read it and whether its disk is whole, then run the same "
+            "command again."
+        ) from error

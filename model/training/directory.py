@@ -60,7 +60,7 @@ def tell_difference(directory: Path, info: DataInfo) -> str:
     old, new = flat(there.model_dump(mode="json")), flat(info.model_dump(mode="json"))
     others = [name for name in new if old.get(name) != new[name]]
     if "data_sha256" in others and not COLUMNS.keys() & set(others):
-        return "its data are others"
+        return "its data differ"
     chosen = [name for name in others if name in COLUMNS or name.startswith(CHOICE)]
     told = [f"--{option_of(name)} {old.get(name)}, not {new[name]}" for name in chosen[:MOST]]
     return f"it has {'; '.join(told)}" if told else ""

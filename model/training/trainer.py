@@ -158,14 +158,19 @@ class Trainer:
         tensors, facts = load_tensors(self.state_path, "remove it, then the same command begins anew")
         try:
             return self._restore(tensors, facts)
-        except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise DataError(
                 f"{self.state_path} does not belong to this run: remove it, then the same command begins anew."
             ) from error
 
     def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Sums:
-        self.model.load_state_dict(below(tensors, "model."))
-        self.average.load_state_dict(below(tensors, "average."))
+        try:
+            self.model.load_state_dict(below(tensors, "model."))
+            self.average.load_state_dict(below(tensors, "average."))
+        except torch.OutOfMemoryError:  # a RuntimeError, which the state is not to blame for
+            raise
+        except RuntimeError as error:
+            raise ValueError("The tensors are of another encoder.") from error
         state = self.optimizer.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}
         for path, tensor in below(tensors, "optimizer.").items():

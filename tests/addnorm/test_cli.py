@@ -13,6 +13,10 @@ from runtime.manifest import MODEL
 from service import serve as server
 from tests.helpers import rewrite
 
+LONG = """import sys; from addnorm import cli
+cli.usage = lambda: "a" * 1_000_000
+sys.exit(cli.main([]))"""
+
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, output and complaints of one command line."""
@@ -131,7 +135,7 @@ def test_variable_that_is_no_unicode_is_named_without_its_value(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("ADDNORM_API_KEY", "secret\udcff")
-    assert_complains(capsys, ["stats"], "addnorm: ADDNORM_API_KEY is no Unicode text")
+    assert_complains(capsys, ["stats"], "addnorm: The value of ADDNORM_API_KEY is no Unicode text: give it")
 
 
 def test_missing_artifact_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path):
@@ -198,22 +202,40 @@ def test_what_the_system_refuses_is_one_sentence(capsys: pytest.CaptureFixture[s
     assert_complains(capsys, ["serve"], "aaa cannot be used (File name too long)")
     error = OSError(errno.EMFILE, "Too many open files")
     assert_complains(capsys, ["serve"], "The system refused what is needed (Too many open files)")
+    error = OSError(errno.EBADF, "Bad file descriptor", 7)
+    assert_complains(capsys, ["serve"], "The system refused what is needed (Bad file descriptor)")
+    error = OSError(errno.ENOSPC, "No space left on device")
+    assert_complains(capsys, ["serve"], "Something cannot be written (No space left on device): free some space.")
+    error = BrokenPipeError(errno.EPIPE, "Broken pipe")  # to another process
+    assert_complains(capsys, ["serve"], "The system refused what is needed (Broken pipe)")
 
 
-def test_output_that_nobody_reads_ends_the_command_without_a_word():
+def write_to(output: int, *command: str) -> tuple[int, bytes]:
+    """Exit code and complaints of a Python that writes there, in blocks unless -u is given."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, *command], stdout=output, stderr=subprocess.PIPE, check=False, env=env)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("command", [["-m", "addnorm"], ["-u", "-m", "addnorm"], ["-c", LONG]], ids=["m", "u", "long"])
+def test_output_that_nobody_reads_ends_the_command_without_a_word(command: list[str]):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, "-m", "addnorm"], stdout=write, stderr=subprocess.PIPE, check=False)
+    found = write_to(write, *command)
     os.close(write)
-    assert (done.returncode, done.stderr) == (141, b"")
+    assert found == (141, b"")
 
 
-def test_output_without_room_is_one_sentence():
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    ("how", "what"), [([], b"What is told"), (["-u"], b"Something")]
+)  # nothing is left to fail again
+def test_output_without_room_is_one_sentence(how: list[str], what: bytes):
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-m", "addnorm"], stdout=full, stderr=subprocess.PIPE, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(b"addnorm: What is told cannot be written (No space left on device): ")
-    assert done.stderr.count(b"\n") == 1
+        code, complaint = write_to(full.fileno(), *how, "-m", "addnorm")
+    assert code == 2
+    assert complaint.startswith(b"addnorm: %b cannot be written (No space left on device): free some space" % what)
+    assert complaint.count(b"\n") == 1
 
 
 def test_artifact_beside_a_repository_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path):

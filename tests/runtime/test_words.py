@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from runtime.words import MOST_CHARACTERS, MOST_NAMES, encodable, is_unicode, listed, quoted, shortened
+from runtime.words import MOST_CHARACTERS, MOST_NAMES, encodable, is_unicode, lacks, listed, quoted, shortened
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,17 @@ def test_many_names_are_counted():
 
 def test_bytes_of_a_path_that_are_no_text_are_escaped():
     assert encodable("/models/\udcff é") == "/models/\\udcff é"
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "expected"),
+    [
+        ("a.csv", ["b", "c"], "it has 'b', 'c': name yours with --text"),
+        ("a.csv", [], "it has none: name yours with --text"),
+        ("a.CSV", ["text;label"], "it has 'text;label': separate columns with commas"),
+        ("a.jsonl", ["text;label"], "it has 'text;label': name yours with --text"),
+        ("a.parquet", ["text;label"], "it has 'text;label': name yours with --text"),
+    ],
+)
+def test_commas_are_asked_for_only_where_they_separate_columns(name: str, there: list[str], expected: str):
+    assert lacks(Path(name), "text", there, "--text") == f"has no column 'text'; {expected}"

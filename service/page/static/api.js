@@ -19,7 +19,8 @@ export function useKey(text) {
 export const keyed = () => key !== "";
 
 export async function ask(path, options = {}) {
-  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const used = key; // another one may be given before the answer comes
+  const headers = used ? { Authorization: `Bearer ${used}` } : {};
   let response;
   try {
     response = await fetch(path, { cache: "no-store", ...options, headers });
@@ -28,7 +29,7 @@ export async function ask(path, options = {}) {
     throw new Refused(0, "The service does not answer. What you typed stays here; try again in a moment.");
   }
   if (response.ok) return response;
-  if (response.status === 401) store.set("refused", { wrong: key !== "" });
+  if (response.status === 401 && used === key) store.set("refused", { wrong: used !== "" });
   const body = await response.json().catch(() => ({}));
   throw new Refused(response.status, body.error ?? `The service answered ${response.status}.`);
 }

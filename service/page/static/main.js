@@ -111,6 +111,7 @@ function listen() {
 function askForKey() {
   const [form, text, wrong] = [$("key"), $("key-text"), $("key-wrong")];
   let given = false; // a key, and not yet answered
+  store.on("connection", (state) => { if (state === "live") given = false; });
   store.on("refused", (refused) => {
     form.hidden = refused === null;
     wrong.textContent = refused?.wrong ? "This key is not accepted." : "";

@@ -8,6 +8,8 @@ let read = 0; // when that was last asked
 
 const named = ({ model, version }) => `${model}, version ${version}`;
 const same = (one, other) => one.model === other.model && one.version === other.version;
+// an address may name a model, a version, both or neither
+const fits = (each, { model, version }) => (!model || each.model === model) && (!version || each.version === version);
 
 export function readAddress() {
   const asked = new URLSearchParams(location.search);
@@ -32,13 +34,16 @@ export async function readModels() {
 }
 
 export function showChoice() {
-  const [served, now] = [store.get("served"), store.get("model")];
+  const [served, mine, now] = [store.get("served"), store.get("chosen"), store.get("model")];
+  const fitting = served.filter((each) => fits(each, mine));
   const choice = $("models");
-  choice.hidden = served.length < 2;
+  choice.hidden = served.length < 2 && fitting.length === served.length; // one that does not fit can be chosen
   if (choice.hidden) return;
   const select = choice.querySelector("select");
   refill(select, served.map((each) => h("option", { value: JSON.stringify(each) }, named(each))));
-  select.value = JSON.stringify(served.find((each) => now && same(each, now)) ?? null);
+  const shown = fitting.length === 1 ? fitting[0] : fitting.find((each) => now && same(each, now));
+  const value = shown ? JSON.stringify(shown) : ""; // nothing, where what was chosen is not served
+  if (select.value !== value) select.value = value;
   select.onchange = () => choose(JSON.parse(select.value));
 }
 

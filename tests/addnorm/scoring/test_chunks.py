@@ -63,7 +63,10 @@ def test_memory_does_not_grow_with_the_file(
 
 def test_a_file_whose_name_is_no_unicode_is_refused_before_anything_is_scored(tmp_path: Path):
     (tmp_path / "a.csv").write_text("text\nhi\n")
-    save(tmp_path / b"b\xff.csv".decode(errors="surrogateescape"), 1)
+    try:
+        save(tmp_path / b"b\xff.csv".decode(errors="surrogateescape"), 1)
+    except OSError:
+        pytest.skip("file names have to be UTF-8 here")
     with pytest.raises(DataError, match=r"has a file whose name is no Unicode text, b'b\\xff.csv': rename it"):
         chunks.find_files(tmp_path)
 

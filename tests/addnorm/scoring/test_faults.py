@@ -20,7 +20,7 @@ BAD = {
     "no object": ("[1]", "this is no JSON object"),
     "no JSON": ('{"text": ', "this is no JSON"),
     "deep": ("[" * 100_000, "this is no JSON"),
-    "column": ('{"question": "hi"}', "no column 'text', it has 'question'"),
+    "column": ('{"question": "hi"}', "no column 'text'; it has 'question'"),
     "bytes": (b'{"text": "Z\xfcrich"}', "this is no UTF-8"),
 }
 
@@ -52,8 +52,8 @@ def test_bad_row_is_named_or_left_out(
     [
         (b"", "has no rows"),
         (b"text\n", "has no rows"),
-        (b"question,topic\nhi,x\n", "no column 'text', it has 'question', 'topic': name yours with --text"),
-        (b"text;topic\nhi, you;x\n", "no column 'text', it has 'text;topic': separate columns with commas"),
+        (b"question,topic\nhi,x\n", "no column 'text'; it has 'question', 'topic': name yours with --text"),
+        (b"text;topic\nhi, you;x\n", "no column 'text'; it has 'text;topic': separate columns with commas"),
         (b"text,text\nhi,x\n", "2 columns 'text'"),
         (b"text,topic\nhi,x\nhi\n", "line 3: there are 1 cells under 2 names"),
         (

@@ -100,7 +100,7 @@ def test_bad_rows_and_files_are_named(text_artifact: Artifact, tmp_path: Path, c
     save(source, {"text": pyarrow.array([b"Z\xfcrich", b"hi"]).view(pyarrow.string())})
     assert_complains(capsys, command(source, tmp_path / "no", text_artifact), "row 1: 'text' is no UTF-8")
     save(source, {"question": ["hi"]})
-    assert_complains(capsys, command(source, tmp_path / "no", text_artifact), "no column 'text', it has 'question'")
+    assert_complains(capsys, command(source, tmp_path / "no", text_artifact), "no column 'text'; it has 'question'")
     save(source, {"text": pyarrow.array([], pyarrow.string())})
     assert_complains(capsys, command(source, tmp_path / "no", text_artifact), "has no rows")
     save(source, {"text": ["hi there", "you"] * 100})

@@ -115,6 +115,7 @@ def test_csv_and_jsonl_give_the_same_data_set(tmp_path: Path) -> None:
         ),
         ("t.csv", "text\tlabel\na\tx\n", "separate columns with commas"),
         ("t.jsonl", '{"text;label": "a", "label": "x"}', "line 1, has no column 'text'.*name yours with --text"),
+        ("t.jsonl", '{"text;label": "a"}', "line 1, has no column 'text'; it has 'text;label': name yours with --text"),
         ("t.csv", "text,label\na,x\nb,\n", "line 3, has an empty 'label'"),
         ("t.csv", "text,label\na,x\nb\n", "line 3, has an empty 'label'"),
         ("t.csv", "text,label\na,x\nb,x\n", "has 1 class"),

@@ -31,7 +31,7 @@ def info(digest: str = "a", text_column: str = "text", **choices: int) -> RunInf
             "holds a run with other choices or data (it has --epochs 20, not 5; --least-steps 3000, not 0): ",
         ),
         (info(seed=1), "(it has --seed 0, not 1): give another --out"),
-        (info(digest="b", batch_size=8), "(its data are others): "),
+        (info(digest="b", batch_size=8), "(its data differ): "),
         (info(digest="b", text_column="question"), "(it has --text text, not question): "),
     ],
 )

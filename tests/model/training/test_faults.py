@@ -14,7 +14,7 @@ from addnorm.cli import main
 from model.data import Dataset
 from model.training.checkpoint import METRICS, MODEL, RECIPE, STATE, TOKENIZER, load_run, load_tensors, save_tensors
 from model.training.recipe import FineTuning, Recipe
-from model.training.report import DRAWN, Report, draw_curves, read_rows
+from model.training.report import DRAWN, Report, Sums, draw_curves, read_rows
 from model.training.run import train
 from model.training.trainer import Interrupted, Trainer
 from runtime.errors import DataError
@@ -122,6 +122,29 @@ def test_a_state_of_other_tensors_is_told_as_such(make_trainer: Callable[..., Tr
     save_file({"weight": torch.ones(2)}, trainer.state_path, metadata={"format": "pt"})
     with pytest.raises(DataError, match=rf"state.safetensors cannot be read \(.+\){advice}"):
         losses(trainer)
+
+
+@pytest.mark.parametrize("part", ["model", "average", "optimizer"])
+def test_a_state_for_which_memory_is_too_small_is_not_blamed(
+    part: str, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer("run")
+    trainer.save(Sums())
+
+    def refuse(_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(getattr(trainer, part), "load_state_dict", refuse)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.restore()
+
+
+def test_a_state_that_the_system_does_not_let_read_is_not_to_be_removed(make_trainer: Callable[..., Trainer]) -> None:
+    trainer = make_trainer("run")
+    trainer.state_path.mkdir()
+    advice = "see who may read it and whether its disk is whole, then run the same command again"
+    with pytest.raises(DataError, match=rf"state.safetensors cannot be read \(Is a directory\): {advice}\.$"):
+        trainer.restore()
 
 
 @pytest.fixture

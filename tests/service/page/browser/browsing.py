@@ -98,9 +98,10 @@ def first_summary(url: str) -> dict[str, Any]:
 
 def wait_for_summaries(page: Page, number: int) -> None:
     page.evaluate(
-        """number => import("/page/store.js").then(({ store }) => new Promise((done) => {
+        """number => import("/page/store.js").then(({ store }) => new Promise((done, fail) => {
           let heard = 0;
-          store.on("summary", () => { heard += 1; if (heard === number) done(); });
+          const late = setTimeout(() => fail(new Error(`${heard} of ${number} summaries came in 20 s`)), 20_000);
+          store.on("summary", () => { heard += 1; if (heard === number) { clearTimeout(late); done(); } });
         }))""",
         number,
     )

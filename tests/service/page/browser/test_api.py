@@ -2,12 +2,13 @@
 
 from urllib.parse import urlsplit
 
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from benchmarks.pictures.page import serving
 from tests.service.page.browser.browsing import Watched, ask, heading, needs_chromium
 
 pytestmark = needs_chromium
+WRONG = {"error": "This API key is not known.", "code": "invalid_api_key"}
 
 
 def test_page_outlives_a_restart_and_keeps_what_was_typed(watched: Watched):
@@ -33,7 +34,7 @@ def test_key_is_asked_for_where_one_is_needed(watched: Watched):
     page = watched.page
     with serving("--api-keys", "schlüssel", "--api-key-for", "reads,inference,metrics") as url:
         page.goto(url)
-        field = page.get_by_label("This service asks for an API key")
+        field = page_key(page)
         expect(page.locator("#pulse")).to_have_text("waiting for an API key")
         expect(page.get_by_role("alert")).to_have_count(0)
         page.get_by_role("link", name="Metrics").click()
@@ -55,6 +56,40 @@ def test_key_is_asked_for_where_one_is_needed(watched: Watched):
         ask(page, "hello")
         expect(page.locator("[data-answer=greeting]")).to_be_visible()
         assert page.evaluate("Object.keys(localStorage)") == []
+
+
+def test_a_key_that_is_withdrawn_dims_what_is_old_and_takes_no_focus(watched: Watched):
+    watched.meant = ("Failed to load resource",)  # answers of status 401
+    page, key = watched.page, page_key(watched.page)
+    with serving("--api-keys", "a-key", "--api-key-for", "reads,inference,metrics") as url:
+        page.goto(f"{url}/#try")
+        held = list[Route]()
+        page.route("**/metrics", lambda route: held.append(route))
+        page.get_by_role("link", name="Metrics").click()
+        key.fill("a-key")
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.locator("#pulse")).to_have_text("live")
+        assert opacities(page) == ["1", "1"]
+        with page.expect_response("**/metrics"):
+            held[0].fulfill(status=401, json=WRONG)  # to what was asked before the key was given
+        page.wait_for_timeout(200)
+        expect(key).to_be_hidden()
+        page.route("**/predict", lambda route: route.fulfill(status=401, json=WRONG))
+        ask(page, "hello")
+        expect(page.locator("#key-wrong")).to_have_text("This key is not accepted.")
+        expect(key).not_to_be_focused()
+        page.route("**/events?*", lambda route: route.fulfill(status=401, json=WRONG))
+        page.get_by_label("5 min").check(force=True)
+        expect(page.locator("#pulse")).to_have_text("waiting for an API key")
+        assert opacities(page) == ["0.6", "0.6"]
+
+
+def page_key(page: Page) -> Locator:
+    return page.get_by_label("This service asks for an API key")
+
+
+def opacities(page: Page) -> list[str]:
+    return page.locator(".banner, main").evaluate_all("each => each.map((one) => getComputedStyle(one).opacity)")
 
 
 def test_what_the_service_refuses_is_said_in_the_banner(busy: str, watched: Watched):

@@ -105,6 +105,24 @@ def test_model_that_is_not_served_is_said_so(both: str, watched: Watched):
     expect(page.locator("body[data-ready]")).to_be_attached()
 
 
+def test_choice_of_a_model_stays_until_it_answers(both: str, watched: Watched):
+    page, choice = watched.page, watched.page.get_by_role("combobox", name="Model")
+    watched.meant = ("503",)
+    page.goto(both)
+    expect(choice.locator("option:checked")).to_have_text("intents, version 1")
+    busy = {"error": "It is busy.", "code": "busy"}
+    page.route("**/model?*", lambda route: route.fulfill(status=503, json=busy))
+    choice.select_option("intents-batchnorm, version 1")
+    expect(page.locator(".detail")).to_have_text("It is busy.")
+    expect(choice.locator("option:checked")).to_have_text("intents-batchnorm, version 1")
+    page.route("**/traffic", lambda route: route.fulfill(json={"models": [{"model": "intents", "version": "1"}]}))
+    expect(choice.locator("option")).to_have_count(1)
+    expect(choice).to_have_value("")  # what was chosen is not served
+    choice.select_option("intents, version 1")
+    page.unroute("**/model?*")
+    expect(choice).to_be_hidden()
+
+
 def test_page_says_who_counts_and_what_is_wrong(member: str, watched: Watched):
     page = watched.page
     page.goto(member)
