@@ -55,7 +55,7 @@ def ask(url: str) -> dict[str, Any]:
         found: dict[str, Any] = {
             "live": client.is_server_live(),
             "ready": client.is_server_ready(),
-            "models": [client.is_model_ready("texts"), client.is_model_ready("signals", "7")],
+            "models": [client.is_model_ready(*model) for model in (("texts",), ("signals", "7"), ("nope",))],
             "server": client.get_server_metadata(as_json=True),
             "metadata": client.get_model_metadata("signals", as_json=True),
             "config": client.get_model_config("texts", as_json=True),
@@ -83,7 +83,6 @@ def refusals(client: triton.InferenceServerClient) -> dict[str, list[str]]:
     cases: dict[str, Callable[[], Any]] = {
         "model": lambda: client.infer("nope", texts("a")),
         "version": lambda: client.infer("texts", texts("a"), model_version="9"),
-        "not ready": lambda: client.is_model_ready("nope"),
         "datatype": lambda: client.infer("texts", [wrong]),
         "output": lambda: client.infer("texts", texts("a"), outputs=[triton.InferRequestedOutput("nope")]),
         "rows": lambda: client.infer("texts", texts(*["a"] * 1000)),

@@ -30,8 +30,8 @@ def fixed(text_artifact: Artifact, feature_artifact: Artifact, rerank_artifact: 
     others = (settings.model_copy(update={"model": path}) for path in paths)
     models = ModelRegistry(Engine(settings), *map(Engine, others))
     with listening(settings, models) as live, httpx.Client(base_url=live.url, trust_env=False) as client:
-        for _ in range(13):
-            asked = {"inputs": TEXTS[:8], "model": JUDGED["model"]}
+        for number in range(13):
+            asked = {"inputs": [f"{text} {number}" for text in TEXTS[:8]], "model": JUDGED["model"]}
             assert client.post("/predict", json=asked).status_code == 200
         assert client.post("/norm-stats/baseline", params=JUDGED).status_code == 200
         yield live

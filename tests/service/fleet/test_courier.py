@@ -20,7 +20,7 @@ from service.norm_stats.interface import (
 )
 from service.settings import TWIN
 from tests.helpers import assert_same
-from tests.service.fleet.bus import Bus, Replica, alone, ask, batches_of
+from tests.service.fleet.bus import Bus, Replica, alone, ask, batches_of, unlike
 
 
 def without_costs(answer: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def test_baseline_of_one_replica_holds_on_all(artifact: Artifact, batches: list[
     replicas = [Replica(artifact, bus, now) for _ in range(3)]
     for _ in range(8):
         for replica in replicas:
-            replica.collector.observe(batches[3], 0.0)
+            replica.collector.observe(unlike(batches[3]), 0.0)
 
     def sources() -> list[str]:
         for replica in [*replicas, *replicas]:

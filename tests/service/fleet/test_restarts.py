@@ -17,7 +17,7 @@ from service.fleet.courier import WITHHELD
 from service.norm_stats.interface import AllLayers, Shared, TakeBaseline, WindowQuery
 from service.settings import Settings
 from tests.helpers import TEXTS
-from tests.service.fleet.bus import MIDNIGHT, Bus, Replica
+from tests.service.fleet.bus import MIDNIGHT, Bus, Replica, unlike
 
 Start = Callable[[], Replica]
 
@@ -170,7 +170,7 @@ def test_late_file_brings_no_baseline_back_that_the_fleet_has_left(
     """The old service ends after the fleet's baselines have changed: the file has older ones than are in force."""
     old = start()
     for _ in range(40):
-        old.collector.observe(batch, 0.0)
+        old.collector.observe(unlike(batch), 0.0)
     old.collector.report(TakeBaseline(WindowQuery("all", scope="replica")))
     kept_and_told(old, batch)
     new = start()  # the old one has the file
@@ -178,7 +178,7 @@ def test_late_file_brings_no_baseline_back_that_the_fleet_has_left(
         replica.turn()
     now[0] += 400.0
     for _ in range(50):
-        other.collector.observe(batch, 0.0)
+        other.collector.observe(unlike(batch), 0.0)
     taken = json.loads(other.collector.report(TakeBaseline(WindowQuery("5m", scope="replica"))))
     for replica in (other, new):
         replica.turn()
@@ -196,12 +196,12 @@ def test_late_file_goes_below_what_was_taken_meanwhile_and_all_are_told(
     """The new service had heard of no baseline when it took one."""
     old = start()
     for _ in range(40):
-        old.collector.observe(batch, 0.0)
+        old.collector.observe(unlike(batch), 0.0)
     old.collector.report(TakeBaseline(WindowQuery("all", scope="replica")))
     old.collector.keep()
     new = start()
     for _ in range(50):
-        new.collector.observe(batch, 0.0)
+        new.collector.observe(unlike(batch), 0.0)
     for _ in range(2):
         taken = json.loads(new.collector.report(TakeBaseline(WindowQuery("all", scope="replica"))))
     for replica in (new, other):
