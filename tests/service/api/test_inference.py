@@ -36,7 +36,8 @@ def test_model_says_what_is_written_down(
 ):
     assert client.get("/model").json()["input_log"] == "none"
     logging = settings.model_copy(update={"input_log": tmp_path} | more)
-    assert TestClient(make_app(logging, ModelRegistry(text_engine))).get("/model").json()["input_log"] == kept
+    with TestClient(make_app(logging, ModelRegistry(text_engine))) as other:
+        assert other.get("/model").json()["input_log"] == kept
 
 
 def scope() -> dict[str, Any]:

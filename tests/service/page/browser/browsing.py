@@ -76,7 +76,8 @@ class Watched:
 
     def close(self) -> None:
         self.page.context.close()
-        assert [trouble for trouble in self.troubles if not any(words in trouble for words in self.meant)] == []
+        found = [trouble for trouble in self.troubles if not any(words in trouble for words in self.meant)]
+        assert not found, found
         assert self.hosts == {"127.0.0.1"}
 
 

@@ -26,7 +26,7 @@ def change(url: str, what: str) -> None:
 
 
 def test_models_come_and_go_while_the_page_is_open(repository: str, watched: Watched):
-    page = watched.page
+    page, watched.meant = watched.page, ("status of 404",)  # where the page asks for the model while it is not there
     page.goto(f"{repository}/?model={TWIN}")
     expect(page.locator("#pulse")).to_have_text("live")
     change(repository, "unload")

@@ -86,7 +86,10 @@ class ModelResponse(Body):
     fallback_reason: str
     """Why `auto` fell back to the CPU; empty where it did not."""
     input_log: Literal["none", "scores", "texts"]
-    """What the service writes down of the inputs that it answers: nothing; scores, without texts; or texts, too."""
+    """
+    What the service writes down of inputs of /predict and /embed, and of no others: nothing; scores and how
+    usual they are, without texts; or single texts, too, but no pairs.
+    """
     inputs: dict[str, Any]
     labels: list[str]
     """Classes; none of an embedding model or a reranker."""
