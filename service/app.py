@@ -27,7 +27,7 @@ from service.page.events import FeedTopic, add_events
 from service.page.feed import Feed
 from service.page.files import add_page
 from service.repository.control import Control
-from service.settings import Settings
+from service.settings import Settings, split_list
 from service.telemetry.aggregator import Reporter
 from service.telemetry.request_log import RequestLogMiddleware
 
@@ -89,7 +89,7 @@ def _add_middleware(app: FastAPI, settings: Settings, context: ServingContext, a
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+            allow_origins=split_list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=["Server-Timing", "X-Request-ID", "Retry-After"],

@@ -181,12 +181,12 @@ class Settings(Options):
     @field_validator("allowed_hosts")
     @classmethod
     def _are_hosts(cls, listed: str) -> str:
-        return ",".join(as_host(each.lower()) for each in split(listed))
+        return ",".join(as_host(each.lower()) for each in split_list(listed))
 
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, listed: str) -> str:
-        return ",".join(map(as_origin, split(listed)))
+        return ",".join(map(as_origin, split_list(listed)))
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -221,7 +221,7 @@ def warn_of_unknown(variables: Mapping[str, str]) -> None:
         logger.warning("Variables that are no settings of the service, and are ignored: %s", unknown)
 
 
-def split(listed: str) -> list[str]:
+def split_list(listed: str) -> list[str]:
     """What is listed between commas."""
     return [each.strip() for each in listed.split(",") if each.strip()]
 

@@ -178,7 +178,7 @@ class Reference:
         Single requests of live traffic are not kept: their variance, and the thresholds, stay the validation data's.
 
         Args:
-            parts: of the traffic, one after the other; those without requests are left out.
+            parts: of the traffic, one after the other, none of them empty.
         """
         counts = traffic.counts.astype(np.float64)
         sizes, averages = [part.effective for part in parts], [self.residual(part) for part in parts]

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runtime.errors import AddNormError, Forbidden, Overloaded, SettingError, Unauthorized
 from service.http.errors import domain_response
 from service.http.origins import check_origin
-from service.settings import Settings
+from service.settings import Settings, split_list
 from service.telemetry.counters import Headers, RequestCounters
 
 Subject = Literal["inference", "reads", "metrics", "health", "public", "changes"]
@@ -79,8 +79,8 @@ class ApiKeys:
 
 
 def read_keys(listed: str, path: Path | None, setting: str) -> tuple[bytes, ...]:
-    keys = [key.strip() for key in listed.split(",")]
-    if listed and not any(keys):
+    keys = split_list(listed)
+    if listed and not keys:
         raise SettingError(f"{setting} holds no API key: write some with commas between them, or leave it out.")
     if path is not None:
         try:
@@ -135,7 +135,7 @@ class Admission:
 
     def __init__(self, settings: Settings, counters: RequestCounters) -> None:
         self.keys, self.counters = ApiKeys.of(settings), counters
-        origins = frozenset(origin.strip() for origin in settings.cors_origins.split(",")) - {""}
+        origins = frozenset(split_list(settings.cors_origins))
         self.guard = ChangeGuard(self.keys, origins)
         self.need_key = frozenset(settings.api_key_for.split(",")) - {""} if self.keys else frozenset()
         self.max_in_flight = settings.max_in_flight

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runtime.errors import Forbidden
 from runtime.words import quoted, shortened
 from service.http.errors import domain_response
-from service.settings import Settings
+from service.settings import Settings, split_list
 from service.telemetry.counters import Headers
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
@@ -21,7 +21,7 @@ def allowed_hosts(settings: Settings) -> frozenset[str] | None:
 
     Where the settings name none: those of this machine if only it is listened to, else all.
     """
-    named = {host.strip().lower() for host in settings.allowed_hosts.split(",")} - {""}
+    named = set(split_list(settings.allowed_hosts))
     if not named and settings.host in LOOPBACK:
         named = {*LOOPBACK}
     return None if not named or "*" in named else frozenset(named)

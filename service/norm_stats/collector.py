@@ -168,8 +168,8 @@ class Collector:
         return compare(self, seen, self._observed(WindowQuery(against, scope=window.scope), "against"))
 
     def _take_baseline(self, window: WindowQuery) -> BaselineResponse:
-        recorder, span = self.fleet.view(window.scope).recorder, self._span(window)
-        recorded = recorder.window(span)
+        recorder = self.fleet.view(window.scope).recorder
+        recorded = recorder.window(self._span(window))
         if recorded.state.requests < BASELINE_REQUESTS:
             raise InvalidInput(
                 "too_few_requests",
